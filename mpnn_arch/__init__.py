@@ -1,0 +1,32 @@
+"""Neural-network layers as rounds of message passing on a relational graph.
+
+Names load when they are first used (PEP 562): ``import mpnn_arch`` imports neither torch nor
+torch_geometric.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# public name -> the module it lives in
+_HOME = {
+    "ChannelPartition": "mpnn_arch.partition",
+    "InputError": "mpnn_arch.errors",
+    "RelationalGraph": "mpnn_arch.graphs.relational_graph",
+}
+_SUBPACKAGES = ("graphs", "kernels", "models", "rounds", "training")
+
+__all__ = ["__version__", *_HOME, *_SUBPACKAGES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"mpnn_arch.{name}")
+    raise AttributeError(f"module 'mpnn_arch' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,49 @@
+"""The command line, ``mpnn-arch``: one command a file, loaded when it is asked for.
+
+A command's module imports torch and its like inside the command, never at its top, so that
+``mpnn-arch --help`` answers in under a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from mpnn_arch import __version__
+from mpnn_arch.errors import InputError
+
+# name -> (module, function); the modules are light, see above.
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, function = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), function)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Neural-network layers as rounds of message passing on a relational graph."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; bad input prints one sentence and exits with 2."""
+    try:
+        cli.main(args=argv, prog_name="mpnn-arch")
+    except InputError as error:
+        click.echo(f"mpnn-arch: {error}", err=True)
+        sys.exit(2)

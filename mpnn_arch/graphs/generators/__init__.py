@@ -1,0 +1,1 @@
+"""Families of relational graphs, one a file, found by name."""

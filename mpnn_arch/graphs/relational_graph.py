@@ -1,0 +1,278 @@
+"""The relational graph: what a layer's message exchange runs on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpnn_arch.errors import InputError
+
+# Torch is imported where a tensor is handed out, not here: a sweep's worker processes make
+# millions of graphs and need none of it.
+if TYPE_CHECKING:
+    import networkx as nx
+    import torch
+    from torch_geometric.data import Data
+
+
+class RelationalGraph:
+    """A graph G = (V, E) whose nodes hold shares of a layer's channels; it cannot be changed.
+
+    Node v of a round receives a message from every u with an edge u -> v. The paper's graphs are
+    undirected (both directions of every edge are present) and every node keeps a self-loop.
+    Directed graphs are allowed.
+
+    Args:
+        num_nodes: N, at least 1.
+        edge_index: (2, E) integers, row 0 source, row 1 target, as in PyG: a tensor, an array or
+            a nested list, in any order; repeated edges count once.
+        directed: if False, the reverse of every edge is added.
+        self_loops: if True, every node gets a self-loop; if False, only those given are kept.
+
+    Raises:
+        InputError: an edge index out of range or of the wrong shape, or a node that would receive
+            no message at all.
+
+    Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.1.
+    """
+
+    __slots__ = ("__dict__", "_edges", "_num_nodes")
+
+    _edges: npt.NDArray[np.int64]
+    _num_nodes: int
+
+    def __init__(
+        self,
+        num_nodes: int,
+        edge_index: torch.Tensor | npt.ArrayLike,
+        *,
+        directed: bool = False,
+        self_loops: bool = True,
+    ) -> None:
+        num_nodes = int(num_nodes)
+        if num_nodes < 1:
+            raise InputError(f"a relational graph has at least 1 node, {num_nodes} were asked for")
+        edges = _as_edges(edge_index)
+        if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
+            worst = int(edges.min() if edges.min() < 0 else edges.max())
+            raise InputError(
+                f"the edge index names node {worst}, but a graph of {num_nodes} nodes has nodes "
+                f"0 to {num_nodes - 1}: number the nodes from 0, or give a larger num_nodes"
+            )
+        adjacency = np.zeros((num_nodes, num_nodes), dtype=bool)  # [target, source]
+        adjacency[edges[1], edges[0]] = True
+        if not directed:
+            adjacency |= adjacency.T
+        if self_loops:
+            np.fill_diagonal(adjacency, True)
+        silent = np.flatnonzero(~adjacency.any(axis=1))
+        if silent.size:
+            raise InputError(
+                f"node {silent[0]} receives no message (no edge ends there and it has no "
+                "self-loop): connect it, or pass self_loops=True"
+            )
+        target, source = np.nonzero(adjacency)  # row-major: sorted by target, then by source
+        made = np.stack([source, target]).astype(np.int64)
+        made.flags.writeable = False
+        object.__setattr__(self, "_num_nodes", num_nodes)
+        object.__setattr__(self, "_edges", made)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"cannot set {name}: a RelationalGraph is frozen, make a new one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self._num_nodes, self._edges))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RelationalGraph:
+        return self
+
+    # -- made from --------------------------------------------------------------------------
+
+    @classmethod
+    def from_edge_index(
+        cls,
+        edge_index: torch.Tensor | npt.ArrayLike,
+        num_nodes: int | None = None,
+        *,
+        directed: bool = False,
+        self_loops: bool = True,
+    ) -> RelationalGraph:
+        """From (2, E) source and target nodes; ``num_nodes`` defaults to the largest plus one.
+
+        Raises:
+            InputError: as for the class.
+        """
+        edges = _as_edges(edge_index)
+        if num_nodes is None:
+            if not edges.size:
+                raise InputError("an edge index without edges does not tell num_nodes; give it")
+            num_nodes = int(edges.max()) + 1
+        return cls(num_nodes, edges, directed=directed, self_loops=self_loops)
+
+    @classmethod
+    def from_adjacency(
+        cls,
+        adjacency: torch.Tensor | npt.ArrayLike,
+        *,
+        directed: bool = False,
+        self_loops: bool = True,
+    ) -> RelationalGraph:
+        """From an (N, N) matrix of 0 and 1, row = receiver (target), column = sender (source).
+
+        Raises:
+            InputError: not square, or an entry other than 0 and 1.
+        """
+        matrix = _as_array(adjacency)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise InputError(
+                f"an adjacency matrix is square, this one has shape {matrix.shape}; give (N, N)"
+            )
+        wrong = matrix[(matrix != 0) & (matrix != 1)]
+        if wrong.size:
+            raise InputError(
+                f"an adjacency matrix holds 0 and 1, this one holds {wrong.flat[0]}; "
+                "threshold a weighted matrix first"
+            )
+        target, source = np.nonzero(matrix)
+        edges = np.stack([source, target])
+        return cls(matrix.shape[0], edges, directed=directed, self_loops=self_loops)
+
+    @classmethod
+    def from_networkx(cls, graph: nx.Graph, *, self_loops: bool = True) -> RelationalGraph:
+        """From a networkx ``Graph`` or ``DiGraph``; nodes are numbered in its own order."""
+        number = {node: i for i, node in enumerate(graph.nodes)}
+        pairs = [(number[u], number[v]) for u, v in graph.edges()]
+        edges = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+        return cls(len(number), edges, directed=graph.is_directed(), self_loops=self_loops)
+
+    # -- handed out -------------------------------------------------------------------------
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self._num_nodes
+
+    @property
+    def edge_index(self) -> torch.Tensor:
+        """(2, E) int64, row 0 source, row 1 target, sorted by target and then by source.
+
+        A fresh tensor each time, so that writing into it cannot change the graph.
+        """
+        import torch
+
+        return torch.from_numpy(self._edges.copy())
+
+    @property
+    def edges(self) -> npt.NDArray[np.int64]:
+        """``edge_index`` as a read-only numpy array."""
+        return self._edges
+
+    @property
+    def adjacency(self) -> npt.NDArray[np.bool_]:
+        """(N, N), row = target, column = source, self-loops included."""
+        matrix = np.zeros((self.num_nodes, self.num_nodes), dtype=bool)
+        matrix[self._edges[1], self._edges[0]] = True
+        return matrix
+
+    def to_networkx(self) -> nx.Graph:
+        """A networkx ``Graph`` (``DiGraph`` if directed) with the self-loops it has."""
+        import networkx as nx
+
+        made = nx.DiGraph() if self.is_directed else nx.Graph()
+        made.add_nodes_from(range(self.num_nodes))
+        made.add_edges_from(self._edges.T.tolist())
+        return made
+
+    def to_data(self) -> Data:
+        """A PyG ``Data`` with ``edge_index`` and ``num_nodes``."""
+        from torch_geometric.data import Data
+
+        return Data(edge_index=self.edge_index, num_nodes=self.num_nodes)
+
+    # -- what it is -------------------------------------------------------------------------
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of the nodes and edges, in hexadecimal; equal for equal graphs everywhere."""
+        digest = hashlib.sha256(f"relational graph of {self.num_nodes} nodes:".encode())
+        digest.update(self._edges.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def is_directed(self) -> bool:
+        """Whether some edge lacks its reverse."""
+        adjacency = self.adjacency
+        return bool((adjacency != adjacency.T).any())
+
+    @cached_property
+    def has_self_loops(self) -> bool:
+        """Whether every node has its self-loop."""
+        return bool(self.adjacency.diagonal().all())
+
+    @cached_property
+    def num_edges(self) -> int:
+        """Undirected edges (arcs, if directed), self-loops left out."""
+        arcs = int((self._edges[0] != self._edges[1]).sum())
+        return arcs if self.is_directed else arcs // 2
+
+    @property
+    def average_degree(self) -> float:
+        """Mean number of neighbours a node hears, self-loops left out."""
+        return float((self._edges[0] != self._edges[1]).sum() / self.num_nodes)
+
+    @property
+    def density(self) -> float:
+        """Average degree over N, self-loops left out, as in the paper's published files."""
+        return self.average_degree / self.num_nodes
+
+    @property
+    def block_density(self) -> float:
+        """Ones of the N x N adjacency, self-loops counted, over N^2.
+
+        This is the share of a dense layer's multiply-adds that a round costs.
+        """
+        return self._edges.shape[1] / self.num_nodes**2
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, RelationalGraph)
+            and self.num_nodes == other.num_nodes
+            and np.array_equal(self._edges, other._edges)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.content_hash)
+
+    def __repr__(self) -> str:
+        kind = "directed, " if self.is_directed else ""
+        return (
+            f"RelationalGraph({kind}{self.num_nodes} nodes, {self.num_edges} edges, "
+            f"density={self.density:.3f}, hash={self.content_hash[:8]})"
+        )
+
+
+def _rebuild(num_nodes: int, edges: npt.NDArray[np.int64]) -> RelationalGraph:
+    return RelationalGraph(num_nodes, edges, directed=True, self_loops=False)
+
+
+def _as_array(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
+    detach = getattr(values, "detach", None)
+    return np.asarray(detach().cpu().numpy() if detach is not None else values)
+
+
+def _as_edges(edge_index: torch.Tensor | npt.ArrayLike | Sequence[Any]) -> npt.NDArray[np.int64]:
+    array = _as_array(edge_index)
+    if array.size == 0:
+        return np.zeros((2, 0), dtype=np.int64)
+    if array.ndim != 2 or array.shape[0] != 2:
+        raise InputError(
+            f"an edge index has shape (2, E), this one has {array.shape}; transpose a list of pairs"
+        )
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"an edge index holds integers, this one holds {array.dtype}; convert it")
+    return array.astype(np.int64)

@@ -1,0 +1,199 @@
+"""The index tensors of one round, made once from the edges and the two partitions.
+
+One parameter layout serves every backend. A round's weights are the entries that its dense matrix
+(C_out, C_in) has where the graph has an edge, in row-major order: a vector of ``num_weights``
+numbers (for a conv round each entry is a K x K kernel). Because the channels of a node are
+contiguous, that order is also "target node by target node, each a [size_v, K_v] matrix", K_v being
+the channels that node v hears, its neighbours in ascending order side by side. On the complete
+graph it is the dense weight itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpnn_arch.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class RoundPlan:
+    """Where every message, share and weight of one round lies.
+
+    Shapes: N nodes, E edges (sorted by target, then source), C_in and C_out channels. Integers are
+    int64. Make it with :func:`make_plan`; ``to`` moves it to a device.
+
+    Attributes:
+        source: (E,) the node each message comes from.
+        target: (E,) the node each message goes to.
+        edge_ptr: (N + 1,) the edges of target v are ``edge_ptr[v]:edge_ptr[v + 1]``.
+        in_offsets: (N + 1,) node u's input channels are ``in_offsets[u]:in_offsets[u + 1]``.
+        out_offsets: (N + 1,) the same for output channels.
+        row_width: (N,) K_v, the input channels that node v hears.
+        weight_offset: (N + 1,) where node v's [size_v, K_v] weights start.
+        edge_column: (E,) the first column of the edge's block within its node's K_v columns.
+    """
+
+    source: Tensor
+    target: Tensor
+    edge_ptr: Tensor
+    in_offsets: Tensor
+    out_offsets: Tensor
+    row_width: Tensor
+    weight_offset: Tensor
+    edge_column: Tensor
+    num_nodes: int
+    in_channels: int
+    out_channels: int
+    num_weights: int
+    largest_in: int
+    largest_out: int
+
+    @property
+    def num_edges(self) -> int:
+        """E, both directions and self-loops counted."""
+        return self.source.numel()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every node hears every node: the round is a dense layer."""
+        return self.num_weights == self.in_channels * self.out_channels
+
+    @property
+    def block_density(self) -> float:
+        """Weights over those of the dense layer between the same channels."""
+        return self.num_weights / (self.in_channels * self.out_channels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the index tensors lie."""
+        return self.source.device
+
+    def to(self, device: torch.device | str) -> RoundPlan:
+        """This plan with its tensors on ``device``."""
+        if torch.device(device) == self.device:
+            return self
+        values: dict[str, Any] = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        moved: dict[str, Any] = {
+            k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()
+        }
+        return RoundPlan(**moved)
+
+    @cached_property
+    def in_sizes(self) -> Tensor:
+        """(N,) input channels of each node."""
+        return self.in_offsets.diff()
+
+    @cached_property
+    def out_sizes(self) -> Tensor:
+        """(N,) output channels of each node."""
+        return self.out_offsets.diff()
+
+    @cached_property
+    def dense_index(self) -> Tensor:
+        """(num_weights,) each weight's place in the flattened (C_out, C_in) matrix, ascending."""
+        return self.dense_mask.flatten().nonzero().squeeze(1)
+
+    @cached_property
+    def dense_mask(self) -> Tensor:
+        """(C_out, C_in) bool, True where the graph has an edge between the channels' nodes."""
+        nodes = torch.zeros(self.num_nodes, self.num_nodes, dtype=torch.bool, device=self.device)
+        nodes[self.target, self.source] = True
+        rows = nodes.repeat_interleave(self.out_sizes, dim=0)
+        return rows.repeat_interleave(self.in_sizes, dim=1)
+
+    @cached_property
+    def block_index(self) -> Tensor:
+        """(E, largest_out, largest_in): each edge's block within the weight vector.
+
+        Entries past a smaller share point to ``num_weights``, one past the end, where the caller
+        keeps a zero.
+        """
+        device = self.device
+        row = torch.arange(self.largest_out, device=device)[None, :, None]
+        column = torch.arange(self.largest_in, device=device)[None, None, :]
+        start = (self.weight_offset[self.target] + self.edge_column)[:, None, None]
+        index = start + row * self.row_width[self.target][:, None, None] + column
+        real = (row < self.out_sizes[self.target][:, None, None]) & (
+            column < self.in_sizes[self.source][:, None, None]
+        )
+        return torch.where(real, index, self.num_weights)
+
+    @cached_property
+    def in_index(self) -> Tensor:
+        """(N, largest_in): each node's input channels, then C_in (one past the end) as padding."""
+        return _share_index(self.in_offsets, self.largest_in, self.in_channels)
+
+    @cached_property
+    def out_index(self) -> Tensor:
+        """(C_out,): where each output channel lies in (N * largest_out) padded shares."""
+        padded = _share_index(self.out_offsets, self.largest_out, self.out_channels)
+        return (padded.flatten() < self.out_channels).nonzero().squeeze(1)
+
+
+def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[int]) -> RoundPlan:
+    """The plan of a round along ``edge_index``, (2, E) sorted by target and then by source.
+
+    Args:
+        edge_index: (2, E) int64, row 0 source, row 1 target, no edge twice.
+        in_sizes: N input channels, one number a node.
+        out_sizes: N output channels, one number a node.
+
+    Raises:
+        InputError: the partitions count different nodes, an edge names a node outside them, or
+            the edges are not sorted.
+    """
+    num_nodes = len(in_sizes)
+    if len(out_sizes) != num_nodes:
+        raise InputError(
+            f"the input is shared among {num_nodes} nodes and the output among {len(out_sizes)}; "
+            "one round runs on one graph, use the same nodes for both"
+        )
+    edges = edge_index.detach().cpu().numpy().astype(np.int64)
+    source, target = edges
+    if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
+        raise InputError(
+            f"the edge index names node {edges.max()}, but the partitions count {num_nodes} nodes"
+        )
+    if (np.diff(target * num_nodes + source) <= 0).any():
+        raise InputError("the edges are not sorted by target and then by source, each once")
+
+    in_size, out_size = np.asarray(in_sizes, np.int64), np.asarray(out_sizes, np.int64)
+    edge_ptr = _offsets(np.bincount(target, minlength=num_nodes))
+    heard = _offsets(in_size[source])  # channels of all messages so far
+    row_width = np.diff(heard[edge_ptr])
+    weight_offset = _offsets(out_size * row_width)
+    return RoundPlan(
+        source=torch.from_numpy(source.copy()),
+        target=torch.from_numpy(target.copy()),
+        edge_ptr=torch.from_numpy(edge_ptr),
+        in_offsets=torch.from_numpy(_offsets(in_size)),
+        out_offsets=torch.from_numpy(_offsets(out_size)),
+        row_width=torch.from_numpy(row_width),
+        weight_offset=torch.from_numpy(weight_offset),
+        edge_column=torch.from_numpy(heard[:-1] - heard[edge_ptr[target]]),
+        num_nodes=num_nodes,
+        in_channels=int(in_size.sum()),
+        out_channels=int(out_size.sum()),
+        num_weights=int(weight_offset[-1]),
+        largest_in=int(in_size.max()),
+        largest_out=int(out_size.max()),
+    )
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _share_index(offsets: Tensor, largest: int, past_end: int) -> Tensor:
+    index = offsets[:-1, None] + torch.arange(largest, device=offsets.device)
+    return torch.where(index < offsets[1:, None], index, past_end)

@@ -1,0 +1,61 @@
+"""Things found by name: generators, measures, messages, models, data sets."""
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Generic, TypeVar
+
+from mpnn_arch.errors import InputError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A table from names to things of one kind, filled by a decorator.
+
+    Args:
+        kind: what the things are, in the singular, for error messages.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that enters its target under ``name``.
+
+        Raises:
+            InputError: the name is taken.
+        """
+        if name in self._entries:
+            raise InputError(f"the {self.kind} {name!r} is registered already; choose another name")
+
+        def enter(entry: T) -> T:
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def get(self, name: str) -> T:
+        """The entry called ``name``.
+
+        Raises:
+            InputError: there is none; the sentence lists the choices.
+        """
+        try:
+            return self._entries[name]
+        except (KeyError, TypeError):
+            near = get_close_matches(str(name), self._entries, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise InputError(
+                f"there is no {self.kind} {name!r}{hint}; choose one of {', '.join(self.names())}"
+            ) from None
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())

@@ -1,0 +1,1 @@
+"""One round of message exchange, as a PyTorch Geometric ``MessagePassing`` module."""

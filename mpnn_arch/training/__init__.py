@@ -1,0 +1,1 @@
+"""Data, configuration and the training loop."""
