@@ -77,16 +77,31 @@ class RoundPlan:
         return self.source.device
 
     def to(self, device: torch.device | str) -> RoundPlan:
-        """This plan with its tensors on ``device``."""
+        """This plan with its tensors, and the tables made from them so far, on ``device``."""
         if torch.device(device) == self.device:
             return self
-        values: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
+        names = [field.name for field in dataclasses.fields(self)]
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
         moved: dict[str, Any] = {
             k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()
         }
-        return RoundPlan(**moved)
+        made = RoundPlan(**moved)
+        for name, table in self.__dict__.items():
+            if name not in moved and isinstance(table, Tensor):
+                made.__dict__[name] = table.to(device)
+        return made
+
+    def prepare(self, backend: str) -> None:
+        """Make the tables that ``backend`` reads now, as plain tensors.
+
+        Made on first use instead, they could be born inside ``torch.export`` and stay fake.
+        """
+        tables = {
+            "reference": ("in_index", "out_index", "block_index"),
+            "masked": () if self.is_complete else ("dense_index",),
+        }
+        for name in tables[backend]:
+            getattr(self, name)
 
     @cached_property
     def in_sizes(self) -> Tensor:

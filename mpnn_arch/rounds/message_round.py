@@ -108,7 +108,7 @@ class MessageRound(MessagePassing):
         )
         self.norm = make_norm(norm, self.out_channels, self.message_function.spatial_dims)
         self.activation = make_activation(activation)
-        self.backend = self._check_backend(backend)
+        self.backend = backend
 
         # The graph travels with the weights: a checkpoint tells which graph it was trained on.
         self.register_buffer("edge_index", edge_index)
@@ -159,6 +159,27 @@ class MessageRound(MessagePassing):
     # -- what it holds ----------------------------------------------------------------------
 
     @property
+    def backend(self) -> str:
+        """How the round is computed; set it to another backend at any time."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: str) -> None:
+        if backend not in BACKENDS:
+            raise InputError(
+                f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}"
+            )
+        if backend != "reference" and not (
+            self.message_function.fusable and self.aggr in ("sum", "add")
+        ):
+            raise InputError(
+                f"backend {backend!r} fuses a sum of linear or conv messages, not {self.aggr!r} "
+                f"of {type(self.message_function).__name__}; use backend='reference'"
+            )
+        self.plan.prepare(backend)
+        self._backend = backend
+
+    @property
     def plan(self) -> RoundPlan:
         """Where every share, message and weight lies."""
         plan: RoundPlan = self.message_function.plan
@@ -204,20 +225,6 @@ class MessageRound(MessagePassing):
     __repr__ = nn.Module.__repr__
 
     # -- checks -----------------------------------------------------------------------------
-
-    def _check_backend(self, backend: str) -> str:
-        if backend not in BACKENDS:
-            raise InputError(
-                f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}"
-            )
-        if backend != "reference" and not (
-            self.message_function.fusable and self.aggr in ("sum", "add")
-        ):
-            raise InputError(
-                f"backend {backend!r} fuses a sum of linear or conv messages, not {self.aggr!r} "
-                f"of {type(self.message_function).__name__}; use backend='reference'"
-            )
-        return backend
 
     def _check_input_shape(self, x: Tensor) -> torch.Size:
         """The leading (batch) dimensions of ``x``."""
