@@ -148,20 +148,16 @@ def stopped(digits, tmp_path):
     return run, path
 
 
-def changed_byte(data):
-    """Flip one bit in the weights, past the header."""
-    place = 8 + int.from_bytes(data[:8], "little") + 5000
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+def changed_bit(data):
+    return data[:-5000] + bytes([data[-5000] ^ 1]) + data[-4999:]
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda data: data[:-100], "cannot be read"),
-        (lambda data: data[:5], "cannot be read"),
-        (lambda data: b"", "cannot be read"),
-        (lambda data: b"\x80\x04 not safetensors", "cannot be read"),
-        (changed_byte, "checksum"),
+        (lambda data: data[:-100], "cut short"),
+        (lambda data: b"", "cut short"),
+        (changed_bit, "was changed"),
     ],
 )
 def test_a_truncated_or_changed_checkpoint_is_refused(stopped, spoil, words):
@@ -181,9 +177,9 @@ def test_a_checkpoint_of_another_run_or_of_none_is_refused(stopped, tmp_path):
     from safetensors.torch import save_file
 
     save_file({"model/x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="not a checkpoint"):
+    with pytest.raises(InputError, match="not mpnn_arch checkpoint"):
         load_checkpoint(run, tmp_path / "other.safetensors", "run A")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no file"):
         load_checkpoint(run, tmp_path / "nothing.safetensors", "run A")
 
 
@@ -196,7 +192,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(stopped, monkeyp
         file.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpnn_arch.training.checkpoint.save_file", fail)
+    monkeypatch.setattr("mpnn_arch.tensor_file.save_file", fail)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(run, path, "run A")
     assert path.read_bytes() == before
