@@ -92,9 +92,7 @@ class Complexity:
         )
 
 
-def complexity(
-    model: nn.Module, input_size: int | Sequence[int] | None = None
-) -> Complexity:
+def complexity(model: nn.Module, input_size: int | Sequence[int] | None = None) -> Complexity:
     """Parameters and multiply-adds of every layer of any torch module.
 
     Linear layers, convs, rounds and attention count; normalisation, activations, pooling, sums and

@@ -99,19 +99,9 @@ def _style_error_axis(axes: Axes) -> None:
 
 
 def _draw_graph(axes: Axes, graph: RelationalGraph, colour: str) -> None:
-    """Nodes on a circle, in order; self-loops are left out."""
-    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
 
-    angle = np.pi / 2 - 2 * np.pi * np.arange(graph.num_nodes) / graph.num_nodes
-    place = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (N, 2)
-    source, target = graph.edges
-    kept = source < target if not graph.is_directed else source != target
-    segments = place[graph.edges[:, kept].T]  # (edges, 2 ends, 2)
-    # Many lines must stay readable: the more there are, the fainter each.
-    alpha = float(np.clip(60 / max(1, len(segments)), 0.03, 0.6))
-    axes.add_collection(LineCollection(list(segments), colors=colour, alpha=alpha, linewidths=0.7))
-    axes.plot(place[:, 0], place[:, 1], "o", color=colour, ms=2.5)
-    axes.set_aspect("equal")
-    axes.set_xlim(-1.08, 1.08)
-    axes.set_ylim(-1.08, 1.08)
-    axes.axis("off")
+    # Many edges must stay readable: the more there are, the fainter each.
+    alpha = float(np.clip(100 / max(1, graph.num_edges), 0.03, 0.7))
+    faint = [to_rgba(colour, alpha)]
+    graph.draw(ax=axes, node_color=colour, edge_color=faint, node_size=8, width=0.7)

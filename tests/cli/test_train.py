@@ -205,7 +205,7 @@ def test_a_checkpoint_of_another_graph_or_a_graph_that_changed_is_refused(
         (["--dataset", "mnist"], "cifar10, digits, mnist5k"),
         (["--graph", "star:16"], "star"),
         (["--graph", "complete:16"], "twice"),
-        (["--graph", "complete:600"], "no width of mlp"),
+        (["--graph", "complete:600"], "600 nodes"),
         (["--seeds", "two"], "--seeds 'two'"),
         (["--seeds", "0"], "--seeds '0'"),
         (["--seeds", "1,1"], "twice"),
