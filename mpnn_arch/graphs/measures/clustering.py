@@ -6,6 +6,7 @@ import numpy as np
 
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.measures.batch import Array, GraphBatch, mean_in_order
+from mpnn_arch.graphs.measures.registry import MEASURES
 
 
 def local_clustering(batch: GraphBatch) -> Array:
@@ -28,6 +29,7 @@ def local_clustering(batch: GraphBatch) -> Array:
     return np.divide(closed, possible, out=np.zeros(closed.shape), where=possible > 0)
 
 
+@MEASURES.register("clustering_coefficient")
 def clustering_coefficient(batch: GraphBatch) -> Array:
     """(B,): C, the mean of :func:`local_clustering` over the nodes.
 
