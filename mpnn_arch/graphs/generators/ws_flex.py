@@ -13,13 +13,12 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.generators.family import (
     GENERATORS,
+    TRIES,
     check_num_nodes,
     check_range,
     check_whole,
 )
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-
-TRIES = 100
 
 
 @GENERATORS.register("ws_flex")

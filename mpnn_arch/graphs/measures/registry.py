@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpnn_arch.graphs.measures.batch import Array, GraphBatch
+from mpnn_arch.graphs.measures.batch import Array
 from mpnn_arch.registry import Registry
 
-Measure = Callable[[GraphBatch], Array]
+Measure = Callable[..., Array]
 
 MEASURES: Registry[Measure] = Registry("measure")
 
