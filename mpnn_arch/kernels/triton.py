@@ -23,16 +23,22 @@ from torch import Tensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.plan import RoundPlan
-from mpnn_arch.kernels.triton_launch import (
+from mpnn_arch.kernels.triton_configs import (
     Config,
+    channel_major,
+    conv_configs,
+    kernel_options,
+    linear_product_configs,
+    linear_weights_configs,
+    num_tiles,
+)
+from mpnn_arch.kernels.triton_launch import (
     common_granule,
     cut,
     interpreting,
     kernels,
     launch,
-    num_tiles,
     number_constants,
-    row_blocks,
     shape_key,
     split_output,
     sum_splits,
@@ -119,7 +125,6 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     batch = x.shape[0]
     if batch == 0:
         return x.new_zeros(plan.num_weights)
-    granule = common_granule(walk.granule, x.stride(0))
     constants = number_constants(x, convolution=False)
 
     def run(config: Config) -> Tensor:
@@ -128,10 +133,11 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         programs = walk.num_nodes * row_tiles * list_tiles
         splits, per_split = cut(programs, batch)
         out = split_output(splits, plan.num_weights, x)
+        read, read_grad = (channel_major(t) if config["pack"] else t for t in (x, grad))
         kernels().linear_weights[(programs * splits,)](
             out,
-            grad,
-            x,
+            read_grad,
+            read,
             *walk_arguments(walk),
             batch,
             per_split,
@@ -139,21 +145,15 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
             row_tiles,
             list_tiles,
             walk.num_nodes,
-            *grad.stride(),
-            *x.stride(),
-            GRANULE=granule,
+            *read_grad.stride(),
+            *read.stride(),
+            GRANULE=common_granule(walk.granule, read.stride(0)),
             **constants,
-            **config,
+            **kernel_options(config),
         )
         return sum_splits(out, x.dtype)
 
-    rows = row_blocks(walk.largest, 8)
-    blocks = [(64, 64, 4, 3), (32, 128, 4, 3), (64, 128, 8, 3), (128, 64, 4, 2), (32, 64, 2, 4)]
-    configs = [
-        {"BLOCK_B": b, "BLOCK_N": n, "BLOCK_K": k, "num_warps": warps, "num_stages": stages}
-        for n in rows
-        for b, k, warps, stages in blocks
-    ]
+    configs = linear_weights_configs(walk, x)
     key = ("linear_weights", constants["PRECISION"], *shape_key(x, walk))
     return launch(run, configs, x, key)
 
@@ -285,17 +285,11 @@ def conv2d_grad_weight(
             *x.stride(),
             **window.constants(),
             **constants,
-            **config,
+            **kernel_options(config),
         )
         return sum_splits(out, x.dtype).view(plan.num_weights, *window.kernel)
 
-    k_blocks = [k for k in (64, 32, 16) if k < 2 * walk.longest or k == 16]
-    configs = [
-        {"BLOCK_P": p, "BLOCK_N": n, "BLOCK_K": k, "num_warps": 4, "num_stages": 3}
-        for n in row_blocks(walk.largest, 8)
-        for k in k_blocks
-        for p in (64, 128)
-    ]
+    configs = conv_configs(walk, least_rows=8, pixels=(64, 128), list_blocks=(64, 32, 16))
     key = ("conv_weights", window.key, *x.shape[2:], constants["PRECISION"], *shape_key(x, walk))
     return launch(run, configs, x, key)
 
@@ -306,36 +300,33 @@ def _linear_product(a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool) 
     if batch == 0:
         return out
     weight = weight.contiguous()
-    granule = common_granule(walk.granule, a.stride(0))
     constants = number_constants(a, convolution=False)
 
     def run(config: Config) -> Tensor:
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         tiles = walk.num_nodes * row_tiles
-        kernels().linear_product[(tiles * num_tiles(batch, config["BLOCK_B"]),)](
+        groups = num_tiles(tiles, config["nodes"])
+        read = channel_major(a) if config["pack"] else a
+        kernels().linear_product[(groups * num_tiles(batch, config["BLOCK_B"]),)](
             out,
-            a,
+            read,
             weight,
             *walk_arguments(walk),
             batch,
             tiles,
-            *a.stride(),
+            groups,
+            *read.stride(),
             out.stride(0),
             ROW_TILES=row_tiles,
             TRANSPOSED=transposed,
-            GRANULE=granule,
+            GRANULE=common_granule(walk.granule, read.stride(0)),
             WEIGHT_GRANULE=walk.weight_granule,
             **constants,
-            **config,
+            **kernel_options(config),
         )
         return out
 
-    blocks = [(64, 32, 4, 3), (64, 64, 4, 3), (128, 32, 4, 3), (128, 64, 8, 3), (32, 64, 2, 4)]
-    configs = [
-        {"BLOCK_B": b, "BLOCK_N": n, "BLOCK_K": k, "num_warps": warps, "num_stages": stages}
-        for n in row_blocks(walk.largest, 8)
-        for b, k, warps, stages in blocks
-    ]
+    configs = linear_product_configs(walk, a)
     key = ("linear_product", transposed, constants["PRECISION"], *shape_key(a, walk))
     return launch(run, configs, a, key)
 
@@ -377,17 +368,11 @@ def _conv_product(
             ROW_TILES=row_tiles,
             TRANSPOSED=transposed,
             **constants,
-            **config,
+            **kernel_options(config),
         )
         return out
 
-    k_blocks = [k for k in (32, 64, 16) if k < 2 * walk.longest or k == 16]
-    configs = [
-        {"BLOCK_P": p, "BLOCK_N": n, "BLOCK_K": k, "num_warps": 4, "num_stages": 3}
-        for n in row_blocks(walk.largest, 16)
-        for k in k_blocks
-        for p in (128, 64, 256)
-    ]
+    configs = conv_configs(walk, least_rows=16, pixels=(128, 64, 256), list_blocks=(32, 64, 16))
     key = (
         "conv_product",
         transposed,

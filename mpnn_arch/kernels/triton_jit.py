@@ -18,12 +18,6 @@ import triton.language as tl
 
 
 @triton.jit
-def aligned(values, GRANULE: tl.constexpr):
-    """``values``, with the promise that they come in runs of GRANULE, each at a multiple of it."""
-    return tl.max_contiguous(tl.multiple_of(values, GRANULE), GRANULE)
-
-
-@triton.jit
 def multiply_add(a, b, acc, PRECISION: tl.constexpr, ACC: tl.constexpr, WIDEN: tl.constexpr):
     """acc + a @ b. WIDEN for the interpreter, which takes the bits of bfloat16 for integers."""
     if WIDEN:
@@ -44,6 +38,7 @@ def linear_product(
     offsets,
     batch,
     tiles,
+    groups,
     a_batch_stride,
     a_channel_stride,
     out_batch_stride,
@@ -60,64 +55,71 @@ def linear_product(
 ):
     """out[b, n] = sum over k of a[b, channel[k]] * weight[k, n], for the own channels n of a node.
 
-    Programs of one batch tile run side by side: they share its rows in the caches.
+    A program takes every ``groups``-th of the tiles of nodes, one after the other: the rows of its
+    batch tile, which their lists share, stay in the nearest cache.
     """
-    tile = tl.program_id(0) % tiles
-    node = tl.load(order + tile // ROW_TILES)
-    first = tl.load(offsets + node)
-    row = (tile % ROW_TILES) * BLOCK_N + tl.arange(0, BLOCK_N)
-    rows = tl.load(offsets + node + 1) - first
-    if (tile % ROW_TILES) * BLOCK_N >= rows:
-        return
-    begin = tl.multiple_of(tl.load(list_ptr + node), GRANULE)
-    length = tl.multiple_of(tl.load(list_ptr + node + 1) - begin, GRANULE)
-
-    b = (tl.program_id(0) // tiles) * BLOCK_B + tl.arange(0, BLOCK_B)
+    group = tl.program_id(0) % groups
+    b = (tl.program_id(0) // groups) * BLOCK_B + tl.arange(0, BLOCK_B)
     in_batch = b < batch
     if GRANULE > 1:
         a_batch_stride = tl.multiple_of(a_batch_stride, GRANULE)
-    if TRANSPOSED:
-        rows = tl.multiple_of(rows, WEIGHT_GRANULE)
-    in_share = row < rows
     a_row = a + b.to(tl.int64) * a_batch_stride
-    if not TRANSPOSED:
-        base = tl.multiple_of(tl.load(weight_start + node), WEIGHT_GRANULE)
-        weight_row = weight + base + row * length
+    out_row = out + b.to(tl.int64) * out_batch_stride
 
-    acc = tl.zeros([BLOCK_B, BLOCK_N], dtype=ACC)
-    for start in range(0, length, BLOCK_K):
-        k = start + tl.arange(0, BLOCK_K)
-        listed = k < length
-        column = aligned(tl.load(channel + begin + k, mask=listed, other=0), GRANULE)
-        column_offset = column.to(tl.int64) * a_channel_stride
-        a_tile = tl.load(
-            a_row[:, None] + column_offset[None, :],
-            mask=in_batch[:, None] & listed[None, :],
-            other=0.0,
-        )
+    for tile in range(group, tiles, groups):
+        node = tl.load(order + tile // ROW_TILES)
+        first = tl.load(offsets + node)
+        rows = tl.load(offsets + node + 1) - first
         if TRANSPOSED:
-            entry = tl.load(weight_start + begin + k, mask=listed, other=0)
-            entry = tl.multiple_of(entry, WEIGHT_GRANULE)
-            w_tile = tl.load(
-                weight + entry[:, None] + row[None, :],
-                mask=listed[:, None] & in_share[None, :],
+            rows = tl.multiple_of(rows, WEIGHT_GRANULE)
+        row = (tile % ROW_TILES) * BLOCK_N + tl.arange(0, BLOCK_N)
+        in_share = row < rows
+        begin = tl.load(list_ptr + node)
+        length = tl.load(list_ptr + node + 1) - begin
+        weight_row = weight + row
+        if not TRANSPOSED:
+            base = tl.multiple_of(tl.load(weight_start + node), WEIGHT_GRANULE)
+            weight_row = weight + base + row * tl.multiple_of(length, WEIGHT_GRANULE)
+        # A tile past the end of a smaller share has nothing to sum and nothing to store.
+        begin = tl.multiple_of(begin, GRANULE)
+        length = tl.where((tile % ROW_TILES) * BLOCK_N < rows, length, 0)
+        length = tl.multiple_of(length, GRANULE)
+
+        acc = tl.zeros([BLOCK_B, BLOCK_N], dtype=ACC)
+        for start in range(0, length, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            listed = k < length
+            column = tl.load(channel + begin + k, mask=listed, other=0)
+            column = tl.max_contiguous(tl.multiple_of(column, GRANULE), GRANULE)
+            column_offset = column.to(tl.int64) * a_channel_stride
+            a_tile = tl.load(
+                a_row[:, None] + column_offset[None, :],
+                mask=in_batch[:, None] & listed[None, :],
                 other=0.0,
             )
-        else:
-            w_tile = tl.trans(
-                tl.load(
-                    weight_row[:, None] + k[None, :],
-                    mask=in_share[:, None] & listed[None, :],
+            if TRANSPOSED:
+                entry = tl.load(weight_start + begin + k, mask=listed, other=0)
+                entry = tl.multiple_of(entry, WEIGHT_GRANULE)
+                w_tile = tl.load(
+                    weight_row[None, :] + entry[:, None],
+                    mask=listed[:, None] & in_share[None, :],
                     other=0.0,
                 )
-            )
-        acc = multiply_add(a_tile, w_tile, acc, PRECISION, ACC, WIDEN)
+            else:
+                w_tile = tl.trans(
+                    tl.load(
+                        weight_row[:, None] + k[None, :],
+                        mask=in_share[:, None] & listed[None, :],
+                        other=0.0,
+                    )
+                )
+            acc = multiply_add(a_tile, w_tile, acc, PRECISION, ACC, WIDEN)
 
-    tl.store(
-        out + b.to(tl.int64)[:, None] * out_batch_stride + (first + row)[None, :],
-        acc.to(out.dtype.element_ty),
-        mask=in_batch[:, None] & in_share[None, :],
-    )
+        tl.store(
+            out_row[:, None] + (first + row)[None, :],
+            acc.to(out.dtype.element_ty),
+            mask=in_batch[:, None] & in_share[None, :],
+        )
 
 
 @triton.jit
@@ -165,7 +167,8 @@ def linear_weights(
     k = start + tl.arange(0, BLOCK_K)
     in_share = row < rows
     listed = k < length
-    column = aligned(tl.load(channel + begin + k, mask=listed, other=0), GRANULE)
+    column = tl.load(channel + begin + k, mask=listed, other=0)
+    column = tl.max_contiguous(tl.multiple_of(column, GRANULE), GRANULE)
     if GRANULE > 1:
         a_batch_stride = tl.multiple_of(a_batch_stride, GRANULE)
     a_column = a + column.to(tl.int64) * a_channel_stride

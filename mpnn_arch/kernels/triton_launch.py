@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpnn_arch.kernels.triton_configs import Config, num_tiles
 from mpnn_arch.kernels.triton_tables import Walk
-
-Config = dict[str, int]
 
 # A gradient for weights that would leave the device idle is cut along the batch, into stretches of
 # at least STRETCH products. Constants rather than the device's own numbers: the cut decides how
@@ -99,24 +98,11 @@ def _tf32_allowed(convolution: bool) -> bool:
     return bool(cudnn.allow_tf32 if convolution else matmul.allow_tf32)
 
 
-def num_tiles(size: int, block: int) -> int:
-    """Tiles of ``block`` that cover ``size``."""
-    return -(-size // block)
-
-
 def common_granule(granule: int, stride: int) -> int:
     """The largest power of two that divides both; 1 for an expanded dimension."""
     while granule > 1 and (stride == 0 or stride % granule):
         granule //= 2
     return granule
-
-
-def row_blocks(largest: int, least: int) -> list[int]:
-    """Tile sizes for a node's own channels, the first one safe for every version of Triton."""
-    block = 1 << (largest - 1).bit_length()
-    if block <= least < 16:
-        return [16, least]
-    return [min(max(block, 16), 64)]
 
 
 def cut(programs: int, length: int) -> tuple[int, int]:

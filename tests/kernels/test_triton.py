@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.kernels import triton, triton_launch, triton_tables
+from mpnn_arch.kernels import triton, triton_configs, triton_launch, triton_tables
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 INTERPRETED = triton_launch.interpreting()
@@ -258,6 +258,31 @@ def test_a_long_batch_is_cut_and_summed(monkeypatch):
 
 
 @device_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_tile_size(monkeypatch, dtype):
+    tried = []
+
+    def launch_all(run, configs, x, key):
+        outs = []
+        for config in configs:
+            tried.append(config)
+            outs.append(run(config).clone())
+            agree(outs[-1], outs[0].double().cpu())
+        return outs[-1]
+
+    monkeypatch.setattr(triton, "launch", launch_all)
+    plan = plan_of(complete(9), [1] * 9, [1] * 8 + [2])
+    walk = triton_tables.tables(plan, torch.device(DEVICE)).forward
+    configs = triton_configs.linear_product_configs(walk, torch.empty(9999, 9, dtype=dtype))
+    monkeypatch.setattr(triton, "linear_product_configs", lambda walk, a: configs)
+    check_linear(plan, 3, dtype)
+    small = plan_of(ring(3), [2, 1, 19], [1, 9, 2])
+    check_conv(small, 2, batch=1, size=(4, 4), padding=1, dtype=dtype)
+    assert {config.get("nodes") for config in tried} > {1, 8, 16, 32}
+    assert {config.get("pack") for config in tried} > ({0, 1} if dtype.itemsize == 2 else {0})
+
+
+@device_case
 def test_the_same_bits_twice():
     plan = plan_of(random(6))
     x, weight = numbers(9, plan.in_channels), numbers(plan.num_weights)
@@ -296,7 +321,7 @@ def test_conv_graphs(graph, kernel):
 @device_case
 @pytest.mark.parametrize("batch", [0, 1, 2, 31, 33, 128])
 def test_conv_batches(batch):
-    check_conv(plan_of(ring(4), [1, 2, 3, 7], [2, 1, 9, 8]), 3, batch=batch, size=(3, 2), padding=1)
+    check_conv(plan_of(star(3), [1, 2, 3], [2, 9, 8]), 2, batch=batch, size=(2, 3), padding=1)
 
 
 @device_case
