@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.kernels.backends import unavailable_reason
+from mpnn_arch.rounds.backend import BACKENDS
 from mpnn_arch.rounds.layers import RelationalConv2d, RelationalLinear
-from mpnn_arch.rounds.message_round import BACKENDS
 
 #: dtype -> largest relative difference that rounding explains.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -121,11 +122,15 @@ def compare_backends(
     ways: list[tuple[str, Callable[[], nn.Module]]] = [
         (backend, lambda backend=backend: like_reference(backend))  # type: ignore[misc]
         for backend in BACKENDS
-        if backend != "reference"
+        if backend not in ("auto", "reference")
     ]
     ways.append(("nn.Linear" if kernel_size is None else "nn.Conv2d", plain))
     found = []
     for name, make in ways:
+        reason = unavailable_reason(name, torch.device(device).type, dtype)
+        if reason:
+            found.append(Agreement(name=name, differences={}, unavailable=reason))
+            continue
         try:
             with torch.random.fork_rng(devices=[]):
                 got = _run(make(), x, direction, edges)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.rounds import export_choices, import_choices
 from mpnn_arch.tensor_file import read_tensors, write_tensors
 from mpnn_arch.training.trainer import Trainer
 
@@ -25,7 +27,11 @@ def save_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
         if momentum is not None:
             tensors[f"momentum/{name}"] = momentum
     tensors["generator"] = trainer.generator.get_state()
-    metadata = {"epoch": str(trainer.epoch), "identity": identity}
+    metadata = {
+        "epoch": str(trainer.epoch),
+        "identity": identity,
+        "backend_choices": json.dumps(export_choices(trainer.model)),
+    }
     write_tensors(path, tensors, metadata, kind=_KIND)
 
 
@@ -50,6 +56,8 @@ def load_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
         for kind in ("model/", "momentum/")
     )
     trainer.model.load_state_dict(weights)
+    # Backends round differently: a continuation keeps those that the run began with.
+    import_choices(trainer.model, json.loads(metadata.get("backend_choices", "{}")))
     for name, parameter in trainer.model.named_parameters():
         if name in momenta:
             trainer.optimizer.state[parameter]["momentum_buffer"] = momenta[name].to(
