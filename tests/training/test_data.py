@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mpnn_arch import InputError
-from mpnn_arch.training.data import ImageDataset, list_datasets, load_dataset
+from mpnn_arch.training.data import ImageDataset, _mnist_pixels, list_datasets, load_dataset
 
 
 def make(**values):
@@ -102,6 +102,7 @@ def test_a_missing_package_says_what_to_install(name, package, monkeypatch):
             raise ImportError(module)
         return real(module, *args, **kwargs)
 
+    _mnist_pixels.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r'pip install "mpnn-arch\[demo\]"'):
         load_dataset(name)

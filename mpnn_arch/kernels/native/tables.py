@@ -11,6 +11,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 
 Numbers = npt.NDArray[np.int64]
 _KEY = "_native_tables"
+_AHEAD = 8  # entries that a kernel prefetches past the end of `where`
 
 
 class _Side(ctypes.Structure):
@@ -86,12 +87,13 @@ class Tables:
         terms = _ranges(self._outs[target], sizes[target])
         first = np.repeat(self._weights[target] + self._edge_column[order], sizes[target])
         local = terms - np.repeat(self._outs[target], sizes[target])
+        where = first + local * np.repeat(self._width[target], sizes[target])
         heard = np.bincount(source, sizes[target], len(sizes)).astype(np.int64)
         return _Side(
             self._keep(self._ins, np.int64),
             self._keep(_running(heard), np.int64),
             self._keep(terms, np.int32),
-            self._keep(first + local * np.repeat(self._width[target], sizes[target]), np.int64),
+            self._keep(np.pad(where, (0, _AHEAD)), np.int64),
             self._keep(_running(heard * np.diff(self._ins)), np.int64),
         )
 

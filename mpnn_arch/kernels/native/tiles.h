@@ -10,15 +10,19 @@
 // The forward product reads weight(r, k) = w[r * row_stride + k]. The transposed product (gradient
 // for the input) reads w[where[k] + r * row_stride], `where` naming the row of the weight block.
 
+constexpr int AHEAD = 8;  // entries that `where` holds past its end
+
 template <class T>
 using ProductTile = void (*)(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
                              const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride,
                              const T* ahead);
 
 template <class T, int ROWS, int WIDE, int SCALE, bool TRANSPOSED>
-void product_tile(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
+void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
                   const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride,
                   const T* ahead) {
+    // Vectors (SCALE > 1) have one weight per pair of channels, side by side for the transpose.
+    const ptrdiff_t row_stride = TRANSPOSED && SCALE > 1 ? 1 : stride;
     constexpr int L = LANES<T>;
     Vec<T> sum[ROWS][WIDE] = {};
     // One base pointer for four rows: x86 addresses base, base + s, base + 2s, and base + 3s needs
@@ -30,7 +34,10 @@ void product_tile(const T* w, ptrdiff_t row_stride, const int64_t* where, const 
 #pragma GCC unroll 8
         for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
         const T* base = TRANSPOSED ? w + where[k] : w + k;
+        // A forward tile reads its rows in order, so what comes next is the next node's block; a
+        // transposed one jumps from row to row.
         if (!TRANSPOSED) __builtin_prefetch(ahead + k * (64 / sizeof(T)));
+        else __builtin_prefetch(w + where[k + AHEAD]);
 #pragma GCC unroll 14
         for (int r = 0; r < ROWS; ++r) {
             if (r && r % 4 == 0) base += group;
@@ -148,5 +155,70 @@ OuterTile<T> pick_outer(int rows, int cols) {
         case 2: return pick_outer<T, 2>(rows, all);
         case 3: return pick_outer<T, 3>(rows, all);
         default: return pick_outer<T, 4>(rows, all);
+    }
+}
+
+// ---- dot tile: ROWS rows by COLS columns of a weight block, along lines of samples ---------------
+//
+//   out[r][c] = sum over s of g[r * line + s] * x[start[c] + s]
+//
+// Each column may start anywhere, as the taps of a kernel do.
+
+template <class T>
+using DotTile = void (*)(const T* g, ptrdiff_t line, const T* x, const int64_t* start,
+                         ptrdiff_t length, T* out, ptrdiff_t out_stride, bool add);
+
+template <class T, int ROWS, int COLS>
+void dot_tile(const T* g, ptrdiff_t line, const T* x, const int64_t* start, ptrdiff_t length,
+              T* out, ptrdiff_t out_stride, bool add) {
+    constexpr int L = LANES<T>, PLACES = L / QUAD;
+    Vec<T> sum[ROWS][COLS] = {};
+    const T *at[COLS], *row[ROWS];
+#pragma GCC unroll 8
+    for (int c = 0; c < COLS; ++c) at[c] = x + start[c];
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r) row[r] = g + r * line;
+    for (ptrdiff_t s = 0; s < length; s += L) {
+        Vec<T> v[COLS];
+#pragma GCC unroll 8
+        for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + s);
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; ++r) {
+            Vec<T> u = load(row[r] + s);
+#pragma GCC unroll 8
+            for (int c = 0; c < COLS; ++c) sum[r][c] += u * v[c];
+        }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r) {
+        const Vec<T> none = {};
+        T flat[L];
+        store(flat, sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
+                                 COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
+                                 COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none));
+#pragma GCC unroll 4
+        for (int c = 0; c < COLS; ++c) {
+            T total = flat[c * PLACES];
+            for (int p = 1; p < PLACES; ++p) total += flat[c * PLACES + p];
+            T* to = out + r * out_stride + c;
+            *to = add ? *to + total : total;
+        }
+    }
+}
+
+template <class T, int COLS, size_t... R>
+DotTile<T> pick_dot(int rows, std::index_sequence<R...>) {
+    static const DotTile<T> table[] = {dot_tile<T, R + 1, COLS>...};
+    return table[rows - 1];
+}
+
+template <class T>
+DotTile<T> pick_dot(int rows, int cols) {
+    constexpr auto all = std::make_index_sequence<OUTER_ROWS>();
+    switch (cols) {
+        case 1: return pick_dot<T, 1>(rows, all);
+        case 2: return pick_dot<T, 2>(rows, all);
+        case 3: return pick_dot<T, 3>(rows, all);
+        default: return pick_dot<T, 4>(rows, all);
     }
 }

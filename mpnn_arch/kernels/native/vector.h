@@ -92,13 +92,6 @@ INLINE Vec<T> sum_quads(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
     return pick<T>(sums, sums, [](int i) constexpr { return i % PLACES * QUAD + i / PLACES; });
 }
 
-template <class T>
-INLINE T sum_lanes(Vec<T> v) {
-    T total = 0;
-    for (int i = 0; i < LANES<T>; ++i) total += v[i];
-    return total;
-}
-
 // LANES rows of LANES numbers, turned on their diagonal in registers.
 template <class T>
 INLINE void transpose(Vec<T>* r) {
