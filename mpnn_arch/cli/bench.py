@@ -68,8 +68,8 @@ def bench(
     made = {}
     for spec in specs:
         found = graphs.parse(spec)
-        for number, graph in enumerate(found):
-            made[spec if len(found) == 1 else f"{spec} {number}"] = graph
+        for index, graph in enumerate(found):
+            made[spec if len(found) == 1 else f"{spec} {index}"] = graph
     lines = receipt(
         made,
         batch=batch,
