@@ -11,7 +11,7 @@ from mpnn_arch.graphs.lists import (
     sample,
     sample_parameters,
 )
-from mpnn_arch.graphs.measures import GraphBatch, list_measures
+from mpnn_arch.graphs.measures import GraphBatch, list_measures, measure, measure_weighted
 from mpnn_arch.graphs.null_models import rewired
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.graphs.spec import parse, parse_one
@@ -26,6 +26,8 @@ __all__ = [
     "generate",
     "list_generators",
     "list_measures",
+    "measure",
+    "measure_weighted",
     "parse",
     "parse_one",
     "published",
