@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import lru_cache
 from typing import Any, cast
 
@@ -10,7 +9,6 @@ import torch
 from torch import nn
 from torch_geometric.nn import Aggregation
 
-from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.assignment import GraphAssignment
 from mpnn_arch.models.meter import RoundMeter
@@ -121,6 +119,10 @@ class Layers:
             **self._made,
         )
 
+    def patches(self, in_channels: int, out_channels: int, patch_size: int) -> nn.Conv2d:
+        """A dense layer on every patch of an image."""
+        return nn.Conv2d(in_channels, out_channels, patch_size, patch_size, **self._made)
+
     def conv_round(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
     ) -> nn.Module:
@@ -176,12 +178,7 @@ class Layers:
         self.graphs.check_width(graph, out_channels)
 
     def _with_backend(self, kind: Any, *args: Any, **kwargs: Any) -> nn.Module:
-        made: Any = kind(*args, backend=self._backend or "reference", **kwargs)
-        if self._backend is None:
-            # A sum of linear messages is one matrix product; the rest is message passing only.
-            with contextlib.suppress(InputError):
-                made.backend = "masked"
-        return cast(nn.Module, made)
+        return cast(nn.Module, kind(*args, backend=self._backend or "auto", **kwargs))
 
 
 def round_meter(

@@ -13,14 +13,13 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.partition import ChannelPartition, Order
+from mpnn_arch.rounds.backend import BackendMixin
 from mpnn_arch.rounds.messages import MessageFunction, make_message
 from mpnn_arch.rounds.shares import merge_shares, split_shares
 from mpnn_arch.rounds.updates import make_activation, make_norm
 
-BACKENDS = ("reference", "masked")
 
-
-class MessageRound(MessagePassing):
+class MessageRound(BackendMixin, MessagePassing):
     r"""One round of message exchange on a relational graph (the paper's Equation 1)
 
     .. math::
@@ -41,8 +40,11 @@ class MessageRound(MessagePassing):
         norm: ``"batch"`` or a module over (B, C_out, ...); None for none.
         activation: a class of ``torch.nn`` by name, or a callable; None for none.
         bias: whether every output channel has one, added after the aggregation.
-        backend: ``"reference"`` passes messages one by one; ``"masked"`` multiplies with the dense
-            matrix that has zeros where the graph has no edge. The state dict is the same.
+        backend: ``"auto"`` picks the quickest for a shape by a short timed trial;
+            ``"reference"`` passes messages one by one; ``"masked"`` multiplies with the dense
+            matrix that has zeros where the graph has no edge; ``"gather"`` fetches what each node
+            hears and multiplies node by node; ``"cpu"`` and ``"triton"`` are kernels that do both
+            at once. The state dict is the same for all.
         order: the partition order where ``in_channels`` and ``out_channels`` are numbers.
         message_kwargs: handed to the message function.
         aggr_kwargs: handed to the aggregation.
@@ -79,7 +81,7 @@ class MessageRound(MessagePassing):
         norm: str | nn.Module | None = None,
         activation: str | Callable[[Tensor], Tensor] | None = None,
         bias: bool = True,
-        backend: str = "reference",
+        backend: str = "auto",
         *,
         order: Order = "first",
         message_kwargs: dict[str, Any] | None = None,
@@ -126,7 +128,7 @@ class MessageRound(MessagePassing):
         leading = self._check_input_shape(x)
         x = x.reshape(-1, *x.shape[len(leading) :])  # (B, C_in, ...)
         size = (self.graph.num_nodes, self.graph.num_nodes)
-        if self.backend == "reference":
+        if self.passes_messages:
             out = self.propagate(self.edge_index, size=size, x=split_shares(x, self.plan), layer=x)
         else:
             # PyG takes its fused path for an `EdgeIndex` sorted by column (the target).
@@ -146,38 +148,27 @@ class MessageRound(MessagePassing):
 
     def message_and_aggregate(self, edge_index: EdgeIndex, layer: Tensor) -> Tensor:
         """``message`` and ``aggregate`` in one product: (B, C_in, ...) -> (B, C_out, ...)."""
-        return self.message_function.fused(layer, self.backend)
+        return self.message_function.fused(layer, self.picker)
 
     def update(self, inputs: Tensor) -> Tensor:
         """Bias, norm and activation: (B, C_out, ...) -> (B, C_out, ...)."""
         if self.bias is not None:
-            inputs = inputs + self.bias.view(-1, *[1] * (inputs.dim() - 2))
+            # Under autocast the sum stays in its dtype, as in `nn.Linear`.
+            bias = self.bias.to(inputs.dtype)
+            inputs = inputs + bias.view(-1, *[1] * (inputs.dim() - 2))
         if self.norm is not None:
             inputs = self.norm(inputs)
         return inputs if self.activation is None else self.activation(inputs)
 
     # -- what it holds ----------------------------------------------------------------------
 
-    @property
-    def backend(self) -> str:
-        """How the round is computed; set it to another backend at any time."""
-        return self._backend
-
-    @backend.setter
-    def backend(self, backend: str) -> None:
-        if backend not in BACKENDS:
-            raise InputError(
-                f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}"
-            )
-        if backend != "reference" and not (
-            self.message_function.fusable and self.aggr in ("sum", "add")
-        ):
-            raise InputError(
-                f"backend {backend!r} fuses a sum of linear or conv messages, not {self.aggr!r} "
-                f"of {type(self.message_function).__name__}; use backend='reference'"
-            )
-        self.plan.prepare(backend)
-        self._backend = backend
+    def why_not_fused(self) -> str | None:
+        """Why the round is not one product with gathered weights; None if it is one."""
+        if not self.message_function.fusable:
+            return f"{type(self.message_function).__name__} is not one product on every edge"
+        if self.aggr not in ("sum", "add"):
+            return f"aggr={self.aggr!r} is not the sum of its messages"
+        return None
 
     @property
     def plan(self) -> RoundPlan:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import masked
+from mpnn_arch.kernels.block_matmul import Backend, block_conv2d, block_matmul
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
 
@@ -66,7 +67,7 @@ class MessageFunction(nn.Module):
         """All messages of the round."""
         raise NotImplementedError
 
-    def fused(self, x: Tensor, backend: str) -> Tensor:
+    def fused(self, x: Tensor, backend: Backend) -> Tensor:
         """The sum of the messages every node receives: (B, C_in, ...) -> (B, C_out, ...)."""
         raise NotImplementedError
 
@@ -135,9 +136,9 @@ class LinearMessage(MessageFunction):
         """(E, B, largest_in) -> (E, B, largest_out)."""
         return torch.bmm(x_j, self.edge_blocks().transpose(1, 2))
 
-    def fused(self, x: Tensor, backend: str) -> Tensor:
+    def fused(self, x: Tensor, backend: Backend) -> Tensor:
         """(B, C_in) -> (B, C_out), one product with the gathered blocks."""
-        return masked.block_matmul(x, self.weight, self.plan)
+        return block_matmul(x, self.weight, self.plan, backend)
 
     def dense_weight(self) -> Tensor:
         """(C_out, C_in), zero where the graph has no edge."""
@@ -208,10 +209,10 @@ class ConvMessage(MessageFunction):
         )
         return maps.unflatten(1, (self.plan.num_edges, self.plan.largest_out)).transpose(0, 1)
 
-    def fused(self, x: Tensor, backend: str) -> Tensor:
+    def fused(self, x: Tensor, backend: Backend) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H', W'), one convolution with the gathered kernels."""
         geometry = (self.stride, self.padding, self.dilation)
-        return masked.block_conv2d(x, self.weight, self.plan, *geometry)
+        return block_conv2d(x, self.weight, self.plan, *geometry, backend)
 
     def dense_weight(self) -> Tensor:
         """(C_out, C_in, K, K), zero where the graph has no edge."""

@@ -7,8 +7,10 @@ import numpy as np
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.measures.batch import Array, GraphBatch
+from mpnn_arch.graphs.measures.registry import MEASURES
 
 
+@MEASURES.register("average_path_length")
 def average_path_length(batch: GraphBatch, *, reachable_only: bool = False) -> Array:
     """(B,): L, the mean length of the shortest paths over all ordered pairs of nodes.
 
