@@ -205,10 +205,9 @@ class MessageRound(MessagePassing):
             return
         function.reset_parameters(generator)
         if self.bias is not None and not self.bias.is_meta:
-            area = 1
-            if function.spatial_dims:
-                area = function.weight.shape[-1] * function.weight.shape[-2]
-            fan_in = (self.plan.row_width * area).repeat_interleave(self.plan.out_sizes)
+            fan_in = (self.plan.row_width * function.kernel_area).repeat_interleave(
+                self.plan.out_sizes
+            )
             bound = fan_in.to(torch.float64).rsqrt().to(self.bias.dtype)
             drawn = torch.empty(self.out_channels, dtype=self.bias.dtype)
             drawn.uniform_(-1, 1, generator=generator)
