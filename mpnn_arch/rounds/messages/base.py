@@ -87,6 +87,13 @@ class MessageFunction(nn.Module):
         self.gain = torch.ones(plan.num_nodes, dtype=torch.float64, device="cpu")
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass with messages of its own cannot be computed by its parent's product."""
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__
+        if "forward" in own and "fused" not in own and "fusable" not in own:
+            cls.fusable = False
+
     @property
     def spatial_dims(self) -> int:
         """Trailing dimensions of a node feature after its channels: 0 for vectors, 2 for maps."""

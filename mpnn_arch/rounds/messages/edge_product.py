@@ -100,10 +100,14 @@ class EdgeProduct(nn.Module):
         if self.bias is not None:
             fill_uniform(self.bias, bound.repeat_interleave(self.rows), generator)
 
+    def blocks(self, edges: slice = ALL_EDGES) -> Tensor:
+        """Every W_e, zero-padded: (E, largest rows, largest columns, ...)."""
+        padding = [0, 0] * (self.weight.dim() - 1) + [0, 1]
+        return F.pad(self.weight, padding)[self.weight_index[edges]]
+
     def forward(self, x: Tensor, edges: slice = ALL_EDGES) -> Tensor:
         """(E, B, largest columns, ...) -> (E, B, largest rows, ...)."""
-        padding = [0, 0] * (self.weight.dim() - 1) + [0, 1]
-        blocks = F.pad(self.weight, padding)[self.weight_index[edges]]
+        blocks = self.blocks(edges)
         if self.geometry is None:
             out = torch.bmm(x, blocks.transpose(1, 2))
         else:

@@ -42,3 +42,22 @@ def conv_by_edge(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
         groups=num_edges,
     )
     return maps.unflatten(1, (num_edges, channels)).transpose(0, 1)
+
+
+def depthwise_by_edge(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
+    """Convolve every map of every edge with its own kernel.
+
+    Shapes:
+        - **x:** (E, B, C, H, W), **kernels:** (E, C, K, K)
+        - **output:** (E, B, C, H', W')
+    """
+    num_edges, channels = kernels.shape[:2]
+    maps = F.conv2d(
+        x.transpose(0, 1).flatten(1, 2),
+        kernels.flatten(0, 1).unsqueeze(1),
+        stride=geometry.stride,
+        padding=geometry.padding,
+        dilation=geometry.dilation,
+        groups=num_edges * channels,
+    )
+    return maps.unflatten(1, (num_edges, channels)).transpose(0, 1)
