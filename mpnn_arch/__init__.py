@@ -18,6 +18,8 @@ _HOME = {
     "RelationalConv2d": "mpnn_arch.rounds.layers",
     "RelationalGraph": "mpnn_arch.graphs.relational_graph",
     "RelationalLinear": "mpnn_arch.rounds.layers",
+    "load": "mpnn_arch.saving",
+    "save": "mpnn_arch.saving",
 }
 _SUBPACKAGES = ("graphs", "kernels", "models", "rounds", "training")
 

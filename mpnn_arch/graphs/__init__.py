@@ -1,5 +1,70 @@
-"""Relational graphs: what they are, how they are made, and how they are measured."""
+"""Relational graphs: what they are, how they are made, and how they are measured.
 
+None of it imports torch before a tensor is asked for.
+"""
+
+from mpnn_arch.graphs.connectomes import CONNECTOMES, connectome, connectome_measures
+from mpnn_arch.graphs.generators import (
+    ba,
+    complete,
+    core_periphery,
+    describe,
+    er,
+    generate,
+    grid,
+    harary,
+    hypercube,
+    lfr,
+    list_generators,
+    modular,
+    regular,
+    ring,
+    star,
+    tree,
+    ws,
+    ws_flex,
+)
+from mpnn_arch.graphs.lists import (
+    published,
+    published_parameters,
+    sample,
+    sample_parameters,
+)
+from mpnn_arch.graphs.measures import GraphBatch, list_measures
+from mpnn_arch.graphs.null_models import rewired
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.graphs.spec import parse, parse_one
 
-__all__ = ["RelationalGraph"]
+__all__ = [
+    "CONNECTOMES",
+    "GraphBatch",
+    "RelationalGraph",
+    "ba",
+    "complete",
+    "connectome",
+    "connectome_measures",
+    "core_periphery",
+    "describe",
+    "er",
+    "generate",
+    "grid",
+    "harary",
+    "hypercube",
+    "lfr",
+    "list_generators",
+    "list_measures",
+    "modular",
+    "parse",
+    "parse_one",
+    "published",
+    "published_parameters",
+    "regular",
+    "rewired",
+    "ring",
+    "sample",
+    "sample_parameters",
+    "star",
+    "tree",
+    "ws",
+    "ws_flex",
+]

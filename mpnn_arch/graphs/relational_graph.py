@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from mpnn_arch.errors import InputError
 if TYPE_CHECKING:
     import networkx as nx
     import torch
+    from matplotlib.axes import Axes
     from torch_geometric.data import Data
 
 
@@ -150,6 +152,33 @@ class RelationalGraph:
         edges = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
         return cls(len(number), edges, directed=graph.is_directed(), self_loops=self_loops)
 
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        format: Literal["matrix", "edges", "graphml", "gexf"] | None = None,
+        *,
+        directed: bool | None = None,
+        self_loops: bool = True,
+    ) -> RelationalGraph:
+        """From a file: a matrix of 0 and 1, an edge list, GraphML or GEXF.
+
+        Args:
+            path: ``.txt``, ``.csv``, ``.tsv`` and ``.npy`` (without pickles) hold a matrix, row =
+                receiver, column = sender, one row a line; ``.edges`` and ``.edgelist`` two nodes a
+                line; ``.graphml`` and ``.gexf`` what they say.
+            format: what the file is, if its name does not tell.
+            directed: False adds every edge's reverse; None takes the graph as it stands (edge
+                lists as undirected).
+            self_loops: whether every node gets a self-loop.
+
+        Raises:
+            InputError: no such file, an unknown format, or content that is no graph.
+        """
+        from mpnn_arch.graphs.files import read_graph
+
+        return read_graph(path, format, directed=directed, self_loops=self_loops)
+
     # -- handed out -------------------------------------------------------------------------
 
     @property
@@ -237,6 +266,55 @@ class RelationalGraph:
         This is the share of a dense layer's multiply-adds that a round costs.
         """
         return self._edges.shape[1] / self.num_nodes**2
+
+    @cached_property
+    def clustering_coefficient(self) -> float:
+        """C, the mean over nodes of the share of a node's neighbours that are linked.
+
+        Self-loops are ignored; equal to ``networkx.average_clustering`` to the last bit, also for
+        directed graphs.
+        """
+        from mpnn_arch.graphs.measures import GraphBatch, clustering_coefficient
+
+        return float(clustering_coefficient(GraphBatch.of([self]))[0])
+
+    @cached_property
+    def average_path_length(self) -> float:
+        """L, the mean length of the shortest paths over all ordered pairs of nodes.
+
+        Equal to ``networkx.average_shortest_path_length`` to the last bit, also for directed
+        graphs. ``graphs.measures.average_path_length`` can leave unreachable pairs out.
+
+        Raises:
+            InputError: a graph of one node, or one with unreachable pairs.
+        """
+        from mpnn_arch.graphs.measures import GraphBatch, average_path_length
+
+        return float(average_path_length(GraphBatch.of([self]))[0])
+
+    def draw(
+        self,
+        layout: Literal["ring", "spring", "matrix"] = "ring",
+        ax: Axes | None = None,
+        *,
+        seed: int = 0,
+        **style: Any,
+    ) -> Axes:
+        """Draw the graph with matplotlib and return the axes.
+
+        Args:
+            layout: nodes on a ``"ring"``, spread by a ``"spring"`` model, or the adjacency
+                ``"matrix"`` (row = target, column = source).
+            ax: where to draw; a new figure if None.
+            seed: of the spring layout.
+            style: handed to ``networkx.draw_networkx`` or ``Axes.imshow``.
+
+        Raises:
+            InputError: no such layout.
+        """
+        from mpnn_arch.graphs.drawing import draw
+
+        return draw(self, layout, ax, seed=seed, **style)
 
     def __eq__(self, other: object) -> bool:
         return (

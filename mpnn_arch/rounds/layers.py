@@ -42,7 +42,7 @@ class RelationalLinear(MessageRound):
         out_features: int | ChannelPartition,
         bias: bool = True,
         aggr: Aggr = "sum",
-        backend: str = "reference",
+        backend: str = "auto",
         message: str | type[MessageFunction] = "linear",
         **kwargs: Any,
     ) -> None:
@@ -110,7 +110,7 @@ class RelationalConv2d(MessageRound):
         dilation: int | tuple[int, int] = 1,
         bias: bool = True,
         aggr: Aggr = "sum",
-        backend: str = "reference",
+        backend: str = "auto",
         message: str | type[MessageFunction] = "conv",
         message_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,

@@ -26,14 +26,13 @@ from mpnn_arch.rounds.aggregations import (
     reset_aggregation,
     widening,
 )
+from mpnn_arch.rounds.backend import BackendMixin
 from mpnn_arch.rounds.messages import MessageFunction, make_message
 from mpnn_arch.rounds.shares import merge_shares, split_shares
 from mpnn_arch.rounds.updates import make_activation, make_norm
 
-BACKENDS = ("reference", "masked")
 
-
-class MessageRound(MessagePassing):
+class MessageRound(BackendMixin, MessagePassing):
     r"""One round of message exchange on a relational graph (the paper's Equation 1)
 
     .. math::
@@ -57,8 +56,11 @@ class MessageRound(MessagePassing):
         norm: ``"batch"`` or a module over (B, C_out, ...); None for none.
         activation: a class of ``torch.nn`` by name, or a callable; None for none.
         bias: whether every output channel has one, added after the aggregation.
-        backend: ``"reference"`` passes messages one by one; ``"masked"`` multiplies with the dense
-            matrix that has zeros where the graph has no edge. The state dict is the same.
+        backend: ``"auto"`` picks the quickest for a shape by a short timed trial;
+            ``"reference"`` passes messages one by one; ``"masked"`` multiplies with the dense
+            matrix that has zeros where the graph has no edge; ``"gather"`` fetches what each node
+            hears and multiplies node by node; ``"cpu"`` and ``"triton"`` are kernels that do both
+            at once. The state dict is the same for all.
         order: the partition order where ``in_channels`` and ``out_channels`` are numbers.
         message_kwargs: handed to the message function.
         aggr_kwargs: handed to the aggregation.
@@ -98,7 +100,7 @@ class MessageRound(MessagePassing):
         norm: str | nn.Module | None = None,
         activation: str | Callable[[Tensor], Tensor] | None = None,
         bias: bool = True,
-        backend: str = "reference",
+        backend: str = "auto",
         *,
         order: Order = "first",
         message_kwargs: dict[str, Any] | None = None,
@@ -167,7 +169,9 @@ class MessageRound(MessagePassing):
         leading = self._check_input_shape(x)
         x = x.reshape(-1, *x.shape[len(leading) :])  # (B, C_in, ...)
         size = (self.graph.num_nodes, self.graph.num_nodes)
-        if self.backend == "reference" and len(self._chunks(x)) == 1:
+        # A hook that reads messages sees all of them at once.
+        whole = self._message_hook() is not None or len(self._chunks(x)) == 1
+        if self.passes_messages and whole:
             shares = split_shares(x, self.plan)
             out = self.propagate(self.edge_index, size=size, x=shares, layer=x, edge_weight=None)
         else:
@@ -218,21 +222,21 @@ class MessageRound(MessagePassing):
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
         """AGG over the messages each node receives, then the nodes' shares side by side."""
         shares = self._aggregate_shares(inputs, index, dim_size)
-        if self.graph is None:
-            return shares.transpose(0, 1).flatten(0, 1)  # (B * N, C_out)
         if self.projection is not None:
             shares = self.projection(shares)
+        if self.graph is None:
+            return shares.transpose(0, 1).flatten(0, 1)  # (B * N, C_out)
         return merge_shares(shares, self.plan)
 
     def message_and_aggregate(self, edge_index: EdgeIndex, layer: Tensor) -> Tensor:
         """``message`` and ``aggregate`` in one: (B, C_in, ...) -> (B, C_out, ...).
 
-        Fused it is one product; on the reference backend it goes through the target nodes some
-        at a time, so that never all messages exist at once.
+        Fused it is one product; otherwise it goes through the target nodes some at a time, so
+        that never all messages exist at once.
         """
-        if self.backend == "reference":
+        if self.passes_messages:
             return self._in_chunks(layer)
-        out = self.message_function.fused(layer, self.backend)
+        out = self.message_function.fused(layer, self.picker)
         if isinstance(self.aggr_module, MeanAggregation):
             out = out / self._channel_degree().to(out.dtype).view(-1, *[1] * (out.dim() - 2))
         return out
@@ -240,7 +244,9 @@ class MessageRound(MessagePassing):
     def update(self, inputs: Tensor, layer: Tensor) -> Tensor:
         """Bias, norm and activation: (B, C_out, ...) -> (B, C_out, ...)."""
         if self.bias is not None:
-            inputs = inputs + self.bias.view(-1, *[1] * (inputs.dim() - 2))
+            # Under autocast the sum stays in its dtype, as in `nn.Linear`.
+            bias = self.bias.to(inputs.dtype)
+            inputs = inputs + bias.view(-1, *[1] * (inputs.dim() - 2))
         if self.norm is not None:
             inputs = self.norm(inputs)
         return inputs if self.activation is None else self.activation(inputs)
@@ -293,24 +299,6 @@ class MessageRound(MessagePassing):
 
     # -- what it holds ----------------------------------------------------------------------
 
-    @property
-    def backend(self) -> str:
-        """How the round is computed; set it to another backend at any time."""
-        return self._backend
-
-    @backend.setter
-    def backend(self, backend: str) -> None:
-        if backend not in BACKENDS:
-            raise InputError(
-                f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}"
-            )
-        if backend != "reference" and (reason := self.why_not_fused()):
-            raise InputError(
-                f"backend {backend!r} cannot compute this round, {reason}; use backend='reference'"
-            )
-        self.plan.prepare(backend)
-        self._backend = backend
-
     def why_not_fused(self) -> str | None:
         """Why the round is not one product with gathered weights; None if it is one."""
         if self.graph is None:
@@ -318,7 +306,7 @@ class MessageRound(MessagePassing):
         if not self.message_function.fusable:
             return f"{type(self.message_function).__name__} is not one product on every edge"
         if type(self.aggr_module) not in (SumAggregation, MeanAggregation):
-            return f"aggr={self.aggr!r} is neither the sum nor the mean of its messages"
+            return f"aggr={self.aggr!r} is not the sum or mean of its messages"
         return None
 
     @property

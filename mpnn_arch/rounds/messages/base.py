@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.block_matmul import Backend
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
@@ -131,7 +132,7 @@ class MessageFunction(nn.Module):
         """The messages along ``edges``."""
         raise NotImplementedError
 
-    def fused(self, x: Tensor, backend: str) -> Tensor:
+    def fused(self, x: Tensor, backend: Backend) -> Tensor:
         """The sum of the messages every node receives: (B, C_in, ...) -> (B, C_out, ...)."""
         raise NotImplementedError
 

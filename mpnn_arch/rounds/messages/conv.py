@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpnn_arch.kernels import masked
+from mpnn_arch.kernels.block_matmul import Backend, block_conv2d
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
@@ -56,10 +57,10 @@ class ConvMessage(MessageFunction):
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""
         return conv_by_edge(x_j, self.edge_blocks(edges), self.geometry)
 
-    def fused(self, x: Tensor, backend: str) -> Tensor:
+    def fused(self, x: Tensor, backend: Backend) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H', W'), one convolution with the gathered kernels."""
         g = self.geometry
-        return masked.block_conv2d(x, self.weight, self.plan, g.stride, g.padding, g.dilation)
+        return block_conv2d(x, self.weight, self.plan, g.stride, g.padding, g.dilation, backend)
 
     def dense_weight(self) -> Tensor:
         """(C_out, C_in, K, K), zero where the graph has no edge."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpnn_arch.kernels import masked
+from mpnn_arch.kernels.block_matmul import Backend, block_matmul
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
@@ -52,9 +53,9 @@ class LinearMessage(MessageFunction):
         """(E, B, largest_in) -> (E, B, largest_out)."""
         return torch.bmm(x_j, self.edge_blocks(edges).transpose(1, 2))
 
-    def fused(self, x: Tensor, backend: str) -> Tensor:
+    def fused(self, x: Tensor, backend: Backend) -> Tensor:
         """(B, C_in) -> (B, C_out), one product with the gathered blocks."""
-        return masked.block_matmul(x, self.weight, self.plan)
+        return block_matmul(x, self.weight, self.plan, backend)
 
     def dense_weight(self) -> Tensor:
         """(C_out, C_in), zero where the graph has no edge."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpnn_arch.kernels import masked
+from mpnn_arch.kernels.block_matmul import Backend, block_conv2d, block_matmul
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
@@ -74,9 +75,9 @@ class SharedLinearMessage(_SharedMessage):
         """(E, B, largest_in) -> (E, B, largest_out)."""
         return F.linear(x_j, self.weight)
 
-    def fused(self, x: Tensor, backend: str) -> Tensor:
+    def fused(self, x: Tensor, backend: Backend) -> Tensor:
         """(B, C_in) -> (B, C_out), one product with the block repeated along the edges."""
-        return masked.block_matmul(x, self.flat_weight(), self.plan)
+        return block_matmul(x, self.flat_weight(), self.plan, backend)
 
 
 @message_functions.register("shared_conv")
@@ -103,11 +104,12 @@ class SharedConvMessage(_SharedMessage):
         maps = F.conv2d(x_j.flatten(0, 1), self.weight, None, g.stride, g.padding, g.dilation)
         return maps.unflatten(0, x_j.shape[:2])
 
-    def fused(self, x: Tensor, backend: str) -> Tensor:
+    def fused(self, x: Tensor, backend: Backend) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H', W'), one convolution with the repeated kernels."""
         g = self.geometry
-        weight = self.flat_weight()
-        return masked.block_conv2d(x, weight, self.plan, g.stride, g.padding, g.dilation)
+        return block_conv2d(
+            x, self.flat_weight(), self.plan, g.stride, g.padding, g.dilation, backend
+        )
 
 
 @message_functions.register("identity")

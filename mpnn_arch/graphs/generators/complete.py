@@ -1,0 +1,19 @@
+"""The complete graph: every node hears every node, a dense layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@GENERATORS.register("complete")
+def complete(num_nodes: int) -> RelationalGraph:
+    """All num_nodes (num_nodes - 1) / 2 edges.
+
+    Raises:
+        InputError: fewer than 2 nodes.
+    """
+    num_nodes = check_num_nodes(num_nodes)
+    return RelationalGraph.from_adjacency(np.ones((num_nodes, num_nodes), dtype=bool))

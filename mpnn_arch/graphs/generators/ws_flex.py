@@ -1,0 +1,184 @@
+"""WS-flex: the paper's small-world family, a Watts-Strogatz graph of any average degree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import bitset
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    TRIES,
+    check_num_nodes,
+    check_range,
+    check_whole,
+)
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@GENERATORS.register("ws_flex")
+def ws_flex(
+    num_nodes: int, average_degree: float, rewiring_probability: float, seed: int = 0
+) -> RelationalGraph:
+    """A ring of e = round(N average_degree / 2) edges, each rewired with a probability.
+
+    Node i is linked to its next c_i nodes on the ring, where the c_i share e as evenly as can be,
+    the first (e mod N) nodes holding one more. Then, for every node and every one of its c_i
+    edges in turn, the far end moves with ``rewiring_probability`` to a node drawn uniformly from
+    those that i is not linked to. The draws are those of ``random.Random(seed)`` in the order of
+    the paper's runs, so its published graphs come back edge by edge.
+
+    Args:
+        num_nodes: N.
+        average_degree: in [2, N - 1]; N times the ``density`` of the published files.
+        rewiring_probability: p, in [0, 1].
+        seed: of the random stream.
+
+    Raises:
+        InputError: a value outside its range, or no connected graph in 100 tries.
+
+    Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 3.1.
+    """
+    num_nodes, average_degree, rewiring_probability = check_ws_flex(
+        num_nodes, average_degree, rewiring_probability
+    )
+    seed = check_whole("seed", seed, 0)
+    rows = ws_flex_rows(num_nodes, average_degree, rewiring_probability, seed)
+    words = words_of_rows(rows, num_nodes)
+    return RelationalGraph.from_adjacency(bitset.unpack(words, num_nodes))
+
+
+def check_ws_flex(
+    num_nodes: Any, average_degree: Any, rewiring_probability: Any
+) -> tuple[int, float, float]:
+    """The three parameters in their types.
+
+    Raises:
+        InputError: one is outside its range.
+    """
+    num_nodes = check_num_nodes(num_nodes, least=3)
+    return (
+        num_nodes,
+        check_range("average_degree", average_degree, 2, num_nodes - 1),
+        check_range("rewiring_probability", rewiring_probability, 0, 1),
+    )
+
+
+def edge_shares(num_nodes: int, average_degree: float) -> list[int]:
+    """c_i, the edges that each node lays to its next nodes on the ring."""
+    share, larger = divmod(round(num_nodes * average_degree / 2), num_nodes)
+    return [share + 1] * larger + [share] * (num_nodes - larger)
+
+
+def ws_flex_rows(num_nodes: int, average_degree: float, p: float, seed: int) -> list[int]:
+    """The adjacency of :func:`ws_flex`, node i's neighbours as the bits of the i-th integer.
+
+    No self-loops. The values are taken as checked.
+
+    Raises:
+        InputError: no connected graph in 100 tries.
+    """
+    shares = edge_shares(num_nodes, average_degree)
+    lattice = _lattice(num_nodes, tuple(shares))
+    # Random.choice(list of N) draws N.bit_length() bits until they name a place in the list. The
+    # loop below does the same without the calls, which is most of the time of a graph: numbers
+    # past the list share one extra bit that counts as taken.
+    stream = Random(seed)
+    draw, draw_bits, width = stream.random, stream.getrandbits, num_nodes.bit_length()
+    past = 1 << num_nodes
+    everyone = past - 1
+    bit = [1 << node for node in range(num_nodes)] + [past] * ((1 << width) - num_nodes)
+
+    for _ in range(TRIES):
+        rows = list(lattice)
+        for i, share in enumerate(shares):
+            mine, taken = bit[i], rows[i] | bit[i] | past
+            for v in range(i + 1, i + 1 + share):
+                if draw() >= p:
+                    continue
+                if taken == everyone | past:
+                    # The published loop draws two nodes before it finds that i is linked to all.
+                    for _draw in range(2):
+                        while draw_bits(width) >= num_nodes:
+                            pass
+                    continue
+                w = draw_bits(width)
+                while taken & bit[w]:
+                    w = draw_bits(width)
+                if v >= num_nodes:
+                    v -= num_nodes
+                taken ^= bit[v] | bit[w]
+                rows[v] ^= mine
+                rows[w] ^= mine
+            rows[i] = taken ^ mine ^ past
+        if _is_connected(rows, everyone):
+            return rows
+    raise InputError(
+        f"ws_flex found no connected graph of {num_nodes} nodes at average_degree "
+        f"{average_degree:g}, rewiring_probability {p:g}, seed {seed} in {TRIES} tries; "
+        "raise the degree, lower the probability, or change the seed"
+    )
+
+
+def words_of_rows(rows: list[int], num_nodes: int) -> bitset.Words:
+    """(N, W) words of N integers."""
+    num_octets = -(-num_nodes // 64) * 8
+    octets = b"".join(row.to_bytes(num_octets, "little") for row in rows)
+    words = np.frombuffer(octets, dtype="<u8").reshape(num_nodes, -1)
+    return words.astype(np.uint64, copy=False)
+
+
+def ws_flex_words(
+    num_nodes: int,
+    average_degree: Iterable[float],
+    rewiring_probability: Iterable[float],
+    seed: Iterable[int],
+) -> bitset.Words:
+    """(B, N, W) words of the graphs with these parameters, one of each list a graph.
+
+    Raises:
+        InputError: as :func:`ws_flex`.
+    """
+    made = [
+        words_of_rows(ws_flex_rows(*check_ws_flex(num_nodes, degree, p), int(s)), num_nodes)
+        for degree, p, s in zip(average_degree, rewiring_probability, seed, strict=True)
+    ]
+    return np.stack(made)
+
+
+@lru_cache(maxsize=1024)
+def _lattice(num_nodes: int, shares: tuple[int, ...]) -> tuple[int, ...]:
+    """The ring before rewiring: node i with the next shares[i] nodes, as bits."""
+    rows = [0] * num_nodes
+    everyone = (1 << num_nodes) - 1
+    share, larger = shares[-1], shares.count(shares[-1] + 1)
+    ahead = ((1 << share) - 1) << 1
+    behind = ((1 << share) - 1) << (num_nodes - share)
+    for i in range(num_nodes):
+        turned = (ahead | behind) << i
+        rows[i] = (turned | turned >> num_nodes) & everyone
+    for i in range(larger):
+        far = (i + share + 1) % num_nodes
+        rows[i] |= 1 << far
+        rows[far] |= 1 << i
+    return tuple(rows)
+
+
+def _is_connected(rows: list[int], everyone: int) -> bool:
+    reached, fresh = 1, 1
+    while fresh:
+        found = 0
+        while fresh:
+            lowest = fresh & -fresh
+            found |= rows[lowest.bit_length() - 1]
+            fresh ^= lowest
+            if found | reached == everyone:
+                return True
+        fresh = found & ~reached
+        reached |= found
+    return reached == everyone

@@ -1,0 +1,80 @@
+"""Many graphs of one size, with what several measures need of them worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import bitset
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+Array = npt.NDArray[np.float64]
+
+
+class GraphBatch:
+    """B graphs of N nodes, all directed or all not, without their self-loops.
+
+    Measures ignore self-loops, as networkx does: a round's self-loop is the node's own memory and
+    no link between nodes.
+
+    Args:
+        words: (B, N, W) adjacency rows (row = target) as 64-bit words, see ``graphs.bitset``.
+        directed: whether some graph has an edge without its reverse.
+    """
+
+    def __init__(self, words: bitset.Words, *, directed: bool = False) -> None:
+        self.words = bitset.without_loops(words)
+        self.directed = directed
+
+    @classmethod
+    def of(cls, graphs: Sequence[RelationalGraph]) -> GraphBatch:
+        """The batch of these graphs.
+
+        Raises:
+            InputError: no graph, or graphs of different sizes.
+        """
+        nodes = {graph.num_nodes for graph in graphs}
+        if len(nodes) != 1:
+            raise InputError(
+                f"a batch holds graphs of one size, these have {sorted(nodes)} nodes; "
+                "measure each size by itself"
+            )
+        words = bitset.pack(np.stack([graph.adjacency for graph in graphs]))
+        return cls(words, directed=any(graph.is_directed for graph in graphs))
+
+    def __len__(self) -> int:
+        return self.words.shape[0]
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return int(self.words.shape[1])
+
+    @cached_property
+    def adjacency(self) -> npt.NDArray[np.bool_]:
+        """(B, N, N), row = target, column = source, no self-loops."""
+        return bitset.unpack(self.words, self.num_nodes)
+
+    @cached_property
+    def reversed_words(self) -> bitset.Words:
+        """(B, N, W), the words of every edge turned round."""
+        return bitset.transpose(self.words) if self.directed else self.words
+
+    @cached_property
+    def degrees(self) -> bitset.Counts:
+        """(B, N) neighbours that each node hears (in-degree, if directed)."""
+        return bitset.sizes(self.words)
+
+
+def mean_in_order(values: Array) -> Array:
+    """(B, N) to (B,): the mean of each row, added from left to right as networkx adds.
+
+    Python's ``sum`` is used for it: numpy adds pairwise, which rounds elsewhere in the last bit,
+    and newer Pythons compensate.
+    """
+    num_nodes = values.shape[1]
+    return np.array([sum(row) / num_nodes for row in values.tolist()], dtype=np.float64)

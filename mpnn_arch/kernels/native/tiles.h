@@ -1,0 +1,224 @@
+// The two register tiles that do all the arithmetic. Every sum runs over k (or over the samples)
+// in one fixed order inside one tile, so its bits do not depend on how tiles are shared out.
+#pragma once
+#include "vector.h"
+
+// ---- product tile: ROWS outputs by WIDE vectors of samples -------------------------------------
+//
+//   out[r][s] = sum over k of weight(r, k) * x[offset[k] * SCALE + s]
+//
+// The forward product reads weight(r, k) = w[r * row_stride + k]. The transposed product (gradient
+// for the input) reads w[where[k] + r * row_stride], `where` naming the row of the weight block.
+
+constexpr int AHEAD = 8;  // entries that `where` holds past its end
+
+template <class T>
+using ProductTile = void (*)(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
+                             const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride,
+                             const T* ahead);
+
+template <class T, int ROWS, int WIDE, int SCALE, bool TRANSPOSED>
+void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
+                  const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride,
+                  const T* ahead) {
+    // Vectors (SCALE > 1) have one weight per pair of channels, side by side for the transpose.
+    const ptrdiff_t row_stride = TRANSPOSED && SCALE > 1 ? 1 : stride;
+    constexpr int L = LANES<T>;
+    Vec<T> sum[ROWS][WIDE] = {};
+    // One base pointer for four rows: x86 addresses base, base + s, base + 2s, and base + 3s needs
+    // one more register, so 14 rows take 4 pointers and 2 strides.
+    ptrdiff_t group = 4 * row_stride;
+    for (ptrdiff_t k = 0; k < count; ++k) {
+        const T* at = x + ptrdiff_t(offset[k]) * SCALE;
+        Vec<T> v[WIDE];
+#pragma GCC unroll 8
+        for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
+        const T* base = TRANSPOSED ? w + where[k] : w + k;
+        // A forward tile reads its rows in order, so what comes next is the next node's block; a
+        // transposed one jumps from row to row.
+        if (!TRANSPOSED) __builtin_prefetch(ahead + k * (64 / sizeof(T)));
+        else __builtin_prefetch(w + where[k + AHEAD]);
+#pragma GCC unroll 14
+        for (int r = 0; r < ROWS; ++r) {
+            if (r && r % 4 == 0) base += group;
+            T weight = base[r % 4 * row_stride];
+#pragma GCC unroll 8
+            for (int i = 0; i < WIDE; ++i) sum[r][i] += weight * v[i];
+        }
+    }
+#pragma GCC unroll 14
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int i = 0; i < WIDE; ++i) store(out + r * out_stride + i * L, sum[r][i]);
+}
+
+// Rows that fit the registers beside WIDE vectors of x and one weight.
+template <int WIDE>
+constexpr int MOST_ROWS = (VECTOR_REGISTERS - WIDE - 2) / WIDE < 14
+                              ? (VECTOR_REGISTERS - WIDE - 2) / WIDE
+                              : 14;
+
+template <class T, int WIDE, int SCALE, bool TRANSPOSED, size_t... R>
+ProductTile<T> pick_product(int rows, std::index_sequence<R...>) {
+    static const ProductTile<T> table[] = {product_tile<T, R + 1, WIDE, SCALE, TRANSPOSED>...};
+    return table[rows - 1];
+}
+
+template <class T, int WIDE, int SCALE, bool TRANSPOSED>
+ProductTile<T> pick_product(int rows) {
+    return pick_product<T, WIDE, SCALE, TRANSPOSED>(rows,
+                                                    std::make_index_sequence<MOST_ROWS<WIDE>>());
+}
+
+// ---- outer tile: ROWS rows of a weight block by COLS vectors of its columns --------------------
+//
+//   out[r][c] = sum over samples of g[sample][r] * x[sample][c]
+//
+// Samples lie in quads, x as [quads][channels][QUAD]: a vector holds LANES / QUAD channels of x, g's
+// quad is repeated along it, and only the QUAD partial sums of an output are added at the end.
+
+template <class T>
+struct OuterTask {
+    const T* g;            // [quads][ROWS][LANES], quads repeated along the vector
+    const T* x;
+    ptrdiff_t x_stride;
+    ptrdiff_t quads;
+    const int32_t* start;  // first channel of each vector
+    const int32_t* column; // where its sums go, and where those of the next one go
+    int32_t row_width;     // columns of the block
+    T* out;                // at the tile's first row
+    bool add;
+};
+
+template <class T>
+using OuterTile = void (*)(const OuterTask<T>&);
+
+template <class T, int ROWS, int COLS>
+void outer_tile(const OuterTask<T>& t) {
+    constexpr int PLACES = LANES<T> / QUAD;
+    Vec<T> sum[ROWS][COLS] = {};
+    const T* at[COLS];
+#pragma GCC unroll 8
+    for (int c = 0; c < COLS; ++c) at[c] = t.x + ptrdiff_t(t.start[c]) * QUAD;
+    const T* g = t.g;
+    ptrdiff_t x_stride = t.x_stride;
+    for (ptrdiff_t q = 0, shift = 0; q < t.quads; ++q, g += ROWS * LANES<T>, shift += x_stride) {
+        Vec<T> v[COLS];
+#pragma GCC unroll 8
+        for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + shift);
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; ++r) {
+            Vec<T> repeated = load(g + r * LANES<T>);
+#pragma GCC unroll 8
+            for (int c = 0; c < COLS; ++c) sum[r][c] += repeated * v[c];
+        }
+    }
+    // A vector that ends a run holds numbers past it, which are dropped here.
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r) {
+        T* row = t.out + ptrdiff_t(r) * t.row_width;
+        const Vec<T> none = {};
+        Vec<T> sums = sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
+                                   COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
+                                   COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none);
+        T flat[LANES<T>];
+        store(flat, sums);
+#pragma GCC unroll 4
+        for (int c = 0; c < COLS; ++c) {
+            const T* from = flat + c * PLACES;
+            T* to = row + t.column[c];
+            int32_t real = t.column[c + 1] - t.column[c];
+            if (t.add || real < PLACES) {
+                for (int32_t j = 0; j < real; ++j) to[j] = t.add ? to[j] + from[j] : from[j];
+            } else {
+                memcpy(to, from, sizeof(T) * PLACES);
+            }
+        }
+    }
+}
+
+// The wider the tile, the fewer rows fit beside it.
+constexpr int OUTER_COLS = 4;
+constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 6 : 2;
+
+template <class T, int COLS, size_t... R>
+OuterTile<T> pick_outer(int rows, std::index_sequence<R...>) {
+    static const OuterTile<T> table[] = {outer_tile<T, R + 1, COLS>...};
+    return table[rows - 1];
+}
+
+template <class T>
+OuterTile<T> pick_outer(int rows, int cols) {
+    constexpr auto all = std::make_index_sequence<OUTER_ROWS>();
+    switch (cols) {
+        case 1: return pick_outer<T, 1>(rows, all);
+        case 2: return pick_outer<T, 2>(rows, all);
+        case 3: return pick_outer<T, 3>(rows, all);
+        default: return pick_outer<T, 4>(rows, all);
+    }
+}
+
+// ---- dot tile: ROWS rows by COLS columns of a weight block, along lines of samples ---------------
+//
+//   out[r][c] = sum over s of g[r * line + s] * x[start[c] + s]
+//
+// Each column may start anywhere, as the taps of a kernel do.
+
+template <class T>
+using DotTile = void (*)(const T* g, ptrdiff_t line, const T* x, const int64_t* start,
+                         ptrdiff_t length, T* out, ptrdiff_t out_stride, bool add);
+
+template <class T, int ROWS, int COLS>
+void dot_tile(const T* g, ptrdiff_t line, const T* x, const int64_t* start, ptrdiff_t length,
+              T* out, ptrdiff_t out_stride, bool add) {
+    constexpr int L = LANES<T>, PLACES = L / QUAD;
+    Vec<T> sum[ROWS][COLS] = {};
+    const T *at[COLS], *row[ROWS];
+#pragma GCC unroll 8
+    for (int c = 0; c < COLS; ++c) at[c] = x + start[c];
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r) row[r] = g + r * line;
+    for (ptrdiff_t s = 0; s < length; s += L) {
+        Vec<T> v[COLS];
+#pragma GCC unroll 8
+        for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + s);
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; ++r) {
+            Vec<T> u = load(row[r] + s);
+#pragma GCC unroll 8
+            for (int c = 0; c < COLS; ++c) sum[r][c] += u * v[c];
+        }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r) {
+        const Vec<T> none = {};
+        T flat[L];
+        store(flat, sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
+                                 COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
+                                 COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none));
+#pragma GCC unroll 4
+        for (int c = 0; c < COLS; ++c) {
+            T total = flat[c * PLACES];
+            for (int p = 1; p < PLACES; ++p) total += flat[c * PLACES + p];
+            T* to = out + r * out_stride + c;
+            *to = add ? *to + total : total;
+        }
+    }
+}
+
+template <class T, int COLS, size_t... R>
+DotTile<T> pick_dot(int rows, std::index_sequence<R...>) {
+    static const DotTile<T> table[] = {dot_tile<T, R + 1, COLS>...};
+    return table[rows - 1];
+}
+
+template <class T>
+DotTile<T> pick_dot(int rows, int cols) {
+    constexpr auto all = std::make_index_sequence<OUTER_ROWS>();
+    switch (cols) {
+        case 1: return pick_dot<T, 1>(rows, all);
+        case 2: return pick_dot<T, 2>(rows, all);
+        case 3: return pick_dot<T, 3>(rows, all);
+        default: return pick_dot<T, 4>(rows, all);
+    }
+}
