@@ -93,7 +93,7 @@ def _groups(model: nn.Module) -> list[list[Any]]:
         parts = name.split(".")
         # Stages have their own column; the blocks of one width share it.
         stage = parts[1] if parts[0] == "stages" and len(parts) > 1 else ""
-        return stage, part.graph.content_hash
+        return stage, part.graph.content_hash if part.graph else ""
 
     return [[part for _, part in items] for _, items in groupby(named, key=place)]
 
