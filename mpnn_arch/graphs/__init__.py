@@ -4,7 +4,7 @@ None of it imports torch before a tensor is asked for.
 """
 
 from mpnn_arch.graphs.connectomes import CONNECTOMES, connectome, connectome_measures
-from mpnn_arch.graphs.generators import describe, generate, list_generators
+from mpnn_arch.graphs.generators import describe, generate, list_generators, ws_flex_population
 from mpnn_arch.graphs.lists import (
     published,
     published_parameters,
@@ -35,4 +35,5 @@ __all__ = [
     "rewired",
     "sample",
     "sample_parameters",
+    "ws_flex_population",
 ]
