@@ -15,7 +15,9 @@ from mpnn_arch import __version__
 from mpnn_arch.errors import InputError
 
 # name -> (module, function); the modules are light, see above.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "graphs": ("mpnn_arch.cli.graphs", "graphs"),
+}
 
 
 class LazyGroup(click.Group):
