@@ -13,7 +13,14 @@ __version__ = "0.1.0"
 _HOME = {
     "ChannelPartition": "mpnn_arch.partition",
     "InputError": "mpnn_arch.errors",
+    "MessageFunction": "mpnn_arch.rounds.messages",
+    "MessageRound": "mpnn_arch.rounds.message_round",
+    "RelationalConv2d": "mpnn_arch.rounds.layers",
     "RelationalGraph": "mpnn_arch.graphs.relational_graph",
+    "RelationalLinear": "mpnn_arch.rounds.layers",
+    "load": "mpnn_arch.saving",
+    "relationalize": "mpnn_arch.models.relationalize",
+    "save": "mpnn_arch.saving",
 }
 _SUBPACKAGES = ("graphs", "kernels", "models", "rounds", "training")
 

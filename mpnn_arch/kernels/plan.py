@@ -11,10 +11,12 @@ graph it is the dense weight itself.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -28,7 +30,8 @@ class RoundPlan:
     """Where every message, share and weight of one round lies.
 
     Shapes: N nodes, E edges (sorted by target, then source), C_in and C_out channels. Integers are
-    int64. Make it with :func:`make_plan`; ``to`` moves it to a device.
+    int64. Make it with :func:`make_plan`; ``to`` moves it to a device. Equal plans on one device
+    are one object, so the tables that a backend keeps beside a plan are made once a process.
 
     Attributes:
         source: (E,) the node each message comes from.
@@ -39,6 +42,7 @@ class RoundPlan:
         row_width: (N,) K_v, the input channels that node v hears.
         weight_offset: (N + 1,) where node v's [size_v, K_v] weights start.
         edge_column: (E,) the first column of the edge's block within its node's K_v columns.
+        key: digest of the edges and shares, the same in every process.
     """
 
     source: Tensor
@@ -55,6 +59,14 @@ class RoundPlan:
     num_weights: int
     largest_in: int
     largest_out: int
+    key: str
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RoundPlan:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        edge_index = torch.stack([self.source, self.target]).cpu()
+        return _restore, (edge_index, self.in_sizes.cpu(), self.out_sizes.cpu(), str(self.device))
 
     @property
     def num_edges(self) -> int:
@@ -77,16 +89,39 @@ class RoundPlan:
         return self.source.device
 
     def to(self, device: torch.device | str) -> RoundPlan:
-        """This plan with its tensors on ``device``."""
-        if torch.device(device) == self.device:
+        """This plan with its tensors, and the tables made from them so far, on ``device``."""
+        device = torch.device(device)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        if device == self.device:
             return self
-        values: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
+        known = find_plan(self.key, device)
+        if known is not None:
+            return known
+        names = [field.name for field in dataclasses.fields(self)]
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
         moved: dict[str, Any] = {
             k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()
         }
-        return RoundPlan(**moved)
+        made = RoundPlan(**moved)
+        for name, table in self.__dict__.items():
+            if name not in moved and isinstance(table, Tensor):
+                made.__dict__[name] = table.to(device)
+        return _enter(made)
+
+    def prepare(self, backend: str) -> None:
+        """Make the tables that ``backend`` reads now, as plain tensors.
+
+        Made on first use instead, they could be born inside ``torch.export`` and stay fake.
+        """
+        tables = {
+            "reference": ("in_index", "out_index", "block_index"),
+            "masked": () if self.is_complete else ("dense_index",),
+            "auto": () if self.is_complete else ("dense_index",),
+        }
+        # The other backends make their tables within the operation, where tensors are real.
+        for name in tables.get(backend, ()):
+            getattr(self, name)
 
     @cached_property
     def in_sizes(self) -> Tensor:
@@ -140,6 +175,25 @@ class RoundPlan:
         return (padded.flatten() < self.out_channels).nonzero().squeeze(1)
 
 
+_PLANS: WeakValueDictionary[tuple[str, torch.device], RoundPlan] = WeakValueDictionary()
+
+
+def find_plan(key: str, device: torch.device) -> RoundPlan | None:
+    """The plan with this key on this device, if some layer of the process holds it."""
+    return _PLANS.get((key, device))
+
+
+def _enter(plan: RoundPlan) -> RoundPlan:
+    """Register ``plan``; a plan born while a program is traced holds no real tensors and is not."""
+    if type(plan.source) is Tensor:
+        _PLANS[plan.key, plan.device] = plan
+    return plan
+
+
+def _restore(edge_index: Tensor, in_sizes: Tensor, out_sizes: Tensor, device: str) -> RoundPlan:
+    return make_plan(edge_index, in_sizes.tolist(), out_sizes.tolist()).to(device)
+
+
 def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[int]) -> RoundPlan:
     """The plan of a round along ``edge_index``, (2, E) sorted by target and then by source.
 
@@ -168,11 +222,18 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
         raise InputError("the edges are not sorted by target and then by source, each once")
 
     in_size, out_size = np.asarray(in_sizes, np.int64), np.asarray(out_sizes, np.int64)
+    digest = hashlib.sha256(b"round plan")
+    for part in (in_size, out_size, edges):
+        digest.update(part.astype("<i8").tobytes())
+    key = digest.hexdigest()[:32]
+    known = find_plan(key, torch.device("cpu"))
+    if known is not None:
+        return known
     edge_ptr = _offsets(np.bincount(target, minlength=num_nodes))
     heard = _offsets(in_size[source])  # channels of all messages so far
     row_width = np.diff(heard[edge_ptr])
     weight_offset = _offsets(out_size * row_width)
-    return RoundPlan(
+    made = RoundPlan(
         source=torch.from_numpy(source.copy()),
         target=torch.from_numpy(target.copy()),
         edge_ptr=torch.from_numpy(edge_ptr),
@@ -187,7 +248,9 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
         num_weights=int(weight_offset[-1]),
         largest_in=int(in_size.max()),
         largest_out=int(out_size.max()),
+        key=key,
     )
+    return _enter(made)
 
 
 def _offsets(sizes: np.ndarray) -> np.ndarray:

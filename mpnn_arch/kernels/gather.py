@@ -1,0 +1,256 @@
+"""The gather backend: fetch what each node hears, then one batched matrix product.
+
+Portable to any device and dtype, and the simplest form of a fused round. Every gradient is again a
+gather and a product, never a scattered addition, so the same input gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import grad as conv_grad
+
+from mpnn_arch.kernels.plan import RoundPlan
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """Which channels and weights every node fetches, on the way to its targets or back.
+
+    Shapes, S the largest share and K the most channels that a node fetches; shorter rows are
+    padded with an index one past the end, where the caller keeps a zero:
+        - **channels:** (N * K,)
+        - **weights:** (N * S * K,)
+        - **merge:** (channels,) where each channel of the result lies in (N * S,) padded shares
+        - **real:** (num_weights,) where each weight lies in (N, S, K)
+        - **sizes**, **widths:** N numbers, each node's share and the channels it fetches
+    """
+
+    channels: Tensor
+    weights: Tensor
+    merge: Tensor
+    real: Tensor
+    sizes: tuple[int, ...]
+    widths: tuple[int, ...]
+    largest: int
+    longest: int
+    padded: bool
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return len(self.sizes)
+
+
+# Beside the plan and not within it: a plan is copied and pickled without them.
+_WALKS: WeakKeyDictionary[RoundPlan, tuple[Walk, Walk]] = WeakKeyDictionary()
+
+
+def walks(plan: RoundPlan) -> tuple[Walk, Walk]:
+    """The walk along the edges and the one against them; made at the first call."""
+    if plan not in _WALKS:
+        _WALKS[plan] = _make(plan, transposed=False), _make(plan, transposed=True)
+    return _WALKS[plan]
+
+
+def _make(plan: RoundPlan, *, transposed: bool) -> Walk:
+    source, target = plan.source.cpu().numpy(), plan.target.cpu().numpy()
+    row_width = plan.row_width.cpu().numpy()
+    start = plan.weight_offset.cpu().numpy()[target] + plan.edge_column.cpu().numpy()
+    sent, heard = plan.in_offsets.cpu().numpy(), plan.out_offsets.cpu().numpy()
+    if transposed:
+        source, target, sent, heard = target, source, heard, sent
+    sizes, fetched = np.diff(heard), np.diff(sent)
+    widths = np.bincount(target, weights=fetched[source], minlength=plan.num_nodes).astype(int)
+    largest, longest = int(sizes.max()), int(widths.max())
+    channels = np.full((plan.num_nodes, longest), sent[-1])
+    weights = np.full((plan.num_nodes, largest, longest), plan.num_weights)
+    column = np.zeros(plan.num_nodes, dtype=int)
+    for edge in range(len(source)):
+        u, v = source[edge], target[edge]
+        there = slice(column[v], column[v] + fetched[u])
+        channels[v, there] = np.arange(sent[u], sent[u + 1])
+        # An edge's block is rows of W by node v's columns, whichever end is walked from.
+        receiver = u if transposed else v
+        row, across = np.arange(sizes[v])[:, None], np.arange(fetched[u])
+        if transposed:
+            row, across = across, row
+        weights[v, : sizes[v], there] = start[edge] + row * row_width[receiver] + across
+        column[v] = there.stop
+    flat = weights.reshape(-1)
+    place = np.flatnonzero(flat < plan.num_weights)
+    real = np.empty(plan.num_weights, dtype=int)
+    real[flat[place]] = place
+    merge = np.concatenate([v * largest + np.arange(size) for v, size in enumerate(sizes)])
+
+    def table(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(plan.device)
+
+    return Walk(
+        table(channels.reshape(-1)),
+        table(flat),
+        table(merge),
+        table(real),
+        tuple(sizes.tolist()),
+        tuple(widths.tolist()),
+        largest,
+        longest,
+        padded=len(place) < len(flat),
+    )
+
+
+# -- channel-major products, which linear rounds and 1 x 1 convolutions share ----------------
+
+
+def _fetch(x: Tensor, walk: Walk) -> Tensor:
+    """(channels, M) -> (N, K, M), what every node hears."""
+    if walk.padded:
+        x = torch.cat([x, x.new_zeros(1, x.shape[1])])
+    return x.index_select(0, walk.channels).unflatten(0, (walk.num_nodes, walk.longest))
+
+
+def _product(x: Tensor, weight: Tensor, walk: Walk) -> Tensor:
+    """(channels, M) -> (channels, M), along ``walk``."""
+    if walk.padded:
+        weight = F.pad(weight, [0, 1])
+    blocks = weight.index_select(0, walk.weights)
+    blocks = blocks.view(walk.num_nodes, walk.largest, walk.longest)
+    return torch.bmm(blocks, _fetch(x, walk)).flatten(0, 1).index_select(0, walk.merge)
+
+
+def _weight_product(grad: Tensor, x: Tensor, walk: Walk) -> Tensor:
+    """(C_out, M), (C_in, M) -> (num_weights,)."""
+    if walk.num_nodes * walk.largest != grad.shape[0]:
+        shares = grad.new_zeros(walk.num_nodes * walk.largest, grad.shape[1])
+        grad = shares.index_copy_(0, walk.merge, grad)
+    shares = grad.reshape(walk.num_nodes, walk.largest, -1)
+    return torch.bmm(shares, _fetch(x, walk).transpose(1, 2)).flatten().index_select(0, walk.real)
+
+
+def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+    """(B, C_in), (num_weights,) -> (B, C_out)."""
+    return _product(x.t(), weight, walks(plan)[0]).t().contiguous()
+
+
+def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+    """(B, C_out), (num_weights,) -> (B, C_in)."""
+    return _product(grad.t(), weight, walks(plan)[1]).t().contiguous()
+
+
+def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
+    """(B, C_out), (B, C_in) -> (num_weights,)."""
+    return _weight_product(grad.t(), x.t(), walks(plan)[0])
+
+
+# -- convolutions: a 1 x 1 kernel is a product over pixels, a larger one a convolution a node -
+
+
+def conv2d_forward(
+    x: Tensor, weight: Tensor, plan: RoundPlan, stride: Pair, padding: Pair, dilation: Pair
+) -> Tensor:
+    """(B, C_in, H, W), (num_weights, K, K) -> (B, C_out, H', W')."""
+    if _is_pointwise(weight.shape[1:], stride, padding):
+        return _pixels_back(_product(_pixels(x), weight.flatten(), walks(plan)[0]), x.shape)
+    made = [
+        F.conv2d(x.index_select(1, heard), kernels, None, stride, padding, dilation)
+        for heard, kernels, _ in _nodes(weight, plan, transposed=False)
+    ]
+    return torch.cat(made, dim=1).contiguous()
+
+
+def conv2d_grad_input(
+    grad: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    input_size: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """(B, C_out, H', W'), (num_weights, K, K) -> (B, C_in, H, W)."""
+    if _is_pointwise(weight.shape[1:], stride, padding):
+        made = _product(_pixels(grad), weight.flatten(), walks(plan)[1])
+        return _pixels_back(made, grad.shape)
+    parts = []
+    for told, kernels, size in _nodes(weight, plan, transposed=True):
+        shape = (grad.shape[0], size, *input_size[-2:])
+        if not len(told):  # nobody hears this node
+            parts.append(grad.new_zeros(shape))
+            continue
+        parts.append(
+            conv_grad.conv2d_input(
+                shape,
+                kernels.transpose(0, 1),
+                grad.index_select(1, told),
+                stride,
+                padding,
+                dilation,
+            )
+        )
+    return torch.cat(parts, dim=1).contiguous()
+
+
+def conv2d_grad_weight(
+    grad: Tensor,
+    x: Tensor,
+    plan: RoundPlan,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """(B, C_out, H', W'), (B, C_in, H, W) -> (num_weights, K, K)."""
+    if _is_pointwise(kernel_size, stride, padding):
+        made = _weight_product(_pixels(grad), _pixels(x), walks(plan)[0])
+        return made.view(-1, 1, 1)
+    out_offsets = list(accumulate(walks(plan)[0].sizes, initial=0))
+    parts = []
+    for v, (heard, _, size) in enumerate(_nodes(None, plan, transposed=False)):
+        part = conv_grad.conv2d_weight(
+            x.index_select(1, heard),
+            (size, len(heard), *kernel_size),
+            grad[:, out_offsets[v] : out_offsets[v + 1]],
+            stride,
+            padding,
+            dilation,
+        )
+        parts.append(part.reshape(-1, *kernel_size))
+    return torch.cat(parts)
+
+
+def _is_pointwise(kernel: tuple[int, ...] | torch.Size, stride: Pair, padding: Pair) -> bool:
+    return tuple(kernel) == (1, 1) and tuple(stride) == (1, 1) and tuple(padding) == (0, 0)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (C, B * H * W)."""
+    return x.transpose(0, 1).reshape(x.shape[1], -1)
+
+
+def _pixels_back(x: Tensor, like: torch.Size) -> Tensor:
+    """(C, B * H * W) -> (B, C, H, W)."""
+    return x.view(x.shape[0], like[0], *like[2:]).transpose(0, 1).contiguous()
+
+
+def _nodes(
+    weight: Tensor | None, plan: RoundPlan, *, transposed: bool
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """For every node: the channels it fetches, its (size, fetched, K, K) kernels, its size."""
+    walk = walks(plan)[int(transposed)]
+    channels = walk.channels.view(walk.num_nodes, walk.longest)
+    table = walk.weights.view(walk.num_nodes, walk.largest, walk.longest)
+    for v, (size, width) in enumerate(zip(walk.sizes, walk.widths, strict=True)):
+        kernels = channels
+        if weight is not None:
+            kernels = weight.index_select(0, table[v, :size, :width].flatten())
+            kernels = kernels.view(size, width, *weight.shape[1:])
+        yield channels[v, :width], kernels, size

@@ -1,0 +1,40 @@
+"""The masked backend: assemble the round's dense matrix, zeros where there is no edge.
+
+Simple, and quick near the complete graph; a sparse graph pays for its zeros.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mpnn_arch.kernels.plan import RoundPlan
+
+
+def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
+    """The round's weights laid out as its dense matrix, or its dense kernels.
+
+    Shapes:
+        - **weight:** (num_weights, ...)
+        - **output:** (C_out, C_in, ...), a view of ``weight`` on the complete graph
+    """
+    shape = (plan.out_channels, plan.in_channels, *weight.shape[1:])
+    if plan.is_complete:
+        return weight.view(shape)
+    empty = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
+    return empty.index_copy(0, plan.dense_index, weight).view(shape)
+
+
+def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+    """y_v = sum over u in N(v) of W_vu x_u: (B, C_in) -> (B, C_out)."""
+    return F.linear(x, dense_weight(weight, plan))
+
+
+def block_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """The same for maps, with (K, K) kernels: (B, C_in, H, W) -> (B, C_out, H', W')."""
+    return F.conv2d(x, dense_weight(weight, plan), None, stride, padding, dilation)

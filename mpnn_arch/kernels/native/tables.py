@@ -1,0 +1,135 @@
+"""A plan as the C++ kernels read it: which channels every sum runs over, and where weights lie."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import numpy.typing as npt
+
+from mpnn_arch.kernels.plan import RoundPlan
+
+Numbers = npt.NDArray[np.int64]
+_KEY = "_native_tables"
+_AHEAD = 8  # entries that a kernel prefetches past the end of `where`
+
+
+class _Side(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_void_p) for name in ("channels", "start", "term", "where", "cost")
+    )
+
+
+class _Columns(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("start", "channel", "column"))
+
+
+class _Plan(ctypes.Structure):
+    _fields_ = (
+        ("num_nodes", ctypes.c_int64),
+        ("in_channels", ctypes.c_int64),
+        ("out_channels", ctypes.c_int64),
+        ("weight_offset", ctypes.c_void_p),
+        ("row_width", ctypes.c_void_p),
+        ("forward", _Side),
+        ("backward", _Side),
+        ("narrow", _Columns),
+        ("wide", _Columns),
+    )
+
+
+class Tables:
+    """The C structure and the arrays that it points to.
+
+    Args:
+        plan: of the round.
+        places: channels that one vector of the outer product holds, in float32 and float64.
+    """
+
+    def __init__(self, plan: RoundPlan, places: tuple[int, int]) -> None:
+        self._arrays: list[npt.NDArray[np.generic]] = []
+        self._source, self._target = plan.source.numpy(), plan.target.numpy()
+        self._ins, self._outs = plan.in_offsets.numpy(), plan.out_offsets.numpy()
+        self._width, self._weights = plan.row_width.numpy(), plan.weight_offset.numpy()
+        self._edge_column = plan.edge_column.numpy()
+        self.structure = _Plan(
+            plan.num_nodes,
+            plan.in_channels,
+            plan.out_channels,
+            self._keep(self._weights, np.int64),
+            self._keep(self._width, np.int64),
+            self._forward(),
+            self._backward(),
+            self._columns(places[0]),
+            self._columns(places[1]),
+        )
+        self.pointer = ctypes.addressof(self.structure)
+
+    def _keep(self, values: npt.NDArray[np.generic], kind: npt.DTypeLike) -> int:
+        array = np.ascontiguousarray(values, dtype=kind)
+        self._arrays.append(array)
+        return int(array.ctypes.data)
+
+    def _forward(self) -> _Side:
+        sizes = np.diff(self._ins)
+        return _Side(
+            self._keep(self._outs, np.int64),
+            self._keep(_running(self._width), np.int64),
+            self._keep(_ranges(self._ins[self._source], sizes[self._source]), np.int32),
+            None,
+            self._keep(self._weights, np.int64),
+        )
+
+    def _backward(self) -> _Side:
+        order = np.lexsort((self._target, self._source))
+        target, source = self._target[order], self._source[order]
+        sizes = np.diff(self._outs)
+        terms = _ranges(self._outs[target], sizes[target])
+        first = np.repeat(self._weights[target] + self._edge_column[order], sizes[target])
+        local = terms - np.repeat(self._outs[target], sizes[target])
+        where = first + local * np.repeat(self._width[target], sizes[target])
+        heard = np.bincount(source, sizes[target], len(sizes)).astype(np.int64)
+        return _Side(
+            self._keep(self._ins, np.int64),
+            self._keep(_running(heard), np.int64),
+            self._keep(terms, np.int32),
+            self._keep(np.pad(where, (0, _AHEAD)), np.int64),
+            self._keep(_running(heard * np.diff(self._ins)), np.int64),
+        )
+
+    def _columns(self, places: int) -> _Columns:
+        source, target, nodes = self._source, self._target, len(self._width)
+        starts = np.ones(len(source), dtype=bool)
+        starts[1:] = (np.diff(source) != 1) | (np.diff(target) != 0)
+        lengths = np.add.reduceat(np.diff(self._ins)[source], np.flatnonzero(starts))
+        vectors = -(-lengths // places)
+        step = _ranges(np.zeros_like(vectors), vectors) * places
+        owner = np.repeat(target[starts], vectors)
+        channel = np.repeat(self._ins[source[starts]], vectors) + step
+        column = np.repeat(self._edge_column[starts], vectors) + step
+        # After each node's vectors stands a mark that holds the end of its row.
+        count = np.bincount(owner, minlength=nodes)
+        marks = np.cumsum(count)
+        return _Columns(
+            self._keep(_running(count + 1), np.int64),
+            self._keep(np.insert(channel, marks, 0), np.int32),
+            self._keep(np.insert(column, marks, self._width), np.int32),
+        )
+
+
+def tables_of(plan: RoundPlan, places: tuple[int, int]) -> Tables:
+    """The plan's tables, made once and kept on it (its copies and its file do without)."""
+    made = plan.__dict__.get(_KEY)
+    if made is None:
+        made = plan.__dict__[_KEY] = Tables(plan, places)
+    return made
+
+
+def _running(sizes: Numbers) -> Numbers:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _ranges(starts: Numbers, lengths: Numbers) -> Numbers:
+    """start, start + 1, ... of every range, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)

@@ -1,0 +1,131 @@
+// One SIMD vector as GCC's vector extensions give it, and the shuffles that turn layouts around.
+// The width follows the machine the file is compiled for; nothing here names an instruction.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define VECTOR_REGISTERS 32
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#define VECTOR_REGISTERS 16
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define VECTOR_REGISTERS 32
+#else
+#define VECTOR_BYTES 16
+#define VECTOR_REGISTERS 16
+#endif
+
+#define INLINE inline __attribute__((always_inline))
+
+// A vector holds at least QUAD numbers; sums of lanes are made four vectors at a time.
+constexpr int QUAD = 4;
+template <class T>
+constexpr int LANES = VECTOR_BYTES / sizeof(T) > QUAD ? VECTOR_BYTES / sizeof(T) : QUAD;
+
+template <class T>
+struct Simd;
+#define DEFINE_SIMD(T)                                                                   \
+    template <>                                                                             \
+    struct Simd<T> {                                                                        \
+        typedef T Vec __attribute__((vector_size(LANES<T> * sizeof(T))));                   \
+        typedef T Loose __attribute__((vector_size(LANES<T> * sizeof(T)), aligned(sizeof(T)), \
+                                       may_alias));                                         \
+    };
+DEFINE_SIMD(float)
+DEFINE_SIMD(double)
+#undef DEFINE_SIMD
+
+template <class T>
+using Vec = typename Simd<T>::Vec;
+
+template <class T>
+INLINE Vec<T> load(const T* p) {
+    return *reinterpret_cast<const typename Simd<T>::Loose*>(p);
+}
+template <class T>
+INLINE void store(T* p, Vec<T> v) {
+    *reinterpret_cast<typename Simd<T>::Loose*>(p) = v;
+}
+
+template <class T, class Pick, size_t... I>
+INLINE Vec<T> pick(Vec<T> a, Vec<T> b, Pick f, std::index_sequence<I...>) {
+    return __builtin_shufflevector(a, b, f(int(I))...);
+}
+template <class T, class Pick>
+INLINE Vec<T> pick(Vec<T> a, Vec<T> b, Pick f) {
+    return pick<T>(a, b, f, std::make_index_sequence<LANES<T>>());
+}
+
+// a0 b0 a1 b1 ... of the first (second) halves.
+template <class T>
+INLINE Vec<T> weave_low(Vec<T> a, Vec<T> b) {
+    return pick<T>(a, b, [](int i) constexpr { return i / 2 + i % 2 * LANES<T>; });
+}
+template <class T>
+INLINE Vec<T> weave_high(Vec<T> a, Vec<T> b) {
+    return pick<T>(a, b, [](int i) constexpr { return LANES<T> / 2 + i / 2 + i % 2 * LANES<T>; });
+}
+
+// Samples that are multiplied in step: as many as one 8-byte broadcast carries.
+template <class T>
+constexpr int UNIT = 8 / sizeof(T);
+// Channels that a vector holds, UNIT samples of each.
+template <class T>
+constexpr int PLACES = LANES<T> / UNIT<T>;
+
+// The same UNIT numbers over and over. They travel as an integer, which no operation alters.
+template <class T, size_t... I>
+INLINE Vec<T> repeat_unit(const T* p, std::index_sequence<I...>) {
+    typedef int64_t Units __attribute__((vector_size(sizeof(Vec<T>))));
+    int64_t unit;
+    memcpy(&unit, p, sizeof unit);
+    return (Vec<T>)(Units){((void)I, unit)...};
+}
+template <class T>
+INLINE Vec<T> repeat_unit(const T* p) {
+    return repeat_unit<T>(p, std::make_index_sequence<PLACES<T>>());
+}
+
+// The sums of each two neighbours, those of a and then those of b.
+template <class T>
+INLINE Vec<T> sum_pairs(Vec<T> a, Vec<T> b) {
+    return pick<T>(a, b, [](int i) constexpr { return 2 * i; }) +
+           pick<T>(a, b, [](int i) constexpr { return 2 * i + 1; });
+}
+
+// Four vectors of quads -> per place in the vector, the four sums of its quads side by side.
+template <class T>
+INLINE Vec<T> sum_quads(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
+    auto low = [](int i) constexpr { return i / 4 * 4 + i % 4 / 2 + i % 2 * LANES<T>; };
+    auto high = [](int i) constexpr { return i / 4 * 4 + 2 + i % 4 / 2 + i % 2 * LANES<T>; };
+    auto first = [](int i) constexpr { return i / 4 * 4 + i % 2 + i % 4 / 2 * LANES<T>; };
+    auto last = [](int i) constexpr { return i / 4 * 4 + 2 + i % 2 + i % 4 / 2 * LANES<T>; };
+    Vec<T> ab = pick<T>(a, b, low) + pick<T>(a, b, high);
+    Vec<T> cd = pick<T>(c, d, low) + pick<T>(c, d, high);
+    Vec<T> sums = pick<T>(ab, cd, first) + pick<T>(ab, cd, last);
+    // [place][vector] -> [vector][place], so that each vector's sums are side by side.
+    constexpr int QUADS = LANES<T> / QUAD;
+    return pick<T>(sums, sums, [](int i) constexpr { return i % QUADS * QUAD + i / QUADS; });
+}
+
+// LANES rows of LANES numbers, turned on their diagonal in registers.
+template <class T>
+INLINE void transpose(Vec<T>* r) {
+    constexpr int L = LANES<T>;
+    Vec<T> s[L];
+#pragma GCC unroll 4
+    for (int step = 1; step < L; step *= 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < L / 2; ++i) {
+            s[2 * i] = weave_low<T>(r[i], r[i + L / 2]);
+            s[2 * i + 1] = weave_high<T>(r[i], r[i + L / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < L; ++i) r[i] = s[i];
+    }
+}

@@ -1,0 +1,99 @@
+"""Which graph each round of a model runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+
+Graphs = RelationalGraph | Sequence[RelationalGraph] | None
+
+
+def as_graphs(graph: Graphs) -> tuple[RelationalGraph, ...]:
+    """``graph`` as a tuple: empty for the dense model, one, or one per stage or round.
+
+    Raises:
+        InputError: something else than relational graphs.
+    """
+    if graph is None:
+        return ()
+    graphs = (graph,) if isinstance(graph, RelationalGraph) else tuple(graph)
+    for item in graphs:
+        if not isinstance(item, RelationalGraph):
+            raise InputError(
+                f"a model's graph is a RelationalGraph (or one per stage or round), not "
+                f"{type(item).__name__}; make one with RelationalGraph.from_networkx or a generator"
+            )
+    return graphs
+
+
+class GraphAssignment:
+    """Hands each round of a model its graph, in the order in which the rounds are made.
+
+    Shared by the factory that makes layers and the meter that counts them, so that both see the
+    same graphs.
+
+    Args:
+        graphs: none (every layer is dense), one, one per stage, or one per round.
+        name: the model, for error messages.
+        num_stages: its stages.
+        num_rounds: its rounds; a projection shortcut counts none, it uses its block's first graph.
+
+    Raises:
+        InputError: any other number of graphs.
+    """
+
+    def __init__(
+        self, graphs: Sequence[RelationalGraph], name: str, num_stages: int, num_rounds: int
+    ) -> None:
+        allowed = sorted({0, 1, num_stages, num_rounds})
+        if len(graphs) not in allowed:
+            raise InputError(
+                f"{name} takes one graph, one per stage ({num_stages}) or one per round "
+                f"({num_rounds}); {len(graphs)} were given"
+            )
+        self._graphs = tuple(graphs)
+        self._per_round = len(graphs) > 1 and len(graphs) == num_rounds
+        self.name = name
+        self.stage = "stem"
+        self._stage_index = 0
+        self.rounds_made = 0
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is no graph at all."""
+        return not self._graphs
+
+    def start_stage(self, index: int, label: str | None = None) -> None:
+        """The rounds to come belong to stage ``index`` (from 0)."""
+        self._stage_index = index
+        self.stage = label or f"stage {index + 1}"
+
+    def peek(self) -> RelationalGraph | None:
+        """The next round's graph; None if the model is dense."""
+        if not self._graphs:
+            return None
+        if len(self._graphs) == 1:
+            return self._graphs[0]
+        return self._graphs[self.rounds_made if self._per_round else self._stage_index]
+
+    def next(self) -> RelationalGraph | None:
+        """The next round's graph, and one round more is made."""
+        graph = self.peek()
+        self.rounds_made += 1
+        return graph
+
+    def check_width(self, graph: RelationalGraph, channels: int, what: str = "") -> None:
+        """Refuse a layer with fewer channels than the graph has nodes.
+
+        Raises:
+            InputError: naming the stage and both numbers.
+        """
+        if channels < graph.num_nodes:
+            where = f"{self.stage}{' ' + what if what else ''}"
+            raise InputError(
+                f"{where} of {self.name} has {channels} channels, fewer than the "
+                f"{graph.num_nodes} nodes of its graph, each of which needs at least one: use a "
+                "graph of fewer nodes or a wider model"
+            )

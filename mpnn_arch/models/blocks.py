@@ -1,0 +1,77 @@
+"""Blocks shared by the architectures; each makes its layers through a factory."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.models.layers import Layers
+
+
+class Vectors(nn.Sequential):
+    """layer, BatchNorm, ReLU over vectors: sigma of what the layer aggregates."""
+
+    def __init__(self, layers: Layers, layer: nn.Module, out_features: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.norm = layers.batch_norm(out_features, spatial=False)
+        self.act = nn.ReLU(inplace=True)
+
+
+class Maps(nn.Sequential):
+    """layer, BatchNorm and an activation over maps."""
+
+    def __init__(
+        self,
+        layers: Layers,
+        layer: nn.Module,
+        out_channels: int,
+        activation: type[nn.Module] | None = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.norm = layers.batch_norm(out_channels)
+        if activation is not None:
+            self.act = activation(inplace=True)
+
+
+class MeanPoolHead(nn.Module):
+    """The mean pixel, then a dense linear layer to the classes."""
+
+    def __init__(self, layers: Layers, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.linear = layers.linear(in_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, num_classes)."""
+        return cast(Tensor, self.linear(x.mean(dim=(2, 3))))
+
+
+class SqueezeExcitation(nn.Module):
+    """Each channel times a gate that two dense layers compute from the mean pixel."""
+
+    def __init__(self, layers: Layers, channels: int, inner: int) -> None:
+        super().__init__()
+        self.squeeze = layers.conv(channels, inner, bias=True)
+        self.excite = layers.conv(inner, channels, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        mean = x.mean(dim=(2, 3), keepdim=True)
+        gate = self.excite(nn.functional.silu(self.squeeze(mean)))
+        return x * torch.sigmoid(gate)
+
+
+class AttentionProduct(nn.Module):
+    """softmax(Q K^T / sqrt(d)) V, every head by itself; it has no parameters."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(B, heads, tokens, d) each -> (B, heads, tokens, d)."""
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+    @staticmethod
+    def multiply_adds(tokens: int, width: int) -> int:
+        """Of Q K^T and of the product with V, over all heads of ``width`` together."""
+        return 2 * tokens * tokens * width

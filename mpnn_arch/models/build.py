@@ -1,0 +1,219 @@
+"""A model by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch_geometric.nn import Aggregation
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.models.assignment import Graphs, as_graphs
+from mpnn_arch.models.budget import match_widths
+from mpnn_arch.models.config import ModelConfig
+from mpnn_arch.models.init import Init, initialise
+from mpnn_arch.models.layers import Layers, Message, round_meter
+from mpnn_arch.models.registry import MODELS
+from mpnn_arch.partition import Order
+from mpnn_arch.rounds import message_functions
+
+
+def list_models() -> list[str]:
+    """Names of all models."""
+    return MODELS.names()
+
+
+def make_config(name: str, **model_kwargs: Any) -> ModelConfig:
+    """The settings of the model called ``name``.
+
+    Raises:
+        InputError: an unknown model, or a setting that it does not have.
+    """
+    kind = MODELS.get(name)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in model_kwargs:
+        if key not in known:
+            raise InputError(f"{name} has no setting {key!r}; it takes {', '.join(known)}")
+    return kind(**model_kwargs)
+
+
+def build(
+    name: str,
+    graph: Graphs = None,
+    *,
+    widths: Sequence[int] | None = None,
+    reference: int | None = None,
+    seed: int | torch.Generator = 0,
+    init: Init | None = None,
+    order: Order = "published",
+    backend: str | None = None,
+    message: Message = None,
+    aggr: str | Aggregation = "sum",
+    message_kwargs: dict[str, Any] | None = None,
+    aggr_kwargs: dict[str, Any] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **model_kwargs: Any,
+) -> nn.Module:
+    """The model called ``name`` on a graph, at the dense model's cost.
+
+    Args:
+        name: see :func:`list_models`.
+        graph: one relational graph, one per stage, or one per round; None: the dense model.
+        widths: channels of each stage; None: those that meet ``reference`` (dense: the paper's).
+        reference: multiply-adds to meet; None: those of the dense model.
+        seed: draws the initial weights: a number, or a CPU ``torch.Generator``. Torch's global
+            random state is left alone, and the same seed gives the same bits on every device.
+        init: ``"published"`` or ``"kaiming"``, see :func:`~mpnn_arch.models.init.initialise`;
+            None: the model's own choice.
+        order: which nodes hold the larger shares, see :class:`~mpnn_arch.ChannelPartition`.
+        backend: of the rounds; None: the fastest that computes them.
+        message: message function of the rounds; None: linear, or conv on maps.
+        aggr: aggregation of the rounds.
+        message_kwargs: handed to the message function.
+        aggr_kwargs: handed to the aggregation.
+        device, dtype: of the parameters; device ``"meta"`` gives shapes only.
+        model_kwargs: ``num_classes``, ``in_channels``, ``image_size``, ``width_multiplier`` and
+            the model's own: ``in_features``, ``shortcut``, ...
+
+    Returns:
+        An ``nn.Module`` with ``widths`` (a tuple), ``graphs`` (a list), ``model_config`` (the
+        settings), and ``config``: a JSON-able dictionary, the name under ``"model"`` and the
+        arguments with which ``build(name, graphs, **arguments)`` makes it again.
+
+    Raises:
+        InputError: an unknown name or setting, a stage narrower than its graph, a budget no width
+            meets, or an image too small for the strides.
+    """
+    settings = make_config(name, **model_kwargs)
+    graphs = as_graphs(graph)
+    cost = round_meter(message, aggr, message_kwargs, aggr_kwargs, order)
+    if widths is not None:
+        widths = settings.checked_widths(widths)
+    elif graphs:
+        widths = match_widths(settings, graphs, reference, order=order, round_meter=cost)
+    elif reference is not None:
+        raise InputError(
+            "a reference is met by a model on a graph; give one, or scale the dense model with "
+            "width_multiplier"
+        )
+    else:
+        widths = settings.stage_widths
+    # Asked once more for its checks: narrow stages, small images, the number of graphs.
+    settings.multiply_adds(widths, graphs, order=order)
+
+    generator, number = _generator(seed)
+    # Rounds draw parameters when they are made. They draw from a stream of their own, so that
+    # the dense model and the one on the complete graph get the same weights below.
+    made_from = torch.Generator().manual_seed(
+        int(torch.randint(2**62, (), generator=generator).item())
+    )
+    # Layers are made on the CPU (or as mere shapes), so that every device gets the same bits.
+    made_on = "meta" if device is not None and torch.device(device).type == "meta" else "cpu"
+    layers = Layers(
+        settings.assignment(graphs),
+        order=order,
+        backend=backend,
+        message=message,
+        aggr=aggr,
+        message_kwargs=message_kwargs,
+        aggr_kwargs=aggr_kwargs,
+        generator=made_from,
+        device=made_on,
+        dtype=dtype,
+    )
+    with torch.random.fork_rng(devices=[]):  # dense layers draw from the global state when made
+        model: Any = settings.make(layers, widths)
+    init = init or settings.default_init
+    initialise(model, init, generator)
+    model.model_config = settings
+    model.widths = widths
+    model.graphs = list(graphs)
+    model.config = {
+        "model": name,
+        **settings.to_dict(),
+        "widths": list(widths),
+        "seed": number,
+        "init": init,
+        "order": order,
+        "backend": backend,
+        "message": _name_of(message),
+        "aggr": _name_of(aggr),
+        "message_kwargs": message_kwargs,
+        "aggr_kwargs": aggr_kwargs,
+    }
+    moved: nn.Module = model if device is None else model.to(device)
+    return moved
+
+
+def _generator(seed: int | torch.Generator) -> tuple[torch.Generator, int | None]:
+    if isinstance(seed, torch.Generator):
+        if seed.device.type != "cpu":
+            raise InputError(
+                f"the generator is on {seed.device}; weights are drawn on the CPU, so that every "
+                "device gets the same: give torch.Generator() or a number"
+            )
+        return seed, None
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
+    return torch.Generator().manual_seed(seed), seed
+
+
+def _name_of(value: Any) -> Any:
+    """A JSON-able name of a message function or aggregation, for the configuration."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_name_of(item) for item in value]
+    for name in message_functions:
+        if message_functions.get(name) is value:
+            return name
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def mlp(
+    graph: Graphs = None,
+    in_features: int = 3072,
+    hidden_features: int = 512,
+    num_rounds: int = 3,
+    num_classes: int = 10,
+    widths: Sequence[int] | None = None,
+    seed: int | torch.Generator = 0,
+    **kwargs: Any,
+) -> nn.Module:
+    """The paper's MLP: dense stem, BatchNorm, ReLU; rounds with BatchNorm and ReLU; dense head.
+
+    Args:
+        graph: of the rounds; None: every layer is dense.
+        in_features: of the flattened input.
+        hidden_features: width of the stem, and of the rounds on the complete graph.
+        num_rounds: rounds between stem and head.
+        num_classes: outputs.
+        widths: (w,) of the rounds; None: the smallest at which the model costs at least what it
+            does on the complete graph.
+        seed: draws the initial weights.
+        kwargs: as for :func:`build`.
+
+    Shapes:
+        - **x:** (B, in_features), or images of as many numbers, which are flattened
+        - **output:** (B, num_classes)
+
+    Raises:
+        InputError: as for :func:`build`.
+
+    Source: You, Leskovec, He, Xie, ICML 2020, section 4.1.
+    """
+    return build(
+        "mlp",
+        graph,
+        in_features=in_features,
+        hidden_features=hidden_features,
+        num_rounds=num_rounds,
+        num_classes=num_classes,
+        widths=widths,
+        seed=seed,
+        **kwargs,
+    )

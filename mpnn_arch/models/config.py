@@ -1,0 +1,168 @@
+"""What a model is, apart from its graphs and its matched widths."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.models.assignment import GraphAssignment
+from mpnn_arch.models.meter import Meter, RoundMeter
+from mpnn_arch.partition import Order
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mpnn_arch.models.layers import Layers
+
+SMALL_IMAGE = 64
+"""Below this many pixels a model uses its small-image stem, which does not shrink the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(ABC):
+    """One architecture of the paper, or past it: its layers, and beside them what they cost.
+
+    A subclass names its stages' dense widths, tells a :class:`~mpnn_arch.models.meter.Meter` its
+    layers (``count``) and makes them (``make``). The two are twins: a test holds them equal.
+
+    Args:
+        num_classes: outputs of the dense head.
+        in_channels: channels of an image, 3 for colour and 1 for grey.
+        image_size: height and width of an image in pixels.
+        width_multiplier: scales every width of the dense model, and with it the reference budget.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    default_graph: ClassVar[str] = "ws_flex:64,12,0.15,0"
+    default_init: ClassVar[Literal["published", "kaiming"]] = "published"
+    search: ClassVar[Literal["first_stage", "scaled"]] = "first_stage"
+
+    num_classes: int = 1000
+    in_channels: int = 3
+    image_size: int = 224
+    width_multiplier: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in ("num_classes", "in_channels", "image_size"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{field} is a whole number of at least 1, not {value!r}")
+        if not self.width_multiplier > 0:
+            raise InputError(
+                f"width_multiplier is above 0, not {self.width_multiplier!r}; 1 is the paper's"
+            )
+
+    # -- told by the architecture -----------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def stage_widths(self) -> tuple[int, ...]:
+        """Channels of each stage of the dense model."""
+
+    @abstractmethod
+    def count(self, meter: Meter, widths: Sequence[int]) -> None:
+        """Tell ``meter`` every layer of the model with these stage widths."""
+
+    @abstractmethod
+    def make(self, layers: Layers, widths: Sequence[int]) -> nn.Module:
+        """The model with these stage widths, its layers made by ``layers``."""
+
+    # -- follows from it --------------------------------------------------------------------
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the small-image stem is used."""
+        return self.image_size < SMALL_IMAGE
+
+    @property
+    def num_stages(self) -> int:
+        """Stages that can have a graph of their own."""
+        return len(self.stage_widths)
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds that can have a graph of their own; projection shortcuts do not count."""
+        return _num_rounds(self)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch."""
+        return (self.in_channels, self.image_size, self.image_size)
+
+    def scaled(self, width: int) -> int:
+        """A width of the paper's model times the width multiplier, at least 1."""
+        return max(1, round(width * self.width_multiplier))
+
+    def assignment(self, graphs: Sequence[RelationalGraph]) -> GraphAssignment:
+        """Which graph each round runs on.
+
+        Raises:
+            InputError: neither none, one, one per stage nor one per round.
+        """
+        rounds = self.num_rounds if len(graphs) > 1 else 1
+        return GraphAssignment(graphs, self.name, self.num_stages, rounds)
+
+    def multiply_adds(
+        self,
+        widths: Sequence[int] | None = None,
+        graphs: Sequence[RelationalGraph] = (),
+        *,
+        order: Order = "published",
+        round_meter: RoundMeter | None = None,
+        check: bool = True,
+    ) -> int:
+        """Exact multiply-adds of one input through the model, as a formula of its widths.
+
+        Args:
+            widths: a width per stage; None: the dense ones.
+            graphs: none for the dense model, one, one per stage or one per round.
+            order: partition order of the rounds.
+            round_meter: cost of a round, if it is not a sum of linear messages.
+            check: refuse stages narrower than their graph.
+
+        Raises:
+            InputError: a stage narrower than its graph, an image too small for the strides, or a
+                wrong number of widths or graphs.
+        """
+        widths = self.stage_widths if widths is None else self.checked_widths(widths)
+        size = (self.image_size, self.image_size)
+        meter = Meter(
+            self.assignment(graphs), size, order=order, round_meter=round_meter, check=check
+        )
+        self.count(meter, widths)
+        return meter.multiply_adds
+
+    def checked_widths(self, widths: Sequence[int]) -> tuple[int, ...]:
+        """``widths`` as a tuple.
+
+        Raises:
+            InputError: not one positive whole number per stage.
+        """
+        made = tuple(int(width) for width in widths)
+        if len(made) != len(self.stage_widths) or min(made) < 1:
+            raise InputError(
+                f"{self.name} has {len(self.stage_widths)} stage widths, each at least 1; "
+                f"{list(widths)} was given"
+            )
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-able values; ``type(self)(**config.to_dict())`` is equal to it."""
+        return dataclasses.asdict(self)
+
+
+@lru_cache(maxsize=256)
+def _num_rounds(config: ModelConfig) -> int:
+    meter = Meter(
+        GraphAssignment((), config.name, config.num_stages, 1),
+        (config.image_size, config.image_size),
+    )
+    config.count(meter, config.stage_widths)
+    return meter.graphs.rounds_made

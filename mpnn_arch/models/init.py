@@ -1,0 +1,92 @@
+"""Initial weights by the true fan of every node."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.rounds import ConvMessage, LinearMessage, MessageRound
+
+Init = Literal["published", "kaiming"]
+INITS = ("published", "kaiming")
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None:
+    """Draw every weight of ``model`` from ``generator``, in the order of its modules.
+
+    ``"published"``: normal. A conv's standard deviation is sqrt(2 / (K * K * out * share)), share
+    being the layer's true share of a dense kernel's weights; a linear layer's is 0.01. Biases are
+    0 and BatchNorms 1, but for the last BatchNorm of a residual block, which is 0.
+
+    ``"kaiming"``: normal with standard deviation sqrt(2 / fan-in), the fan-in counted for every
+    target node by itself: K * K times the channels it hears. Then a ReLU network keeps the scale
+    of its activations on any graph. Biases are 0 and BatchNorms 1.
+
+    Rounds whose messages are not linear, or not summed, keep the draw of their own
+    ``reset_parameters``.
+
+    Raises:
+        InputError: an unknown name.
+
+    Source: He, Zhang, Ren, Sun, ICCV 2015; the published runs of You, Leskovec, He, Xie, 2020.
+    """
+    if init not in INITS:
+        raise InputError(f"there is no init {init!r}; choose one of {', '.join(INITS)}")
+    for module in model.modules():
+        if isinstance(module, MessageRound):
+            _fill_round(module, init, generator)
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            _fill_dense(module, init, generator)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm):
+            module.reset_parameters()
+    for module in model.modules():
+        if init == "published" and (last := getattr(module, "zero_init_norm", None)) is not None:
+            cast(nn.BatchNorm2d, last).weight.zero_()
+        for name in getattr(module, "embeddings", ()):
+            _normal(getattr(module, name), 0.02, generator)
+
+
+def _fill_dense(layer: nn.Linear | nn.Conv2d, init: Init, generator: torch.Generator) -> None:
+    is_conv = isinstance(layer, nn.Conv2d)
+    area = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
+    if init == "kaiming":
+        std = math.sqrt(2 / (layer.weight.shape[1] * area))
+    else:
+        std = math.sqrt(2 / (area * layer.weight.shape[0])) if is_conv else 0.01
+    _normal(layer.weight, std, generator)
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def _fill_round(layer: MessageRound, init: Init, generator: torch.Generator) -> None:
+    function: Any = layer.message_function
+    if type(function) not in (LinearMessage, ConvMessage) or layer.aggr not in ("sum", "add"):
+        return
+    plan = layer.plan
+    is_conv = isinstance(function, ConvMessage)
+    area = math.prod(function.kernel_size) if is_conv else 1
+    std: float | Tensor
+    if init == "kaiming":
+        fan_in = (plan.row_width * area).double()
+        per_node = (2 / fan_in).sqrt().to(function.weight.dtype)
+        std = per_node.repeat_interleave(plan.out_sizes * plan.row_width)
+        std = std.view(-1, *[1] * (function.weight.dim() - 1))
+    elif is_conv:
+        std = math.sqrt(2 / (area * plan.out_channels * plan.block_density))
+    else:
+        std = 0.01
+    _normal(function.weight, std, generator)
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def _normal(weight: Tensor, std: float | Tensor, generator: torch.Generator) -> None:
+    if weight.is_meta:
+        return
+    drawn = torch.empty(weight.shape, dtype=weight.dtype).normal_(generator=generator)
+    weight.copy_(drawn * (std.cpu() if isinstance(std, Tensor) else std))

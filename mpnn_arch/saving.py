@@ -1,0 +1,85 @@
+"""A whole model in one file: weights, relational graphs, and the configuration to rebuild it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.tensor_file import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_KIND = "mpnn_arch model 1"
+
+
+def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write ``model`` to ``path`` as safetensors, whole or not at all.
+
+    Args:
+        model: one that :func:`mpnn_arch.models.build` made.
+        path: the file; an older one is replaced.
+
+    Raises:
+        InputError: the model does not tell how to rebuild it, or the path cannot be written.
+    """
+    from mpnn_arch.rounds import export_choices
+
+    config, graphs = getattr(model, "config", None), getattr(model, "graphs", None)
+    if config is None or graphs is None:
+        raise InputError(
+            f"a {type(model).__name__} does not tell how to rebuild it; save a model made by "
+            "mpnn_arch.models.build, or keep its state_dict() and build it yourself"
+        )
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for number, graph in enumerate(graphs):
+        tensors[f"graph/{number}"] = graph.edge_index
+    told = {
+        "config": json.dumps(config),
+        "graphs": json.dumps(
+            [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
+        ),
+        # Backends round differently: with its choices, a loaded model computes the same bits.
+        "backend_choices": json.dumps(export_choices(model)),
+    }
+    write_tensors(path, tensors, told, kind=_KIND)
+
+
+def load(
+    path: str | os.PathLike[str], *, device: torch.device | str | None = None, **changes: Any
+) -> nn.Module:
+    """Rebuild the model that :func:`save` wrote.
+
+    Args:
+        path: the file.
+        device: where to put the model.
+        **changes: replace parts of the saved configuration that leave the weights' shapes as they
+            are, such as ``backend="reference"``.
+
+    Raises:
+        InputError: no such file, or one that is truncated, changed, or not a saved model.
+    """
+    from mpnn_arch import models
+    from mpnn_arch.rounds import import_choices
+
+    tensors, told = read_tensors(path, kind=_KIND)
+    graphs = []
+    for number, entry in enumerate(json.loads(told["graphs"])):
+        edges = tensors[f"graph/{number}"]
+        graphs.append(RelationalGraph(entry["num_nodes"], edges, directed=True, self_loops=False))
+    config = json.loads(told["config"]) | changes
+    if config.get("seed") is None:  # it was drawn from a generator; the weights come below
+        config["seed"] = 0
+    model = models.build(config.pop("model"), graphs, **config)
+    prefix = "model/"
+    model.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
+    if "backend" not in changes:
+        import_choices(model, json.loads(told.get("backend_choices", "{}")))
+    return model if device is None else model.to(device)

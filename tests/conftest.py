@@ -1,0 +1,42 @@
+"""Relational graphs that every test can ask for by name."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from mpnn_arch import RelationalGraph
+
+
+def odd_graphs() -> dict[str, RelationalGraph]:
+    """Graphs at the corners: dense, sparse, a hub, a random one, one-way, and self-loops only."""
+    random = np.random.default_rng(0).random((9, 9)) < 0.3
+    nodes = np.arange(9)
+    return {
+        "complete": RelationalGraph.from_adjacency(np.ones((9, 9), dtype=int)),
+        "ring": RelationalGraph(9, np.stack([nodes, (nodes + 1) % 9])),
+        "star": RelationalGraph(9, np.stack([np.zeros(8, dtype=int), nodes[1:]])),
+        "random": RelationalGraph.from_adjacency(random.astype(int)),
+        "directed": RelationalGraph.from_adjacency(random.astype(int), directed=True),
+        "self_loops_only": RelationalGraph(9, np.zeros((2, 0), dtype=int)),
+        "no_self_loops": RelationalGraph(9, np.stack([nodes, (nodes + 1) % 9]), self_loops=False),
+    }
+
+
+@pytest.fixture(params=list(odd_graphs()))
+def graph(request: pytest.FixtureRequest) -> RelationalGraph:
+    return odd_graphs()[request.param]
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No trial of another day decides what runs here, and none of these is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPNN_ARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

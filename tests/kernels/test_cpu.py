@@ -1,0 +1,154 @@
+"""The C++ kernels against the dense layer with the same weights."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels.masked import dense_weight
+from mpnn_arch.kernels.plan import RoundPlan, make_plan
+
+pytestmark = pytest.mark.skipif(not cpu.is_available(), reason=cpu.unavailable_reason())
+
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
+
+
+def ring(n: int) -> RelationalGraph:
+    return RelationalGraph(n, [list(range(n)), [(i + 1) % n for i in range(n)]])
+
+
+def random_graph(n: int, density: float, *, directed: bool = False) -> RelationalGraph:
+    generator = torch.Generator().manual_seed(n)
+    edges = (torch.rand(n, n, generator=generator) < density).nonzero().T
+    return RelationalGraph(n, edges, directed=directed)
+
+
+GRAPHS = {
+    "complete": RelationalGraph(16, [[i for i in range(16) for _ in range(16)], [*range(16)] * 16]),
+    "ring": ring(16),
+    "star": RelationalGraph(16, [[0] * 15, list(range(1, 16))]),
+    "directed": random_graph(17, 0.2, directed=True),
+    "self-loops": RelationalGraph(16, torch.empty(2, 0, dtype=torch.int64)),
+    "one node": RelationalGraph(1, [[0], [0]]),
+    "random": random_graph(64, 0.15),
+    "wide": random_graph(512, 0.01),
+}
+
+
+def plan_of(graph: RelationalGraph, ins: int, outs: int) -> RoundPlan:
+    """Ragged: the shares of some nodes are one larger."""
+    nodes = range(graph.num_nodes)
+    return make_plan(
+        graph.edge_index, [ins + (i % 3 == 0) for i in nodes], [outs + (i % 4 == 1) for i in nodes]
+    )
+
+
+def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+
+
+def assert_near(made: torch.Tensor, right: torch.Tensor) -> None:
+    assert made.shape == right.shape
+    assert made.dtype == right.dtype
+    scale = max(float(right.abs().max()), 1.0) if right.numel() else 1.0
+    torch.testing.assert_close(made, right, rtol=0, atol=TOLERANCE[right.dtype] * scale)
+
+
+def compare_linear(plan: RoundPlan, batch: int, dtype: torch.dtype) -> None:
+    x, weight, grad = tensors(
+        (batch, plan.in_channels), (plan.num_weights,), (batch, plan.out_channels), dtype=dtype
+    )
+    dense = dense_weight(weight, plan)
+    assert_near(cpu.linear_forward(x, weight, plan), F.linear(x, dense))
+    assert_near(cpu.linear_grad_input(grad, weight, plan), grad @ dense)
+    right = (grad.T @ x)[plan.dense_mask]
+    assert_near(cpu.linear_grad_weight(grad, x, plan), right)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [1, 2, 3, 7, 8, 9, 31])
+def test_shares(share: int, dtype: torch.dtype) -> None:
+    for other in (1, share):
+        compare_linear(plan_of(GRAPHS["directed"], share, other), 33, dtype)
+        compare_linear(plan_of(GRAPHS["directed"], other, share), 128, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [0, 1, 2, 4, 15, 16, 17, 31, 33, 64, 65, 128, 513])
+def test_batches(batch: int, dtype: torch.dtype) -> None:
+    compare_linear(plan_of(GRAPHS["random"], 8, 11), batch, dtype)
+    compare_linear(plan_of(GRAPHS["ring"], 2, 3), batch, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs(name: str, dtype: torch.dtype) -> None:
+    compare_linear(plan_of(GRAPHS[name], 3, 2), 37, dtype)
+    compare_linear(plan_of(GRAPHS[name], 5, 18), 64, dtype)
+
+
+def test_long_batch_in_pieces() -> None:
+    compare_linear(plan_of(GRAPHS["ring"], 40, 33), 3001, torch.float32)
+
+
+def test_layout_of_the_tensors_does_not_matter() -> None:
+    plan = plan_of(GRAPHS["directed"], 7, 5)
+    x, weight, grad = tensors((33, plan.in_channels), (plan.num_weights,), (33, plan.out_channels))
+    y, dx, dw = (
+        cpu.linear_forward(x, weight, plan),
+        cpu.linear_grad_input(grad, weight, plan),
+        cpu.linear_grad_weight(grad, x, plan),
+    )
+    turned = [t.T.contiguous().T for t in (x, grad)]
+    sliced = [torch.cat([t, t], dim=1)[:, : t.shape[1]] for t in (x, grad)]
+    spread = torch.stack([weight, weight], dim=1)[:, 0]
+    for x2, grad2 in (turned, sliced):
+        assert torch.equal(cpu.linear_forward(x2, spread, plan), y)
+        assert torch.equal(cpu.linear_grad_input(grad2, spread, plan), dx)
+        assert torch.equal(cpu.linear_grad_weight(grad2, x2, plan), dw)
+    ones = torch.ones(()).expand(33, plan.out_channels)
+    assert torch.equal(
+        cpu.linear_grad_weight(ones, x, plan), cpu.linear_grad_weight(ones.contiguous(), x, plan)
+    )
+
+
+def test_numbers_past_a_share_stay_out() -> None:
+    """A vector that ends a run reads its neighbour's channels; a NaN there must not spread."""
+    plan = make_plan(torch.tensor([[0, 1], [0, 1]]), [3, 3], [3, 3])
+    x, grad = torch.ones(5, 6), torch.ones(5, 6)
+    x[:, 3:], grad[:, 3:] = torch.nan, torch.nan
+    assert cpu.linear_forward(x, torch.ones(18), plan)[:, :3].isfinite().all()
+    assert cpu.linear_grad_input(grad, torch.ones(18), plan)[:, :3].isfinite().all()
+    assert cpu.linear_grad_weight(grad, x, plan)[:9].isfinite().all()
+
+
+def test_plan_with_tables_still_copies_and_pickles() -> None:
+    plan = plan_of(GRAPHS["ring"], 2, 3)
+    x, weight = tensors((4, plan.in_channels), (plan.num_weights,))
+    y = cpu.linear_forward(x, weight, plan)
+    for other in (copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
+        assert torch.equal(cpu.linear_forward(x, weight, other), y)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "says"),
+    [
+        (torch.ones(2, 32, dtype=torch.float16), torch.ones(192), "float16"),
+        (torch.ones(2, 32, dtype=torch.float64), torch.ones(192), "float64"),
+        (torch.ones(2, 31), torch.ones(192), r"\(2, 31\)"),
+        (torch.ones(2, 32), torch.ones(190), r"\(190,\)"),
+        (torch.ones(2, 32, device="meta"), torch.ones(192), "meta"),
+    ],
+)
+def test_bad_input(x: torch.Tensor, weight: torch.Tensor, says: str) -> None:
+    plan = make_plan(GRAPHS["ring"].edge_index, [2] * 16, [2] * 16)
+    with pytest.raises(InputError, match=says):
+        cpu.linear_forward(x, weight, plan)

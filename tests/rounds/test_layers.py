@@ -1,0 +1,180 @@
+"""Message passing equals the masked dense layer equals torch's own, values and gradients."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear
+
+# (in, out) over 9 nodes: even shares, ragged shares, shares of a single channel
+WIDTHS = [(18, 27), (22, 31), (9, 10)]
+
+
+def gradients(module, x, *, seed=0):
+    """Output, and gradients for input and every parameter, under a random cotangent."""
+    x = x.clone().requires_grad_()
+    out = module(x)
+    cotangent = torch.randn(
+        out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(seed)
+    )
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    grads = torch.autograd.grad(out, [x, *parameters], cotangent)
+    return out, grads[0], dict(zip(names, grads[1:], strict=True))
+
+
+@pytest.mark.parametrize(("width_in", "width_out"), WIDTHS)
+def test_linear_round_is_the_masked_and_the_plain_linear(graph, generator, width_in, width_out):
+    made = {"dtype": torch.float64, "generator": generator}
+    reference = RelationalLinear(graph, width_in, width_out, backend="reference", **made)
+    masked = RelationalLinear(graph, width_in, width_out, backend="masked", **made)
+    masked.load_state_dict(reference.state_dict())
+    plain = nn.Linear(width_in, width_out, dtype=torch.float64)
+    plain.weight.data = reference.dense_weight().detach()
+    plain.bias.data = reference.bias.detach()
+    x = torch.randn(5, width_in, dtype=torch.float64, generator=generator)
+
+    out, grad_x, grads = gradients(reference, x)
+    out_masked, grad_x_masked, grads_masked = gradients(masked, x)
+    out_plain, grad_x_plain, grads_plain = gradients(plain, x)
+
+    torch.testing.assert_close(out, out_masked)
+    torch.testing.assert_close(out, out_plain)
+    torch.testing.assert_close(grad_x, grad_x_masked)
+    torch.testing.assert_close(grad_x, grad_x_plain)
+    weight = "message_function.weight"
+    torch.testing.assert_close(grads[weight], grads_masked[weight])
+    torch.testing.assert_close(
+        grads[weight], grads_plain["weight"].flatten()[reference.plan.dense_index]
+    )
+    torch.testing.assert_close(grads["bias"], grads_plain["bias"])
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_conv_round_is_the_masked_and_the_plain_conv(
+    graph, generator, kernel_size, stride, dilation
+):
+    geometry = (kernel_size, stride, kernel_size // 2, dilation)
+    made = {"dtype": torch.float64, "generator": generator}
+    reference = RelationalConv2d(graph, 11, 13, *geometry, backend="reference", **made)
+    masked = RelationalConv2d(graph, 11, 13, *geometry, backend="masked", **made)
+    masked.load_state_dict(reference.state_dict())
+    plain = nn.Conv2d(11, 13, *geometry, dtype=torch.float64)
+    plain.weight.data = reference.dense_weight().detach()
+    plain.bias.data = reference.bias.detach()
+    x = torch.randn(2, 11, 9, 10, dtype=torch.float64, generator=generator)
+
+    out, grad_x, grads = gradients(reference, x)
+    out_masked, grad_x_masked, grads_masked = gradients(masked, x)
+    out_plain, grad_x_plain, grads_plain = gradients(plain, x)
+
+    assert out.shape[2:] == reference.output_size(9, 10)
+    for other in (out_masked, out_plain):
+        torch.testing.assert_close(out, other)
+    for other in (grad_x_masked, grad_x_plain):
+        torch.testing.assert_close(grad_x, other)
+    weight = "message_function.weight"
+    torch.testing.assert_close(grads[weight], grads_masked[weight])
+    torch.testing.assert_close(
+        grads[weight], grads_plain["weight"].flatten(0, 1)[reference.plan.dense_index]
+    )
+    torch.testing.assert_close(grads["bias"], grads_plain["bias"])
+
+
+@pytest.mark.parametrize("backend", ["reference", "masked"])
+def test_gradcheck(generator, backend):
+    graph = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
+    layer = RelationalLinear(graph, 6, 7, backend=backend, dtype=torch.float64)
+    x = torch.randn(3, 6, dtype=torch.float64, generator=generator, requires_grad=True)
+
+    def run(x, weight, bias):
+        names = {"message_function.weight": weight, "bias": bias}
+        return torch.func.functional_call(layer, names, x)
+
+    assert torch.autograd.gradcheck(run, (x, layer.weight, layer.bias))
+
+
+def test_the_complete_graph_is_the_dense_layer(generator):
+    complete = RelationalGraph.from_adjacency(np.ones((4, 4), dtype=int))
+    layer = RelationalLinear(complete, 10, 6)
+    assert layer.weight.numel() == 60
+    torch.testing.assert_close(layer.dense_weight(), layer.weight.view(6, 10))
+
+
+def test_parameters_exist_only_for_real_channels(graph):
+    layer = RelationalLinear(graph, 22, 31)
+    size_in, size_out = layer.in_partition.sizes, layer.out_partition.sizes
+    by_edges = sum(size_out[v] * size_in[u] for u, v in graph.edge_index.T.tolist())
+    assert layer.weight.numel() == by_edges == layer.multiply_adds()
+    assert sum(p.numel() for p in layer.parameters()) == by_edges + 31
+
+
+def test_linear_has_the_manners_of_nn_linear(graph):
+    layer = RelationalLinear(graph, 18, 9, bias=False)
+    assert layer.bias is None
+    assert (layer.in_features, layer.out_features) == (18, 9)
+    assert layer(torch.zeros(18)).shape == (9,)
+    assert layer(torch.zeros(2, 3, 18)).shape == (2, 3, 9)
+    assert layer(torch.zeros(0, 18)).shape == (0, 9)
+    assert RelationalLinear(graph, 18, 9, dtype=torch.float64).weight.dtype == torch.float64
+    assert RelationalLinear(graph, 18, 9, device="meta").weight.is_meta
+
+
+def test_conv_has_the_manners_of_nn_conv2d(graph):
+    layer = RelationalConv2d(graph, 9, 18, (1, 3), padding="same", bias=False)
+    assert layer(torch.zeros(2, 9, 5, 6)).shape == (2, 18, 5, 6)
+    assert layer(torch.zeros(9, 5, 6)).shape == (18, 5, 6)
+    valid = RelationalConv2d(graph, 9, 18, 3, padding="valid")
+    assert valid(torch.zeros(1, 9, 5, 6)).shape == (1, 18, 3, 4)
+    with pytest.raises(InputError, match="'same' with stride 1"):
+        RelationalConv2d(graph, 9, 18, 3, stride=2, padding="same")
+
+
+def test_initialisation_follows_the_generator_and_leaves_the_global_state(graph):
+    before = torch.get_rng_state()
+    first, second = (
+        RelationalConv2d(graph, 9, 18, 3, generator=torch.Generator().manual_seed(7))
+        for _ in range(2)
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.weight, second.weight)
+    assert torch.equal(first.bias, second.bias)
+
+
+def test_initial_weights_are_bounded_by_the_nodes_own_fan_in(graph):
+    layer = RelationalLinear(graph, 90, 180, dtype=torch.float64)
+    plan = layer.plan
+    for node in range(graph.num_nodes):
+        start, end = plan.weight_offset[node : node + 2].tolist()
+        bound = plan.row_width[node].item() ** -0.5
+        largest = layer.weight[start:end].abs().max().item()
+        assert 0.9 * bound < largest <= bound
+
+
+def test_the_round_survives_compile_and_export(generator):
+    graph = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
+    layer = RelationalLinear(graph, 10, 13, backend="masked", generator=generator)
+    x = torch.randn(3, 10, generator=generator)
+    exported = torch.export.export(layer, (x,))
+    torch.testing.assert_close(exported.module()(x), layer(x))
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), layer(x))
+
+
+def test_deepcopy_and_move_keep_the_plan(graph):
+    layer = copy.deepcopy(RelationalLinear(graph, 18, 9)).to(torch.float64)
+    assert layer.weight.dtype == torch.float64
+    assert layer.edge_index.dtype == torch.int64
+    assert layer(torch.zeros(2, 18, dtype=torch.float64)).shape == (2, 9)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_plan_follows_the_layer_to_the_gpu(graph):
+    layer = RelationalLinear(graph, 18, 9)
+    x = torch.randn(4, 18)
+    on_cpu = layer(x)
+    torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), on_cpu, rtol=1e-4, atol=1e-4)
