@@ -103,7 +103,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(args.out / "generators.csv", index=False)
 
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
     for i, (family, cloud) in enumerate(table.groupby("family", sort=False)):
         ws_flex = family == "ws_flex"
@@ -122,7 +122,7 @@ def main() -> None:
     axes.set_xlabel("clustering coefficient C")
     axes.set_ylabel("average path length L")
     axes.set_title(f"{len(table):,} graphs of {args.num_nodes} nodes")
-    axes.legend(markerscale=1.5, fontsize=8, ncols=2)
+    figure.legend(loc="outside right upper", markerscale=1.5, fontsize=8)
     figure.savefig(args.out / "generators.png", dpi=150)
     shown = table.groupby("family")[list(C_AND_L)].agg(["min", "max"]).round(3)
     print(shown.to_string())
