@@ -28,6 +28,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: the model does not tell how to rebuild it, or the path cannot be written.
     """
+    from mpnn_arch.rounds import export_choices
+
     config, graphs = getattr(model, "config", None), getattr(model, "graphs", None)
     if config is None or graphs is None:
         raise InputError(
@@ -42,6 +44,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         "graphs": json.dumps(
             [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
         ),
+        # Backends round differently: with its choices, a loaded model computes the same bits.
+        "backend_choices": json.dumps(export_choices(model)),
     }
     write_tensors(path, tensors, told, kind=_KIND)
 
@@ -61,6 +65,7 @@ def load(
         InputError: no such file, or one that is truncated, changed, or not a saved model.
     """
     from mpnn_arch import models
+    from mpnn_arch.rounds import import_choices
 
     tensors, told = read_tensors(path, kind=_KIND)
     graphs = []
@@ -75,4 +80,6 @@ def load(
     model.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )
+    if "backend" not in changes:
+        import_choices(model, json.loads(told.get("backend_choices", "{}")))
     return model if device is None else model.to(device)

@@ -1,5 +1,7 @@
 """Relational graphs that every test can ask for by name."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -30,3 +32,11 @@ def graph(request: pytest.FixtureRequest) -> RelationalGraph:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No trial of another day decides what runs here, and none of these is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPNN_ARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 
 import click
 
@@ -15,7 +16,13 @@ from mpnn_arch import __version__
 from mpnn_arch.errors import InputError
 
 # name -> (module, function); the modules are light, see above.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "models": ("mpnn_arch.cli.models", "models"),
+    "bench": ("mpnn_arch.cli.bench", "bench"),
+    "train": ("mpnn_arch.cli.train", "train"),
+    "verify": ("mpnn_arch.cli.verify", "verify"),
+    "graphs": ("mpnn_arch.cli.graphs", "graphs"),
+}
 
 
 class LazyGroup(click.Group):
@@ -42,6 +49,9 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; bad input prints one sentence and exits with 2."""
+    # PyG scripts some functions when it is imported; a user of ours can do nothing about it.
+    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
     try:
         cli.main(args=argv, prog_name="mpnn-arch")
     except InputError as error:

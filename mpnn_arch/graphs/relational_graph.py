@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -151,6 +152,33 @@ class RelationalGraph:
         edges = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
         return cls(len(number), edges, directed=graph.is_directed(), self_loops=self_loops)
 
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        format: Literal["matrix", "edges", "graphml", "gexf"] | None = None,
+        *,
+        directed: bool | None = None,
+        self_loops: bool = True,
+    ) -> RelationalGraph:
+        """From a file: a matrix of 0 and 1, an edge list, GraphML or GEXF.
+
+        Args:
+            path: ``.txt``, ``.csv``, ``.tsv`` and ``.npy`` (without pickles) hold a matrix, row =
+                receiver, column = sender, one row a line; ``.edges`` and ``.edgelist`` two nodes a
+                line; ``.graphml`` and ``.gexf`` what they say.
+            format: what the file is, if its name does not tell.
+            directed: False adds every edge's reverse; None takes the graph as it stands (edge
+                lists as undirected).
+            self_loops: whether every node gets a self-loop.
+
+        Raises:
+            InputError: no such file, an unknown format, or content that is no graph.
+        """
+        from mpnn_arch.graphs.files import read_graph
+
+        return read_graph(path, format, directed=directed, self_loops=self_loops)
+
     # -- handed out -------------------------------------------------------------------------
 
     @property
@@ -255,7 +283,7 @@ class RelationalGraph:
         """L, the mean length of the shortest paths over all ordered pairs of nodes.
 
         Equal to ``networkx.average_shortest_path_length`` to the last bit, also for directed
-        graphs. ``graphs.measures.average_path_length`` can leave unreachable pairs out.
+        graphs. ``graphs.measure(..., reachable_only=True)`` leaves unreachable pairs out.
 
         Raises:
             InputError: a graph of one node, or one with unreachable pairs.

@@ -6,12 +6,68 @@ import inspect
 from collections.abc import Callable
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.connectomes import connectome
 from mpnn_arch.graphs.generators.family import GENERATORS, describe, generate
+from mpnn_arch.graphs.lists import WSFlexParameters, published_parameters, sample_parameters
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.registry import Registry
 
 # What a name before the colon can be besides a generator: each takes the text after it.
 SOURCES: Registry[Callable[[str], list[RelationalGraph]]] = Registry("source of graphs")
+
+
+@SOURCES.register("published")
+def _published(rest: str) -> list[RelationalGraph]:
+    return _picked("published", rest, published_parameters)
+
+
+@SOURCES.register("sample")
+def _sample(rest: str) -> list[RelationalGraph]:
+    return _picked("sample", rest, sample_parameters)
+
+
+@SOURCES.register("connectome")
+def _connectome(rest: str) -> list[RelationalGraph]:
+    name, _, option = rest.partition(",")
+    if option not in ("", "directed", "undirected"):
+        raise InputError(
+            f"connectome:{rest}: {option!r} is no way to read it; "
+            f"write connectome:{name} or connectome:{name},undirected"
+        )
+    return [connectome(name, directed=option != "undirected")]
+
+
+@SOURCES.register("file")
+def _file(rest: str) -> list[RelationalGraph]:
+    return [RelationalGraph.from_file(rest)]
+
+
+def _picked(
+    source: str, rest: str, parameters: Callable[[int, int], list[WSFlexParameters]]
+) -> list[RelationalGraph]:
+    parts = rest.split("/")
+    try:
+        num_nodes, count = (int(part) for part in parts[:2])
+        ends = [int(end) if end else None for end in ":".join(parts[2:]).split(":")]
+        if len(parts) > 3 or len(ends) > 2:
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"{source}:{rest} names no list; write {source}:64/52, {source}:64/52/17 for one "
+            f"graph, or {source}:64/52/0:6 for a slice"
+        ) from None
+    listed = parameters(num_nodes, count)
+    if len(parts) == 2:
+        return [one.make() for one in listed]
+    if len(ends) == 2:
+        chosen = listed[slice(*ends)]
+        if not chosen:
+            raise InputError(f"{source}:{rest} is an empty slice of {count} graphs; widen it")
+        return [one.make() for one in chosen]
+    index = ends[0]
+    if index is None or not 0 <= index < count:
+        raise InputError(f"{source}:{rest}: the graphs are numbered 0 to {count - 1}; pick one")
+    return [listed[index].make()]
 
 
 def parse(spec: str) -> list[RelationalGraph]:
@@ -20,7 +76,11 @@ def parse(spec: str) -> list[RelationalGraph]:
     ==============================  ===========================================================
     ``ws_flex:64,8.5,0.1,0``        a generator and its parameters, in order
     ``ws_flex:64,8.5,0.1,seed=0``   or by name
-    ``complete:64``
+    ``published:64/3942``           a list of the paper, by nodes and graphs
+    ``published:64/3942/17``        one of its graphs, counted from 0
+    ``sample:64/52/0:6``            a slice of our own list of 52
+    ``connectome:cat_cortex``       a biological network, directed as it was measured
+    ``file:brain.csv``              see ``RelationalGraph.from_file``
     ==============================  ===========================================================
 
     Raises:

@@ -50,14 +50,19 @@ def candidates(device: str, dtype: torch.dtype) -> list[str]:
     ]
 
 
-@cache
+_REASONS: dict[str, str] = {}
+
+
+@torch.compiler.assume_constant_result  # a tracer cannot follow an import, nor functools.cache
 def _module_reason(backend: str) -> str:
-    try:
-        module = importlib.import_module(f"mpnn_arch.kernels.{backend}")
-    except ImportError as error:
-        return f"the {backend} backend cannot be imported: {error}"
-    reason: str = module.unavailable_reason()
-    return reason
+    if backend not in _REASONS:
+        try:
+            module = importlib.import_module(f"mpnn_arch.kernels.{backend}")
+        except ImportError as error:
+            _REASONS[backend] = f"the {backend} backend cannot be imported: {error}"
+        else:
+            _REASONS[backend] = module.unavailable_reason()
+    return _REASONS[backend]
 
 
 @cache

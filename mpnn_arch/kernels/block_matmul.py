@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.kernels import masked
 from mpnn_arch.kernels.backends import BACKENDS
-from mpnn_arch.kernels.ops import Product, Window, apply
+from mpnn_arch.kernels.choice import choose
+from mpnn_arch.kernels.ops import Window, run
 from mpnn_arch.kernels.plan import RoundPlan
 
 Pair = tuple[int, int]
+Backend = str | Callable[[Tensor, Tensor, RoundPlan, Window | None], str]
 
 
-def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: str = "gather") -> Tensor:
+def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: Backend = "auto") -> Tensor:
     """y_v = sum over u in N(v) of W_vu x_u, ragged shares, any graph.
 
     Differentiable in x and weight any number of times. On the complete graph every backend is
@@ -24,7 +27,9 @@ def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: str = "gat
         x: what the nodes hold, side by side.
         weight: the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
         plan: where shares and weights lie.
-        backend: ``"masked"``, ``"gather"``, ``"cpu"`` or ``"triton"``.
+        backend: ``"masked"``, ``"gather"``, ``"cpu"``, ``"triton"``; ``"auto"`` for the quickest,
+            see :mod:`mpnn_arch.kernels.choice`; or what tells one of these from x, weight, plan
+            and window, such as a :class:`~mpnn_arch.kernels.picker.Picker`.
 
     Shapes:
         - **x:** (B, C_in)
@@ -32,15 +37,11 @@ def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: str = "gat
         - **output:** (B, C_out)
 
     Raises:
-        InputError: a shape, dtype, device or backend that does not fit.
+        InputError: a shape, device or backend that does not fit.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, Equation 1.
     """
-    _check(x, weight, plan, backend, spatial_dims=0)
-    x, weight = autocast(x, weight)
-    if backend == "masked" or plan.is_complete or _in_functorch():
-        return masked.block_matmul(x, weight, plan)
-    return apply(x, weight, Product(plan, backend))
+    return _product(x, weight, plan, None, backend)
 
 
 def block_conv2d(
@@ -50,7 +51,7 @@ def block_conv2d(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
-    backend: str = "gather",
+    backend: Backend = "auto",
 ) -> Tensor:
     """The same with a convolution for every product: y_v = sum over u in N(v) of W_vu * x_u.
 
@@ -67,18 +68,30 @@ def block_conv2d(
         - **output:** (B, C_out, H', W')
 
     Raises:
-        InputError: a shape, dtype, device or backend that does not fit.
+        InputError: a shape, device or backend that does not fit.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.3.
     """
-    _check(x, weight, plan, backend, spatial_dims=2)
-    x, weight = autocast(x, weight)
-    if backend == "masked" or plan.is_complete or _in_functorch():
-        return masked.block_conv2d(x, weight, plan, stride, padding, dilation)
-    return apply(x, weight, Product(plan, backend, Window(stride, padding, dilation)))
+    return _product(x, weight, plan, Window(stride, padding, dilation), backend)
 
 
-def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _product(
+    x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backend: Backend
+) -> Tensor:
+    _check(x, weight, plan, spatial_dims=2 if window else 0)
+    x, weight = _autocast(x, weight)
+    if not isinstance(backend, str):
+        backend = backend(x, weight, plan, window)
+    elif backend == "auto":
+        backend = choose(x, weight, plan, window).backend
+    elif backend not in BACKENDS:
+        raise InputError(
+            f"there is no backend {backend!r}; choose one of auto, {', '.join(BACKENDS)}"
+        )
+    return run(x, weight, plan, window, backend)
+
+
+def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Both in autocast's dtype where it is on for their device; float64 stays, as in torch."""
     device = x.device.type
     if not torch.is_autocast_enabled(device) or torch.float64 in (x.dtype, weight.dtype):
@@ -87,19 +100,12 @@ def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), weight.to(dtype)
 
 
-def _in_functorch() -> bool:
-    """Whether ``torch.func`` transforms us: vmap and jvp know plain torch and not our kernels."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def _check(x: Tensor, weight: Tensor, plan: RoundPlan, backend: str, spatial_dims: int) -> None:
-    if backend not in BACKENDS:
-        raise InputError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+def _check(x: Tensor, weight: Tensor, plan: RoundPlan, spatial_dims: int) -> None:
     if x.dim() != 2 + spatial_dims or x.shape[1] != plan.in_channels:
         space = ", H, W" if spatial_dims else ""
         raise InputError(f"x has shape (B, {plan.in_channels}{space}), not {tuple(x.shape)}")
     if weight.dim() != 1 + spatial_dims or weight.shape[0] != plan.num_weights:
-        space = ", K, K" if spatial_dims else ""
+        space = ", K, K" if spatial_dims else ","
         raise InputError(
             f"the weights of this plan have shape ({plan.num_weights}{space}), "
             f"not {tuple(weight.shape)}"

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils.flop_counter import register_flop_formula
 
+from mpnn_arch.kernels import masked
 from mpnn_arch.kernels.plan import RoundPlan, find_plan, make_plan
 
 Pair = tuple[int, int]
@@ -173,18 +174,31 @@ def is_traced(*tensors: Tensor) -> bool:
     )
 
 
-def apply(x: Tensor, weight: Tensor, product: Product) -> Tensor:
-    """``product.forward(x, weight)``, differentiable any number of times."""
+def in_functorch() -> bool:
+    """Whether ``torch.func`` transforms us: vmap and jvp know plain torch and not our kernels."""
+    if torch.compiler.is_compiling():  # tracers stand on the same stack, and know operators
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def run(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backend: str) -> Tensor:
+    """The round on ``backend``, differentiable any number of times.
+
+    The complete graph is a plain dense layer on every backend.
+    """
+    if backend == "masked" or plan.is_complete or in_functorch():
+        if window is None:
+            return masked.block_matmul(x, weight, plan)
+        return masked.block_conv2d(x, weight, plan, *window)
     if is_traced(x, weight):
-        plan, window = product.plan, product.window
         numbers = [plan.in_channels, plan.out_channels, plan.num_weights]
         moves = [*window.stride, *window.padding, *window.dilation] if window else []
         tensors = (plan.source, plan.target, plan.in_offsets, plan.out_offsets)
         y: Tensor = torch.ops.mpnn_arch.block_product(
-            x, weight, *tensors, numbers, plan.key, product.backend, moves
+            x, weight, *tensors, numbers, plan.key, backend, moves
         )
         return y
-    made: Tensor = _Forward.apply(x, weight, product)
+    made: Tensor = _Forward.apply(x, weight, Product(plan, backend, window))
     return made
 
 

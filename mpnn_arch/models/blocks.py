@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from mpnn_arch.models.layers import Layers
@@ -46,3 +47,31 @@ class MeanPoolHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, num_classes)."""
         return cast(Tensor, self.linear(x.mean(dim=(2, 3))))
+
+
+class SqueezeExcitation(nn.Module):
+    """Each channel times a gate that two dense layers compute from the mean pixel."""
+
+    def __init__(self, layers: Layers, channels: int, inner: int) -> None:
+        super().__init__()
+        self.squeeze = layers.conv(channels, inner, bias=True)
+        self.excite = layers.conv(inner, channels, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        mean = x.mean(dim=(2, 3), keepdim=True)
+        gate = self.excite(nn.functional.silu(self.squeeze(mean)))
+        return x * torch.sigmoid(gate)
+
+
+class AttentionProduct(nn.Module):
+    """softmax(Q K^T / sqrt(d)) V, every head by itself; it has no parameters."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(B, heads, tokens, d) each -> (B, heads, tokens, d)."""
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+    @staticmethod
+    def multiply_adds(tokens: int, width: int) -> int:
+        """Of Q K^T and of the product with V, over all heads of ``width`` together."""
+        return 2 * tokens * tokens * width

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import lru_cache
 from typing import Any, cast
 
@@ -10,7 +9,6 @@ import torch
 from torch import nn
 from torch_geometric.nn import Aggregation
 
-from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.assignment import GraphAssignment
 from mpnn_arch.models.meter import RoundMeter
@@ -87,7 +85,6 @@ class Layers:
         graph = self.graphs.next()
         if graph is None:
             return self.linear(in_features, out_features, bias=bias)
-        self._check(graph, in_features, out_features)
         message = "linear" if self._message in _PLAIN else self._message
         return self._with_backend(
             RelationalLinear,
@@ -120,6 +117,10 @@ class Layers:
             bias=bias,
             **self._made,
         )
+
+    def patches(self, in_channels: int, out_channels: int, patch_size: int) -> nn.Conv2d:
+        """A dense layer on every patch of an image."""
+        return nn.Conv2d(in_channels, out_channels, patch_size, patch_size, **self._made)
 
     def conv_round(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
@@ -156,7 +157,6 @@ class Layers:
     ) -> nn.Module:
         if graph is None:
             return self.conv(in_channels, out_channels, kernel_size, stride)
-        self._check(graph, in_channels, out_channels)
         message = "conv" if self._message in _PLAIN else self._message
         return self._with_backend(
             RelationalConv2d,
@@ -171,17 +171,8 @@ class Layers:
             **self._round,
         )
 
-    def _check(self, graph: RelationalGraph, in_channels: int, out_channels: int) -> None:
-        self.graphs.check_width(graph, in_channels, "input")
-        self.graphs.check_width(graph, out_channels)
-
     def _with_backend(self, kind: Any, *args: Any, **kwargs: Any) -> nn.Module:
-        made: Any = kind(*args, backend=self._backend or "reference", **kwargs)
-        if self._backend is None:
-            # A sum of linear messages is one matrix product; the rest is message passing only.
-            with contextlib.suppress(InputError):
-                made.backend = "masked"
-        return cast(nn.Module, made)
+        return cast(nn.Module, kind(*args, backend=self._backend or "auto", **kwargs))
 
 
 def round_meter(

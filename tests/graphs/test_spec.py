@@ -16,7 +16,7 @@ def test_a_generator_with_its_parameters_in_order_or_by_name():
     ("spec", "sentence"),
     [
         ("", "before the colon stands one of"),
-        ("torus:8", "before the colon stands one of complete"),
+        ("torus:8", "before the colon stands one of ba, complete"),
         ("complete", "lacks parameters"),
         ("complete:", r"\(num_nodes\)"),
         ("complete:eight", "'eight' is not a number"),

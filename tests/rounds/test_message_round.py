@@ -22,7 +22,8 @@ def test_it_is_a_pyg_message_passing_layer(path):
 
 
 def test_hooks_show_every_message(path, generator):
-    layer = MessageRound(path, 8, 8, dtype=torch.float64, generator=generator)
+    made = {"dtype": torch.float64, "generator": generator}
+    layer = MessageRound(path, 8, 8, backend="reference", **made)
     seen = {}
     layer.register_propagate_forward_pre_hook(lambda m, inputs: seen.update(propagate=inputs))
     layer.register_message_forward_hook(lambda m, i, out: seen.update(message=out))
@@ -41,7 +42,7 @@ def test_hooks_show_every_message(path, generator):
 
 
 def test_a_hook_can_change_the_messages(path):
-    layer = MessageRound(path, 8, 8, bias=False)
+    layer = MessageRound(path, 8, 8, bias=False, backend="reference")
     layer.register_message_forward_hook(lambda m, i, out: torch.zeros_like(out))
     assert layer(torch.ones(2, 8)).abs().max() == 0
 
@@ -60,7 +61,7 @@ def test_the_first_instance_does_not_decide_for_the_class(path):
 
     Fresh(path, 8, 8, aggr="median")
     fused = Fresh(path, 8, 8, backend="masked")
-    reference = Fresh(path, 8, 8)
+    reference = Fresh(path, 8, 8, backend="reference")
     reference.load_state_dict(fused.state_dict())
     x = torch.ones(2, 8)
     torch.testing.assert_close(fused(x), reference(x))

@@ -5,11 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.registry import Registry
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+TRIES = 100
 
 Generator = Callable[..., RelationalGraph]
 
@@ -50,6 +56,33 @@ def describe(name: str) -> str:
 def is_seeded(name: str) -> bool:
     """Whether the family is random: the lattices, trees and the complete graph take no seed."""
     return "seed" in inspect.signature(GENERATORS.get(name)).parameters
+
+
+def connected(draw: Callable[[Random], nx.Graph | None], seed: int, what: str) -> RelationalGraph:
+    """The first connected graph that ``draw`` makes of one random stream, in 100 tries.
+
+    Args:
+        draw: makes a graph of a stream, or None if this try came to nothing.
+        seed: of the stream.
+        what: the family and its values, for the message.
+
+    Raises:
+        InputError: the seed is no whole number, or none of the tries is connected.
+    """
+    import networkx as nx
+
+    stream = Random(check_whole("seed", seed, 0))
+    for _ in range(TRIES):
+        drawn = draw(stream)
+        if drawn is not None and nx.is_connected(drawn):
+            ordered = nx.Graph()
+            ordered.add_nodes_from(range(len(drawn)))
+            ordered.add_edges_from(drawn.edges())
+            return RelationalGraph.from_networkx(ordered)
+    raise InputError(
+        f"{what} gave no connected graph with seed {seed} in {TRIES} tries; "
+        "ask for more edges, or change the seed"
+    )
 
 
 def check_num_nodes(num_nodes: Any, least: int = 2) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -11,13 +13,12 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.generators.family import (
     GENERATORS,
+    TRIES,
     check_num_nodes,
     check_range,
     check_whole,
 )
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-
-TRIES = 100
 
 
 @GENERATORS.register("ws_flex")
@@ -83,7 +84,7 @@ def ws_flex_rows(num_nodes: int, average_degree: float, p: float, seed: int) -> 
         InputError: no connected graph in 100 tries.
     """
     shares = edge_shares(num_nodes, average_degree)
-    lattice = _lattice(num_nodes, shares)
+    lattice = _lattice(num_nodes, tuple(shares))
     # Random.choice(list of N) draws N.bit_length() bits until they name a place in the list. The
     # loop below does the same without the calls, which is most of the time of a graph: numbers
     # past the list share one extra bit that counts as taken.
@@ -94,7 +95,7 @@ def ws_flex_rows(num_nodes: int, average_degree: float, p: float, seed: int) -> 
     bit = [1 << node for node in range(num_nodes)] + [past] * ((1 << width) - num_nodes)
 
     for _ in range(TRIES):
-        rows = lattice.copy()
+        rows = list(lattice)
         for i, share in enumerate(shares):
             mine, taken = bit[i], rows[i] | bit[i] | past
             for v in range(i + 1, i + 1 + share):
@@ -132,14 +133,40 @@ def words_of_rows(rows: list[int], num_nodes: int) -> bitset.Words:
     return words.astype(np.uint64, copy=False)
 
 
-def _lattice(num_nodes: int, shares: list[int]) -> list[int]:
+def ws_flex_words(
+    num_nodes: int,
+    average_degree: Iterable[float],
+    rewiring_probability: Iterable[float],
+    seed: Iterable[int],
+) -> bitset.Words:
+    """(B, N, W) words of the graphs with these parameters, one of each list a graph.
+
+    Raises:
+        InputError: as :func:`ws_flex`.
+    """
+    made = [
+        words_of_rows(ws_flex_rows(*check_ws_flex(num_nodes, degree, p), int(s)), num_nodes)
+        for degree, p, s in zip(average_degree, rewiring_probability, seed, strict=True)
+    ]
+    return np.stack(made)
+
+
+@lru_cache(maxsize=1024)
+def _lattice(num_nodes: int, shares: tuple[int, ...]) -> tuple[int, ...]:
+    """The ring before rewiring: node i with the next shares[i] nodes, as bits."""
     rows = [0] * num_nodes
-    for i, share in enumerate(shares):
-        for v in range(i + 1, i + 1 + share):
-            far = v % num_nodes
-            rows[i] |= 1 << far
-            rows[far] |= 1 << i
-    return rows
+    everyone = (1 << num_nodes) - 1
+    share, larger = shares[-1], shares.count(shares[-1] + 1)
+    ahead = ((1 << share) - 1) << 1
+    behind = ((1 << share) - 1) << (num_nodes - share)
+    for i in range(num_nodes):
+        turned = (ahead | behind) << i
+        rows[i] = (turned | turned >> num_nodes) & everyone
+    for i in range(larger):
+        far = (i + share + 1) % num_nodes
+        rows[i] |= 1 << far
+        rows[far] |= 1 << i
+    return tuple(rows)
 
 
 def _is_connected(rows: list[int], everyone: int) -> bool:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypedDict, cast
 
-import torch
 from torch import Tensor, nn
 
-from mpnn_arch.models.blocks import Maps, MeanPoolHead
+from mpnn_arch.models.blocks import Maps, MeanPoolHead, SqueezeExcitation
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -25,21 +24,6 @@ class Block(TypedDict):
     kernel_size: int
     stride: int
     expand: bool
-
-
-class SqueezeExcitation(nn.Module):
-    """Each channel times a gate that two dense layers compute from the mean pixel."""
-
-    def __init__(self, layers: Layers, channels: int, inner: int) -> None:
-        super().__init__()
-        self.squeeze = layers.conv(channels, inner, bias=True)
-        self.excite = layers.conv(inner, channels, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        mean = x.mean(dim=(2, 3), keepdim=True)
-        gate = self.excite(nn.functional.silu(self.squeeze(mean)))
-        return x * torch.sigmoid(gate)
 
 
 class MBConv(nn.Module):
@@ -100,7 +84,7 @@ class EfficientNetB0Config(ModelConfig):
 
     name: ClassVar[str] = "efficientnet_b0"
     summary: ClassVar[str] = "MBConv of depths 1-2-2-3-3-4-1; expansion and projection are rounds"
-    default_graph: ClassVar[str] = "ws_flex:16,5,0.1,0"
+    default_graph: ClassVar[str] = "ws_flex:16,5,0.15,0"
     search: ClassVar[Literal["first_stage", "scaled"]] = "scaled"
     depths: ClassVar[tuple[int, ...]] = (1, 2, 2, 3, 3, 4, 1)
     widths: ClassVar[tuple[int, ...]] = (16, 24, 40, 80, 112, 192, 320)

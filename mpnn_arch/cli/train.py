@@ -1,0 +1,240 @@
+"""``mpnn-arch train``: one model on several graphs at equal cost."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpnn_arch.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mpnn_arch.training.config import RunConfig
+    from mpnn_arch.training.experiment import GraphResult
+    from mpnn_arch.training.run_directory import MetricsRow, RunDirectory
+
+
+@click.command()
+@click.option("--model", help="See `mpnn-arch models`.  [default: mlp]")
+@click.option("--dataset", help="mnist5k, digits or cifar10.  [default: mnist5k]")
+@click.option(
+    "--graph",
+    "graphs",
+    multiple=True,
+    help="A relational graph, as ws_flex:64,12,0.15,0 or complete:64; repeat it to compare.  "
+    "[default: the model's own and the complete graph]",
+)
+@click.option("--seeds", help="How many (3: seeds 0, 1, 2), or which (0,5,7).  [default: 3]")
+@click.option("--epochs", type=int, help="Passes over the training images.  [default: by model]")
+@click.option("--batch-size", type=int, help="Images a step.  [default: by model]")
+@click.option("--learning-rate", type=float, help="Of the first step.  [default: by model]")
+@click.option("--weight-decay", type=float, help="[default: by model]")
+@click.option("--init", help="How weights are drawn: published or kaiming.  [default: by model]")
+@click.option("--backend", help="How rounds are computed, as reference.  [default: the fastest]")
+@click.option("--width-multiplier", type=float, help="Scales the dense model.  [default: 1]")
+@click.option("--train-images", type=int, help="Train on so many only.")
+@click.option("--test-images", type=int, help="Test on so many only.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The run directory.  [default: runs/MODEL-DATASET-TIME]",
+)
+@click.option("--resume", is_flag=True, help="Continue the stopped run in --out.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of downloaded data.  [default: $MPNN_ARCH_DATA, else ~/.cache/mpnn_arch]",
+)
+def train(
+    *,
+    out: Path | None,
+    resume: bool,
+    device: str,
+    data_root: Path | None,
+    **given: Any,
+) -> None:
+    """Train a model on relational graphs and compare them.
+
+    Every graph gets the widths at which the model costs what the dense one does. The run
+    directory holds configuration, metrics, weights, a table and a figure. Ctrl-C stops the run;
+    --resume continues it to the same result.
+    """
+    from rich.console import Console
+
+    if resume and out is None:
+        raise InputError("--resume needs --out with the run directory to continue")
+    console = Console()
+    if not console.is_terminal:
+        console.width = 110  # a file has no edge to wrap at
+    errors = Console(stderr=True)
+    with errors.status("loading torch, data and graphs"):
+        from mpnn_arch.training.devices import find_device
+        from mpnn_arch.training.experiment import start_run, train_run
+        from mpnn_arch.training.run_directory import RunDirectory
+
+        where = find_device(device)
+        if resume:
+            assert out is not None
+            run = RunDirectory.open(out)
+            _check_same(run.config, given)
+        else:
+            config = _configure(given)
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            path = out or Path("runs") / f"{config.model}-{config.dataset}-{stamp}"
+            run = start_run(path, config, data_root=data_root)
+    config = run.config
+    console.print(
+        f"[bold]{config.model}[/bold] on [bold]{config.dataset}[/bold]: {len(config.graphs)} "
+        f"graphs, {len(config.seeds)} seeds, {config.training.epochs} epochs, on {where}",
+        highlight=False,
+    )
+    try:
+        with _Progress(errors, run) as progress:
+            results = train_run(run, device=where, data_root=data_root, watch=progress)
+    except KeyboardInterrupt:
+        errors.print(
+            f"stopped; to continue: mpnn-arch train --out {run.path} --resume",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        sys.exit(130)
+    console.print(_table(results))
+    console.print(f"run directory: {run.path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"figure: {run.plot}", highlight=False, markup=False, soft_wrap=True)
+
+
+_TRAINING_OPTIONS = ("epochs", "batch_size", "learning_rate", "weight_decay")
+
+
+def _configure(given: dict[str, Any]) -> RunConfig:
+    """The configuration that the options ask for, the rest by the model's recipe."""
+    import dataclasses
+
+    from mpnn_arch.training.config import RunConfig
+    from mpnn_arch.training.recipes import default_graphs, recipe
+
+    run, training = _asked_for(given)
+    model = run.setdefault("model", "mlp")
+    run.setdefault("dataset", "mnist5k")
+    run.setdefault("seeds", (0, 1, 2))
+    if "graphs" not in run:
+        run["graphs"] = default_graphs(model)
+    found = recipe(model)
+    run.setdefault("init", found.init)
+    return RunConfig(training=dataclasses.replace(found.training, **training), **run)
+
+
+def _check_same(config: RunConfig, given: dict[str, Any]) -> None:
+    """Options beside --resume may only repeat what the run was started with."""
+    for options, holder in zip(_asked_for(given), (config, config.training), strict=True):
+        for name, value in options.items():
+            started = getattr(holder, name)
+            if value != started:
+                raise InputError(
+                    f"the run was started with {name} {_told(started)}, not {_told(value)}; leave "
+                    "the option out to continue it, or start a new run"
+                )
+
+
+def _told(value: Any) -> str:
+    return " ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
+
+
+def _asked_for(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that were given, those of the run and those of its recipe."""
+    asked = {name: value for name, value in given.items() if value not in (None, ())}
+    if "seeds" in asked:
+        asked["seeds"] = _seeds(asked["seeds"])
+    training = {name: asked.pop(name) for name in _TRAINING_OPTIONS if name in asked}
+    return asked, training
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """``"3"`` is seeds 0, 1, 2; ``"0,5"`` and ``"5,"`` are those."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] < 1):
+        raise InputError(
+            f"--seeds {text!r} is neither a number of seeds, as 3, nor a list of them, as 0,1,2"
+        )
+    return tuple(numbers) if "," in text else tuple(range(numbers[0]))
+
+
+class _Progress:
+    """A bar over all epochs of the run, and a line for every training that ends."""
+
+    def __init__(self, console: Console, run: RunDirectory) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        self._epochs = run.config.training.epochs
+        self._bar = Progress(
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            "epochs",
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        total = len(run.config.graphs) * len(run.config.seeds) * self._epochs
+        self._task = self._bar.add_task("", total=total, completed=len(run.read_metrics()))
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, row: MetricsRow) -> None:
+        what = f"{row.graph} seed {row.seed}"
+        self._bar.update(
+            self._task, advance=1, description=f"{what}: test error {row.test_error:.2f} %"
+        )
+        if row.epoch == self._epochs:
+            self._bar.console.print(
+                f"{what}: test error {row.test_error:.2f} %", highlight=False, soft_wrap=True
+            )
+
+
+def _table(results: list[GraphResult]) -> Table:
+    from rich.table import Table
+
+    # Narrow enough for 80 columns in the usual case.
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("graph", no_wrap=True)
+    titles = (
+        "C",
+        "L",
+        "width",
+        "param-\neters",
+        "multiply-\nadds",
+        "test error\n(%)",
+        "s per\nepoch",
+    )
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=title != "width")
+    for r in results:
+        deviation = "" if r.test_error_deviation is None else f" ± {r.test_error_deviation:.2f}"
+        table.add_row(
+            r.graph,
+            f"{r.clustering_coefficient:.2f}",
+            f"{r.average_path_length:.2f}",
+            " ".join(str(width) for width in r.widths),
+            f"{r.parameters:,}",
+            f"{r.multiply_adds:,}",
+            f"{r.test_error_mean:.2f}{deviation}",
+            f"{r.seconds_per_epoch:.2f}",
+        )
+    return table

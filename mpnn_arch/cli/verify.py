@@ -1,0 +1,100 @@
+"""``mpnn-arch verify``: do all ways to compute a layer agree?"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mpnn_arch.errors import InputError
+
+
+@click.command()
+@click.option("--graph", default="ws_flex:64,8.5,0.1,0", show_default=True, help="Its graph.")
+@click.option("--in", "in_channels", default=250, show_default=True, help="Channels in.")
+@click.option("--out", "out_channels", default=300, show_default=True, help="Channels out.")
+@click.option("--batch", default=32, show_default=True, help="Random inputs.")
+@click.option("--dtype", default="float64", show_default=True, help="float32 or float64.")
+@click.option("--kernel-size", type=int, help="Verify a conv round with such (odd) kernels.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--seed", default=0, show_default=True, help="Of weights and inputs.")
+@click.option("--tolerance", type=float, help="Largest difference  [default: by dtype]")
+def verify(
+    graph: str,
+    in_channels: int,
+    out_channels: int,
+    batch: int,
+    dtype: str,
+    kernel_size: int | None,
+    device: str,
+    seed: int,
+    tolerance: float | None,
+) -> None:
+    """Build one layer in every way there is and compare outputs and gradients.
+
+    The reference passes messages along every edge. A difference is the largest absolute one over
+    the reference's largest value. Exits with 1 if one lies above the tolerance.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    if dtype not in ("float32", "float64"):
+        raise InputError(
+            f"there is no dtype {dtype!r} to verify in; choose one of float32, float64"
+        )
+    for option, value in (("--in", in_channels), ("--out", out_channels), ("--batch", batch)):
+        if value < 1:
+            raise InputError(f"{option} is at least 1, {value} was given")
+    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
+        raise InputError(f"--kernel-size is odd and at least 1, {kernel_size} was given")
+    if tolerance is not None and not tolerance >= 0:
+        raise InputError(f"--tolerance is at least 0, {tolerance} was given")
+
+    import torch
+
+    from mpnn_arch import graphs
+    from mpnn_arch.rounds.agreement import TOLERANCE, compare_backends
+    from mpnn_arch.training.devices import find_device
+
+    made = graphs.parse(graph)
+    if len(made) != 1:
+        raise InputError(f"--graph {graph!r} names {len(made)} graphs; give one")
+    torch_dtype = getattr(torch, dtype)
+    limit = TOLERANCE[torch_dtype] if tolerance is None else tolerance
+    found = compare_backends(
+        made[0],
+        in_channels,
+        out_channels,
+        batch_size=batch,
+        kernel_size=kernel_size,
+        dtype=torch_dtype,
+        device=find_device(device),
+        seed=seed,
+    )
+
+    quantities = next(a.differences for a in found if a.differences)
+    kind = "conv" if kernel_size else "linear"
+    title = (
+        f"{made[0]!r}\n{in_channels} -> {out_channels}, {kind}, {dtype}, against message passing"
+    )
+    table = Table(title=title)
+    table.add_column("way")
+    for quantity in quantities:
+        table.add_column(quantity, justify="right")
+    table.add_column("")
+    for agreement in found:
+        if agreement.unavailable is not None:
+            table.add_row(agreement.name, *["-"] * len(quantities), "absent")
+            continue
+        verdict = "agrees" if agreement.largest <= limit else "[red]differs[/red]"
+        values = [f"{value:.1e}" for value in agreement.differences.values()]
+        table.add_row(agreement.name, *values, verdict)
+    console = Console()
+    console.print(table)
+    for agreement in found:
+        if agreement.unavailable is not None:
+            console.print(f"{agreement.name}: {agreement.unavailable}", markup=False)
+    largest = max(agreement.largest for agreement in found)
+    console.print(f"largest difference {largest:.1e}, tolerance {limit:.1e}")
+    if largest > limit:
+        sys.exit(1)

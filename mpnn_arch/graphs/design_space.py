@@ -1,0 +1,332 @@
+"""The design space: sweep a family of graphs, and pick graphs that fill the plane of C and L."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.generators import GENERATORS, generate
+from mpnn_arch.graphs.generators.family import check_whole, is_seeded
+from mpnn_arch.graphs.generators.ws_flex import ws_flex_words
+from mpnn_arch.graphs.measures import MEASURES, GraphBatch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+C_AND_L = ("clustering_coefficient", "average_path_length")
+
+# Graphs a part: some seconds of work, and a few megabytes of words.
+PART = 10_000
+# Graphs measured together: bounds the memory of a worker.
+_BATCH = 1_000
+
+
+def paper_grid(num_nodes: int) -> dict[str, list[float]]:
+    """The WS-flex parameters that the published lists were drawn from, each with seeds 0 to 29.
+
+    degree = linspace(sqrt(d), sqrt(N - 2), m)^2 and p = linspace(0, 1, 300)^2, with d = 8 and
+    m = 300 for 64 nodes, d = 4 and m = 200 for 16: every density and p of the published files is
+    one of these to the last digit. Other sizes use d = sqrt(N) and m = 200.
+    """
+    num_nodes = check_whole("num_nodes", num_nodes, 8)
+    least, count = (8, 300) if num_nodes == 64 else (num_nodes**0.5, 200)
+    degree = np.linspace(np.sqrt(least), np.sqrt(num_nodes - 2), count) ** 2
+    return {
+        "average_degree": degree.tolist(),
+        "rewiring_probability": (np.linspace(0, 1, 300) ** 2).tolist(),
+    }
+
+
+def sweep_design_space(
+    generator: str,
+    num_nodes: int,
+    grid: Mapping[str, Sequence[float]],
+    repeats: int = 1,
+    workers: int = 1,
+    *,
+    out: str | Path,
+    measures: Sequence[str] = C_AND_L,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Make and measure every graph of a grid, streaming the rows to Parquet files.
+
+    The rows run over all seeds, and for every seed over the product of the grid's lists. They are
+    written in parts of 10,000; a part is there whole or not at all, so a sweep that was
+    interrupted goes on where it was when it is called again, also with more repeats. A graph that
+    its generator refuses (none connected in its tries) has no row.
+
+    Args:
+        generator: name of the family.
+        num_nodes: N of every graph.
+        grid: the values of every other parameter of the family but the seed.
+        repeats: seeds 0 .. repeats - 1 at every point; 1 for families without a seed.
+        workers: processes.
+        out: folder of the Parquet files; made if it is not there.
+        measures: names of the columns to measure.
+        progress: called with the parts done and all parts.
+
+    Returns:
+        ``out``; read it with ``pandas.read_parquet``.
+
+    Raises:
+        InputError: an unknown name, an empty list, a folder that holds another sweep, or values
+            that the generator refuses through a whole part.
+    """
+    GENERATORS.get(generator)
+    for name in measures:
+        MEASURES.get(name)
+    repeats = check_whole("repeats", repeats, 1, None if is_seeded(generator) else 1)
+    workers = check_whole("workers", workers, 1)
+    empty = [name for name, values in grid.items() if not len(values)]
+    if empty:
+        raise InputError(f"the grid gives no value for {empty[0]}; give one or more")
+    out = Path(out)
+    plan = _Sweep(
+        generator,
+        int(num_nodes),
+        {name: [float(v) for v in values] for name, values in grid.items()},
+        repeats,
+        tuple(measures),
+        PART,
+    )
+    _claim(out, plan)
+    parts = range(-(-plan.num_graphs // plan.part))
+    waiting = [part for part in parts if not _part_path(out, part).exists()]
+    done = len(parts) - len(waiting)
+    if progress:
+        progress(done, len(parts))
+    if workers == 1:
+        for part in waiting:
+            _sweep_part(plan, out, part)
+            done += 1
+            if progress:
+                progress(done, len(parts))
+        return out
+    # Spawned, not forked: the caller may hold threads (torch's) that a fork would leave broken.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_sweep_part, plan, out, part) for part in waiting]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done += 1
+                if progress:
+                    progress(done, len(parts))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return out
+
+
+@dataclass(frozen=True)
+class Bins:
+    """A grid of bins over the plane of clustering coefficient and average path length.
+
+    Args:
+        count: bins along either axis.
+        path_length: lowest and highest L; C runs from 0 to 1.
+    """
+
+    count: int
+    path_length: tuple[float, float]
+
+    def place(self, table: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The bin number of every row (count x C's bin + L's bin), and whether it is inside."""
+        column, row = self._along(table)
+        inside = (column >= 0) & (column < self.count) & (row >= 0) & (row < self.count)
+        return column * self.count + row, inside
+
+    def off_centre(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """Squared distance of every row from the middle of its bin, in widths of a bin."""
+        c, length = self._scaled(table)
+        return (c % 1 - 0.5) ** 2 + (length % 1 - 0.5) ** 2
+
+    def _scaled(self, table: pd.DataFrame) -> tuple[Any, Any]:
+        low, high = self.path_length
+        c = table["clustering_coefficient"].to_numpy() * self.count
+        length = (table["average_path_length"].to_numpy() - low) / (high - low) * self.count
+        return c, length
+
+    def _along(self, table: pd.DataFrame) -> tuple[Any, Any]:
+        # By the edges themselves, not by division: a graph that lies on an edge falls on the same
+        # side as in the published lists.
+        c_edges = np.linspace(0, 1, self.count + 1)
+        l_edges = np.linspace(*self.path_length, self.count + 1)
+        c = np.searchsorted(c_edges, table["clustering_coefficient"].to_numpy(), side="right")
+        length = np.searchsorted(l_edges, table["average_path_length"].to_numpy(), side="right")
+        return c - 1, length - 1
+
+
+# The bins of the published lists, by nodes and then by graphs in the list.
+PAPER_BINS: dict[int, dict[int, Bins]] = {
+    64: {3942: Bins(135, (1, 4.5)), 449: Bins(45, (1, 4.5)), 52: Bins(15, (1, 4.5))},
+    16: {2698: Bins(108, (1, 2.5)), 326: Bins(36, (1, 2.5)), 48: Bins(12, (1, 2.5))},
+}
+
+
+def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
+    """One graph per bin of (C, L): the one nearest the middle of its bin, the first of equals.
+
+    Args:
+        table: rows with ``clustering_coefficient`` and ``average_path_length``.
+        bins: the bins; those of the paper are ``PAPER_BINS[num_nodes][count]``.
+
+    Returns:
+        The picked rows, ordered by bin. Rows outside the bins are never picked.
+
+    Raises:
+        InputError: the table lacks a column.
+    """
+    for name in C_AND_L:
+        if name not in table.columns:
+            raise InputError(f"a table to sub-sample has a column {name}; measure it first")
+    bin_number, inside = bins.place(table)
+    kept = np.flatnonzero(inside)
+    order = kept[np.lexsort((kept, bins.off_centre(table)[kept], bin_number[kept]))]
+    _, first = np.unique(bin_number[order], return_index=True)
+    return table.iloc[order[first]].reset_index(drop=True)
+
+
+def coverage(ours: pd.DataFrame, theirs: pd.DataFrame, bins: Bins) -> float:
+    """Share of the bins that ``theirs`` occupies in which ``ours`` has a graph too."""
+    mine, my_inside = bins.place(ours)
+    other, other_inside = bins.place(theirs)
+    wanted = np.unique(other[other_inside])
+    return float(np.isin(wanted, mine[my_inside]).mean())
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    generator: str
+    num_nodes: int
+    grid: dict[str, list[float]]
+    repeats: int
+    measures: tuple[str, ...]
+    part: int
+
+    @property
+    def num_points(self) -> int:
+        return int(np.prod([len(values) for values in self.grid.values()], dtype=np.int64))
+
+    @property
+    def num_graphs(self) -> int:
+        return self.num_points * self.repeats
+
+    def rows(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        """The parameters of graphs start .. stop - 1, a column each; seeds vary slowest."""
+        number = np.arange(start, stop)
+        seed, point = np.divmod(number, self.num_points)
+        places = np.unravel_index(point, [len(values) for values in self.grid.values()] or [1])
+        columns: dict[str, npt.NDArray[Any]] = {
+            name: np.asarray(values)[place]
+            for (name, values), place in zip(self.grid.items(), places, strict=False)
+        }
+        return columns | ({"seed": seed} if is_seeded(self.generator) else {})
+
+    def description(self) -> dict[str, Any]:
+        values = json.dumps(self.grid, sort_keys=True)
+        return {
+            "generator": self.generator,
+            "num_nodes": self.num_nodes,
+            "grid": {name: len(values) for name, values in self.grid.items()},
+            "grid_sha256": hashlib.sha256(values.encode()).hexdigest(),
+            "repeats": self.repeats,
+            "measures": list(self.measures),
+            "part": self.part,
+        }
+
+
+def _claim(out: Path, plan: _Sweep) -> None:
+    """Make the folder, or check that it holds this sweep, with as many repeats or fewer."""
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / "_sweep.json"
+    described = plan.description()
+    if note.exists():
+        found = json.loads(note.read_text())
+        differs = [key for key, value in described.items() if found.get(key) != value]
+        if differs == ["repeats"] and found["repeats"] < plan.repeats:
+            # The seeds vary slowest, so the parts stay as they are but for a last short one.
+            short = plan.num_points * found["repeats"] // plan.part
+            _part_path(out, short).unlink(missing_ok=True)
+        elif differs:
+            raise InputError(
+                f"{out} holds another sweep (it differs in {', '.join(differs)}); "
+                "choose another folder, or the same settings to go on with it"
+            )
+        else:
+            return
+    elif any(out.glob("*.parquet")):
+        raise InputError(f"{out} holds Parquet files of something else; choose another folder")
+    half = note.with_suffix(".tmp")
+    half.write_text(json.dumps(described, indent=1))
+    half.replace(note)
+
+
+def _part_path(out: Path, part: int) -> Path:
+    return out / f"part-{part:05d}.parquet"
+
+
+def _sweep_part(plan: _Sweep, out: Path, part: int) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[npt.NDArray[Any]]] = {}
+    refused: InputError | None = None
+    stop = min((part + 1) * plan.part, plan.num_graphs)
+    for start in range(part * plan.part, stop, _BATCH):
+        params = plan.rows(start, min(start + _BATCH, stop))
+        words, kept, error = _make(plan.generator, plan.num_nodes, params)
+        refused = refused or error
+        if not kept.any():
+            continue
+        batch = GraphBatch(words)
+        made: dict[str, npt.NDArray[Any]] = {
+            "num_nodes": np.full(len(batch), plan.num_nodes),
+            **{name: values[kept] for name, values in params.items()},
+            "density": batch.degrees.mean(axis=1) / plan.num_nodes,
+            **{name: MEASURES.get(name)(batch) for name in plan.measures},
+        }
+        for name, values in made.items():
+            columns.setdefault(name, []).append(values)
+    if not columns:
+        raise InputError(f"no graph of part {part} of the sweep can be made: {refused}")
+    table = pa.table({name: np.concatenate(values) for name, values in columns.items()})
+    half = out / f"part-{part:05d}.{os.getpid()}.tmp"
+    pq.write_table(table, half)
+    half.replace(_part_path(out, part))
+
+
+def _make(
+    generator: str, num_nodes: int, params: dict[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_], InputError | None]:
+    """Words of the graphs that could be made, which those are, and why the first other was not."""
+    from mpnn_arch.graphs import bitset
+
+    names, count = list(params), len(next(iter(params.values()), [0]))
+    rows = list(zip(*(values.tolist() for values in params.values()), strict=True)) or [()] * count
+    if generator == "ws_flex" and set(names) == {"average_degree", "rewiring_probability", "seed"}:
+        try:
+            return ws_flex_words(num_nodes, **params), np.ones(count, dtype=bool), None
+        except InputError:
+            pass  # one by one below, so that the others are kept
+    made, kept, error = [], np.zeros(count, dtype=bool), None
+    for i, row in enumerate(rows):
+        try:
+            graph = generate(generator, num_nodes=num_nodes, **dict(zip(names, row, strict=True)))
+        except InputError as refusal:
+            error = error or refusal
+            continue
+        made.append(bitset.pack(graph.adjacency))
+        kept[i] = True
+    shape = (0, num_nodes, -(-num_nodes // 64))
+    return (np.stack(made) if made else np.zeros(shape, np.uint64)), kept, error

@@ -1,0 +1,128 @@
+"""Graphs from files: adjacency matrices, edge lists, GraphML and GEXF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+Format = Literal["matrix", "edges", "graphml", "gexf"]
+BY_SUFFIX: dict[str, Format] = {
+    ".txt": "matrix",
+    ".csv": "matrix",
+    ".tsv": "matrix",
+    ".npy": "matrix",
+    ".edges": "edges",
+    ".edgelist": "edges",
+    ".graphml": "graphml",
+    ".gexf": "gexf",
+}
+
+
+def read_graph(
+    path: str | Path,
+    format: Format | None = None,
+    *,
+    directed: bool | None = None,
+    self_loops: bool = True,
+) -> RelationalGraph:
+    """The graph in a file; see :meth:`RelationalGraph.from_file`.
+
+    Raises:
+        InputError: no such file, an unknown format, or content that is no graph.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; check the path")
+    kind = format or BY_SUFFIX.get(path.suffix.lower())
+    if kind not in set(BY_SUFFIX.values()):
+        raise InputError(
+            f"{path.name} has no format that is known; name it {', '.join(BY_SUFFIX)}, or pass "
+            "format='matrix' or 'edges'"
+        )
+    try:
+        if kind == "matrix":
+            matrix = read_matrix(path)
+            if directed is None:
+                directed = bool((matrix != matrix.T).any()) if _is_square(matrix) else False
+            return RelationalGraph.from_adjacency(matrix, directed=directed, self_loops=self_loops)
+        return _from_networkx(path, kind, directed, self_loops)
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from None
+
+
+def read_matrix(path: Path) -> npt.NDArray[Any]:
+    """The matrix in a ``.npy`` file, or in text whose numbers may stand without anything between.
+
+    Raises:
+        InputError: not a matrix of numbers.
+    """
+    if path.suffix.lower() == ".npy":
+        try:
+            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise InputError(f"it is no .npy file of plain numbers ({error}); save one") from None
+        if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
+            raise InputError(f"it holds {array.dtype}, not numbers; save a matrix of 0 and 1")
+        return array
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise InputError("it is not text; save a matrix of 0 and 1, one row a line") from None
+    rows = [line.replace(",", " ").replace(";", " ").split() for line in lines]
+    if all(len(row) == 1 for row in rows) and len(rows) > 1:
+        rows = [list(row[0]) for row in rows]  # 0101: digits without anything between
+    widths = {len(row) for row in rows}
+    if len(widths) != 1:
+        raise InputError(
+            f"its rows have between {min(widths, default=0)} and {max(widths, default=0)} entries; "
+            "an adjacency matrix has N rows of N"
+        )
+    try:
+        return np.array(rows, dtype=np.float64)
+    except ValueError as error:
+        raise InputError(
+            f"it holds something that is no number ({error}); leave headers out"
+        ) from (None)
+
+
+def _is_square(matrix: npt.NDArray[Any]) -> bool:
+    return matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+
+
+def _from_networkx(
+    path: Path, kind: str, directed: bool | None, self_loops: bool
+) -> RelationalGraph:
+    import networkx as nx
+
+    try:
+        if kind == "edges":
+            delimiter = "," if "," in path.read_text() else None
+            read = nx.read_edgelist(
+                path,
+                create_using=nx.DiGraph if directed else nx.Graph,
+                delimiter=delimiter,
+                data=False,
+            )
+            try:  # nodes 0, 1, 2 in this order, not as they turn up; names keep theirs
+                order = sorted(read.nodes, key=int)
+            except ValueError:
+                order = list(read.nodes)
+            ordered = read.__class__()
+            ordered.add_nodes_from(order)
+            ordered.add_edges_from(read.edges)
+            read = ordered
+        else:
+            read = nx.read_graphml(path) if kind == "graphml" else nx.read_gexf(path)
+    except Exception as error:  # parsers of three formats, each with errors of its own
+        raise InputError(f"it cannot be read as {kind} ({error}); check its content") from None
+    if not len(read):
+        raise InputError("it holds no node; save a graph with some")
+    if directed is False and read.is_directed():
+        read = read.to_undirected()
+    return RelationalGraph.from_networkx(read, self_loops=self_loops)

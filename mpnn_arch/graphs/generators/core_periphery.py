@@ -1,0 +1,55 @@
+"""Core and periphery: a dense core, and outer nodes that mostly hear the core."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_num_nodes,
+    check_range,
+    check_whole,
+    connected,
+)
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@GENERATORS.register("core_periphery")
+def core_periphery(
+    num_nodes: int,
+    core_size: int,
+    core_probability: float = 0.9,
+    periphery_probability: float = 0.05,
+    cross_probability: float = 0.3,
+    seed: int = 0,
+) -> RelationalGraph:
+    """A stochastic block model of two blocks; the first ``core_size`` nodes are the core.
+
+    Args:
+        num_nodes: N.
+        core_size: in [1, N - 1].
+        core_probability: of an edge between two core nodes.
+        periphery_probability: of an edge between two outer nodes.
+        cross_probability: of an edge between a core and an outer node.
+        seed: of the random stream.
+
+    Raises:
+        InputError: a value outside its range, or no connected graph in 100 tries.
+
+    Source: Borgatti and Everett, Models of core/periphery structures, Social Networks 2000.
+    """
+    num_nodes = check_num_nodes(num_nodes)
+    core_size = check_whole("core_size", core_size, 1, num_nodes - 1)
+    core = check_range("core_probability", core_probability, 0, 1)
+    outer = check_range("periphery_probability", periphery_probability, 0, 1)
+    cross = check_range("cross_probability", cross_probability, 0, 1)
+
+    def draw(stream: Random) -> Any:
+        import networkx as nx
+
+        return nx.stochastic_block_model(
+            [core_size, num_nodes - core_size], [[core, cross], [cross, outer]], seed=stream
+        )
+
+    return connected(draw, seed, f"core_periphery of {num_nodes} nodes and {core_size} in the core")

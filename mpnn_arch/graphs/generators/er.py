@@ -1,0 +1,34 @@
+"""Erdos-Renyi: a number of edges, placed anywhere."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes, check_whole, connected
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@GENERATORS.register("er")
+def er(num_nodes: int, num_edges: int, seed: int = 0) -> RelationalGraph:
+    """Drawn uniformly from the connected graphs of ``num_nodes`` nodes and ``num_edges`` edges.
+
+    Args:
+        num_nodes: N.
+        num_edges: in [N - 1, N (N - 1) / 2].
+        seed: of the random stream.
+
+    Raises:
+        InputError: an impossible number of edges, or no connected graph in 100 tries.
+
+    Source: Erdos and Renyi, On the evolution of random graphs, 1960.
+    """
+    num_nodes = check_num_nodes(num_nodes)
+    num_edges = check_whole("num_edges", num_edges, num_nodes - 1, num_nodes * (num_nodes - 1) // 2)
+
+    def draw(stream: Random) -> Any:
+        import networkx as nx
+
+        return nx.gnm_random_graph(num_nodes, num_edges, seed=stream)
+
+    return connected(draw, seed, f"er of {num_nodes} nodes and {num_edges} edges")

@@ -1,0 +1,28 @@
+"""The hypercube: nodes are bit strings, neighbours differ in one bit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@GENERATORS.register("hypercube")
+def hypercube(num_nodes: int) -> RelationalGraph:
+    """N = 2^d nodes of degree d: node i is linked to i with any one of its d bits turned.
+
+    Raises:
+        InputError: a number of nodes that is no power of two.
+    """
+    num_nodes = check_num_nodes(num_nodes)
+    dimensions = num_nodes.bit_length() - 1
+    if num_nodes != 1 << dimensions:
+        raise InputError(
+            f"a hypercube has a power of two of nodes, {num_nodes} were given; "
+            f"use {1 << dimensions} or {2 << dimensions}"
+        )
+    node = np.arange(num_nodes)
+    edges = [np.stack([node, node ^ (1 << d)]) for d in range(dimensions)]
+    return RelationalGraph(num_nodes, np.concatenate(edges, axis=1))

@@ -1,0 +1,74 @@
+"""LFR benchmark graphs: communities and degrees that both follow power laws."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_num_nodes,
+    check_range,
+    check_whole,
+    connected,
+)
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@GENERATORS.register("lfr")
+def lfr(
+    num_nodes: int,
+    average_degree: float,
+    mixing: float = 0.2,
+    degree_exponent: float = 3.0,
+    community_exponent: float = 1.5,
+    min_community: int | None = None,
+    seed: int = 0,
+) -> RelationalGraph:
+    """Nodes keep a share 1 - ``mixing`` of their edges within their community.
+
+    Args:
+        num_nodes: N.
+        average_degree: in [2, N - 1]; the graph's own lies near it.
+        mixing: mu, the share of a node's edges that leave its community, in [0, 1].
+        degree_exponent: tau_1 of the degrees, above 1.
+        community_exponent: tau_2 of the sizes of communities, above 1.
+        min_community: smallest community; by default a sixth of the nodes.
+        seed: of the random stream.
+
+    Raises:
+        InputError: a value outside its range, or values that 100 tries cannot bring together.
+
+    Source: Lancichinetti, Fortunato, Radicchi, Benchmark graphs for testing community detection
+    algorithms, Physical Review E 2008.
+    """
+    num_nodes = check_num_nodes(num_nodes, least=4)
+    average_degree = check_range("average_degree", average_degree, 2, num_nodes - 1)
+    mixing = check_range("mixing", mixing, 0, 1)
+    tau_1 = check_range("degree_exponent", degree_exponent, 1.001, 100)
+    tau_2 = check_range("community_exponent", community_exponent, 1.001, 100)
+    smallest = max(2, num_nodes // 6) if min_community is None else min_community
+    smallest = check_whole("min_community", smallest, 2, num_nodes)
+
+    def draw(stream: Random) -> Any:
+        import networkx as nx
+
+        try:
+            drawn = nx.LFR_benchmark_graph(
+                num_nodes,
+                tau_1,
+                tau_2,
+                mixing,
+                average_degree=average_degree,
+                min_community=smallest,
+                max_iters=200,
+                seed=stream,
+            )
+        except nx.ExceededMaxIterations:
+            return None
+        drawn.remove_edges_from(list(nx.selfloop_edges(drawn)))
+        return drawn
+
+    return connected(
+        draw, seed, f"lfr of {num_nodes} nodes, degree {average_degree:g} and mixing {mixing:g}"
+    )

@@ -1,0 +1,55 @@
+"""Modular graphs: stochastic blocks, dense within and sparse between."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_num_nodes,
+    check_range,
+    check_whole,
+    connected,
+)
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@GENERATORS.register("modular")
+def modular(
+    num_nodes: int,
+    num_modules: int,
+    within_probability: float = 0.5,
+    between_probability: float = 0.05,
+    seed: int = 0,
+) -> RelationalGraph:
+    """A stochastic block model of ``num_modules`` blocks whose sizes differ by one at most.
+
+    Args:
+        num_nodes: N.
+        num_modules: in [1, N]; the first (N mod num_modules) blocks hold one node more.
+        within_probability: of an edge between two nodes of a block.
+        between_probability: of an edge between nodes of two blocks.
+        seed: of the random stream.
+
+    Raises:
+        InputError: a value outside its range, or no connected graph in 100 tries.
+
+    Source: Holland, Laskey, Leinhardt, Stochastic blockmodels, Social Networks 1983.
+    """
+    num_nodes = check_num_nodes(num_nodes)
+    num_modules = check_whole("num_modules", num_modules, 1, num_nodes)
+    within = check_range("within_probability", within_probability, 0, 1)
+    between = check_range("between_probability", between_probability, 0, 1)
+    small, larger = divmod(num_nodes, num_modules)
+    sizes = [small + 1] * larger + [small] * (num_modules - larger)
+    chance = [
+        [within if a == b else between for b in range(num_modules)] for a in range(num_modules)
+    ]
+
+    def draw(stream: Random) -> Any:
+        import networkx as nx
+
+        return nx.stochastic_block_model(sizes, chance, seed=stream)
+
+    return connected(draw, seed, f"modular of {num_nodes} nodes in {num_modules} modules")

@@ -1,0 +1,20 @@
+"""The star: one hub hears everybody, everybody hears the hub."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@GENERATORS.register("star")
+def star(num_nodes: int) -> RelationalGraph:
+    """Node 0 is linked to each of the num_nodes - 1 others.
+
+    Raises:
+        InputError: fewer than 2 nodes.
+    """
+    num_nodes = check_num_nodes(num_nodes)
+    leaf = np.arange(1, num_nodes)
+    return RelationalGraph(num_nodes, np.stack([np.zeros_like(leaf), leaf]))

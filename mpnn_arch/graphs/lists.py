@@ -1,0 +1,182 @@
+"""Lists of WS-flex graphs that fill the plane of C and L: the paper's, and our own samples."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import remote
+from mpnn_arch.graphs.generators.ws_flex import ws_flex
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+@dataclass(frozen=True)
+class WSFlexParameters:
+    """The call that makes one graph of a list."""
+
+    num_nodes: int
+    average_degree: float
+    rewiring_probability: float
+    seed: int
+
+    def make(self) -> RelationalGraph:
+        """The graph."""
+        return ws_flex(self.num_nodes, self.average_degree, self.rewiring_probability, self.seed)
+
+
+# num_nodes -> graphs in the list -> SHA-256 of its six columns (nodes, density, p, seed, C, L) as
+# little-endian float64, row by row: the same for the CSV and the .npy form.
+PUBLISHED: dict[int, dict[int, str]] = {
+    64: {
+        3942: "c42e09f9fe5fe4bd7ab80057cc5bff0aa56d514c26d5b99ea1b8a6a421aecc42",
+        449: "73de97287d5623023b3f5c410446b44dd8b1236f0d67a9144d65741f65b08a56",
+        52: "4f87f687d6314267e5d5c4574b4c57426c636a83d0e9c032fed64975ca17a5e8",
+    },
+    16: {
+        2698: "6d0fcfd4ea66a3ac6b147a3608af08e0c22cb6402658425befaab04b444430be",
+        326: "e9704ca4d27a32da3e4be796d9845931056d2a452aa7318cb2dedc3341675e34",
+        48: "7b37eea2250c855a8762652caf92fedc51fa2f13f6d73e89f8e85701078b08d6",
+    },
+}
+SAMPLES: dict[int, tuple[int, ...]] = {64: (3942, 449, 52), 16: (2698, 326, 48)}
+
+_COLUMNS = (
+    "num_nodes",
+    "density",
+    "rewiring_probability",
+    "seed",
+    "clustering_coefficient",
+    "average_path_length",
+)
+
+
+def published(
+    num_nodes: int, count: int, root: str | Path | None = None, *, download: bool = True
+) -> list[RelationalGraph]:
+    """The paper's graphs, in the order of its file.
+
+    Args:
+        num_nodes: 64 or 16.
+        count: 3942, 449 or 52 of 64 nodes; 2698, 326 or 48 of 16.
+        root: folder with ``graphs_n<nodes>_<count>.csv`` (or ``.npy``, as in the paper's public
+            repository), also within ``published/`` or ``analysis/``; by default $MPNN_ARCH_DATA,
+            then the cache.
+        download: fetch a list that is not there from the paper's public repository.
+
+    Raises:
+        InputError: no such list, a file that is not there or is not the published one, or a
+            download that fails; nothing is kept then.
+
+    Source: You, Leskovec, He, Xie, ICML 2020, section 3.3; facebookresearch/graph2nn (MIT).
+    """
+    return [p.make() for p in published_parameters(num_nodes, count, root, download=download)]
+
+
+def published_parameters(
+    num_nodes: int, count: int, root: str | Path | None = None, *, download: bool = True
+) -> list[WSFlexParameters]:
+    """The calls that make the graphs of :func:`published`.
+
+    Raises:
+        InputError: as there.
+    """
+    _listed("published list", PUBLISHED, num_nodes, count)
+    stem = f"graphs_n{num_nodes}_{count}"
+    names = [
+        f"{folder}{stem}{end}"
+        for end in (".csv", ".npy")
+        for folder in ("", "published/", "analysis/")
+    ]
+    found = remote.find(names, root)
+
+    def read(path: Path) -> npt.NDArray[np.float64]:
+        return _read(path, PUBLISHED[num_nodes][count])
+
+    if found is not None:
+        table = read(found)
+    elif download:
+        folder = remote.cache_folder() if root is None else Path(root)
+        table = remote.fetch(f"analysis/{stem}.npy", folder / f"{stem}.npy", read)
+    else:
+        folders = ", ".join(str(folder) for folder in remote.data_folders(root))
+        raise InputError(f"{stem}.csv is not in {folders}; put it there, or pass download=True")
+    return [
+        WSFlexParameters(int(n), n * density, p, int(seed))
+        for n, density, p, seed in table[:, :4].tolist()
+    ]
+
+
+def sample(num_nodes: int, count: int) -> list[RelationalGraph]:
+    """Our own graphs that fill the plane of C and L as the paper's lists do; shipped.
+
+    They were made by ``experiments/make_samples.py``: ``sweep_design_space`` over the paper's whole
+    grid with seeds 0 to 29, then ``subsample``. Of the 3,942 published bins ours fill all, of the
+    2,698 of 16 nodes all but one. The smaller lists are parts of the larger.
+
+    Args:
+        num_nodes: 64 or 16.
+        count: 3942, 449 or 52 of 64 nodes; 2698, 326 or 48 of 16.
+
+    Raises:
+        InputError: no such list.
+    """
+    return [parameters.make() for parameters in sample_parameters(num_nodes, count)]
+
+
+def sample_parameters(num_nodes: int, count: int) -> list[WSFlexParameters]:
+    """The calls that make the graphs of :func:`sample`.
+
+    Raises:
+        InputError: no such list.
+    """
+    _listed("sample", SAMPLES, num_nodes, count)
+    shipped = files("mpnn_arch.graphs") / "samples" / f"ws_flex_n{num_nodes}.csv"
+    with shipped.open(encoding="utf-8") as file:
+        return [
+            WSFlexParameters(
+                num_nodes,
+                float(row["average_degree"]),
+                float(row["rewiring_probability"]),
+                int(row["seed"]),
+            )
+            for row in csv.DictReader(file)
+            if int(row["smallest_list"]) <= count  # the lists are nested
+        ]
+
+
+def _listed(kind: str, lists: Mapping[int, Collection[int]], num_nodes: int, count: int) -> None:
+    if count not in lists.get(num_nodes, ()):
+        there = "; ".join(
+            f"{', '.join(str(c) for c in counts)} of {nodes} nodes"
+            for nodes, counts in lists.items()
+        )
+        raise InputError(
+            f"there is no {kind} of {count} graphs of {num_nodes} nodes; there are {there}"
+        )
+
+
+def _read(path: Path, checksum: str) -> npt.NDArray[np.float64]:
+    try:
+        if path.suffix == ".npy":
+            loaded = np.load(path, allow_pickle=False)
+            table = np.concatenate([loaded[:, :4], loaded[:, -2:]], axis=1).astype(np.float64)
+        else:
+            with path.open(newline="") as file:
+                rows = [[float(row[name]) for name in _COLUMNS] for row in csv.DictReader(file)]
+            table = np.array(rows, dtype=np.float64)
+    except (ValueError, KeyError, TypeError, IndexError, EOFError):
+        table = np.zeros((0, 6))  # whatever it is, its checksum is wrong
+    if hashlib.sha256(table.astype("<f8").tobytes()).hexdigest() != checksum:
+        raise InputError(
+            f"{path} is not the published list (its checksum is another one); delete it, and it "
+            "will be fetched again"
+        )
+    return table

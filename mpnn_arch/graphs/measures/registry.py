@@ -1,0 +1,17 @@
+"""The table of measures: each takes a batch of graphs and gives one number a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpnn_arch.graphs.measures.batch import Array
+from mpnn_arch.registry import Registry
+
+Measure = Callable[..., Array]
+
+MEASURES: Registry[Measure] = Registry("measure")
+
+
+def list_measures() -> list[str]:
+    """Names of all measures, sorted."""
+    return MEASURES.names()

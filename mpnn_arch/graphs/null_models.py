@@ -1,0 +1,57 @@
+"""Null models: graphs that share a graph's degrees and are random otherwise."""
+
+from __future__ import annotations
+
+from random import Random
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.generators.family import TRIES, check_whole
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+
+def rewired(graph: RelationalGraph, seed: int = 0, swaps: int | None = None) -> RelationalGraph:
+    """A graph with the degrees of ``graph``, in- and out-degree if directed, rewired at random.
+
+    Edges swap ends: (a, b) and (c, d) become (a, d) and (c, b), three at a time if directed. The
+    result is connected (weakly, if directed) where ``graph`` is, and has its self-loops.
+
+    Args:
+        graph: the graph.
+        seed: of the random stream.
+        swaps: how many; ten an edge by default.
+
+    Raises:
+        InputError: fewer than 4 nodes, or a graph (such as a complete one) that has no other of
+            its degrees within reach.
+
+    Source: Maslov and Sneppen, Specificity and stability in topology of protein networks,
+    Science 2002.
+    """
+    import networkx as nx
+
+    swaps = check_whole("swaps", 10 * graph.num_edges if swaps is None else swaps, 0)
+    stream = Random(check_whole("seed", seed, 0))
+    plain = graph.to_networkx()
+    loops = list(nx.selfloop_edges(plain))
+    plain.remove_edges_from(loops)
+    joined = nx.is_weakly_connected if graph.is_directed else nx.is_connected
+    must_join = joined(plain)
+    swap = nx.directed_edge_swap if graph.is_directed else nx.double_edge_swap
+    if swaps == 0:
+        return graph
+    for _ in range(TRIES):
+        drawn = plain.copy()
+        try:
+            swap(drawn, nswap=swaps, max_tries=100 * swaps + 1000, seed=stream)
+        except nx.NetworkXException as error:
+            raise InputError(
+                f"{graph} cannot be rewired by {swaps} swaps ({error}); ask for fewer swaps, or "
+                "give a graph with more choice"
+            ) from None
+        if must_join and not joined(drawn):
+            continue
+        drawn.add_edges_from(loops)
+        return RelationalGraph.from_networkx(drawn, self_loops=False)
+    raise InputError(
+        f"{graph} came apart in each of {TRIES} rewirings with seed {seed}; ask for fewer swaps"
+    )

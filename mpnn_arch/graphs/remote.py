@@ -1,0 +1,87 @@
+"""Files of the paper's public repository: looked for in a folder, else fetched and checked."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from mpnn_arch.errors import InputError
+
+T = TypeVar("T")
+
+# One commit of facebookresearch/graph2nn (MIT license), so that what is fetched never changes.
+REPOSITORY = (
+    "https://raw.githubusercontent.com/facebookresearch/graph2nn/"
+    "b6a67ccca99737d31b45aa4c938f6b7998050cb3/"
+)
+ENVIRONMENT = "MPNN_ARCH_DATA"
+
+
+def data_folders(root: str | Path | None) -> list[Path]:
+    """Where files are looked for: ``root`` alone if given, else $MPNN_ARCH_DATA, then the cache."""
+    if root is not None:
+        return [Path(root)]
+    named = os.environ.get(ENVIRONMENT)
+    return ([Path(named)] if named else []) + [cache_folder()]
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mpnn_arch"
+
+
+def find(names: list[str], root: str | Path | None) -> Path | None:
+    """The first of these relative paths that is there."""
+    for folder in data_folders(root):
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def fetch(remote: str, to: Path, read: Callable[[Path], T], timeout: float = 30) -> T:
+    """Fetch ``remote`` of the repository, read and check it, and only then keep it at ``to``.
+
+    Args:
+        remote: path within the repository.
+        to: where the file is kept.
+        read: reads the fetched file and raises InputError if its checksum is wrong.
+        timeout: seconds without an answer.
+
+    Raises:
+        InputError: no connection, a broken transfer, or whatever ``read`` finds wrong. Nothing is
+            kept then.
+    """
+    url = REPOSITORY + remote
+    half = None
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=to.parent, prefix=".fetched-", suffix=to.suffix, delete=False
+        ) as file:
+            half = Path(file.name)
+            with urlopen(url, timeout=timeout) as answer:
+                expected = answer.headers.get("Content-Length")
+                body = answer.read()
+            file.write(body)
+        if expected is not None and int(expected) != len(body):
+            raise InputError(
+                f"the download of {url} broke off after {len(body)} of {expected} bytes; try again"
+            )
+        found = read(half)
+        half.replace(to)
+        return found
+    except (URLError, OSError, EOFError) as error:
+        raise InputError(
+            f"{url} could not be fetched ({error}); connect to the network, or put the file into "
+            f"a folder and name it as root or in {ENVIRONMENT}"
+        ) from error
+    finally:
+        if half is not None:
+            half.unlink(missing_ok=True)

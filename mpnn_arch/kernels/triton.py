@@ -1,0 +1,404 @@
+"""The triton backend: the gather of each node's neighbours folded into one matrix product.
+
+Plain functions without autograd, for CUDA tensors, or for CPU tensors through Triton's interpreter
+(set ``TRITON_INTERPRET=1`` before the process starts). Triton itself is imported at the first
+launch.
+
+The kernels (:mod:`mpnn_arch.kernels.triton_jit`) choose their tile sizes by a short timed trial at
+the first call for a shape; under ``torch.use_deterministic_algorithms(True)``, while a CUDA graph
+is captured, and in the interpreter the first candidate is taken untimed. No launch waits for the
+device and no sum is atomic: the same tile sizes give the same bits.
+
+float32 products use TF32 where torch's own switches allow it: ``torch.backends.cuda.matmul`` for
+the linear round, ``torch.backends.cudnn`` for the convolution, as for their dense twins.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.triton_configs import (
+    Config,
+    channel_major,
+    conv_configs,
+    kernel_options,
+    linear_product_configs,
+    linear_weights_configs,
+    num_tiles,
+)
+from mpnn_arch.kernels.triton_launch import (
+    common_granule,
+    cut,
+    interpreting,
+    kernels,
+    launch,
+    number_constants,
+    shape_key,
+    split_output,
+    sum_splits,
+    walk_arguments,
+)
+from mpnn_arch.kernels.triton_tables import Walk, tables
+from mpnn_arch.kernels.triton_window import IntPair, Window, taps
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def is_available() -> bool:
+    """Whether the kernels can run here: on a CUDA device, or interpreted on the CPU."""
+    return not unavailable_reason()
+
+
+def unavailable_reason() -> str:
+    """Why :func:`is_available` says no, in one sentence; empty where it says yes."""
+    if importlib.util.find_spec("triton") is None:
+        return "the triton backend needs the package triton, which is not installed"
+    if not interpreting() and not torch.cuda.is_available():
+        return (
+            "the triton backend needs a CUDA device and torch sees none; "
+            "TRITON_INTERPRET=1 runs it on the CPU, slowly, for tests"
+        )
+    return ""
+
+
+def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+    """y_v = sum over u in N(v) of W_vu x_u, for every node v.
+
+    Args:
+        x: (B, C_in), any strides.
+        weight: (num_weights,) of the same dtype.
+        plan: the round.
+
+    Returns:
+        (B, C_out), contiguous, of x's dtype.
+
+    Raises:
+        InputError: a shape, dtype or device that the kernels cannot take.
+    """
+    _check("x", x, (-1, plan.in_channels), x)
+    _check("weight", weight, (plan.num_weights,), x)
+    return _linear_product(x, weight, tables(plan, x.device).forward, transposed=False)
+
+
+def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+    """The gradient for x: g_u = sum over v that hear u of W_vu^T grad_v.
+
+    Args:
+        grad: (B, C_out), any strides.
+        weight: (num_weights,) of the same dtype.
+        plan: the round.
+
+    Returns:
+        (B, C_in), contiguous.
+
+    Raises:
+        InputError: a shape, dtype or device that the kernels cannot take.
+    """
+    _check("grad", grad, (-1, plan.out_channels), grad)
+    _check("weight", weight, (plan.num_weights,), grad)
+    return _linear_product(grad, weight, tables(plan, grad.device).transposed, transposed=True)
+
+
+def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
+    """The gradient for the weights: of edge (u, v), the sum over the batch of grad_v x_u^T.
+
+    Args:
+        grad: (B, C_out), any strides.
+        x: (B, C_in), any strides, of the same dtype.
+        plan: the round.
+
+    Returns:
+        (num_weights,)
+
+    Raises:
+        InputError: a shape, dtype or device that the kernels cannot take.
+    """
+    _check("grad", grad, (-1, plan.out_channels), grad)
+    _check("x", x, (grad.shape[0], plan.in_channels), grad)
+    walk = tables(plan, x.device).forward
+    batch = x.shape[0]
+    if batch == 0:
+        return x.new_zeros(plan.num_weights)
+    constants = number_constants(x, convolution=False)
+
+    def run(config: Config) -> Tensor:
+        row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
+        list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
+        programs = walk.num_nodes * row_tiles * list_tiles
+        splits, per_split = cut(programs, batch)
+        out = split_output(splits, plan.num_weights, x)
+        read, read_grad = (channel_major(t) if config["pack"] else t for t in (x, grad))
+        kernels().linear_weights[(programs * splits,)](
+            out,
+            read_grad,
+            read,
+            *walk_arguments(walk),
+            batch,
+            per_split,
+            plan.num_weights,
+            row_tiles,
+            list_tiles,
+            walk.num_nodes,
+            *read_grad.stride(),
+            *read.stride(),
+            GRANULE=common_granule(walk.granule, read.stride(0)),
+            **constants,
+            **kernel_options(config),
+        )
+        return sum_splits(out, x.dtype)
+
+    configs = linear_weights_configs(walk, x)
+    key = ("linear_weights", constants["PRECISION"], *shape_key(x, walk))
+    return launch(run, configs, x, key)
+
+
+def conv2d_forward(
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+) -> Tensor:
+    """y_v = sum over u in N(v) of W_vu * x_u, a 2-d cross-correlation of each message.
+
+    Args:
+        x: (B, C_in, H, W), any strides.
+        weight: (num_weights, K, K) of the same dtype.
+        plan: the round.
+        stride: of the kernel's steps, one number or (height, width).
+        padding: rows and columns of zeros on each side.
+        dilation: distance between the kernel's taps.
+
+    Returns:
+        (B, C_out, H', W'), contiguous, H' and W' as for ``torch.nn.Conv2d``.
+
+    Raises:
+        InputError: a shape, dtype or device that the kernels cannot take.
+    """
+    _check("x", x, (-1, plan.in_channels, -1, -1), x)
+    _check("weight", weight, (plan.num_weights, -1, -1), x)
+    window = Window(weight.shape[1:], stride, padding, dilation)
+    out = x.new_empty(x.shape[0], plan.out_channels, *window.output_size(x.shape[2:]))
+    walk = tables(plan, x.device).forward
+    return _conv_product(out, x, weight, walk, window, transposed=False)
+
+
+def conv2d_grad_input(
+    grad: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    input_size: Sequence[int],
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+) -> Tensor:
+    """The gradient of :func:`conv2d_forward` for x.
+
+    Args:
+        grad: (B, C_out, H', W'), any strides.
+        weight: (num_weights, K, K) of the same dtype.
+        plan: the round.
+        input_size: x's shape (B, C_in, H, W), or its (H, W) alone.
+        stride: as forward.
+        padding: as forward.
+        dilation: as forward.
+
+    Returns:
+        (B, C_in, H, W), contiguous.
+
+    Raises:
+        InputError: a shape, dtype or device that the kernels cannot take.
+    """
+    window = Window(weight.shape[1:], stride, padding, dilation)
+    size = tuple(input_size)[-2:]
+    _check("grad", grad, (-1, plan.out_channels, *window.output_size(size)), grad)
+    _check("weight", weight, (plan.num_weights, -1, -1), grad)
+    out = grad.new_empty(grad.shape[0], plan.in_channels, *size)
+    walk = tables(plan, grad.device).transposed
+    return _conv_product(out, grad, weight, walk, window, transposed=True)
+
+
+def conv2d_grad_weight(
+    grad: Tensor,
+    x: Tensor,
+    plan: RoundPlan,
+    kernel_size: IntPair,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+) -> Tensor:
+    """The gradient of :func:`conv2d_forward` for the weights.
+
+    Args:
+        grad: (B, C_out, H', W'), any strides.
+        x: (B, C_in, H, W), any strides, of the same dtype.
+        plan: the round.
+        kernel_size: K, or (height, width).
+        stride: as forward.
+        padding: as forward.
+        dilation: as forward.
+
+    Returns:
+        (num_weights, K, K)
+
+    Raises:
+        InputError: a shape, dtype or device that the kernels cannot take.
+    """
+    window = Window(kernel_size, stride, padding, dilation)
+    _check("x", x, (-1, plan.in_channels, -1, -1), grad)
+    output_size = window.output_size(x.shape[2:])
+    _check("grad", grad, (x.shape[0], plan.out_channels, *output_size), grad)
+    pixels = grad.shape[0] * grad.shape[2] * grad.shape[3]
+    if pixels == 0:
+        return x.new_zeros(plan.num_weights, *window.kernel)
+    walk = tables(plan, x.device).forward
+    numbers = plan.num_weights * window.taps
+    constants = number_constants(x, convolution=True)
+
+    def run(config: Config) -> Tensor:
+        row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
+        list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
+        programs = walk.num_nodes * row_tiles * list_tiles * window.taps
+        splits, per_split = cut(programs, pixels)
+        out = split_output(splits, numbers, x)
+        kernels().conv_weights[(programs * splits,)](
+            out,
+            grad,
+            x,
+            *walk_arguments(walk),
+            pixels,
+            per_split,
+            numbers,
+            row_tiles,
+            list_tiles,
+            walk.num_nodes,
+            *grad.shape[2:],
+            *x.shape[2:],
+            *grad.stride(),
+            *x.stride(),
+            **window.constants(),
+            **constants,
+            **kernel_options(config),
+        )
+        return sum_splits(out, x.dtype).view(plan.num_weights, *window.kernel)
+
+    configs = conv_configs(walk, least_rows=8, pixels=(64, 128), list_blocks=(64, 32, 16))
+    key = ("conv_weights", window.key, *x.shape[2:], constants["PRECISION"], *shape_key(x, walk))
+    return launch(run, configs, x, key)
+
+
+def _linear_product(a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool) -> Tensor:
+    batch = a.shape[0]
+    out = a.new_empty(batch, walk.num_channels)
+    if batch == 0:
+        return out
+    weight = weight.contiguous()
+    constants = number_constants(a, convolution=False)
+
+    def run(config: Config) -> Tensor:
+        row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
+        tiles = walk.num_nodes * row_tiles
+        groups = num_tiles(tiles, config["nodes"])
+        read = channel_major(a) if config["pack"] else a
+        kernels().linear_product[(groups * num_tiles(batch, config["BLOCK_B"]),)](
+            out,
+            read,
+            weight,
+            *walk_arguments(walk),
+            batch,
+            tiles,
+            groups,
+            *read.stride(),
+            out.stride(0),
+            ROW_TILES=row_tiles,
+            TRANSPOSED=transposed,
+            GRANULE=common_granule(walk.granule, read.stride(0)),
+            WEIGHT_GRANULE=walk.weight_granule,
+            **constants,
+            **kernel_options(config),
+        )
+        return out
+
+    configs = linear_product_configs(walk, a)
+    key = ("linear_product", transposed, constants["PRECISION"], *shape_key(a, walk))
+    return launch(run, configs, a, key)
+
+
+def _conv_product(
+    out: Tensor, a: Tensor, weight: Tensor, walk: Walk, window: Window, *, transposed: bool
+) -> Tensor:
+    if out.numel() == 0:
+        return out
+    weight = weight.contiguous()
+    constants = number_constants(a, convolution=True)
+    phases = window.stride[0] * window.stride[1] if transposed else 1
+    height, width = out.shape[2:]
+    if transposed:
+        height, width = num_tiles(height, window.stride[0]), num_tiles(width, window.stride[1])
+    pixels = out.shape[0] * height * width
+    reach, reach_count = taps(window, transposed, a.device)
+
+    def run(config: Config) -> Tensor:
+        row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
+        tiles = walk.num_nodes * row_tiles
+        kernels().conv_product[(tiles * phases * num_tiles(pixels, config["BLOCK_P"]),)](
+            out,
+            a,
+            weight,
+            *walk_arguments(walk),
+            reach,
+            reach_count,
+            pixels,
+            tiles,
+            height,
+            width,
+            *out.shape[2:],
+            *a.shape[2:],
+            *a.stride(),
+            *out.stride(),
+            **window.constants(),
+            PHASES=phases,
+            ROW_TILES=row_tiles,
+            TRANSPOSED=transposed,
+            **constants,
+            **kernel_options(config),
+        )
+        return out
+
+    configs = conv_configs(walk, least_rows=16, pixels=(128, 64, 256), list_blocks=(32, 64, 16))
+    key = (
+        "conv_product",
+        transposed,
+        window.key,
+        height,
+        width,
+        constants["PRECISION"],
+        *shape_key(a, walk),
+    )
+    return launch(run, configs, a, key)
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    fits = tensor.dim() == len(shape) and all(
+        want in (-1, got) for want, got in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        wanted = tuple("any" if size == -1 else size for size in shape)
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}, this round takes {wanted}")
+    if tensor.dtype not in DTYPES or tensor.dtype != like.dtype:
+        raise InputError(
+            f"{name} is {tensor.dtype} beside {like.dtype}; the triton backend takes tensors of "
+            f"one dtype, float16, bfloat16, float32 or float64"
+        )
+    if tensor.device != like.device or tensor.is_cuda == interpreting():
+        raise InputError(
+            f"{name} is on {tensor.device}; the triton backend takes tensors of one CUDA device, "
+            "or of the CPU where TRITON_INTERPRET=1 was set before the process started"
+        )

@@ -1,0 +1,123 @@
+"""How a Triton kernel is launched: its tile sizes, its precision, and how a long sum is cut."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.kernels.triton_configs import Config, num_tiles
+from mpnn_arch.kernels.triton_tables import Walk
+
+# A gradient for weights that would leave the device idle is cut along the batch, into stretches of
+# at least STRETCH products. Constants rather than the device's own numbers: the cut decides how
+# sums round.
+PROGRAMS_WANTED = 512
+STRETCH = 1024
+
+_CHOSEN: dict[tuple[Any, ...], Config] = {}
+
+
+def interpreting() -> bool:
+    """Whether the kernels run on the CPU, through Triton's interpreter."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+@functools.cache
+def kernels() -> Any:
+    """The module of the kernels; its first import imports Triton."""
+    from mpnn_arch.kernels import triton_jit
+
+    return triton_jit
+
+
+def launch(
+    run: Callable[[Config], Tensor], configs: list[Config], x: Tensor, key: tuple[Any, ...]
+) -> Tensor:
+    """``run`` with the best of ``configs`` for ``key``, which a trial finds at the first call."""
+    if not x.is_cuda:
+        return run(configs[0])
+    with torch.cuda.device(x.device):
+        known = _CHOSEN.get((*key, x.device))
+        if known is None:
+            if torch.are_deterministic_algorithms_enabled():
+                return run(configs[0])
+            if torch.cuda.is_current_stream_capturing():
+                return run(configs[0])
+            known = _CHOSEN[(*key, x.device)] = _fastest(run, configs)
+        return run(known)
+
+
+def _fastest(run: Callable[[Config], Tensor], configs: list[Config]) -> Config:
+    from triton.errors import TritonError
+    from triton.testing import do_bench
+
+    times = {}
+    for i, config in enumerate(configs):
+        # A tile that this device or this version of Triton cannot take is no candidate.
+        with contextlib.suppress(TritonError):
+            times[i] = do_bench(functools.partial(run, config), warmup=2, rep=10)
+    return configs[min(times, key=lambda i: times[i], default=0)]
+
+
+def shape_key(x: Tensor, walk: Walk) -> tuple[Any, ...]:
+    """What the best tile sizes depend on; batches between two powers of two share them."""
+    walked = (walk.num_nodes, walk.longest, walk.largest, walk.granule, walk.channel.numel())
+    return (x.dtype, x.shape[0].bit_length(), x.stride(1) == 1, *walked)
+
+
+def walk_arguments(walk: Walk) -> tuple[Tensor, ...]:
+    """The tables in the order in which every kernel takes them."""
+    return (walk.order, walk.list_ptr, walk.channel, walk.weight_start, walk.offsets)
+
+
+def number_constants(x: Tensor, *, convolution: bool) -> dict[str, Any]:
+    """How products are taken and sums are held: the kernels' constants for it."""
+    import triton.language as tl
+
+    precision = "ieee"
+    if x.dtype == torch.float32 and _tf32_allowed(convolution):
+        precision = "tf32"
+    return {
+        "PRECISION": precision,
+        "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
+        "WIDEN": x.dtype == torch.bfloat16 and interpreting(),
+    }
+
+
+def _tf32_allowed(convolution: bool) -> bool:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and later, where reading the older can raise
+        twin: Any = getattr(cudnn, "conv") if convolution else matmul  # noqa: B009
+        return bool(twin.fp32_precision == "tf32")
+    return bool(cudnn.allow_tf32 if convolution else matmul.allow_tf32)
+
+
+def common_granule(granule: int, stride: int) -> int:
+    """The largest power of two that divides both; 1 for an expanded dimension."""
+    while granule > 1 and (stride == 0 or stride % granule):
+        granule //= 2
+    return granule
+
+
+def cut(programs: int, length: int) -> tuple[int, int]:
+    """Into how many splits a sum over ``length`` is cut, and how long each is."""
+    splits = max(1, min(PROGRAMS_WANTED // programs, length // STRETCH))
+    per_split = num_tiles(length, splits)
+    return num_tiles(length, per_split), per_split
+
+
+def split_output(splits: int, numbers: int, like: Tensor) -> Tensor:
+    """(splits, numbers) to write partial sums into, at least float32 if they are to be added."""
+    dtype = like.dtype if splits == 1 else torch.promote_types(like.dtype, torch.float32)
+    return like.new_empty(splits, numbers, dtype=dtype)
+
+
+def sum_splits(out: Tensor, dtype: torch.dtype) -> Tensor:
+    """(numbers,): the sum of the splits, in a fixed order."""
+    return out[0] if out.shape[0] == 1 else out.sum(0).to(dtype)

@@ -1,0 +1,169 @@
+"""The index tables that the Triton kernels walk, made once for each plan and device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from math import gcd
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.plan import RoundPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """What each node reads: a list of channels, and where their weights start. All int32.
+
+    Shapes: N nodes, L the summed length of the lists.
+
+    Attributes:
+        order: (N,) nodes, longest list first, so that the last programs to run are short.
+        list_ptr: (N + 1,) node v's list is ``list_ptr[v]:list_ptr[v + 1]``.
+        channel: (L,) the channel read, a whole share side by side.
+        weight_start: forward (N,): where node v's [size_v, K_v] weights start. Transposed (L,):
+            where the weights between this list's channel and the node's own channels start.
+        offsets: (N + 1,) the node's own channels, those that it writes.
+        num_nodes: N.
+        num_channels: all channels written.
+        longest: the longest list.
+        largest: the largest share among the channels written.
+        granule: channels come in aligned groups of this power of two.
+        weight_granule: so do the weights, along their contiguous dimension.
+    """
+
+    order: Tensor
+    list_ptr: Tensor
+    channel: Tensor
+    weight_start: Tensor
+    offsets: Tensor
+    num_nodes: int
+    num_channels: int
+    longest: int
+    largest: int
+    granule: int
+    weight_granule: int
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Both walks of a plan.
+
+    Attributes:
+        forward: target by target, the input channels that the node hears.
+        transposed: source by source, the output channels that hear the node (CSC).
+    """
+
+    forward: Walk
+    transposed: Walk
+
+
+# Beside the plan and not within it: a plan is copied and pickled without them.
+_TABLES: WeakKeyDictionary[RoundPlan, dict[torch.device, Tables]] = WeakKeyDictionary()
+
+
+def tables(plan: RoundPlan, device: torch.device) -> Tables:
+    """The tables of ``plan`` on ``device``; the first call makes them, later ones find them.
+
+    Raises:
+        InputError: the round has more weights or messages than 32-bit indices can name.
+    """
+    made = _TABLES.setdefault(plan, {})
+    if device not in made:
+        made[device] = _make(plan, device)
+    return made[device]
+
+
+def _make(plan: RoundPlan, device: torch.device) -> Tables:
+    if plan.num_weights >= 2**31:
+        raise InputError(
+            f"the round has {plan.num_weights} weights and the triton backend counts to 2^31 - 1; "
+            "use another backend"
+        )
+
+    def host(values: Tensor) -> np.ndarray:
+        return values.cpu().numpy()
+
+    source, target = host(plan.source), host(plan.target)
+    in_offsets, out_offsets = host(plan.in_offsets), host(plan.out_offsets)
+    edge_column, row_width = host(plan.edge_column), host(plan.row_width)
+    weight_offset, edge_ptr = host(plan.weight_offset), host(plan.edge_ptr)
+    in_size, out_size = np.diff(in_offsets), np.diff(out_offsets)
+    in_granule, out_granule = _granule(in_offsets), _granule(out_offsets)
+
+    _, column = _within(in_size[source])
+    forward = _walk(
+        list_ptr=_offsets(in_size[source])[edge_ptr],
+        channel=np.repeat(in_offsets[source], in_size[source]) + column,
+        weight_start=weight_offset[:-1],
+        offsets=out_offsets,
+        granule=in_granule,
+        weight_granule=in_granule,
+        device=device,
+    )
+
+    by_source = np.lexsort((target, source))
+    heard_by = target[by_source]
+    edge, row = _within(out_size[heard_by])
+    listener = heard_by[edge]
+    first_message = np.searchsorted(source[by_source], np.arange(plan.num_nodes + 1))
+    transposed = _walk(
+        list_ptr=_offsets(out_size[heard_by])[first_message],
+        channel=out_offsets[listener] + row,
+        weight_start=(
+            weight_offset[listener] + row * row_width[listener] + edge_column[by_source][edge]
+        ),
+        offsets=in_offsets,
+        granule=out_granule,
+        weight_granule=in_granule,
+        device=device,
+    )
+    return Tables(forward, transposed)
+
+
+def _walk(
+    *,
+    list_ptr: np.ndarray,
+    channel: np.ndarray,
+    weight_start: np.ndarray,
+    offsets: np.ndarray,
+    granule: int,
+    weight_granule: int,
+    device: torch.device,
+) -> Walk:
+    def to_device(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.int32)).to(device)
+
+    length = np.diff(list_ptr)
+    return Walk(
+        order=to_device(np.argsort(-length, kind="stable")),
+        list_ptr=to_device(list_ptr),
+        channel=to_device(channel),
+        weight_start=to_device(weight_start),
+        offsets=to_device(offsets),
+        num_nodes=length.size,
+        num_channels=int(offsets[-1]),
+        longest=int(length.max()),
+        largest=int(np.diff(offsets).max()),
+        granule=granule,
+        weight_granule=weight_granule,
+    )
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)])
+
+
+def _within(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For blocks of ``sizes`` entries side by side: each entry's block, and its place in it."""
+    block = np.repeat(np.arange(sizes.size), sizes)
+    return block, np.arange(block.size) - _offsets(sizes)[block]
+
+
+def _granule(offsets: np.ndarray) -> int:
+    """The largest power of two, at most 16, that divides every offset."""
+    return gcd(reduce(gcd, offsets.tolist(), 0), 16)

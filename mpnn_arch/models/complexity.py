@@ -1,0 +1,290 @@
+"""What every layer of a built model costs, told without computing anything."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.models.blocks import AttentionProduct, SqueezeExcitation
+from mpnn_arch.rounds import MessageRound
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer: where it is, what it is, and what it costs for one input.
+
+    Attributes:
+        name: its path in the model.
+        kind: its class.
+        in_channels, out_channels: of a layer that multiplies; None otherwise.
+        output_shape: without the batch; None if the layer was not called.
+        parameters: numbers that are trained, exact.
+        multiply_adds: exact.
+        complete_multiply_adds: what the layer costs if its graph is complete.
+        is_round: whether it is a round of message exchange.
+    """
+
+    name: str
+    kind: str
+    in_channels: int | None
+    out_channels: int | None
+    output_shape: tuple[int, ...] | None
+    parameters: int
+    multiply_adds: int
+    complete_multiply_adds: int
+    is_round: bool
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """The layers of a model with their costs, and the sums."""
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one input through the model."""
+        return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def relational_share(self) -> float:
+        """Share of the multiply-adds that lies in rounds."""
+        in_rounds = sum(layer.multiply_adds for layer in self.layers if layer.is_round)
+        return in_rounds / self.multiply_adds if self.multiply_adds else 0.0
+
+    def by_stage(self) -> dict[str, Complexity]:
+        """The layers by part of the model: ``stem``, ``stages.0``, ``stages.1``, ..., ``head``."""
+        groups: dict[str, list[LayerCost]] = defaultdict(list)
+        for layer in self.layers:
+            parts = layer.name.split(".")
+            numbered = parts[0] != "stem" and len(parts) > 2 and parts[1].isdigit()
+            groups[".".join(parts[: 2 if numbered else 1])].append(layer)
+        return {name: Complexity(tuple(layers)) for name, layers in groups.items()}
+
+    def __str__(self) -> str:
+        rows = [("layer", "kind", "channels", "output", "parameters", "multiply-adds")]
+        for layer in self.layers:
+            channels = f"{layer.in_channels} -> {layer.out_channels}" if layer.in_channels else ""
+            shape = " x ".join(map(str, layer.output_shape or ()))
+            costs = (f"{layer.parameters:,}", f"{layer.multiply_adds:,}")
+            rows.append((layer.name, layer.kind, channels, shape, *costs))
+        rows.append(("total", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}"))
+        width = [max(len(row[i]) for row in rows) for i in range(6)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width[i]) if i > 3 else cell.ljust(width[i])
+                for i, cell in enumerate(row)
+            ).rstrip()
+            for row in rows
+        )
+
+
+def complexity(model: nn.Module, input_size: int | Sequence[int] | None = None) -> Complexity:
+    """Parameters and multiply-adds of every layer of any torch module.
+
+    Linear layers, convs, rounds and attention count; normalisation, activations, pooling, sums and
+    biases do not (save the biases of squeeze-excitation, as in the paper's published figures). The
+    model runs once on the meta device, on a copy whose tensors hold no numbers; rounds and dense
+    layers only tell their output's shape.
+
+    Args:
+        model: any module that takes one tensor.
+        input_size: shape of one input without the batch, such as (3, 224, 224); a number is the
+            height and width of an image (for the MLP its features), of as many channels as the
+            model was built for, or 3; None: what the model was built for.
+
+    Returns:
+        Its ``str`` is the table.
+
+    Raises:
+        InputError: no input size where the model does not know its own, or one that the model
+            cannot take.
+    """
+    shape = _input_shape(model, input_size)
+    copied = _on_meta(model)
+    tally = _Tally(copied)
+    try:
+        with torch.no_grad():
+            copied(torch.empty(1, *shape, device="meta", dtype=_dtype(model)))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{type(model).__name__} cannot take an input of shape {shape}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return Complexity(tuple(tally.rows()))
+
+
+def _input_shape(model: nn.Module, size: int | Sequence[int] | None) -> tuple[int, ...]:
+    config: Any = getattr(model, "model_config", None)
+    if size is None:
+        if config is None:
+            raise InputError(
+                f"{type(model).__name__} does not tell the size of its input; give it, as "
+                "input_size=(3, 224, 224)"
+            )
+        return tuple(config.input_shape)
+    given = (size,) if isinstance(size, int) else tuple(int(length) for length in size)
+    takes_vectors = config is not None and len(config.input_shape) == 1
+    if len(given) > 2 or takes_vectors or not (isinstance(size, int) or config is not None):
+        return given
+    channels = config.in_channels if config is not None else 3
+    return (channels, given[0], given[-1])
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _on_meta(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` whose tensors have shapes but no numbers."""
+    # Handing deepcopy the copies of all tensors keeps it from copying any number.
+    copies: dict[int, Any] = {}
+    for parameter in model.parameters():
+        shape = parameter.detach().to("meta")
+        copies[id(parameter)] = nn.Parameter(shape, parameter.requires_grad)
+    for buffer in model.buffers():
+        copies[id(buffer)] = buffer.detach().to("meta")
+    for module in model.modules():
+        if isinstance(module, MessageRound):
+            copies[id(module.plan)] = module.plan
+    copied = copy.deepcopy(model, copies).eval()
+    for module in copied.modules():
+        if isinstance(module, MessageRound):
+            module.forward = _shape_of(module)  # type: ignore[assignment, method-assign]
+    return copied
+
+
+def _shape_of(layer: MessageRound) -> Callable[[Tensor], Tensor]:
+    """What a round's output looks like."""
+    function: Any = layer.message_function
+
+    def forward(x: Tensor) -> Tensor:
+        if not function.spatial_dims:
+            return x.new_empty(*x.shape[:-1], layer.out_channels)
+        size = [
+            (length + 2 * pad - spread * (kernel - 1) - 1) // step + 1
+            for length, pad, spread, kernel, step in zip(
+                x.shape[-2:],
+                getattr(layer, "padding", (0, 0)),
+                getattr(layer, "dilation", (1, 1)),
+                getattr(layer, "kernel_size", (1, 1)),
+                getattr(layer, "stride", (1, 1)),
+                strict=True,
+            )
+        ]
+        return x.new_empty(*x.shape[:-3], layer.out_channels, *size)
+
+    return forward
+
+
+class _Tally:
+    """Watches the layers of a copied model and writes down one row each."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._rows: dict[str, LayerCost] = {}
+        counted: set[int] = set()
+        biased = {
+            id(conv)
+            for gate in model.modules()
+            if isinstance(gate, SqueezeExcitation)
+            for conv in gate.modules()
+        }
+        inside_round = {
+            id(part)
+            for layer in model.modules()
+            if isinstance(layer, MessageRound)
+            for part in layer.modules()
+            if part is not layer
+        }
+        for name, module in model.named_modules():
+            if id(module) in inside_round:
+                continue
+            is_round = isinstance(module, MessageRound)
+            own = [p for p in module.parameters(recurse=is_round) if id(p) not in counted]
+            counted.update(id(p) for p in own)
+            if not own and not isinstance(module, AttentionProduct):
+                continue
+            self._rows[name] = LayerCost(
+                name=name or type(module).__name__,
+                kind=type(module).__name__,
+                in_channels=None,
+                out_channels=None,
+                output_shape=None,
+                parameters=sum(p.numel() for p in own),
+                multiply_adds=0,
+                complete_multiply_adds=0,
+                is_round=is_round,
+            )
+            module.register_forward_hook(self._hook(name, count_bias=id(module) in biased))
+
+    def rows(self) -> list[LayerCost]:
+        """One a layer, in the order of the model's modules."""
+        return list(self._rows.values())
+
+    def _hook(self, name: str, *, count_bias: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            out = output[0] if isinstance(output, tuple) else output
+            cost, complete, channels = _cost(module, inputs, out)
+            if count_bias:
+                cost, complete = cost + channels[1], complete + channels[1]  # type: ignore[operator]
+            row = self._rows[name]
+            self._rows[name] = replace(
+                row,
+                in_channels=channels[0],
+                out_channels=channels[1],
+                output_shape=tuple(out.shape[1:]),
+                multiply_adds=row.multiply_adds + cost,
+                complete_multiply_adds=row.complete_multiply_adds + complete,
+            )
+
+        return hook
+
+
+def _cost(
+    module: nn.Module, inputs: tuple[Any, ...], out: Tensor
+) -> tuple[int, int, tuple[int | None, int | None]]:
+    """Multiply-adds, those on the complete graph, and the layer's channels."""
+    if isinstance(module, MessageRound):
+        size = tuple(out.shape[-2:]) if module.message_function.spatial_dims else ()
+        positions = out[0].numel() // (module.out_channels * math.prod(size))
+        cost = positions * module.multiply_adds(size)
+        each = module.in_channels * module.out_channels * math.prod(size) * positions
+        # Messages may cost anything; for other than linear ones the dense layer is the measure.
+        each *= math.prod(getattr(module, "kernel_size", ()))
+        return cost, each, (module.in_channels, module.out_channels)
+    if isinstance(module, nn.Linear):
+        cost = out[0].numel() * module.in_features
+        return cost, cost, (module.in_features, module.out_features)
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        cost = out[0].numel() * module.weight[0].numel()
+        return cost, cost, (module.in_channels, module.out_channels)
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        cost = inputs[0][0].numel() * module.weight[0].numel()
+        return cost, cost, (module.in_channels, module.out_channels)
+    if isinstance(module, AttentionProduct):
+        cost = module.multiply_adds(inputs[0].shape[-2], inputs[0].shape[1] * inputs[0].shape[-1])
+        return cost, cost, (None, None)
+    if isinstance(module, nn.MultiheadAttention):
+        query, key, value = inputs[:3]
+        targets, sources = (t.numel() // t.shape[-1] for t in (query, key))
+        width = module.embed_dim
+        projections = 2 * targets * width**2  # of the query, and of the output
+        projections += sources * width * (key.shape[-1] + value.shape[-1])
+        cost = projections + 2 * targets * sources * width
+        return cost, cost, (width, width)
+    return 0, 0, (None, None)

@@ -1,0 +1,169 @@
+"""Whether the ways to compute one round agree, in values and in gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.kernels.backends import unavailable_reason
+from mpnn_arch.rounds.backend import BACKENDS
+from mpnn_arch.rounds.layers import RelationalConv2d, RelationalLinear
+
+#: dtype -> largest relative difference that rounding explains.
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """One way to compute a layer, compared with passing its messages one by one.
+
+    Each difference is the largest absolute one over the largest absolute value of the reference.
+
+    Attributes:
+        name: the backend, or the plain torch layer.
+        differences: of the output and of the gradients, by name; empty if not computed.
+        unavailable: why it could not be computed here, else None.
+    """
+
+    name: str
+    differences: dict[str, float]
+    unavailable: str | None = None
+
+    @property
+    def largest(self) -> float:
+        """The largest of the differences; NaN counts as infinite."""
+        return max((d if d == d else float("inf") for d in self.differences.values()), default=0.0)
+
+
+def compare_backends(
+    graph: RelationalGraph,
+    in_channels: int,
+    out_channels: int,
+    *,
+    batch_size: int = 32,
+    kernel_size: int | None = None,
+    image_size: int = 8,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> list[Agreement]:
+    """Build one layer in every way there is and compare outputs and gradients with the reference.
+
+    The reference passes messages along every edge. Compared with it: every other backend, and the
+    plain ``nn.Linear`` (``nn.Conv2d``) whose weight is assembled from the messages' weights.
+
+    Args:
+        graph: what the round stands on.
+        in_channels: channels in.
+        out_channels: channels out.
+        batch_size: random inputs.
+        kernel_size: if given, a conv round with such kernels, stride 1, padded to the same size.
+        image_size: height and width of the conv round's maps.
+        dtype: of weights and inputs.
+        device: where to compute.
+        seed: of weights and inputs.
+
+    Raises:
+        InputError: the layer cannot be built, as fewer channels than nodes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def build(backend: str) -> RelationalLinear | RelationalConv2d:
+        if kernel_size is None:
+            layer: RelationalLinear | RelationalConv2d = RelationalLinear(
+                graph, in_channels, out_channels, backend=backend, generator=generator, dtype=dtype
+            )
+        else:
+            layer = RelationalConv2d(
+                graph,
+                in_channels,
+                out_channels,
+                kernel_size,
+                padding=kernel_size // 2,
+                backend=backend,
+                generator=generator,
+                dtype=dtype,
+            )
+        return layer.to(device)
+
+    reference = build("reference")
+    state = reference.state_dict()
+    space = () if kernel_size is None else (image_size, image_size)
+    x = _normal((batch_size, in_channels, *space), dtype, generator).to(device)
+    out_shape = reference(x).shape
+    direction = _normal(tuple(out_shape), dtype, generator).to(device)
+
+    def plain() -> nn.Module:
+        made: nn.Linear | nn.Conv2d = (
+            nn.Linear(in_channels, out_channels)
+            if kernel_size is None
+            else nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        )
+        made.to(device=device, dtype=dtype)
+        assert made.bias is not None
+        assert reference.bias is not None
+        with torch.no_grad():
+            made.weight.copy_(reference.dense_weight())
+            made.bias.copy_(reference.bias)
+        return made
+
+    def like_reference(backend: str) -> nn.Module:
+        made = build(backend)
+        made.load_state_dict(state)
+        return made
+
+    edges = reference.plan.dense_index
+    expected = _run(reference, x, direction, edges)
+    ways: list[tuple[str, Callable[[], nn.Module]]] = [
+        (backend, lambda backend=backend: like_reference(backend))  # type: ignore[misc]
+        for backend in BACKENDS
+        if backend not in ("auto", "reference")
+    ]
+    ways.append(("nn.Linear" if kernel_size is None else "nn.Conv2d", plain))
+    found = []
+    for name, make in ways:
+        reason = unavailable_reason(name, torch.device(device).type, dtype)
+        if reason:
+            found.append(Agreement(name=name, differences={}, unavailable=reason))
+            continue
+        try:
+            with torch.random.fork_rng(devices=[]):
+                got = _run(make(), x, direction, edges)
+        except InputError as error:
+            found.append(Agreement(name=name, differences={}, unavailable=str(error)))
+            continue
+        differences = {
+            what: float((got[what] - value).abs().max() / value.abs().max())
+            for what, value in expected.items()
+        }
+        found.append(Agreement(name=name, differences=differences))
+    return found
+
+
+def _run(layer: nn.Module, x: Tensor, direction: Tensor, edges: Tensor) -> dict[str, Tensor]:
+    """Output and gradients; a dense weight's gradient is read where the graph has edges."""
+    x = x.clone().requires_grad_()
+    out = layer(x)
+    (out * direction).sum().backward()
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, nn.Parameter)
+    assert isinstance(bias, nn.Parameter)
+    assert x.grad is not None
+    assert weight.grad is not None
+    assert bias.grad is not None
+    dense = isinstance(layer, (nn.Linear, nn.Conv2d))
+    return {
+        "output": out.detach(),
+        "grad input": x.grad,
+        "grad weight": weight.grad.flatten(0, 1)[edges] if dense else weight.grad,
+        "grad bias": bias.grad,
+    }
+
+
+def _normal(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, dtype=dtype, generator=generator)

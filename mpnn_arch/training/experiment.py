@@ -1,0 +1,235 @@
+"""One model on several graphs at equal cost, each trained with several seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import mpnn_arch
+from mpnn_arch import graphs as graph_families
+from mpnn_arch import models
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.training.checkpoint import load_checkpoint, save_checkpoint
+from mpnn_arch.training.config import RunConfig
+from mpnn_arch.training.data import ImageDataset, load_dataset
+from mpnn_arch.training.plot import plot_run
+from mpnn_arch.training.run_directory import MetricsRow, RunDirectory
+from mpnn_arch.training.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphResult:
+    """What one graph came to.
+
+    Attributes:
+        graph: its specification.
+        clustering_coefficient: C.
+        average_path_length: L.
+        widths: channels of each stage, matched to the dense model's multiply-adds.
+        parameters: weights, biases and norms.
+        multiply_adds: of one image.
+        test_error_mean: percent after the last epoch, over the seeds.
+        test_error_deviation: sample standard deviation over the seeds; None of a single seed.
+        seconds_per_epoch: median over seeds and epochs, evaluation not counted.
+    """
+
+    graph: str
+    clustering_coefficient: float
+    average_path_length: float
+    widths: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    test_error_mean: float
+    test_error_deviation: float | None
+    seconds_per_epoch: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``results.json`` and ``results.csv``."""
+        return {**self.__dict__, "widths": "-".join(str(width) for width in self.widths)}
+
+
+def parse_graphs(specifications: Sequence[str]) -> list[RelationalGraph]:
+    """One graph for each specification.
+
+    Raises:
+        InputError: a specification that names no graph, or several.
+    """
+    made = []
+    for text in specifications:
+        found = graph_families.parse(text)
+        if len(found) != 1:
+            raise InputError(
+                f"the graph {text!r} names {len(found)} graphs, a training takes one at a time; "
+                "give each by itself"
+            )
+        made.append(found[0])
+    return made
+
+
+def build_model(
+    config: RunConfig,
+    graph: RelationalGraph,
+    data: ImageDataset,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Any:
+    """The model of ``config`` for the images of ``data``, its widths matched to the dense one's.
+
+    On the device ``"meta"`` it has shapes and no weights.
+
+    Raises:
+        InputError: no such model, or the graph or the images do not fit it.
+    """
+    channels, height, width = data.image_shape
+    if height != width:
+        raise InputError(
+            f"the images of {data.name!r} are {height} x {width} pixels; models take square ones"
+        )
+    fields: dict[str, Any] = {
+        "num_classes": data.num_classes,
+        "in_channels": channels,
+        "image_size": height,
+        "width_multiplier": config.width_multiplier,
+        "init": config.init,
+        "backend": config.backend,
+    }
+    return models.build(config.model, graph, seed=seed, device=device, **fields)
+
+
+def start_run(path: str | Path, config: RunConfig, *, data_root: str | Path | None) -> RunDirectory:
+    """Make the run directory, once everything that ``config`` names is known to exist and to fit.
+
+    Raises:
+        InputError: an unknown or unfit name, or a run directory that exists.
+    """
+    made = parse_graphs(config.graphs)
+    data = _load_data(config, data_root)
+    for graph in made:
+        build_model(config, graph, data, device="meta")
+    return RunDirectory.create(path, config, [graph.content_hash for graph in made])
+
+
+def train_run(
+    run: RunDirectory,
+    *,
+    device: torch.device,
+    data_root: str | Path | None = None,
+    watch: Callable[[MetricsRow], None] = lambda row: None,
+) -> list[GraphResult]:
+    """Train what the run has not trained yet, then write its results and its figure.
+
+    After every epoch the metrics and a checkpoint are written; stopped at any moment, the run
+    continues from the last full epoch to the same bits.
+
+    Args:
+        run: new, or stopped earlier.
+        device: where to train.
+        data_root: see :func:`mpnn_arch.training.data.load_dataset`.
+        watch: called after every epoch.
+
+    Raises:
+        InputError: a checkpoint that is damaged or of another run, or a loss that diverges.
+    """
+    config = run.config
+    made = parse_graphs(config.graphs)
+    for text, graph, digest in zip(config.graphs, made, run.graph_hashes, strict=True):
+        if graph.content_hash != digest:
+            raise InputError(
+                f"{run.path} was started on another graph {text!r} (hash={digest[:8]}, now "
+                f"{graph.content_hash[:8]}); restore the graph, or start a new run"
+            )
+    data = _load_data(config, data_root)
+    rows = run.read_metrics()
+    # Seeds outside, graphs inside: the machine's ups and downs reach all graphs alike.
+    for seed in config.seeds:
+        for place in range(len(made)):
+            rows = _train_one(run, place, seed, made[place], data, device, rows, watch)
+    results = [_result(run, place, graph, data, rows) for place, graph in enumerate(made)]
+    run.write_results([result.to_dict() for result in results])
+    captions = [
+        f"C = {r.clustering_coefficient:.3f}, L = {r.average_path_length:.3f}" for r in results
+    ]
+    plot_run(
+        run.plot,
+        f"{config.model} on {config.dataset}, equal multiply-adds",
+        list(zip(config.graphs, made, captions, strict=True)),
+        rows,
+    )
+    return results
+
+
+def _train_one(
+    run: RunDirectory,
+    place: int,
+    seed: int,
+    graph: RelationalGraph,
+    data: ImageDataset,
+    device: torch.device,
+    rows: list[MetricsRow],
+    watch: Callable[[MetricsRow], None],
+) -> list[MetricsRow]:
+    """Train one graph with one seed, or finish it; gives back all metrics."""
+    config, text = run.config, run.config.graphs[place]
+    weights, checkpoint = run.weights(place, seed), run.checkpoint(place, seed)
+    if weights.exists():
+        checkpoint.unlink(missing_ok=True)
+        return rows
+    model: nn.Module = build_model(config, graph, data, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    trainer = Trainer(model, data, config.training, generator=generator, device=device)
+    identity = (
+        f"{config.model} on {text} (hash={graph.content_hash[:8]}), {config.dataset}"
+        f"[{len(data.train_labels)}], seed {seed}, init {config.init}, width "
+        f"x {config.width_multiplier}, {config.training}"
+    )
+    if checkpoint.exists():
+        load_checkpoint(trainer, checkpoint, identity)
+    # Metrics are written before the checkpoint; a stop between the two leaves an epoch too many.
+    rows = [r for r in rows if (r.graph, r.seed) != (text, seed) or r.epoch <= trainer.epoch]
+    while not trainer.finished:
+        row = MetricsRow(graph=text, seed=seed, **trainer.train_epoch().__dict__)
+        rows = [*rows, row]
+        run.write_metrics(rows)
+        save_checkpoint(trainer, checkpoint, identity)
+        watch(row)
+    mpnn_arch.save(model, weights)
+    checkpoint.unlink(missing_ok=True)
+    return rows
+
+
+def _load_data(config: RunConfig, data_root: str | Path | None) -> ImageDataset:
+    data = load_dataset(config.dataset, data_root)
+    return data.subset(config.train_images, config.test_images)
+
+
+def _result(
+    run: RunDirectory,
+    place: int,
+    graph: RelationalGraph,
+    data: ImageDataset,
+    rows: Sequence[MetricsRow],
+) -> GraphResult:
+    config, text = run.config, run.config.graphs[place]
+    mine = [row for row in rows if row.graph == text]
+    errors = [row.test_error for row in mine if row.epoch == config.training.epochs]
+    model = build_model(config, graph, data, device="meta")
+    cost = models.complexity(model, data.image_shape)
+    return GraphResult(
+        graph=text,
+        clustering_coefficient=graph.clustering_coefficient,
+        average_path_length=graph.average_path_length,
+        widths=tuple(model.widths),
+        parameters=cost.parameters,
+        multiply_adds=cost.multiply_adds,
+        test_error_mean=statistics.mean(errors),
+        test_error_deviation=statistics.stdev(errors) if len(errors) > 1 else None,
+        seconds_per_epoch=statistics.median(row.seconds for row in mine),
+    )

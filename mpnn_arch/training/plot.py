@@ -1,0 +1,107 @@
+"""The figure of a run: test error against epochs, and the graphs that were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.files import write_whole
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.training.run_directory import MetricsRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, told apart by colour-blind readers.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# More graphs than this are not drawn one by one beside the curves.
+MOST_DRAWN = 4
+
+
+def plot_run(
+    path: Path,
+    title: str,
+    graphs: Sequence[tuple[str, RelationalGraph, str]],
+    rows: Sequence[MetricsRow],
+) -> None:
+    """Write the figure as PNG, whole or not at all.
+
+    A line is the mean over seeds, its band reaches from the best seed to the worst.
+
+    Args:
+        path: the file.
+        title: of the figure.
+        graphs: for each its name in ``rows``, itself, and a caption.
+        rows: metrics of every epoch.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(
+            'the plot needs matplotlib, which is not installed: pip install "mpnn-arch[demo]"'
+        ) from None
+    drawn = list(graphs)[:MOST_DRAWN]
+    # A Figure of its own, drawn by Agg: no window, and pyplot's global state stays untouched.
+    figure = Figure(figsize=(10, 4.8), layout="constrained", dpi=150)
+    grid = figure.add_gridspec(len(drawn), 2, width_ratios=(2.4, 1))
+    curves = figure.add_subplot(grid[:, 0])
+    for place, (name, _, _) in enumerate(graphs):
+        _draw_curve(curves, name, rows, COLOURS[place % len(COLOURS)])
+    curves.set_title(title, loc="left", fontweight="bold")
+    curves.set_xlabel("epoch")
+    curves.set_ylabel("test error (%)")
+    _style_error_axis(curves)
+    curves.legend(frameon=False, title="mean, best to worst seed", alignment="left")
+    for place, (name, graph, caption) in enumerate(drawn):
+        axes = figure.add_subplot(grid[place, 1])
+        _draw_graph(axes, graph, COLOURS[place % len(COLOURS)])
+        axes.set_title(f"{name}\n{caption}", fontsize=8.5)
+    write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def _draw_curve(axes: Axes, name: str, rows: Sequence[MetricsRow], colour: str) -> None:
+    by_epoch: dict[int, list[float]] = {}
+    for row in rows:
+        if row.graph == name:
+            by_epoch.setdefault(row.epoch, []).append(row.test_error)
+    epochs = sorted(by_epoch)
+    errors = [by_epoch[epoch] for epoch in epochs]
+    axes.fill_between(
+        epochs, [min(e) for e in errors], [max(e) for e in errors], color=colour, alpha=0.18, lw=0
+    )
+    mean = [float(np.mean(e)) for e in errors]
+    axes.plot(epochs, mean, color=colour, lw=2, label=f"{name}: {mean[-1]:.2f} %")
+    axes.plot(epochs[-1:], mean[-1:], "o", color=colour, ms=5)
+
+
+def _style_error_axis(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers; a run without errors keeps a linear one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    low = min(float(np.min(line.get_ydata())) for line in axes.get_lines())  # type: ignore[arg-type]
+    if low > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(True, color="0.9", lw=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _draw_graph(axes: Axes, graph: RelationalGraph, colour: str) -> None:
+    from matplotlib.colors import to_rgba
+
+    # Many edges must stay readable: the more there are, the fainter each.
+    alpha = float(np.clip(100 / max(1, graph.num_edges), 0.03, 0.7))
+    faint = [to_rgba(colour, alpha)]
+    graph.draw(ax=axes, node_color=colour, edge_color=faint, node_size=8, width=0.7)

@@ -1,0 +1,46 @@
+"""The command line as a whole: what it says when something is wrong."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mpnn_arch import cli
+from mpnn_arch.errors import InputError
+
+
+def test_help_lists_the_commands(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(name in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["train", "--nonsense"], ["verify", "--in", "x"]]
+)
+def test_a_wrong_command_line_exits_with_2(run, arguments):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "Usage" in err
+
+
+def test_bad_input_is_one_sentence_and_exits_with_2(run, monkeypatch):
+    def refuse(**_):
+        raise InputError("a sentence")
+
+    monkeypatch.setattr(cli.cli, "main", refuse)
+    assert run() == (2, "", "mpnn-arch: a sentence\n")
+
+
+def test_a_closed_pipe_is_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    made = subprocess.run(
+        [sys.executable, "-m", "mpnn_arch", "train", "--help"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert "Traceback" not in made.stderr

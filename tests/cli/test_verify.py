@@ -1,0 +1,53 @@
+import pytest
+
+from mpnn_arch.rounds import agreement
+
+SMALL = ["--graph", "ring:8", "--in", "19", "--out", "21", "--batch", "3"]
+
+
+@pytest.mark.parametrize("more", [[], ["--dtype", "float32"], ["--kernel-size", "3"]])
+def test_all_ways_agree(run, more):
+    code, out, _ = run("verify", *SMALL, *more)
+    assert code == 0
+    assert "masked" in out
+    assert ("nn.Conv2d" if "--kernel-size" in more else "nn.Linear") in out
+    assert "differs" not in out
+    assert "largest difference" in out
+
+
+def test_a_way_that_differs_is_told_and_exits_with_1(run, monkeypatch):
+    real = agreement._run
+
+    def wrong(layer, *arguments):
+        made = real(layer, *arguments)
+        if getattr(layer, "backend", None) == "masked":
+            made["grad weight"] = made["grad weight"] * 1.001
+        return made
+
+    monkeypatch.setattr(agreement, "_run", wrong)
+    code, out, _ = run("verify", *SMALL)
+    assert code == 1
+    assert "differs" in out
+    assert "1.0e-03" in out
+    assert run("verify", *SMALL, "--tolerance", "0.01")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--graph", "galaxy:8"], "galaxy"),
+        (["--in", "3"], "3 channels cannot be shared among 8 nodes"),
+        (["--in", "0"], "--in is at least 1"),
+        (["--batch", "0"], "--batch"),
+        (["--dtype", "float8"], "float32, float64"),
+        (["--kernel-size", "2"], "odd"),
+        (["--tolerance", "-1"], "--tolerance"),
+        (["--device", "abacus"], "choose auto, cpu"),
+        (["--device", "cuda:99"], "choose cpu"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, arguments, words):
+    code, out, err = run("verify", *SMALL, *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1

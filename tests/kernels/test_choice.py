@@ -1,0 +1,178 @@
+"""The choice of a backend: timed once, remembered, kept with a layer, explained."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mpnn_arch import InputError, RelationalGraph
+from mpnn_arch.kernels import backends, choice
+from mpnn_arch.kernels.block_matmul import block_matmul
+from mpnn_arch.kernels.choice import choose, sample_bucket, static_rule
+from mpnn_arch.kernels.picker import Picker
+from mpnn_arch.kernels.plan import RoundPlan, make_plan
+
+SPARSE = RelationalGraph(8, [[0, 1, 2, 3], [1, 2, 3, 4]])
+
+
+@pytest.fixture
+def plan() -> RoundPlan:
+    return make_plan(SPARSE.edge_index, [3] * 8, [2] * 8)
+
+
+@pytest.fixture
+def dense_plan() -> RoundPlan:
+    almost = np.ones((8, 8), dtype=int)
+    almost[0, 1] = 0
+    missing_one = RelationalGraph.from_adjacency(almost, directed=True)
+    return make_plan(missing_one.edge_index, [3] * 8, [2] * 8)
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, list[float]]]:
+    """A clock that always says that gather is quicker, and every trial it was asked for."""
+    made: list[dict[str, list[float]]] = []
+
+    def time_backends(*args: object) -> dict[str, list[float]]:
+        made.append({"masked": [3e-3, 2e-3, 9e-3], "gather": [1e-3, 2e-3, 1e-3]})
+        return made[-1]
+
+    monkeypatch.setattr(choice, "time_backends", time_backends)
+    monkeypatch.setenv("MPNN_ARCH_CACHE", str(tmp_path))
+    choice.forget()
+    yield made
+    choice.forget()
+
+
+def tensors(plan: RoundPlan, batch: int = 5) -> tuple[Tensor, Tensor]:
+    return torch.ones(batch, plan.in_channels), torch.ones(plan.num_weights)
+
+
+def test_a_trial_is_made_once_and_remembered(plan: RoundPlan, trials: list, tmp_path: Path) -> None:
+    made = choose(*tensors(plan), plan)
+    assert (made.backend, made.how) == ("gather", "trial")
+    assert made.seconds == {"masked": 3e-3, "gather": 1e-3}  # medians
+    assert choose(*tensors(plan, 8), plan) is made  # 5 and 8 samples share a choice
+    assert len(trials) == 1
+
+    choice.forget()  # as in the next process
+    again = choose(*tensors(plan), plan)
+    assert (again.backend, again.how, again.seconds) == ("gather", "disk", made.seconds)
+    assert len(trials) == 1
+
+    assert choose(*tensors(plan, 9), plan).how == "trial"
+    x, weight = tensors(plan)
+    assert choose(x.double(), weight.double(), plan).how == "trial"
+    assert len(trials) == 3
+    for path in (tmp_path / "choices").iterdir():
+        assert json.loads(path.read_text())["choice"]["backend"] == "gather"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"choice": {"backend": "rm", "seconds": {}, "spread": {}}}']
+)
+def test_a_broken_cache_is_a_missing_one(
+    plan: RoundPlan, trials: list, tmp_path: Path, text: str
+) -> None:
+    choose(*tensors(plan), plan)
+    (path,) = (tmp_path / "choices").iterdir()
+    path.write_text(text)
+    choice.forget()
+    assert choose(*tensors(plan), plan).how == "trial"
+    assert json.loads(path.read_text())["choice"]["backend"] == "gather"
+
+
+def test_a_cache_that_cannot_be_written(
+    plan: RoundPlan, trials: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    monkeypatch.setenv("MPNN_ARCH_CACHE", str(blocked))
+    assert choose(*tensors(plan), plan).how == "trial"
+    assert choose(*tensors(plan), plan).how == "trial"
+    assert len(trials) == 1
+
+
+def test_nothing_is_timed_where_it_cannot_be_repeated(
+    plan: RoundPlan, dense_plan: RoundPlan, trials: list
+) -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert choose(*tensors(plan), plan).how == "rule"
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert choose(*tensors(plan, 0), plan).how == "rule"
+    assert not trials
+    assert static_rule(dense_plan, "cpu", torch.float32) == "masked"
+    able = backends.candidates("cpu", torch.float32)
+    assert static_rule(plan, "cpu", torch.float32) == ("cpu" if "cpu" in able else "masked")
+    assert static_rule(plan, "cpu", torch.bfloat16) == "masked"
+
+
+def test_a_real_trial_leaves_no_trace(plan: RoundPlan) -> None:
+    choice.forget()
+    x, weight = tensors(plan, 7)
+    weight.requires_grad_()
+    state = torch.get_rng_state()
+    timed = choice.time_backends(x, weight, plan, ["masked", "gather"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert weight.grad is None
+    assert all(seconds > 0 for times in timed.values() for seconds in times)
+    with torch.inference_mode():
+        choice.time_backends(torch.ones(2, plan.in_channels), weight, plan, ["masked"])
+
+
+def test_a_picker_keeps_what_it_told(plan: RoundPlan, trials: list) -> None:
+    picker = Picker()
+    assert picker(*tensors(plan), plan, None) == "gather"
+    assert picker.choices == {"float32 cpu 8": "gather"}
+
+    other = Picker()
+    other.choices = {"float32 cpu 8": "masked"}
+    assert other(*tensors(plan), plan, None) == "masked"
+    assert len(trials) == 1
+    # A traced program, which may not be timed, takes what was kept for another batch.
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert other(*tensors(plan, 100), plan, None) == "masked"
+    finally:
+        torch.use_deterministic_algorithms(False)
+    with pytest.raises(InputError, match="'float32 cpu 8': 'gone'"):
+        other.choices = {"float32 cpu 8": "gone"}
+    with pytest.raises(InputError, match="no backend 'fast'"):
+        Picker("fast")
+
+
+def test_the_explanation_names_times(plan: RoundPlan, trials: list) -> None:
+    picker = Picker()
+    assert "nothing picked yet" in picker.explain(plan)
+    picker(*tensors(plan), plan, None)
+    told = picker.explain(plan)
+    assert "gather (timed in this process: gather 1 ms, masked 3 ms)" in told
+    assert "float32 cpu 8" in told
+
+
+def test_a_backend_that_cannot_run_says_so_once(
+    plan: RoundPlan, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setitem(backends._REASONS, "cpu", "there is no compiler here")
+    backends.warn_once.cache_clear()
+    picker = Picker("cpu")
+    for _ in range(3):
+        assert picker(*tensors(plan), plan, None) == "masked"
+    told = [str(warning.message) for warning in recwarn]
+    assert told == ["there is no compiler here; its rounds run on 'masked' instead"]
+
+
+@pytest.mark.parametrize(("samples", "bucket"), [(1, 1), (2, 2), (3, 4), (128, 128), (129, 256)])
+def test_buckets(samples: int, bucket: int) -> None:
+    assert sample_bucket(samples) == bucket
+
+
+def test_auto_is_the_default(plan: RoundPlan, trials: list) -> None:
+    x, weight = tensors(plan)
+    assert torch.equal(block_matmul(x, weight, plan), block_matmul(x, weight, plan, "gather"))
+    assert len(trials) == 1

@@ -1,0 +1,183 @@
+"""The operation under torch's tools: compile, export, autocast, DDP, copies, flop counts, vmap."""
+
+import copy
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.library import opcheck
+from torch.utils.flop_counter import FlopCounterMode
+
+from mpnn_arch import ChannelPartition, RelationalGraph
+from mpnn_arch.kernels.backends import unavailable_reason
+from mpnn_arch.kernels.block_matmul import block_matmul
+from mpnn_arch.kernels.plan import RoundPlan, make_plan
+from mpnn_arch.rounds import RelationalConv2d, RelationalLinear
+
+GRAPH = RelationalGraph(8, [[0, 1, 2, 3, 6, 0], [1, 2, 3, 4, 2, 5]], directed=True)
+
+
+@pytest.fixture(params=["auto", "masked", "gather", "cpu"])
+def backend(request: pytest.FixtureRequest) -> str:
+    reason = request.param != "auto" and unavailable_reason(request.param, "cpu", torch.float32)
+    if reason:
+        pytest.skip(reason)
+    return request.param
+
+
+@pytest.fixture
+def network(backend: str, generator: torch.Generator) -> nn.Module:
+    made = {"backend": backend, "generator": generator}
+    return nn.Sequential(
+        RelationalConv2d(GRAPH, 20, 24, 3, padding=1, **made),
+        nn.ReLU(),
+        RelationalConv2d(GRAPH, 24, 17, 1, stride=2, **made),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        RelationalLinear(GRAPH, 17, 24, **made),
+        nn.ReLU(),
+        RelationalLinear(GRAPH, 24, 9, **made),
+    )
+
+
+@pytest.fixture
+def images(generator: torch.Generator) -> Tensor:
+    return torch.randn(4, 20, 6, 5, generator=generator)
+
+
+@pytest.fixture
+def plan() -> RoundPlan:
+    shares = (ChannelPartition(20, 8).sizes, ChannelPartition(25, 8).sizes)
+    return make_plan(GRAPH.edge_index, *shares)
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"tcp://localhost:{free.getsockname()[1]}"
+    dist.init_process_group("gloo", init_method=address, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def gradients(run: nn.Module, parameters: list[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(run(x).square().sum(), parameters)
+
+
+def test_compile_without_a_graph_break(network: nn.Module, images: Tensor) -> None:
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    parameters = list(network.parameters())
+    for x in (images, torch.cat([images, images[:3]])):
+        torch.testing.assert_close(compiled(x), network(x))
+        found = gradients(compiled, parameters, x)
+        torch.testing.assert_close(found, gradients(network, parameters, x))
+
+
+def test_export_for_any_batch(network: nn.Module, images: Tensor) -> None:
+    batch = {0: torch.export.Dim("batch", min=2)}
+    program = torch.export.export(network, (images,), dynamic_shapes=(batch,))
+    torch.testing.assert_close(program.module()(images[:3]), network(images[:3]))
+
+
+def test_an_exported_program_runs_in_a_process_without_the_plan(
+    generator: torch.Generator, tmp_path: Path
+) -> None:
+    network = RelationalLinear(GRAPH, 20, 25, backend="gather", generator=generator)
+    images = torch.randn(4, 20, generator=generator)
+    program = torch.export.export(network, (images,))
+    torch.export.save(program, tmp_path / "program.pt2")
+    torch.save({"x": images, "y": network(images).detach()}, tmp_path / "tensors.pt")
+    code = """
+import sys, torch
+import mpnn_arch.kernels.ops  # the operators; no layer and no plan is made here
+kept = torch.load(sys.argv[1] + "/tensors.pt", weights_only=True)
+program = torch.export.load(sys.argv[1] + "/program.pt2")
+torch.testing.assert_close(program.module()(kept["x"]), kept["y"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_operators_keep_their_word(plan: RoundPlan, generator: torch.Generator) -> None:
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).requires_grad_()
+
+    tensors = (plan.source, plan.target, plan.in_offsets, plan.out_offsets)
+    numbers = [plan.in_channels, plan.out_channels, plan.num_weights]
+    ops = torch.ops.mpnn_arch
+    for space, kernel, moves in ([(), (), []], [(5, 4), (3, 3), [1, 1, 1, 1, 1, 1]]):
+        constants = (*tensors, numbers, plan.key, "gather", moves)
+        x, y = draw(3, 20, *space), draw(3, 25, *space)
+        weight = draw(plan.num_weights, *kernel)
+        opcheck(ops.block_product, (x, weight, *constants))
+        opcheck(ops.block_product_grad_input, (y, weight, [*x.shape], *constants))
+        opcheck(ops.block_product_grad_weight, (y, x, [*kernel], *constants))
+
+
+@pytest.mark.filterwarnings("ignore:the cpu backend has no kernels for torch.bfloat16")
+def test_autocast(network: nn.Module, images: Tensor) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = network(images)
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), network(images), atol=0.05, rtol=0.05)
+    low.float().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in network.parameters())
+
+
+def test_autocast_leaves_float64_alone(plan: RoundPlan) -> None:
+    x, weight = torch.ones(2, 20).double(), torch.ones(plan.num_weights).double()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert block_matmul(x, weight, plan, "gather").dtype == torch.float64
+
+
+def test_data_parallel(network: nn.Module, images: Tensor, process_group: None) -> None:
+    parallel = nn.parallel.DistributedDataParallel(network)
+    expected = gradients(network, list(network.parameters()), images)
+    parallel(images).square().sum().backward()
+    for parameter, gradient in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_a_copy_is_another_layer_on_the_same_plan(network: nn.Module, images: Tensor) -> None:
+    expected = network(images)
+    other = copy.deepcopy(network)
+    assert torch.equal(other(images), expected)
+    assert other[0].plan is network[0].plan
+    with torch.no_grad():
+        other[0].weight.zero_()
+    assert torch.equal(network(images), expected)
+
+
+def test_flops_are_those_of_the_edges(plan: RoundPlan) -> None:
+    x = torch.ones(7, 20, requires_grad=True)
+    weight = torch.ones(plan.num_weights, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        block_matmul(x, weight, plan, "gather").sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 7 * plan.num_weights
+
+
+def test_gradients_a_sample(network: nn.Module, images: Tensor) -> None:
+    parameters = {name: p.detach() for name, p in network.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(network, parameters, (x[None],)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, images)
+    total = gradients(network, list(network.parameters()), images)
+    for found, expected in zip(each.values(), total, strict=True):
+        torch.testing.assert_close(found.sum(0), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_inference_mode(network: nn.Module, images: Tensor) -> None:
+    expected = network(images)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), expected)

@@ -1,0 +1,403 @@
+"""The triton backend against the dense product in float64.
+
+The cases run on the CUDA device where there is one, and through Triton's interpreter on the CPU:
+the interpreter is chosen when Triton is imported and for good, so that
+`test_through_the_interpreter` runs this file once more in a process of its own.
+"""
+
+import copy
+import gc
+import os
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.kernels import triton, triton_configs, triton_launch, triton_tables
+from mpnn_arch.kernels.plan import RoundPlan, make_plan
+
+INTERPRETED = triton_launch.interpreting()
+DEVICE = "cpu" if INTERPRETED else "cuda"
+RAGGED = (1, 2, 3, 7, 8, 9, 31)
+TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.float16: 4e-3,
+    torch.bfloat16: 3e-2,
+}
+
+on_a_device = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not INTERPRETED and not triton.is_available(), reason=triton.unavailable_reason()
+    ),
+]
+
+
+def device_case(test):
+    for mark in on_a_device:
+        test = mark(test)
+    return test
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is that process")
+def test_through_the_interpreter():
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=8", __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    # The two tests that are for the outer process, and no others, are left out.
+    assert re.search(r"\d+ passed, 2 skipped", done.stdout), done.stdout[-2000:]
+
+
+def test_without_a_device_it_says_why():
+    if triton.is_available():
+        assert triton.unavailable_reason() == ""
+    else:
+        assert "triton" in triton.unavailable_reason()
+
+
+# -- graphs ---------------------------------------------------------------------------------
+
+
+def ring(n: int) -> RelationalGraph:
+    return RelationalGraph(n, np.stack([np.arange(n), (np.arange(n) + 1) % n]))
+
+
+def star(n: int) -> RelationalGraph:
+    return RelationalGraph(n, np.stack([np.zeros(n - 1, int), np.arange(1, n)]))
+
+
+def complete(n: int) -> RelationalGraph:
+    return RelationalGraph.from_adjacency(np.ones((n, n)))
+
+
+def alone(n: int) -> RelationalGraph:
+    return RelationalGraph(n, np.zeros((2, 0), int))
+
+
+def random(n: int, density: float = 0.4) -> RelationalGraph:
+    rng = np.random.default_rng(n)
+    return RelationalGraph.from_adjacency(rng.random((n, n)) < density, directed=True)
+
+
+def deaf_and_mute(n: int) -> RelationalGraph:
+    """Directed, no self-loops: everybody hears node 0, which hears node 1; others send nothing."""
+    targets = np.arange(n)
+    sources = np.where(targets == 0, 1, 0)
+    return RelationalGraph(n, np.stack([sources, targets]), directed=True, self_loops=False)
+
+
+FAMILIES = {
+    "ring": ring,
+    "star": star,
+    "complete": complete,
+    "directed": random,
+    "alone": alone,
+    "deaf_and_mute": deaf_and_mute,
+}
+GRAPHS = {name: family(16) for name, family in FAMILIES.items()}
+SMALL_GRAPHS = {name: family(5) for name, family in FAMILIES.items()}
+
+
+def sizes(n: int, shift: int = 0) -> list[int]:
+    return [RAGGED[(i + shift) % len(RAGGED)] for i in range(n)]
+
+
+def plan_of(graph: RelationalGraph, in_sizes=None, out_sizes=None) -> RoundPlan:
+    n = graph.num_nodes
+    return make_plan(graph.edge_index, in_sizes or sizes(n), out_sizes or sizes(n, 3))
+
+
+# -- the reference --------------------------------------------------------------------------
+
+
+def dense(weight: Tensor, plan: RoundPlan) -> Tensor:
+    """(num_weights, ...) -> (C_out, C_in, ...) in float64."""
+    made = weight.new_zeros(
+        plan.out_channels * plan.in_channels, *weight.shape[1:], dtype=torch.float64
+    )
+    made[plan.dense_index] = weight.double()
+    return made.view(plan.out_channels, plan.in_channels, *weight.shape[1:])
+
+
+def numbers(*shape: int, dtype=torch.float32, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def agree(got: Tensor, want: Tensor) -> None:
+    assert got.shape == want.shape
+    assert torch.isfinite(got).all()
+    error = (got.double().cpu() - want).abs().max() if got.numel() else torch.zeros(())
+    scale = want.abs().max() if want.numel() else torch.ones(())
+    assert error <= TOLERANCE[got.dtype] * max(1.0, float(scale))
+
+
+def check_linear(plan: RoundPlan, batch: int, dtype=torch.float32) -> None:
+    x = numbers(batch, plan.in_channels, dtype=dtype)
+    weight = numbers(plan.num_weights, dtype=dtype, seed=1)
+    grad = numbers(batch, plan.out_channels, dtype=dtype, seed=2)
+    matrix = dense(weight, plan)
+    x_, weight_, grad_ = x.to(DEVICE), weight.to(DEVICE), grad.to(DEVICE)
+
+    agree(triton.linear_forward(x_, weight_, plan), x.double() @ matrix.T)
+    agree(triton.linear_grad_input(grad_, weight_, plan), grad.double() @ matrix)
+    of_weight = (grad.double().T @ x.double()).flatten()[plan.dense_index]
+    agree(triton.linear_grad_weight(grad_, x_, plan), of_weight)
+
+
+def check_conv(
+    plan: RoundPlan,
+    kernel: int,
+    *,
+    batch: int = 2,
+    size=(7, 6),
+    dtype=torch.float32,
+    channels_last: bool = False,
+    **window,
+) -> None:
+    x = numbers(batch, plan.in_channels, *size, dtype=dtype)
+    weight = numbers(plan.num_weights, kernel, kernel, dtype=dtype, seed=1)
+    x64 = x.double().requires_grad_()
+    matrix = dense(weight, plan).requires_grad_()
+    y = F.conv2d(x64, matrix, **window)
+    grad = numbers(*y.shape, dtype=dtype, seed=2)
+    y.backward(grad.double())
+
+    x_, weight_, grad_ = x.to(DEVICE), weight.to(DEVICE), grad.to(DEVICE)
+    if channels_last:
+        x_ = x_.contiguous(memory_format=torch.channels_last)
+        grad_ = grad_.contiguous(memory_format=torch.channels_last)
+    agree(triton.conv2d_forward(x_, weight_, plan, **window), y.detach())
+    of_input = triton.conv2d_grad_input(grad_, weight_, plan, tuple(x.shape), **window)
+    agree(of_input, x64.grad)
+    of_weight = triton.conv2d_grad_weight(grad_, x_, plan, kernel, **window)
+    agree(of_weight, matrix.grad.flatten(0, 1)[plan.dense_index])
+
+
+# -- the linear round -----------------------------------------------------------------------
+
+
+@device_case
+@pytest.mark.parametrize(
+    ("graph", "batch"),
+    [*((graph, 33) for graph in GRAPHS), *(("directed", batch) for batch in (0, 1, 2, 31, 128))],
+)
+def test_linear_on_ragged_shares(graph, batch):
+    check_linear(plan_of(GRAPHS[graph]), batch)
+
+
+@device_case
+@pytest.mark.parametrize("share", [*RAGGED, 16, 70])
+def test_linear_on_equal_shares(share):
+    check_linear(plan_of(random(5), [share] * 5, [share] * 5), 33)
+
+
+@device_case
+@pytest.mark.parametrize(("share_in", "share_out"), [(8, 1), (1, 16), (4, 8), (16, 12)])
+def test_linear_between_aligned_shares(share_in, share_out):
+    check_linear(plan_of(random(6), [share_in] * 6, [share_out] * 6), 17)
+
+
+@device_case
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_linear_in_every_dtype(dtype):
+    check_linear(plan_of(random(7)), 33, dtype)
+    check_linear(plan_of(random(4), [16] * 4, [8] * 4), 20, dtype)
+
+
+@device_case
+@pytest.mark.parametrize("nodes", [64, 512])
+def test_linear_on_many_nodes(nodes):
+    check_linear(plan_of(ring(nodes), [1] * nodes, [2] * nodes), 3)
+
+
+@device_case
+def test_linear_on_tensors_of_any_stride():
+    plan = plan_of(random(6), [8] * 6, [9] * 6)
+    x, grad = numbers(20, 48), numbers(20, 54, seed=2)
+    weight = numbers(plan.num_weights, seed=1)
+    matrix = dense(weight, plan)
+    strided_weight = torch.stack([weight, weight], dim=1).to(DEVICE)[:, 0]
+
+    wide = torch.zeros(20, 99)
+    wide[:, 1:49] = x
+    for strided in (wide.to(DEVICE)[:, 1:49], x.T.contiguous().to(DEVICE).T):
+        assert not strided.is_contiguous()
+        agree(triton.linear_forward(strided, strided_weight, plan), x.double() @ matrix.T)
+        agree(
+            triton.linear_grad_weight(grad.to(DEVICE), strided, plan),
+            (grad.double().T @ x.double()).flatten()[plan.dense_index],
+        )
+    one = torch.ones((), device=DEVICE).expand(20, 54)  # the gradient of a sum
+    agree(
+        triton.linear_grad_input(one, strided_weight, plan),
+        torch.ones(20, 54, dtype=torch.float64) @ matrix,
+    )
+
+
+@device_case
+def test_a_long_batch_is_cut_and_summed(monkeypatch):
+    monkeypatch.setattr(triton_launch, "STRETCH", 16)
+    plan = plan_of(random(3), [3, 8, 2], [2, 9, 4])
+    for dtype in TOLERANCE:
+        check_linear(plan, 77, dtype)
+    check_conv(plan, 3, padding=1)
+    assert triton_launch.cut(3, 77) == (4, 20)
+
+
+@device_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_tile_size(monkeypatch, dtype):
+    tried = []
+
+    def launch_all(run, configs, x, key):
+        outs = []
+        for config in configs:
+            tried.append(config)
+            outs.append(run(config).clone())
+            agree(outs[-1], outs[0].double().cpu())
+        return outs[-1]
+
+    monkeypatch.setattr(triton, "launch", launch_all)
+    plan = plan_of(complete(9), [1] * 9, [1] * 8 + [2])
+    walk = triton_tables.tables(plan, torch.device(DEVICE)).forward
+    configs = triton_configs.linear_product_configs(walk, torch.empty(9999, 9, dtype=dtype))
+    monkeypatch.setattr(triton, "linear_product_configs", lambda walk, a: configs)
+    check_linear(plan, 3, dtype)
+    small = plan_of(ring(3), [2, 1, 19], [1, 9, 2])
+    check_conv(small, 2, batch=1, size=(4, 4), padding=1, dtype=dtype)
+    assert {config.get("nodes") for config in tried} > {1, 8, 16, 32}
+    assert {config.get("pack") for config in tried} > ({0, 1} if dtype.itemsize == 2 else {0})
+
+
+@device_case
+def test_the_same_bits_twice():
+    plan = plan_of(random(6))
+    x, weight = numbers(9, plan.in_channels), numbers(plan.num_weights)
+    first, second = (triton.linear_forward(x.to(DEVICE), weight.to(DEVICE), plan) for _ in "12")
+    assert torch.equal(first, second)
+
+
+# -- the convolution ------------------------------------------------------------------------
+
+WINDOWS = {
+    "1x1": (1, {}),
+    "1x1 stride 2": (1, {"stride": 2}),
+    "3x3": (3, {"padding": 1}),
+    "3x3 stride 2": (3, {"stride": 2, "padding": 1}),
+    "3x3 dilation 2": (3, {"padding": 2, "dilation": 2}),
+    "3x3 stride 2 dilation 2": (3, {"stride": 2, "padding": 2, "dilation": 2}),
+    "3x3 unpadded stride 3": (3, {"stride": 3}),
+    "3x3 two-sided": (3, {"stride": (1, 2), "padding": (0, 2), "dilation": (2, 1)}),
+}
+
+
+@device_case
+@pytest.mark.parametrize("window", WINDOWS)
+def test_conv_windows(window):
+    kernel, settings = WINDOWS[window]
+    check_conv(plan_of(random(5, 0.5), [3, 1, 8, 2, 9], [2, 7, 1, 17, 3]), kernel, **settings)
+
+
+@device_case
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_conv_graphs(graph, kernel):
+    check_conv(
+        plan_of(SMALL_GRAPHS[graph], None, [1, 9, 2, 31, 8]),
+        kernel,
+        size=(4, 5),
+        padding=kernel // 2,
+    )
+
+
+@device_case
+@pytest.mark.parametrize("batch", [0, 1, 2, 31, 33, 128])
+def test_conv_batches(batch):
+    check_conv(plan_of(star(3), [1, 2, 3], [2, 9, 8]), 2, batch=batch, size=(2, 3), padding=1)
+
+
+@device_case
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_conv_in_every_dtype(dtype):
+    check_conv(plan_of(ring(4), [1, 2, 3, 7], [2, 1, 9, 8]), 3, padding=1, dtype=dtype)
+
+
+@device_case
+def test_conv_channels_last():
+    check_conv(plan_of(ring(4), [4] * 4, [3] * 4), 3, stride=2, padding=1, channels_last=True)
+
+
+@device_case
+def test_conv_one_channel_a_node():
+    check_conv(plan_of(ring(9), [1] * 9, [1] * 9), 3, batch=1, size=(3, 3), padding=1)
+
+
+# -- what it refuses, and what it keeps -----------------------------------------------------
+
+
+@device_case
+def test_bad_input_is_one_sentence():
+    plan = plan_of(random(4))
+    x = numbers(2, plan.in_channels).to(DEVICE)
+    weight = numbers(plan.num_weights).to(DEVICE)
+    with pytest.raises(InputError, match="x has shape"):
+        triton.linear_forward(x[:, 1:], weight, plan)
+    with pytest.raises(InputError, match="weight has shape"):
+        triton.linear_forward(x, weight[1:], plan)
+    with pytest.raises(InputError, match="one dtype"):
+        triton.linear_forward(x, weight.half(), plan)
+    with pytest.raises(InputError, match="one dtype"):
+        triton.linear_forward(x.int(), weight.int(), plan)
+    with pytest.raises(InputError, match="does not fit"):
+        triton.conv2d_forward(
+            x[:, :, None, None], weight[:, None, None].expand(-1, 3, 3).contiguous(), plan
+        )
+
+
+@pytest.mark.skipif(INTERPRETED, reason="in the interpreter the CPU is the device")
+def test_a_tensor_of_the_cpu_is_refused():
+    plan = plan_of(random(4))
+    with pytest.raises(InputError, match="TRITON_INTERPRET"):
+        triton.linear_forward(numbers(2, plan.in_channels), numbers(plan.num_weights), plan)
+
+
+def test_tables_are_made_once_and_go_with_the_plan():
+    plan, cpu = plan_of(random(8)), torch.device("cpu")
+    made = triton_tables.tables(plan, cpu)
+    for other in (plan, copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
+        assert triton_tables.tables(other, cpu) is made
+    before = len(triton_tables._TABLES)
+    del plan, other
+    gc.collect()
+    assert len(triton_tables._TABLES) < before
+
+
+def test_tables_name_every_weight_once():
+    plan = plan_of(random(8))
+    walk = triton_tables.tables(plan, torch.device("cpu")).transposed
+    shares = plan.in_sizes.repeat_interleave(walk.list_ptr.diff().long())
+    named = torch.cat(
+        [
+            start + torch.arange(share)
+            for start, share in zip(walk.weight_start, shares, strict=True)
+        ]
+    )
+    assert torch.equal(named.sort().values, torch.arange(plan.num_weights))
+    matrix = torch.arange(1, plan.num_weights + 1).double()
+    columns = dense(matrix, plan)[walk.channel[0]]  # the first row that hears node 0
+    assert columns[0] == walk.weight_start[0] + 1

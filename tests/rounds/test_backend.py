@@ -1,0 +1,75 @@
+"""The backend of a round: default, hooks, what is kept and told."""
+
+import pytest
+import torch
+from torch import nn
+
+from mpnn_arch import InputError, MessageRound, RelationalGraph
+from mpnn_arch.rounds import RelationalLinear, export_choices, import_choices
+
+PATH = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
+
+
+def test_auto_is_the_default_and_fuses() -> None:
+    layer = MessageRound(PATH, 8, 8)
+    calls = []
+    layer.register_message_and_aggregate_forward_hook(lambda m, i, out: calls.append(out.shape))
+    layer(torch.zeros(3, 8))
+    assert layer.backend == "auto"
+    assert calls == [(3, 8)]
+    assert "float32 cpu 4" in layer.explain_backend()
+
+
+def test_auto_passes_messages_where_nothing_can_be_fused() -> None:
+    layer = MessageRound(PATH, 8, 8, aggr="max")
+    assert layer(torch.ones(3, 8)).shape == (3, 8)
+    assert layer.explain_backend() == "reference: aggr='max' is not the sum or mean of its messages"
+    with pytest.raises(InputError, match="'gather' cannot compute this round, aggr='max'"):
+        layer.backend = "gather"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["message_forward_pre", "message_forward", "aggregate_forward_pre", "aggregate_forward"],
+)
+def test_a_message_hook_switches_to_the_reference_and_says_so(kind: str) -> None:
+    layer = MessageRound(PATH, 8, 8, backend="gather")
+    x = torch.ones(3, 8)
+    expected = layer(x)
+    seen = []
+    with pytest.warns(UserWarning, match=f"{kind}_hook sees messages.*instead of 'gather'"):
+        handle = getattr(layer, f"register_{kind}_hook")(lambda *args: seen.append(kind))
+    torch.testing.assert_close(layer(x), expected)
+    assert seen == [kind]
+    assert layer.explain_backend().startswith(f"reference: a {kind}_hook is registered")
+    handle.remove()
+    layer(x)
+    assert seen == [kind]
+    assert layer.explain_backend() == "gather: asked for"
+
+
+def test_choices_travel_with_the_model() -> None:
+    def network() -> nn.Module:
+        generator = torch.Generator().manual_seed(0)
+        rounds = (RelationalLinear(PATH, 8, 9, generator=generator) for _ in "ab")
+        return nn.Sequential(next(rounds), nn.Linear(9, 8), next(rounds))
+
+    first, second = network(), network()
+    first(torch.ones(3, 8))
+    kept = export_choices(first)
+    assert set(kept) == {"0", "2"}
+    assert set(kept["0"]) == {"float32 cpu 4"}
+    other = {"float32 cpu 4": "gather" if kept["0"]["float32 cpu 4"] == "masked" else "masked"}
+    import_choices(second, kept | {"0": other})
+    second(torch.ones(3, 8))
+    assert export_choices(second)["0"] == other
+    assert "stored with the weights" in second[0].explain_backend()
+    with pytest.raises(InputError, match="'1', which is no round"):
+        import_choices(second, {"1": {}})
+
+
+def test_the_complete_graph_has_nothing_to_choose() -> None:
+    layer = RelationalLinear(RelationalGraph.from_adjacency(torch.ones(4, 4).int()), 8, 8)
+    layer(torch.ones(3, 8))
+    assert layer.backend_choices == {}
+    assert "plain dense layer" in layer.explain_backend()

@@ -1,0 +1,80 @@
+import dataclasses
+import itertools
+import json
+import math
+
+import pytest
+
+from mpnn_arch import InputError
+from mpnn_arch.training.config import RunConfig, TrainingConfig, from_mapping
+
+
+def test_the_rate_falls_from_its_start_to_nothing_on_a_half_cosine():
+    config = TrainingConfig(learning_rate=0.2)
+    rates = [config.learning_rate_at(step, 100) for step in range(101)]
+    assert rates[0] == 0.2
+    assert rates[50] == pytest.approx(0.1)
+    assert rates[100] == pytest.approx(0, abs=1e-15)
+    assert all(a > b for a, b in itertools.pairwise(rates))
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": 1.5}, "epochs"),
+        ({"epochs": True}, "epochs"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"learning_rate": math.nan}, "learning_rate"),
+        ({"learning_rate": "0.1"}, "learning_rate"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"momentum": 0}, "nesterov"),
+        ({"nesterov": 1}, "nesterov"),
+        ({"weight_decay": -1e-4}, "weight_decay"),
+        ({"rate": 0.1}, "'rate'"),
+    ],
+)
+def test_a_recipe_out_of_range_is_refused_in_one_sentence(values, word):
+    with pytest.raises(InputError, match=word) as error:
+        from_mapping(TrainingConfig, values)
+    assert "\n" not in str(error.value)
+
+
+def run_config(**values):
+    return RunConfig(
+        **{"model": "mlp", "dataset": "digits", "graphs": ["ring:8"], "seeds": [0, 1]} | values
+    )
+
+
+def test_a_run_survives_json():
+    config = run_config(training=TrainingConfig(learning_rate=0.05), train_images=100)
+    text = json.dumps(dataclasses.asdict(config))
+    assert RunConfig.from_mapping(json.loads(text)) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"graphs": []}, "graphs"),
+        ({"graphs": ["ring:8", "ring:8"]}, "twice"),
+        ({"graphs": "ring:8"}, "graphs"),
+        ({"graphs": [8]}, "text"),
+        ({"seeds": [0, 0]}, "twice"),
+        ({"seeds": [-1]}, "seed"),
+        ({"seeds": ["1"]}, "seed"),
+        ({"train_images": 0}, "train_images"),
+        ({"model": 3}, "model"),
+        ({"training": {}}, "TrainingConfig"),
+    ],
+)
+def test_a_run_out_of_range_is_refused(values, word):
+    with pytest.raises(InputError, match=word):
+        run_config(**values)
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(InputError, match="'dataset'"):
+        RunConfig.from_mapping({"model": "mlp"})
+    with pytest.raises(InputError, match="named values"):
+        RunConfig.from_mapping([])

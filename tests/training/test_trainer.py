@@ -1,0 +1,217 @@
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from mpnn_arch import InputError
+from mpnn_arch.training.checkpoint import load_checkpoint, save_checkpoint
+from mpnn_arch.training.config import TrainingConfig
+from mpnn_arch.training.data import ImageDataset, load_dataset
+from mpnn_arch.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits").subset(400, 100)
+
+
+def network(seed=0, num_classes=10):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(64, 32),
+            nn.BatchNorm1d(32),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(32, num_classes),
+        )
+
+
+def trainer(dataset, *, seed=0, **values):
+    config = TrainingConfig(**{"epochs": 4, "batch_size": 64} | values)
+    return Trainer(network(seed), dataset, config, generator=torch.Generator().manual_seed(seed))
+
+
+def same(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def untimed(metrics):
+    return dataclasses.replace(metrics, seconds=0.0)
+
+
+def test_it_learns(digits):
+    run = trainer(digits)
+    before = run.evaluate()[1]
+    history = [run.train_epoch() for _ in range(4)]
+    assert run.finished
+    assert [m.epoch for m in history] == [1, 2, 3, 4]
+    assert before > 60
+    assert history[-1].test_error < 15
+    assert history[-1].train_loss < history[0].train_loss / 2
+    assert all(m.seconds > 0 for m in history)
+
+
+def test_it_takes_the_steps_of_torch_sgd_with_the_stated_recipe(digits):
+    run = trainer(digits, epochs=2, batch_size=400, weight_decay=0.01)
+    plain = copy.deepcopy(run.model)
+    plain[4].p = run.model[4].p = 0.0
+    optimizer = torch.optim.SGD(
+        plain.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01
+    )
+    for rate in (0.1, 0.05):  # a half cosine over two steps
+        optimizer.param_groups[0]["lr"] = rate
+        plain.train()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(plain(digits.train_images), digits.train_labels).backward()
+        optimizer.step()
+        assert run.train_epoch().learning_rate == pytest.approx(rate)
+    for mine, theirs in zip(run.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_same_seed_same_bits_and_the_global_random_state_stays(digits):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, second, other = trainer(digits), trainer(digits), trainer(digits, seed=1)
+    assert untimed(first.train_epoch()) == untimed(second.train_epoch())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(6)  # what else the program draws does not matter
+    assert untimed(first.train_epoch()) == untimed(second.train_epoch())
+    assert same(first.model, second.model)
+    other.train_epoch()
+    assert not same(first.model, other.model)
+
+
+@pytest.mark.parametrize(("images", "steps"), [(128, 2), (130, 3), (129, 2), (64, 1), (2, 1)])
+def test_a_smaller_last_batch_is_kept_and_a_single_image_left_out(images, steps):
+    data = ImageDataset(
+        name="made up",
+        train_images=torch.randn(images, 1, 8, 8),
+        train_labels=torch.arange(images) % 2,
+        test_images=torch.randn(4, 1, 8, 8),
+        test_labels=torch.arange(4) % 2,
+        num_classes=2,
+    )
+    config = TrainingConfig(epochs=1, batch_size=64)
+    run = Trainer(network(num_classes=2), data, config, generator=torch.Generator())
+    sizes = []
+    run.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    run.train_epoch()
+    sizes = sizes[:-1]  # the last is the evaluation
+    assert run.steps_per_epoch == len(sizes) == steps
+    assert sum(sizes) == images - (images % 64 == 1)
+
+
+def test_outputs_that_are_not_the_classes_are_refused(digits):
+    with pytest.raises(InputError, match="num_classes=10"):
+        Trainer(network(num_classes=7), digits, TrainingConfig(), generator=torch.Generator())
+
+
+def test_a_loss_that_diverges_is_told(digits):
+    run = trainer(digits, learning_rate=1e30)
+    with pytest.raises(InputError, match="lower the learning rate"):
+        [run.train_epoch() for _ in range(4)]
+
+
+# -- stopping and going on ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_stopped_run_continues_to_the_same_bits(digits, tmp_path, stop):
+    whole = trainer(digits)
+    history = [whole.train_epoch() for _ in range(4)]
+    path = tmp_path / "stopped.safetensors"
+
+    first = trainer(digits)
+    for _ in range(stop):
+        first.train_epoch()
+    save_checkpoint(first, path, "run")
+    second = trainer(digits, seed=9)  # everything of it is overwritten
+    load_checkpoint(second, path, "run")
+    assert second.epoch == stop
+    rest = [second.train_epoch() for _ in range(4 - stop)]
+    assert [untimed(m) for m in rest] == [untimed(m) for m in history[stop:]]
+    assert same(whole.model, second.model)
+
+
+@pytest.fixture
+def stopped(digits, tmp_path):
+    run = trainer(digits)
+    run.train_epoch()
+    path = tmp_path / "stopped.safetensors"
+    save_checkpoint(run, path, "run A")
+    return run, path
+
+
+def changed_bit(data):
+    return data[:-5000] + bytes([data[-5000] ^ 1]) + data[-4999:]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: data[:-100], "cut short"),
+        (lambda data: b"", "cut short"),
+        (changed_bit, "was changed"),
+    ],
+)
+def test_a_truncated_or_changed_checkpoint_is_refused(stopped, spoil, words):
+    run, path = stopped
+    before = copy.deepcopy(run.model)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InputError, match=words) as error:
+        load_checkpoint(run, path, "run A")
+    assert "delete it" in str(error.value)
+    assert same(before, run.model)
+
+
+def test_a_checkpoint_of_another_run_or_of_none_is_refused(stopped, tmp_path):
+    run, path = stopped
+    with pytest.raises(InputError, match=r"another run .*run A"):
+        load_checkpoint(run, path, "run B")
+    from safetensors.torch import save_file
+
+    save_file({"model/x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="not mpnn_arch checkpoint"):
+        load_checkpoint(run, tmp_path / "other.safetensors", "run A")
+    with pytest.raises(InputError, match="there is no file"):
+        load_checkpoint(run, tmp_path / "nothing.safetensors", "run A")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(stopped, monkeypatch):
+    run, path = stopped
+    before = path.read_bytes()
+    run.train_epoch()
+
+    def fail(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mpnn_arch.tensor_file.save_file", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(run, path, "run A")
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_it_learns_and_continues_on_a_gpu(digits, tmp_path):
+    config = TrainingConfig(epochs=2, batch_size=64)
+
+    def make():
+        generator = torch.Generator().manual_seed(0)
+        return Trainer(network(), digits, config, generator=generator, device="cuda")
+
+    first, second = make(), make()
+    losses = [first.train_epoch().train_loss]
+    save_checkpoint(first, tmp_path / "gpu.safetensors", "run")
+    load_checkpoint(second, tmp_path / "gpu.safetensors", "run")
+    losses += [first.train_epoch().train_loss, second.train_epoch().train_loss]
+    assert losses[1] < losses[0]
+    assert losses[2] == pytest.approx(losses[1], rel=1e-3)
