@@ -1,4 +1,4 @@
-// The two register tiles that do all the arithmetic. Every sum runs over k (or over the samples)
+// The three register tiles that do all the arithmetic. Every sum runs over k (or over the samples)
 // in one fixed order inside one tile, so its bits do not depend on how tiles are shared out.
 #pragma once
 #include "vector.h"
@@ -10,7 +10,9 @@
 // The forward product reads weight(r, k) = w[r * row_stride + k]. The transposed product (gradient
 // for the input) reads w[where[k] + r * row_stride], `where` naming the row of the weight block.
 
-constexpr int AHEAD = 8;  // entries that a transposed product's `offset` and `where` hold past their end
+// Steps ahead of which memory is prefetched; a transposed product's `offset` and `where` hold as
+// many entries past their end.
+constexpr int AHEAD = 8;
 
 template <class T>
 using ProductTile = void (*)(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
@@ -19,7 +21,7 @@ using ProductTile = void (*)(const T* w, ptrdiff_t row_stride, const int64_t* wh
 template <class T, int ROWS, int WIDE, int SCALE, bool TRANSPOSED>
 void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
                   const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride) {
-    // Vectors (SCALE > 1) have one weight per pair of channels, side by side for the transpose.
+    // In a round on vectors (SCALE > 1) an edge's weights to one row lie side by side.
     const ptrdiff_t row_stride = TRANSPOSED && SCALE > 1 ? 1 : stride;
     constexpr int L = LANES<T>;
     Vec<T> sum[ROWS][WIDE] = {};
@@ -132,7 +134,10 @@ void outer_tile(const OuterTask<T>& t) {
         const ptrdiff_t shift = q * HELD * UNIT<T>;
         Vec<T> v[COLS];
 #pragma GCC unroll 8
-        for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + shift);
+        for (int c = 0; c < COLS; ++c) {
+            v[c] = load(at[c] + shift);
+            __builtin_prefetch(at[c] + shift + AHEAD * HELD * UNIT<T>);
+        }
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r) {
             Vec<T> repeated = repeat_unit<T>(g + r * UNIT<T>);
