@@ -195,7 +195,7 @@ class MessageRound(BackendMixin, MessagePassing):
         out = self.propagate(
             edge_index, size=(num_nodes, num_nodes), x=shares, layer=rows, edge_weight=edge_weight
         )
-        return out.view(*x.shape[:-1], self.out_channels)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
     def message(self, x: Tensor, x_j: Tensor, index: Tensor, edge_weight: OptTensor) -> Tensor:
         """f_vu(x_u) on every edge: (E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
