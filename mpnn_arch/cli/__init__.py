@@ -18,6 +18,7 @@ from mpnn_arch.errors import InputError
 # name -> (module, function); the modules are light, see above.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("mpnn_arch.cli.train", "train"),
+    "compare": ("mpnn_arch.cli.compare", "compare"),
     "gnn": ("mpnn_arch.cli.gnn", "gnn"),
     "verify": ("mpnn_arch.cli.verify", "verify"),
 }

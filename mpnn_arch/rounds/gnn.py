@@ -351,7 +351,7 @@ def untie(layer: MessageRound, graph: RelationalGraph) -> MessageRound:
         )
     n = graph.num_nodes
     widths = (n * layer.in_channels, n * layer.out_channels)
-    place = {"device": function.weight.device, "dtype": function.weight.dtype}
+    place: dict[str, Any] = {"device": function.weight.device, "dtype": function.weight.dtype}
     tied = MessageRound(graph, *widths, "shared_linear", bias=False, **place)
     tied_function: Any = tied.message_function
     with torch.no_grad():
