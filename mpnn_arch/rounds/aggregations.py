@@ -331,15 +331,15 @@ def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor
     return gain.double()[back]
 
 
-def reset_aggregation(aggr: pyg.Aggregation, generator: torch.Generator | None) -> None:
-    """Draw the aggregation's own parameters anew, from ``generator``."""
-    parameter = next(aggr.parameters(), None)
+def reset_parameters_of(module: Any, generator: torch.Generator | None) -> None:
+    """Draw anew, from ``generator``, what a module draws from torch's global state by itself."""
+    parameter = next(module.parameters(), None)
     if parameter is None or parameter.is_meta:
         return
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
         torch.manual_seed(seed)
-        aggr.reset_parameters()
+        module.reset_parameters()
 
 
 def aggregation_multiply_adds(aggr: pyg.Aggregation, plan: RoundPlan, pixels: int) -> int:

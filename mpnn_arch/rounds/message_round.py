@@ -23,13 +23,18 @@ from mpnn_arch.rounds.aggregations import (
     aggregation_multiply_adds,
     make_aggregation,
     message_gain,
-    reset_aggregation,
+    reset_parameters_of,
     widening,
 )
 from mpnn_arch.rounds.backend import BackendMixin
 from mpnn_arch.rounds.messages import MessageFunction, make_message
 from mpnn_arch.rounds.shares import merge_shares, split_shares
-from mpnn_arch.rounds.updates import make_activation, make_norm
+from mpnn_arch.rounds.updates import (
+    SqueezeExcitation,
+    add_residual,
+    make_activation,
+    make_norm,
+)
 
 
 class MessageRound(BackendMixin, MessagePassing):
@@ -53,7 +58,8 @@ class MessageRound(BackendMixin, MessagePassing):
         message: a registered message function's name, or a :class:`MessageFunction` class.
         aggr: a PyG aggregation, by name, class or instance, or a list of them; see
             :mod:`mpnn_arch.rounds.aggregations`. Every round has its own copy.
-        norm: ``"batch"`` or a module over (B, C_out, ...); None for none.
+        norm: ``"batch"``, ``"layer"``, ``"group"`` (a group a node), or a module over
+            (B, C_out, ...); None for none.
         activation: a class of ``torch.nn`` by name, or a callable; None for none.
         bias: whether every output channel has one, added after the aggregation.
         backend: ``"auto"`` picks the quickest for a shape by a short timed trial;
@@ -62,6 +68,9 @@ class MessageRound(BackendMixin, MessagePassing):
             hears and multiplies node by node; ``"cpu"`` and ``"triton"`` are kernels that do both
             at once. The state dict is the same for all.
         order: the partition order where ``in_channels`` and ``out_channels`` are numbers.
+        residual: whether what the nodes held is added, before the activation.
+        squeeze_excitation: reduction of a squeeze-and-excitation over the nodes, after the norm;
+            None for none.
         message_kwargs: handed to the message function.
         aggr_kwargs: handed to the aggregation.
         generator: draws the initial parameters; None for torch's default one, as ``nn.Linear``.
@@ -103,6 +112,8 @@ class MessageRound(BackendMixin, MessagePassing):
         backend: str = "auto",
         *,
         order: Order = "first",
+        residual: bool = False,
+        squeeze_excitation: int | None = None,
         message_kwargs: dict[str, Any] | None = None,
         aggr_kwargs: dict[str, Any] | None = None,
         generator: torch.Generator | None = None,
@@ -139,7 +150,22 @@ class MessageRound(BackendMixin, MessagePassing):
             if bias
             else None
         )
-        self.norm = make_norm(norm, self.out_channels, self.message_function.spatial_dims)
+        self.norm = make_norm(norm, self.out_partition, self.message_function.spatial_dims)
+        with torch.random.fork_rng(devices=[]):  # drawn below, from the generator
+            self.squeeze = (
+                None
+                if squeeze_excitation is None
+                else SqueezeExcitation(self.out_partition, squeeze_excitation)
+            )
+        self.residual = residual
+        if residual and self.in_partition.sizes != self.out_partition.sizes:
+            raise InputError(
+                f"a residual needs the same shares in and out, these are {self.in_channels} -> "
+                f"{self.out_channels} channels; use equal ones, or residual=False"
+            )
+        for module in (self.norm, self.squeeze):
+            if module is not None:
+                module.to(dtype=dtype)
         self.activation = make_activation(activation)
         self.backend = backend
 
@@ -195,7 +221,7 @@ class MessageRound(BackendMixin, MessagePassing):
         out = self.propagate(
             edge_index, size=(num_nodes, num_nodes), x=shares, layer=rows, edge_weight=edge_weight
         )
-        return out.view(*x.shape[:-1], self.out_channels)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
     def message(self, x: Tensor, x_j: Tensor, index: Tensor, edge_weight: OptTensor) -> Tensor:
         """f_vu(x_u) on every edge: (E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
@@ -242,13 +268,17 @@ class MessageRound(BackendMixin, MessagePassing):
         return out
 
     def update(self, inputs: Tensor, layer: Tensor) -> Tensor:
-        """Bias, norm and activation: (B, C_out, ...) -> (B, C_out, ...)."""
+        """Bias, norm, squeeze, residual and activation: (B, C_out, ...) -> (B, C_out, ...)."""
         if self.bias is not None:
             # Under autocast the sum stays in its dtype, as in `nn.Linear`.
             bias = self.bias.to(inputs.dtype)
             inputs = inputs + bias.view(-1, *[1] * (inputs.dim() - 2))
         if self.norm is not None:
             inputs = self.norm(inputs)
+        if self.squeeze is not None:
+            inputs = self.squeeze(inputs)
+        if self.residual:
+            inputs = add_residual(inputs, layer)
         return inputs if self.activation is None else self.activation(inputs)
 
     # -- some targets at a time ---------------------------------------------------------------
@@ -337,6 +367,8 @@ class MessageRound(BackendMixin, MessagePassing):
         pixels = math.prod(spatial_size)
         spent = self.message_function.multiply_adds(spatial_size)
         spent += aggregation_multiply_adds(self.aggr_module, self.plan, pixels)
+        if self.squeeze is not None:
+            spent += self.squeeze.multiply_adds()
         return spent if self.projection is None else spent + self.projection.multiply_adds(pixels)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -345,7 +377,9 @@ class MessageRound(BackendMixin, MessagePassing):
         The initial messages are as large as the aggregation needs them; see
         :func:`mpnn_arch.rounds.aggregations.message_gain`.
         """
-        reset_aggregation(self.aggr_module, generator)
+        reset_parameters_of(self.aggr_module, generator)
+        if self.squeeze is not None:
+            reset_parameters_of(self.squeeze, generator)
         if self.projection is not None:
             self.projection.reset_parameters(generator)
         function = self.message_function

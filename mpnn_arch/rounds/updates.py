@@ -1,31 +1,136 @@
-"""Update functions: what a node does with its aggregate, a norm and then an activation."""
+"""Update functions: what a node does with its aggregate.
+
+In order: a norm, squeeze-and-excitation, what the node held before (a residual), an activation.
+They work on a layer's channels (B, C, ...) with the nodes' shares side by side, and on the rows
+(B * N, C) of a graph neural network, where every node holds all channels: one share.
+"""
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.registry import Registry
 
-norms: Registry[Callable[[int, int], nn.Module]] = Registry("norm")
+norms: Registry[Callable[[ChannelPartition, int], nn.Module]] = Registry("norm")
 
 
 @norms.register("batch")
-def batch_norm(num_channels: int, spatial_dims: int) -> nn.Module:
+def batch_norm(partition: ChannelPartition, spatial_dims: int) -> nn.Module:
     """Batch normalisation of every channel."""
-    return nn.BatchNorm2d(num_channels) if spatial_dims else nn.BatchNorm1d(num_channels)
+    made = nn.BatchNorm2d if spatial_dims else nn.BatchNorm1d
+    return made(partition.num_channels)
+
+
+@norms.register("layer")
+def layer_norm(partition: ChannelPartition, spatial_dims: int) -> nn.Module:
+    """Normalisation of every sample over all channels (and pixels)."""
+    return nn.GroupNorm(1, partition.num_channels)
+
+
+@norms.register("group")
+def group_norm(partition: ChannelPartition, spatial_dims: int) -> nn.Module:
+    """Normalisation of every sample over every node's own share."""
+    return NodeNorm(partition)
+
+
+class NodeNorm(nn.Module):
+    r"""Group normalisation with one group a node, of any sizes.
+
+    Args:
+        partition: the nodes' shares.
+        eps: added to the variance.
+
+    Shapes:
+        - **weight**, **bias:** (C,)
+        - **x** and **output:** (B, C, ...)
+
+    Source: Wu, He, *Group Normalization*, ECCV 2018.
+    """
+
+    def __init__(self, partition: ChannelPartition, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.sizes, self.eps = partition.sizes, eps
+        self.weight = nn.Parameter(torch.ones(partition.num_channels))
+        self.bias = nn.Parameter(torch.zeros(partition.num_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C, ...)."""
+        normed = []
+        for share in x.split(self.sizes, dim=1):
+            over = tuple(range(1, x.dim()))
+            variance, mean = torch.var_mean(share, over, correction=0, keepdim=True)
+            normed.append((share - mean) * (variance + self.eps).rsqrt())
+        shape = (-1, *[1] * (x.dim() - 2))
+        return torch.cat(normed, dim=1) * self.weight.view(shape) + self.bias.view(shape)
+
+
+class SqueezeExcitation(nn.Module):
+    r"""Every node's share times a number in (0, 1) that all nodes decide on together.
+
+    s = sigmoid(W2 relu(W1 z)), z_v the mean of what node v holds. In a round without a graph of
+    its own a row is a node, and z, and s, count channels: the mean over the nodes says how much
+    each channel counts.
+
+    Args:
+        partition: the nodes' shares.
+        reduction: how many times narrower the hidden layer is, at least 1.
+
+    Shapes:
+        - **x** and **output:** (B, C, ...)
+
+    Raises:
+        InputError: a reduction below 1.
+
+    Source: Hu, Shen, Sun, *Squeeze-and-Excitation Networks*, CVPR 2018.
+    """
+
+    def __init__(self, partition: ChannelPartition, reduction: int = 4) -> None:
+        super().__init__()
+        if reduction < 1:
+            raise InputError(f"a squeeze by {reduction} widens; use a reduction of 1 or more")
+        self.sizes = partition.sizes
+        self.by_channel = partition.num_nodes == 1
+        width = partition.num_channels if self.by_channel else partition.num_nodes
+        hidden = max(1, width // reduction)
+        self.squeeze, self.excite = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def reset_parameters(self) -> None:
+        """As ``nn.Linear``."""
+        self.squeeze.reset_parameters()
+        self.excite.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C, ...)."""
+        space = tuple(range(2, x.dim()))
+        pooled = x.mean(space) if space else x
+        if self.by_channel:
+            pooled = pooled.mean(0, keepdim=True)
+        else:
+            pooled = torch.stack([s.mean(1) for s in pooled.split(self.sizes, dim=1)], dim=1)
+        scale = self.excite(self.squeeze(pooled).relu()).sigmoid()
+        if not self.by_channel:
+            sizes = torch.tensor(self.sizes, device=x.device)
+            scale = scale.repeat_interleave(sizes, dim=1, output_size=x.shape[1])
+        return x * scale.view(*scale.shape, *[1] * len(space))
+
+    def multiply_adds(self) -> int:
+        """Of the two layers, for one sample."""
+        return self.squeeze.weight.numel() + self.excite.weight.numel()
 
 
 def make_norm(
-    norm: str | nn.Module | None, num_channels: int, spatial_dims: int
+    norm: str | nn.Module | None, partition: ChannelPartition, spatial_dims: int
 ) -> nn.Module | None:
     """The norm called ``norm``; a module is taken as it is.
 
     Raises:
         InputError: an unknown name.
     """
-    return norms.get(norm)(num_channels, spatial_dims) if isinstance(norm, str) else norm
+    return norms.get(norm)(partition, spatial_dims) if isinstance(norm, str) else norm
 
 
 def make_activation(
@@ -46,3 +151,17 @@ def make_activation(
             "'silu' or 'tanh', or give a callable"
         ) from None
     return made
+
+
+def add_residual(out: Tensor, held: Tensor) -> Tensor:
+    """``out`` plus what the nodes held before the round.
+
+    Raises:
+        InputError: the round changed the shape.
+    """
+    if out.shape != held.shape:
+        raise InputError(
+            f"a residual adds {tuple(held.shape)} to {tuple(out.shape)}; use as many channels in "
+            "as out, stride 1 and padding='same', or residual=False"
+        )
+    return out + held

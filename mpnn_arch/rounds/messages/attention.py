@@ -126,7 +126,8 @@ class SharedAttentionMessage(MessageFunction):
         scale = float((degree * self.gain.square()).mean().sqrt())
         fill_uniform(self.weight, scale / self.plan.largest_in**0.5, generator)
         for logit in (self.source_logit, self.target_logit):
-            fill_uniform(logit, logit.shape[1] ** -0.5, generator)
+            # The logits stay small, however large the messages.
+            fill_uniform(logit, logit.shape[1] ** -0.5 / scale, generator)
 
     def forward(
         self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
