@@ -45,8 +45,11 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Time every run once a turn, turn after turn, so that a busy moment strikes all alike.
 
+    Right before it is timed, a run is run untimed: in training a step follows its like, and finds
+    the caches and freed memory that the like has left, not those of another candidate.
+
     Args:
-        runs: by name; each is called warm_ups + repeats times.
+        runs: by name; each is called warm_ups + 2 * repeats times.
         repeats: timed turns.
         device: what to wait for before a clock is read.
         warm_ups: untimed turns before.
@@ -64,6 +67,8 @@ def interleaved(
         if seconds is not None and turn >= 3 and time.perf_counter() - begun > seconds:
             break
         for name, run in runs.items():
+            run()
+            wait()
             start = time.perf_counter()
             run()
             wait()

@@ -34,8 +34,9 @@ from torch import Tensor
 import mpnn_arch
 from mpnn_arch.files import write_text
 from mpnn_arch.kernels.backends import BACKENDS, candidates
-from mpnn_arch.kernels.ops import Window, in_functorch, is_traced
+from mpnn_arch.kernels.ops import Window
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.tracing import in_functorch, is_traced
 from mpnn_arch.kernels.trial import time_backends
 
 # Above this block density the dense product with zeros wins on every machine measured.

@@ -3,10 +3,12 @@
 Simple, and quick near the complete graph; a sparse graph pays for its zeros.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.tracing import in_functorch
 
 
 def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
@@ -19,8 +21,12 @@ def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
     shape = (plan.out_channels, plan.in_channels, *weight.shape[1:])
     if plan.is_complete:
         return weight.view(shape)
-    empty = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
-    return empty.index_copy(0, plan.dense_index, weight).view(shape)
+    dense = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
+    if torch.compiler.is_compiling() or in_functorch():  # neither may write in place here
+        return dense.index_copy(0, plan.dense_index, weight).view(shape)
+    if weight.dim() > 1:
+        return dense.index_copy_(0, plan.dense_index, weight).view(shape)
+    return dense.scatter_(0, plan.dense_index, weight).view(shape)
 
 
 def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:

@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils.flop_counter import register_flop_formula
 
 from mpnn_arch.kernels import masked
 from mpnn_arch.kernels.plan import RoundPlan, find_plan, make_plan
+from mpnn_arch.kernels.tracing import in_functorch, is_traced
 
 Pair = tuple[int, int]
 
@@ -163,22 +163,6 @@ class _GradWeight(torch.autograd.Function):
             None,
             None,
         )
-
-
-def is_traced(*tensors: Tensor) -> bool:
-    """Whether the operators must run, so that whoever watches sees them."""
-    return (
-        torch.compiler.is_compiling()
-        or is_in_torch_dispatch_mode()
-        or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
-    )
-
-
-def in_functorch() -> bool:
-    """Whether ``torch.func`` transforms us: vmap and jvp know plain torch and not our kernels."""
-    if torch.compiler.is_compiling():  # tracers stand on the same stack, and know operators
-        return False
-    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def run(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backend: str) -> Tensor:
