@@ -177,7 +177,7 @@ template <class T, class Fill, class Product>
 void over_images(int64_t batch, int64_t held, int64_t size, const Side& side, int64_t nodes,
                  int threads, Fill fill, Product product) {
     if (images_suffice(batch, threads)) {
-        T* scratch = Scratch::take<T>(0, threads * size);
+        T* scratch = Scratch::take<T>(threads * size);
 #pragma omp parallel num_threads(threads)
         {
             Range mine = even_part(batch, omp_get_thread_num(), omp_get_num_threads());
@@ -190,7 +190,7 @@ void over_images(int64_t batch, int64_t held, int64_t size, const Side& side, in
         }
         return;
     }
-    T* x = Scratch::take<T>(0, size);
+    T* x = Scratch::take<T>(size);
 #pragma omp parallel num_threads(threads)
     {
         int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
@@ -318,7 +318,7 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
         for (int64_t b = 0; b < g.kernel[1]; ++b)
             along.push_back((l.phase(0, a) * g.stride[1] + l.phase(1, b)) * line +
                             l.shift(0, a) * l.wide + l.shift(1, b) + l.margin);
-    T* to = Scratch::take<T>(0, (x_lines + plan.out_channels) * line);
+    T* to = Scratch::take<T>((x_lines + plan.out_channels) * line);
     T* grads = to + x_lines * line;
 #pragma omp parallel num_threads(threads)
     {
@@ -344,8 +344,8 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
                                    along[t];
                 T* out = weight + plan.weight_offset[v] * area +
                          (row - plan.forward.channels[v]) * columns;
-                int64_t tiles = (height + OUTER_ROWS - 1) / OUTER_ROWS;
-                int64_t spans = (columns + OUTER_COLS - 1) / OUTER_COLS;
+                int64_t tiles = (height + DOT_ROWS - 1) / DOT_ROWS;
+                int64_t spans = (columns + DOT_COLS - 1) / DOT_COLS;
                 for (int64_t t = 0; t < tiles; ++t) {
                     Range tile = even_part(height, t, tiles);
                     for (int64_t s = 0; s < spans; ++s) {
