@@ -146,6 +146,9 @@ def cache_directory() -> Path:
 
 def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None) -> Choice:
     able = candidates(x.device.type, x.dtype)
+    if max(weight.shape[1:], default=1) > 1:
+        # It convolves node by node: 10 times slower wherever it was timed, and slow to be timed.
+        able.remove("gather")
     timed = time_backends(x, weight, plan, able, window)
     seconds = {backend: statistics.median(times) for backend, times in timed.items()}
     spread = {b: (max(t) - min(t)) / 2 / seconds[b] for b, t in timed.items()}
