@@ -152,17 +152,18 @@ def _on_meta(model: nn.Module) -> nn.Module:
     """A copy of ``model`` whose tensors have shapes but no numbers."""
     # Handing deepcopy the copies of all tensors keeps it from copying any number.
     copies: dict[int, Any] = {}
-    for tensor in model.parameters():
-        copies[id(tensor)] = nn.Parameter(tensor.detach().to("meta"), tensor.requires_grad)
-    for tensor in model.buffers():
-        copies[id(tensor)] = tensor.detach().to("meta")
+    for parameter in model.parameters():
+        shape = parameter.detach().to("meta")
+        copies[id(parameter)] = nn.Parameter(shape, parameter.requires_grad)
+    for buffer in model.buffers():
+        copies[id(buffer)] = buffer.detach().to("meta")
     for module in model.modules():
         if isinstance(module, MessageRound):
             copies[id(module.plan)] = module.plan
     copied = copy.deepcopy(model, copies).eval()
     for module in copied.modules():
         if isinstance(module, MessageRound):
-            module.forward = _shape_of(module)  # type: ignore[method-assign]
+            module.forward = _shape_of(module)  # type: ignore[assignment, method-assign]
     return copied
 
 

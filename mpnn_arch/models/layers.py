@@ -119,6 +119,10 @@ class Layers:
             **self._made,
         )
 
+    def patches(self, in_channels: int, out_channels: int, patch_size: int) -> nn.Conv2d:
+        """A dense layer on every patch of an image."""
+        return nn.Conv2d(in_channels, out_channels, patch_size, patch_size, **self._made)
+
     def conv_round(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
     ) -> nn.Module:

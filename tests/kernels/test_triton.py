@@ -369,14 +369,11 @@ def test_a_tensor_of_the_cpu_is_refused():
         triton.linear_forward(numbers(2, plan.in_channels), numbers(plan.num_weights), plan)
 
 
-def test_tables_are_made_once_and_leave_the_plan_alone():
+def test_tables_are_made_once_and_go_with_the_plan():
     plan, cpu = plan_of(random(8)), torch.device("cpu")
     made = triton_tables.tables(plan, cpu)
-    assert triton_tables.tables(plan, cpu) is made
-    for other in (copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
-        again = triton_tables.tables(other, cpu)
-        assert again is not made
-        assert torch.equal(again.transposed.weight_start, made.transposed.weight_start)
+    for other in (plan, copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
+        assert triton_tables.tables(other, cpu) is made
     before = len(triton_tables._TABLES)
     del plan, other
     gc.collect()
