@@ -61,16 +61,15 @@ def _open(path: Path) -> ctypes.CDLL:
 
 def _compile(compiler: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="building-", dir=path.parent) as directory:
-        commands = [
-            [compiler, *_FLAGS, f"-DNUMBER={number}", "-c", str(source)]
-            + ["-o", f"{directory}/{source.stem}-{number}.o"]
-            for source in sorted(_SOURCES.glob("*.cpp"))
-            for number in ("float", "double")
-        ]
+        commands, objects = [], []
+        for source in sorted(_SOURCES.glob("*.cpp")):
+            for number in ("float", "double"):
+                objects.append(f"{directory}/{source.stem}-{number}.o")
+                command = [compiler, *_FLAGS, f"-DNUMBER={number}", "-c", str(source)]
+                commands.append([*command, "-o", objects[-1]])
         with ThreadPoolExecutor() as pool:
             list(pool.map(_run, commands))
         made = f"{directory}/{path.name}"
-        objects = [command[-1] for command in commands]
         _run([compiler, "-shared", "-fopenmp", *objects, "-o", made])
         os.replace(made, path)
 

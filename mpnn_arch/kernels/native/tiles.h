@@ -145,7 +145,7 @@ void outer_tile(const OuterTask<T>& t) {
 #pragma GCC unroll 4
         for (int c = 0; c < COLS; c += UNIT<T>) {
             if (UNIT<T> == 1) store(flat + c * PLACES<T>, sum[r][c]);
-            else store(flat + c * PLACES<T>, sum_units<T>(sum[r][c], sum[r][c + (c + 1 < COLS)]));
+            else store(flat + c * PLACES<T>, sum_pairs<T>(sum[r][c], sum[r][c + (c + 1 < COLS)]));
         }
 #pragma GCC unroll 4
         for (int c = 0; c < COLS; ++c)
@@ -188,7 +188,7 @@ using DotTile = void (*)(const T* g, ptrdiff_t line, const T* x, const int64_t* 
 template <class T, int ROWS, int COLS>
 void dot_tile(const T* g, ptrdiff_t line, const T* x, const int64_t* start, ptrdiff_t length,
               T* out, ptrdiff_t out_stride, bool add) {
-    constexpr int L = LANES<T>, QUADS = L / QUAD;
+    constexpr int L = LANES<T>;
     Vec<T> sum[ROWS][COLS] = {};
     const T *at[COLS], *row[ROWS];
 #pragma GCC unroll 8
@@ -206,21 +206,33 @@ void dot_tile(const T* g, ptrdiff_t line, const T* x, const int64_t* start, ptrd
             for (int c = 0; c < COLS; ++c) sum[r][c] += u * v[c];
         }
     }
+    // Lanes are added up four vectors at a time, first within quads, then the quads.
+    Vec<T> quads[ROWS];
+    const Vec<T> none = {};
 #pragma GCC unroll 12
-    for (int r = 0; r < ROWS; ++r) {
-        const Vec<T> none = {};
-        T flat[L];
-        store(flat, sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
-                                 COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
-                                 COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none));
+    for (int r = 0; r < ROWS; ++r)
+        quads[r] = sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
+                                COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
+                                COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none);
+    T flat[(ROWS + 3) * QUAD];
+    constexpr int STEP = L / QUAD;  // rows whose sums fill a vector
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; r += STEP) {
+        Vec<T> total = quads[r];
+        if (STEP == 2) total = sum_pairs<T>(quads[r], quads[r + (r + 1 < ROWS)]);
+        if (STEP == 4)
+            total = sum_quads<T>(quads[r], r + 1 < ROWS ? quads[r + (r + 1 < ROWS)] : none,
+                                 r + 2 < ROWS ? quads[r + 2 * (r + 2 < ROWS)] : none,
+                                 r + 3 < ROWS ? quads[r + 3 * (r + 3 < ROWS)] : none);
+        store(flat + r * QUAD, total);
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int c = 0; c < COLS; ++c) {
-            T total = flat[c * QUADS];
-            for (int p = 1; p < QUADS; ++p) total += flat[c * QUADS + p];
             T* to = out + r * out_stride + c;
-            *to = add ? *to + total : total;
+            *to = add ? *to + flat[r * QUAD + c] : flat[r * QUAD + c];
         }
-    }
 }
 
 constexpr int DOT_COLS = 4;

@@ -91,9 +91,9 @@ INLINE Vec<T> repeat_unit(const T* p) {
     return repeat_unit<T>(p, std::make_index_sequence<PLACES<T>>());
 }
 
-// The sums of each unit, those of a and then those of b. A unit of one is its own sum.
+// The sums of each two neighbours, those of a and then those of b.
 template <class T>
-INLINE Vec<T> sum_units(Vec<T> a, Vec<T> b) {
+INLINE Vec<T> sum_pairs(Vec<T> a, Vec<T> b) {
     return pick<T>(a, b, [](int i) constexpr { return 2 * i; }) +
            pick<T>(a, b, [](int i) constexpr { return 2 * i + 1; });
 }
