@@ -33,6 +33,7 @@ from torch import Tensor
 
 import mpnn_arch
 from mpnn_arch.files import write_text
+from mpnn_arch.kernels import gather
 from mpnn_arch.kernels.backends import BACKENDS, candidates
 from mpnn_arch.kernels.ops import Window
 from mpnn_arch.kernels.plan import RoundPlan
@@ -123,7 +124,7 @@ def may_time(*tensors: Tensor) -> bool:
     if is_traced(*tensors) or torch.are_deterministic_algorithms_enabled():
         return False
     x = tensors[0]
-    if in_functorch() or not x.numel():
+    if in_functorch() or not x.numel() or x.is_meta:
         return False
     return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
@@ -152,7 +153,13 @@ def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None) ->
     timed = time_backends(x, weight, plan, able, window)
     seconds = {backend: statistics.median(times) for backend, times in timed.items()}
     spread = {b: (max(t) - min(t)) / 2 / seconds[b] for b, t in timed.items()}
-    return Choice(min(seconds, key=lambda b: seconds[b]), "trial", seconds, spread)
+    picked = min(seconds, key=lambda b: seconds[b])
+    # The losers' index tables are larger than the weights; they would only lie about.
+    if picked != "masked":
+        plan.release_dense_index()
+    if picked != "gather":
+        gather.release(plan)
+    return Choice(picked, "trial", seconds, spread)
 
 
 def _describe(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None) -> dict[str, Any]:

@@ -125,6 +125,14 @@ def test_a_real_trial_leaves_no_trace(plan: RoundPlan) -> None:
         choice.time_backends(torch.ones(2, plan.in_channels), weight, plan, ["masked"])
 
 
+def test_the_losers_tables_are_given_back(plan: RoundPlan, trials: list) -> None:
+    x, weight = tensors(plan)
+    block_matmul(x, weight, plan, "masked")
+    assert "dense_index" in plan.__dict__
+    choose(x, weight, plan)  # gather wins
+    assert "dense_index" not in plan.__dict__
+
+
 def test_a_picker_keeps_what_it_told(plan: RoundPlan, trials: list) -> None:
     picker = Picker()
     assert picker(*tensors(plan), plan, None) == "gather"
