@@ -17,6 +17,7 @@ from mpnn_arch.errors import InputError
 
 # name -> (module, function); the modules are light, see above.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "models": ("mpnn_arch.cli.models", "models"),
     "bench": ("mpnn_arch.cli.bench", "bench"),
     "train": ("mpnn_arch.cli.train", "train"),
     "verify": ("mpnn_arch.cli.verify", "verify"),

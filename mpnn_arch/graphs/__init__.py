@@ -30,7 +30,7 @@ from mpnn_arch.graphs.lists import (
     sample,
     sample_parameters,
 )
-from mpnn_arch.graphs.measures import GraphBatch, list_measures
+from mpnn_arch.graphs.measures import GraphBatch, list_measures, measure, measure_weighted
 from mpnn_arch.graphs.null_models import rewired
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.graphs.spec import parse, parse_one
@@ -53,6 +53,8 @@ __all__ = [
     "lfr",
     "list_generators",
     "list_measures",
+    "measure",
+    "measure_weighted",
     "modular",
     "parse",
     "parse_one",

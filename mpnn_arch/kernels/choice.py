@@ -124,7 +124,7 @@ def may_time(*tensors: Tensor) -> bool:
     if is_traced(*tensors) or torch.are_deterministic_algorithms_enabled():
         return False
     x = tensors[0]
-    if in_functorch() or not x.numel() or x.is_meta:
+    if in_functorch() or not x.numel():
         return False
     return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
 

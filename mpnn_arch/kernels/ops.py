@@ -170,7 +170,9 @@ def run(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backe
 
     The complete graph is a plain dense layer on every backend.
     """
-    if backend == "masked" or plan.is_complete or in_functorch():
+    # A plan keeps its indices when a layer goes to the meta device: only an operator takes both.
+    plain = backend == "masked" and not x.is_meta
+    if plain or plan.is_complete or in_functorch():
         if window is None:
             return masked.block_matmul(x, weight, plan)
         return masked.block_conv2d(x, weight, plan, *window)

@@ -10,7 +10,7 @@ def is_traced(*tensors: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or is_in_torch_dispatch_mode()
-        or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
+        or any(t.is_meta or type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
     )
 
 

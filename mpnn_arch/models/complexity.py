@@ -66,11 +66,11 @@ class Complexity:
         return in_rounds / self.multiply_adds if self.multiply_adds else 0.0
 
     def by_stage(self) -> dict[str, Complexity]:
-        """The layers grouped by the model's stages: ``stem``, ``stages.0``, ..., ``head``."""
+        """The layers by part of the model: ``stem``, ``stages.0``, ``stages.1``, ..., ``head``."""
         groups: dict[str, list[LayerCost]] = defaultdict(list)
         for layer in self.layers:
             parts = layer.name.split(".")
-            numbered = len(parts) > 2 and parts[1].isdigit()
+            numbered = parts[0] != "stem" and len(parts) > 2 and parts[1].isdigit()
             groups[".".join(parts[: 2 if numbered else 1])].append(layer)
         return {name: Complexity(tuple(layers)) for name, layers in groups.items()}
 

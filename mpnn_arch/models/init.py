@@ -69,13 +69,13 @@ def _fill_round(layer: MessageRound, init: Init, generator: torch.Generator) -> 
         return
     plan = layer.plan
     is_conv = isinstance(function, ConvMessage)
-    area = math.prod(function.kernel_size) if is_conv else 1
+    area = function.kernel_area
     std: float | Tensor
     if init == "kaiming":
         fan_in = (plan.row_width * area).double()
         per_node = (2 / fan_in).sqrt().to(function.weight.dtype)
-        std = per_node.repeat_interleave(plan.out_sizes * plan.row_width)
-        std = std.view(-1, *[1] * (function.weight.dim() - 1))
+        per_entry = per_node.repeat_interleave(plan.out_sizes * plan.row_width)
+        std = per_entry.view(-1, *[1] * (function.weight.dim() - 1))
     elif is_conv:
         std = math.sqrt(2 / (area * plan.out_channels * plan.block_density))
     else:

@@ -3,11 +3,11 @@
 from typing import Any, cast
 
 from torch import nn
-from torch_geometric.nn import Aggregation
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.partition import ChannelPartition
+from mpnn_arch.rounds.aggregations import Aggr
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import MessageFunction
 
@@ -22,7 +22,7 @@ class RelationalLinear(MessageRound):
         in_features: channels in all, or their partition over the nodes.
         out_features: likewise for the output.
         bias: whether every output channel has one.
-        aggr: a PyG aggregation, by name or instance.
+        aggr: a PyG aggregation; see :class:`MessageRound`.
         backend: how it is computed; see :class:`MessageRound`.
         message: the message function.
         **kwargs: as for :class:`MessageRound`.
@@ -41,7 +41,7 @@ class RelationalLinear(MessageRound):
         in_features: int | ChannelPartition,
         out_features: int | ChannelPartition,
         bias: bool = True,
-        aggr: str | Aggregation = "sum",
+        aggr: Aggr = "sum",
         backend: str = "auto",
         message: str | type[MessageFunction] = "linear",
         **kwargs: Any,
@@ -85,7 +85,7 @@ class RelationalConv2d(MessageRound):
         padding: likewise, or ``"valid"`` or ``"same"``.
         dilation: likewise.
         bias: whether every output map has one.
-        aggr: a PyG aggregation, by name or instance.
+        aggr: a PyG aggregation; see :class:`MessageRound`.
         backend: how it is computed; see :class:`MessageRound`.
         message: the message function over maps.
         message_kwargs: further arguments of the message function.
@@ -109,7 +109,7 @@ class RelationalConv2d(MessageRound):
         padding: int | tuple[int, int] | str = 0,
         dilation: int | tuple[int, int] = 1,
         bias: bool = True,
-        aggr: str | Aggregation = "sum",
+        aggr: Aggr = "sum",
         backend: str = "auto",
         message: str | type[MessageFunction] = "conv",
         message_kwargs: dict[str, Any] | None = None,

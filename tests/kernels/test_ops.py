@@ -194,6 +194,13 @@ def test_gradients_a_sample(network: nn.Module, images: Tensor) -> None:
         torch.testing.assert_close(found.sum(0), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_shapes_on_the_meta_device(network: nn.Module, images: Tensor) -> None:
+    made = copy.deepcopy(network).to("meta")(images.to("meta"))
+    assert made.is_meta
+    assert made.shape == network(images).shape
+    made.sum().backward()
+
+
 def test_inference_mode(network: nn.Module, images: Tensor) -> None:
     expected = network(images)
     with torch.inference_mode():

@@ -161,6 +161,15 @@ def test_match_counts_the_cost_of_other_messages(random_graph):
     assert asked == config.multiply_adds((20, 40, 80), [graph])
 
 
+def test_build_and_match_agree_for_other_aggregations(random_graph):
+    graph = random_graph(16, 0.4)
+    matched = models.match_budget("mlp", graph, in_features=30, hidden_features=40, aggr="max")
+    model = models.mlp(graph, in_features=30, hidden_features=40, aggr="max")
+    assert model.widths == matched
+    reference = models.make_config("mlp", in_features=30, hidden_features=40).multiply_adds()
+    assert models.complexity(model).multiply_adds >= reference
+
+
 def test_graphs_per_stage_share_one_budget(random_graph):
     each = [random_graph(16, density, 1) for density in (0.2, 0.4, 0.6)]
     config = models.make_config("resnet20")

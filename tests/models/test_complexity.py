@@ -99,7 +99,8 @@ def test_counts_attention_of_any_module():
 
 def test_rows_tell_the_layer_and_leave_the_model_alone(random_graph):
     graph = random_graph(8, 0.4)
-    model = nn.Sequential(RelationalLinear(graph, 20, 30), nn.ReLU(), nn.Linear(30, 5))
+    layer = RelationalLinear(graph, 20, 30, backend="masked")
+    model = nn.Sequential(layer, nn.ReLU(), nn.Linear(30, 5))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     told = models.complexity(model, (20,))
     first, last = told.layers

@@ -1,0 +1,396 @@
+"""AGG: PyTorch Geometric's aggregations, over messages that carry a batch and maybe space.
+
+Most of them work channel by channel and take the messages as they are. The others (a gate that
+reads a whole message, a list of aggregations, a user's own) get what PyG documents, a sorted
+two-dimensional table of messages: every sample, and every pixel, is then a graph of its own.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+import torch
+import torch_geometric.typing
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torch_geometric.index import index2ptr
+from torch_geometric.nn import aggr as pyg
+from torch_geometric.nn.resolver import aggregation_resolver
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.registry import Registry
+from mpnn_arch.rounds.messages.initial import fill_uniform
+
+Aggr: TypeAlias = str | pyg.Aggregation | type[pyg.Aggregation] | Sequence[str | pyg.Aggregation]
+
+# Given the plan and `aggr_kwargs`, makes the aggregation.
+aggregations: Registry[Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation]] = Registry(
+    "aggregation"
+)
+
+# Aggregations that torch-scatter, where installed, computes over sorted segments; PyG calls its
+# `segment_csr` and `gather_csr` when it is handed `ptr`.
+SEGMENTED = (
+    pyg.MaxAggregation,
+    pyg.MinAggregation,
+    pyg.MeanAggregation,
+    pyg.SoftmaxAggregation,
+)
+
+
+def _register(name: str, made: type[pyg.Aggregation], **defaults: Any) -> None:
+    aggregations.register(name)(lambda plan, kwargs: made(**defaults | kwargs))
+
+
+for _name, _made in {
+    "sum": pyg.SumAggregation,
+    "add": pyg.SumAggregation,
+    "mean": pyg.MeanAggregation,
+    "max": pyg.MaxAggregation,
+    "min": pyg.MinAggregation,
+    "mul": pyg.MulAggregation,
+    "var": pyg.VarAggregation,
+    "std": pyg.StdAggregation,
+    "softmax": pyg.SoftmaxAggregation,
+    "median": pyg.MedianAggregation,
+}.items():
+    _register(_name, _made)
+_register("quantile", pyg.QuantileAggregation, q=0.5)
+
+
+@aggregations.register("power-mean")
+def power_mean(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
+    """(mean of m^p)^(1/p) over messages clamped to be positive; p = 2 unless ``p`` is given."""
+    if kwargs.get("p", 2.0) == 0:
+        raise InputError("aggr='power-mean' with p=0 divides by zero; use another p")
+    return pyg.PowerMeanAggregation(**{"p": 2.0} | kwargs)
+
+
+@aggregations.register("attentional")
+def attentional(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
+    """A gate weighs the messages; ``gate_nn``, or a linear map of a message to one number."""
+    made = {"gate_nn": nn.Linear(plan.largest_out, 1)} | kwargs
+    return pyg.AttentionalAggregation(**made)
+
+
+@aggregations.register("degree-scaled")
+def degree_scaled(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
+    """PNA's: several aggregations, each scaled by the degree; the degrees are the graph's."""
+    made = {
+        "aggr": ["mean", "min", "max", "std"],
+        "scaler": ["identity", "amplification", "attenuation"],
+        "deg": torch.bincount(plan.edge_ptr.diff().cpu()),
+    }
+    return pyg.DegreeScalerAggregation(**made | kwargs)
+
+
+@aggregations.register("multi")
+def multi(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
+    """Several aggregations, ``aggrs``, side by side or combined by ``mode``."""
+    kwargs = {"aggrs": ["mean", "max", "std"]} | kwargs
+    each = kwargs.pop("aggrs_kwargs", None) or [{}] * len(kwargs["aggrs"])
+    made = [
+        make_aggregation(aggr, plan, given)
+        for aggr, given in zip(kwargs.pop("aggrs"), each, strict=True)
+    ]
+    if kwargs.get("mode") in ("proj", "attn"):
+        widths = {"in_channels": plan.largest_out, "out_channels": plan.largest_out}
+        kwargs["mode_kwargs"] = widths | kwargs.get("mode_kwargs", {})
+    return pyg.MultiAggregation(made, **kwargs)
+
+
+def make_aggregation(
+    aggr: Aggr, plan: RoundPlan, aggr_kwargs: dict[str, Any] | None = None
+) -> pyg.Aggregation:
+    """The aggregation that ``aggr`` names, of that class, a copy of that instance, or a list.
+
+    Args:
+        aggr: a registered name, or that of any aggregation in PyG; an ``Aggregation`` class or
+            instance; several of them as a list, or as names joined by ``+``.
+        plan: where the messages of the round lie.
+        aggr_kwargs: arguments of the aggregation, for a name or a class. Modules among them are
+            copied, so that every round has its own.
+
+    Raises:
+        InputError: an unknown name, or arguments the aggregation refuses.
+    """
+    kwargs = copy.deepcopy(aggr_kwargs or {})
+    if isinstance(aggr, pyg.Aggregation):
+        if kwargs:
+            raise InputError(
+                f"aggr_kwargs {sorted(kwargs)} were given with a finished {aggr}; give its name "
+                "or its class, or no aggr_kwargs"
+            )
+        return copy.deepcopy(aggr)
+    if isinstance(aggr, str) and "+" in aggr:
+        aggr = [part.strip() for part in aggr.split("+")]
+    # Parameters are drawn later, from the round's own generator.
+    with torch.random.fork_rng(devices=[]):
+        try:
+            if isinstance(aggr, type) and issubclass(aggr, pyg.Aggregation):
+                return aggr(**kwargs)
+            if isinstance(aggr, str):
+                return _by_name(aggr)(plan, kwargs)
+            return multi(plan, {"aggrs": [*cast(Sequence[Any], aggr)]} | kwargs)
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the aggregation {aggr!r} refused its arguments: {error}") from error
+
+
+def _by_name(name: str) -> Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation]:
+    known = name.lower().replace("_", "-").replace("powermean", "power-mean")
+    if known in aggregations:
+        return aggregations.get(known)
+
+    def resolve(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
+        try:
+            return cast(pyg.Aggregation, aggregation_resolver(name, **kwargs))
+        except ValueError as error:
+            if "Could not resolve" in str(error):
+                aggregations.get(name)  # says what there is
+            raise
+
+    return resolve
+
+
+def is_channelwise(aggr: pyg.Aggregation) -> bool:
+    """Whether every channel of the result is made of that channel of the messages alone."""
+    if isinstance(aggr, pyg.SoftmaxAggregation | pyg.PowerMeanAggregation):
+        return bool(aggr.channels == 1)
+    if isinstance(aggr, pyg.QuantileAggregation):
+        return bool(aggr.q.numel() == 1)
+    return type(aggr) in {
+        pyg.SumAggregation,
+        pyg.MeanAggregation,
+        pyg.MaxAggregation,
+        pyg.MinAggregation,
+        pyg.MulAggregation,
+        pyg.VarAggregation,
+        pyg.StdAggregation,
+    }
+
+
+def aggregate_messages(
+    aggr: pyg.Aggregation,
+    messages: Tensor,
+    index: Tensor,
+    num_nodes: int,
+    real: Tensor | None = None,
+    segmented: bool | None = None,
+) -> Tensor:
+    """What every node makes of the messages it receives.
+
+    Args:
+        aggr: the aggregation.
+        messages: those along every edge.
+        index: (E,) the receiver of each, ascending.
+        num_nodes: N.
+        real: (E, C) which channels of each message are the receiver's; None for all. The others
+            reach neither the result of a real channel nor any gradient.
+        segmented: whether max, min, mean and softmax run over sorted segments; None where
+            torch-scatter is installed. The results are the same; where several messages tie for
+            a maximum the gradient goes to one of them, and to all in parts otherwise.
+
+    Shapes:
+        - **messages:** (E, B, C, ...)
+        - **output:** (N, B, k * C, ...), k = 1 unless the aggregation widens its input
+
+    Raises:
+        InputError: a product or power of the messages, or its gradient, is not finite.
+    """
+    channelwise = is_channelwise(aggr)
+    if real is not None and not isinstance(aggr, pyg.SumAggregation):
+        # 1 is finite under every power and product; what reads whole messages reads zeros.
+        keep = real.view(real.shape[0], 1, real.shape[1], *[1] * (messages.dim() - 3))
+        messages = torch.where(keep, messages, 1.0 if channelwise else 0.0)
+    fragile = _fragile(aggr)
+    if fragile and messages.requires_grad:
+        messages.register_hook(lambda gradient: _refuse_not_finite(gradient, aggr, "gradient"))
+    if not channelwise:
+        out = _by_sample(aggr, messages, index, num_nodes)
+    else:
+        if segmented is None:
+            segmented = torch_geometric.typing.WITH_TORCH_SCATTER
+        if segmented and isinstance(aggr, SEGMENTED):
+            out = aggr(messages.contiguous(), ptr=index2ptr(index, num_nodes), dim=0)
+        else:
+            out = aggr(messages, index, dim_size=num_nodes, dim=0)
+    if fragile:
+        _refuse_not_finite(out, aggr, "result", messages)
+    return out
+
+
+def _by_sample(aggr: pyg.Aggregation, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
+    """Every sample and pixel as a graph of its own: PyG's (messages, channels) table."""
+    num_edges, _, channels, *space = messages.shape
+    table = messages.flatten(3) if space else messages.unsqueeze(3)  # (E, B, C, S)
+    batch, pixels = table.shape[1], table.shape[3]
+    table = table.permute(1, 3, 0, 2).reshape(-1, channels)  # (B * S * E, C)
+    sample = torch.arange(batch * pixels, device=index.device).repeat_interleave(num_edges)
+    out = aggr(
+        table,
+        index.repeat(batch * pixels) + num_nodes * sample,
+        dim_size=num_nodes * batch * pixels,
+        dim=-2,
+    )
+    out = out.view(batch, pixels, num_nodes, -1).permute(2, 0, 3, 1)
+    return out.unflatten(3, space) if space else out.squeeze(3)
+
+
+def _fragile(aggr: pyg.Aggregation) -> bool:
+    kinds = pyg.MulAggregation | pyg.PowerMeanAggregation
+    return any(isinstance(module, kinds) for module in aggr.modules())
+
+
+def _refuse_not_finite(
+    values: Tensor, aggr: pyg.Aggregation, what: str, messages: Tensor | None = None
+) -> None:
+    if torch.compiler.is_compiling() or torch.isfinite(values).all():
+        return
+    if messages is not None and not torch.isfinite(messages).all():
+        return  # it came in so; the aggregation is not to blame
+    raise InputError(
+        f"the {what} of {aggr} is not finite, as products and powers of messages at zero, below it "
+        "or far above it can be: give aggr_kwargs={'clamp_min': 1e-4} to a power mean, keep the "
+        "messages small, or use aggr='mean'"
+    )
+
+
+def widening(aggr: pyg.Aggregation, channels: int) -> int:
+    """k, for an aggregation that makes k * C channels of messages of C, told by trying it.
+
+    Raises:
+        InputError: it does not take a table of messages, or gives another number of rows or
+            channels than can be shared out again.
+    """
+    if is_channelwise(aggr):
+        return 1
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        table, index = torch.ones(3, channels, **_like(aggr)), torch.tensor([0, 0, 1])
+        try:
+            out = aggr(table, index, dim_size=2, dim=-2)
+        except Exception as error:
+            raise InputError(
+                f"the aggregation {aggr} does not take messages of {channels} channels: {error}"
+            ) from error
+    if out.dim() != 2 or out.shape[0] != 2 or out.shape[1] % channels or not out.shape[1]:
+        raise InputError(
+            f"the aggregation {aggr} makes a table of shape {tuple(out.shape)} of 3 messages of "
+            f"{channels} channels to 2 nodes; expected (2, {channels}), or a multiple of "
+            f"{channels} channels, which the round projects back"
+        )
+    return int(out.shape[1] // channels)
+
+
+def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor:
+    """(N,) the factor by which messages to a node of each degree should exceed those of a sum.
+
+    With it, what the aggregation makes of random messages has the size that a sum of messages
+    drawn by ``nn.Linear``'s rule has: root mean square 1/sqrt(3) for input of 1. Known for sum and
+    mean, and measured on random messages for the rest, so that it holds for a user's own too.
+
+    Args:
+        aggr: the aggregation.
+        degree: (N,) messages each node receives.
+        channels: of a message.
+    """
+    if isinstance(aggr, pyg.SumAggregation):
+        return torch.ones(len(degree), dtype=torch.float64)
+    if isinstance(aggr, pyg.MeanAggregation):
+        return degree.to("cpu", torch.float64)
+    place = _like(aggr)
+    kinds, back = degree.cpu().unique(return_inverse=True)
+    index = torch.arange(len(kinds)).repeat_interleave(kinds)
+    samples = max(1, 256 // channels)
+    messages = torch.randn(
+        len(index), samples, channels, generator=torch.Generator().manual_seed(0)
+    )
+    messages = messages * (3 * kinds[index]).rsqrt()[:, None, None]
+
+    def size(gain: Tensor) -> Tensor:
+        scaled = (messages * gain[index][:, None, None]).to(**place)
+        with torch.no_grad():
+            out = aggregate_messages(aggr, scaled, index.to(scaled.device), len(kinds))
+        return out.double().square().flatten(1).mean(1).sqrt().cpu()
+
+    one, target = torch.ones(len(kinds)), 3**-0.5
+    first, second = size(one), size(2 * one)
+    if torch.allclose(second, 2 * first, rtol=1e-3):  # it scales with its messages
+        gain = target / first
+    else:
+        low, high = one.log() - 7, one.log() + 7
+        for _ in range(20):
+            middle = (low + high) / 2
+            small = size(middle.exp()) < target
+            low, high = torch.where(small, middle, low), torch.where(small, high, middle)
+        gain = high.exp()
+    # A node of which the aggregation makes nothing (the spread of one message) has no such size.
+    gain = torch.where((gain > 1e-3) & (gain < 1e3), gain, 1.0)
+    return gain.double()[back]
+
+
+def reset_aggregation(aggr: pyg.Aggregation, generator: torch.Generator | None) -> None:
+    """Draw the aggregation's own parameters anew, from ``generator``."""
+    parameter = next(aggr.parameters(), None)
+    if parameter is None or parameter.is_meta:
+        return
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
+        torch.manual_seed(seed)
+        aggr.reset_parameters()
+
+
+def aggregation_multiply_adds(aggr: pyg.Aggregation, plan: RoundPlan, pixels: int) -> int:
+    """Multiply-adds of the networks inside the aggregation, for one sample, by counting them."""
+    if next(aggr.parameters(), None) is None:
+        return 0
+    table = torch.zeros(plan.num_edges, 1, plan.largest_out, **_like(aggr))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        aggregate_messages(aggr, table, plan.target.to(table.device), plan.num_nodes)
+    return int(counter.get_total_flops()) // 2 * pixels
+
+
+def _like(aggr: pyg.Aggregation) -> dict[str, Any]:
+    for parameter in aggr.parameters():
+        return {"device": parameter.device, "dtype": parameter.dtype}
+    return {"device": "cpu", "dtype": torch.float32}
+
+
+class ShareProjection(nn.Module):
+    r"""y_v = P_v a_v, from the k * size_v channels a wide aggregation makes to node v's share.
+
+    Args:
+        plan: where the shares of the round lie.
+        blocks: k.
+        device, dtype: of the parameters.
+
+    Shapes:
+        - **weight:** (sum over nodes of k * size_v^2,)
+        - **input:** (N, B, k * largest_out, ...), **output:** (N, B, largest_out, ...)
+    """
+
+    def __init__(self, plan: RoundPlan, blocks: int, **factory: Any) -> None:
+        super().__init__()
+        sizes, largest = plan.out_sizes.cpu(), plan.largest_out
+        held = torch.arange(largest) < sizes[:, None]  # (N, largest)
+        self.real = held[:, :, None] & held.repeat(1, blocks)[:, None, :]
+        self.fan_in = (sizes * blocks).repeat_interleave(sizes * sizes * blocks)
+        self.weight = nn.Parameter(torch.empty(int(self.real.sum()), **factory))
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Uniform, so that the projection has the mean square of what it projects."""
+        fill_uniform(self.weight, (3 / self.fan_in.double()).sqrt(), generator)
+
+    def forward(self, shares: Tensor) -> Tensor:
+        """(N, B, k * largest_out, ...) -> (N, B, largest_out, ...)."""
+        real = self.real.to(self.weight.device)
+        weight = self.weight.new_zeros(real.shape).masked_scatter(real, self.weight)
+        flat = shares.movedim(2, -1)  # (N, B, ..., k * largest_out)
+        out = torch.matmul(flat.flatten(1, -2), weight.transpose(1, 2))
+        return out.unflatten(1, flat.shape[1:-1]).movedim(-1, 2)
+
+    def multiply_adds(self, pixels: int) -> int:
+        """One per weight and output pixel."""
+        return self.weight.numel() * pixels

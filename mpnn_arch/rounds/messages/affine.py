@@ -1,0 +1,37 @@
+"""A matrix and a bias on every edge."""
+
+from typing import Any
+
+from torch import Tensor
+
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
+from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+
+
+@message_functions.register("affine")
+class AffineMessage(MessageFunction):
+    r"""f_vu(x_u) = W_vu x_u + b_vu, with a bias on every edge.
+
+    Under a sum the biases of a node's edges add up to one; under max, softmax and their like each
+    edge moves its own message. Over maps, W_vu is a stack of kernels.
+
+    Args:
+        plan: where the shares of the round lie.
+        **kwargs: as for :class:`MessageFunction`.
+
+    Shapes:
+        - **product.weight:** (sum over edges of size_v * size_u,) or (..., K, K)
+        - **product.bias:** (sum over edges of size_v,)
+        - **x_j:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
+    """
+
+    def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
+        super().__init__(plan, **kwargs)
+        self.product = EdgeProduct(self, bias=True)
+
+    def forward(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """(E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
+        return self.product(x_j, edges)

@@ -1,0 +1,161 @@
+"""Messages that a node weighs against each other before it hears them."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.utils import softmax
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
+from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.initial import fill_uniform
+
+
+@message_functions.register("attention")
+class AttentionMessage(MessageFunction):
+    r"""f_vu = alpha_vu W_vu x_u, with weights of its own on every edge
+
+    .. math::
+        \alpha_{vu} = \mathrm{softmax}_{u \in N(v)}(
+            \mathrm{LeakyReLU}(a_{vu} \cdot x_u + b_{vu} \cdot x_v)).
+
+    Over maps, W_vu is a stack of kernels and the logits see the mean of every map.
+
+    Args:
+        plan: where the shares of the round lie.
+        negative_slope: of the leaky relu.
+        **kwargs: as for :class:`MessageFunction`.
+
+    Shapes:
+        - **value.weight:** (sum over edges of size_v * size_u,) or (..., K, K)
+        - **source_logit.weight:** (sum over edges of size_u,)
+        - **target_logit.weight:** (sum over edges of the receiver's input share,)
+        - **x_j**, **x_i:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
+
+    Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018, here with nothing shared.
+    """
+
+    uses_target = True
+
+    def __init__(self, plan: RoundPlan, *, negative_slope: float = 0.2, **kwargs: Any) -> None:
+        super().__init__(plan, **kwargs)
+        self.negative_slope = negative_slope
+        receiver = plan.in_sizes[plan.target]
+        self.value = EdgeProduct(self)
+        self.source_logit = EdgeProduct(self, rows=1, geometry=None)
+        self.target_logit = EdgeProduct(self, rows=1, columns=receiver, geometry=None)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """W grows with the neighbours, since alpha shares 1 out among them."""
+        neighbours = self.plan.edge_ptr.diff().cpu()
+        self.value.reset_parameters(generator, neighbours * self.gain)
+        for logit in (self.source_logit, self.target_logit):
+            logit.reset_parameters(generator, fan_in=logit.columns)
+
+    def forward(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """(E, B, largest_in, ...) twice -> (E, B, largest_out, ...)."""
+        logits = self.source_logit(_pooled(x_j), edges) + self.target_logit(_pooled(x_i), edges)
+        logits = F.leaky_relu(logits, self.negative_slope)  # (E, B, 1)
+        alpha = softmax(logits, index, num_nodes=self.plan.num_nodes)
+        return self.value(x_j, edges) * alpha.view(*alpha.shape, *[1] * (x_j.dim() - 3))
+
+
+@message_functions.register("shared_attention")
+class SharedAttentionMessage(MessageFunction):
+    r"""f_vu = alpha_vu W x_u with weights shared by all edges: the message of a GAT
+
+    .. math::
+        \alpha_{vu} = \mathrm{softmax}_{u \in N(v)}(
+            \mathrm{LeakyReLU}(a \cdot W x_u + b \cdot W x_v)).
+
+    Args:
+        plan: where the shares of the round lie.
+        heads: independent alphas, each with its part of W.
+        concat: whether the heads' messages lie side by side, or their mean is the message.
+        negative_slope: of the leaky relu.
+        dropout: probability that an edge's alpha is dropped in training.
+        **kwargs: as for :class:`MessageFunction`.
+
+    Shapes: H heads of D channels, H * D = largest_out with ``concat``, D = largest_out without
+        - **weight:** (H * D, largest_in)
+        - **source_logit**, **target_logit:** (H, D)
+        - **x_j**, **x_i:** (E, B, largest_in), **output:** (E, B, largest_out)
+
+    Raises:
+        InputError: heads that do not divide the channels.
+
+    Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018.
+    """
+
+    uses_target = True
+    shared = True
+    maps_instead = "attention"
+
+    def __init__(
+        self,
+        plan: RoundPlan,
+        *,
+        heads: int = 1,
+        concat: bool = True,
+        negative_slope: float = 0.2,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(plan, **kwargs)
+        if heads < 1 or (concat and plan.largest_out % heads):
+            raise InputError(
+                f"{heads} heads cannot share {plan.largest_out} channels side by side; use a "
+                "number of heads that divides the channels, or concat=False"
+            )
+        self.heads, self.concat = heads, concat
+        self.negative_slope, self.dropout = negative_slope, dropout
+        per_head = plan.largest_out // heads if concat else plan.largest_out
+        width = heads * per_head
+        self.weight = nn.Parameter(torch.empty(width, plan.largest_in, **self.factory))
+        self.source_logit = nn.Parameter(torch.empty(heads, per_head, **self.factory))
+        self.target_logit = nn.Parameter(torch.empty(heads, per_head, **self.factory))
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """W keeps the scale of a share through the mean that alpha takes."""
+        degree = self.plan.edge_ptr.diff().cpu().to(torch.float64)
+        scale = float((degree * self.gain.square()).mean().sqrt())
+        fill_uniform(self.weight, scale / self.plan.largest_in**0.5, generator)
+        for logit in (self.source_logit, self.target_logit):
+            fill_uniform(logit, logit.shape[1] ** -0.5, generator)
+
+    def forward(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """(E, B, largest_in) twice -> (E, B, largest_out)."""
+        h_j, h_i = (self._heads(x, index) for x in (x_j, x_i))  # (E, B, H, D)
+        logits = (h_j * self.source_logit).sum(-1) + (h_i * self.target_logit).sum(-1)
+        alpha = softmax(F.leaky_relu(logits, self.negative_slope), index)
+        alpha = F.dropout(alpha, self.dropout, self.training)
+        messages = h_j * alpha.unsqueeze(-1)
+        return messages.flatten(2) if self.concat else messages.mean(2)
+
+    def _heads(self, x: Tensor | None, index: Tensor) -> Tensor:
+        assert x is not None
+        h = F.linear(x, self.weight)
+        if self.concat and self.plan.out_channels != self.plan.num_nodes * self.plan.largest_out:
+            # A logit reads the receiver's own channels, not those past its share.
+            channel = torch.arange(h.shape[2], device=h.device)
+            h = h * (channel < self.plan.out_sizes[index][:, None])[:, None]
+        return h.unflatten(2, (self.heads, -1))
+
+    def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
+        """W once per node; the logits and the weighing once per edge."""
+        per_node = self.weight.numel() + 2 * self.source_logit.numel()
+        per_edge = self.weight.shape[0]
+        return self.plan.num_nodes * per_node + self.plan.num_edges * per_edge
+
+
+def _pooled(x: Tensor | None) -> Tensor:
+    """The mean of every map; vectors stay: (E, B, C, ...) -> (E, B, C)."""
+    assert x is not None
+    return x.flatten(3).mean(3) if x.dim() > 3 else x

@@ -1,0 +1,49 @@
+"""A message that multiplies what the sender says with what the receiver holds."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
+from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+
+
+@message_functions.register("bilinear")
+class BilinearMessage(MessageFunction):
+    r"""f_vu(x_u, x_v) = W_vu x_u * V_vu x_v, elementwise: linear in each of the two.
+
+    The factored form of a bilinear map x_v^T A x_u; the full A would cost size_v times as much.
+    Over maps, W_vu and V_vu are stacks of kernels.
+
+    Args:
+        plan: where the shares of the round lie.
+        **kwargs: as for :class:`MessageFunction`.
+
+    Shapes:
+        - **source.weight:** (sum over edges of size_v * size_u,) or (..., K, K)
+        - **target.weight:** (sum over edges of size_v * the receiver's input share,) likewise
+        - **x_j**, **x_i:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
+
+    Source: Kim et al., *Hadamard Product for Low-rank Bilinear Pooling*, ICLR 2017, here on every
+    edge.
+    """
+
+    uses_target = True
+
+    def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
+        super().__init__(plan, **kwargs)
+        self.source = EdgeProduct(self)
+        self.target = EdgeProduct(self, columns=plan.in_sizes[plan.target])
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """W as ``linear``; V so that V x_v keeps the scale of x_v."""
+        self.source.reset_parameters(generator, self.gain)
+        self.target.reset_parameters(generator, 3**0.5, fan_in=self.target.columns)
+
+    def forward(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """(E, B, largest_in, ...) twice -> (E, B, largest_out, ...)."""
+        return self.source(x_j, edges) * self.target(x_i, edges)

@@ -1,0 +1,63 @@
+"""A small network on every edge."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
+from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.geometry import POINTWISE
+
+
+@message_functions.register("edge_mlp")
+class EdgeMLPMessage(MessageFunction):
+    r"""f_vu(x_u) = W2_vu relu(W1_vu x_u + b1_vu) + b2_vu, a two-layer MLP on every edge.
+
+    Over maps W1_vu is a stack of kernels and W2_vu mixes the hidden maps pixel by pixel.
+
+    Args:
+        plan: where the shares of the round lie.
+        hidden_channels: channels between the layers, on every edge; None for the largest share
+            of the output.
+        **kwargs: as for :class:`MessageFunction`.
+
+    Shapes:
+        - **inner.weight:** (sum over edges of hidden * size_u,) or (..., K, K)
+        - **outer.weight:** (sum over edges of size_v * hidden,) or (..., 1, 1)
+        - **x_j:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
+
+    Raises:
+        InputError: fewer than 1 hidden channel.
+    """
+
+    def __init__(
+        self, plan: RoundPlan, *, hidden_channels: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(plan, **kwargs)
+        hidden = plan.largest_out if hidden_channels is None else hidden_channels
+        if hidden < 1:
+            raise InputError(f"an edge MLP of {hidden} hidden channels says nothing; use 1 or more")
+        self.hidden_channels = hidden
+        pointwise = self.geometry and POINTWISE
+        self.inner = EdgeProduct(self, rows=hidden, bias=True)
+        self.outer = EdgeProduct(self, columns=hidden, bias=True, geometry=pointwise)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """The inner layer keeps the scale of x_u through the relu; the outer makes the sum's."""
+        self.inner.reset_parameters(generator, 6**0.5, fan_in=self.inner.columns)
+        if self.inner.bias is not None and not self.inner.bias.is_meta:
+            torch.nn.init.zeros_(self.inner.bias)
+        self.outer.reset_parameters(generator, self.gain)
+
+    def forward(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """(E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
+        return self.outer(self.inner(x_j, edges).relu(), edges)
+
+    def extra_repr(self) -> str:
+        """Edges, hidden channels, and the kernel's geometry."""
+        return f"{super().extra_repr()}, hidden_channels={self.hidden_channels}"

@@ -1,0 +1,146 @@
+"""The brick of most message functions: a product with a matrix, or kernels, on every edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpnn_arch.rounds.messages.geometry import Geometry, conv_by_edge
+from mpnn_arch.rounds.messages.initial import fill_uniform
+
+if TYPE_CHECKING:
+    from mpnn_arch.rounds.messages.base import MessageFunction
+
+ALL_EDGES = slice(None)
+
+
+class EdgeProduct(nn.Module):
+    r"""y_e = W_e x_e (+ b_e) on every edge e = (u -> v), or W_e * x_e over maps.
+
+    W_e is (rows_e, columns_e), by default (size_v, size_u). The vector ``weight`` holds the
+    entries of all of them, edge by edge and row by row; an entry is a K x K kernel over maps.
+
+    Args:
+        function: the message function it is part of.
+        rows: (E,) channels that come out on each edge, or one number for all edges; None for the
+            receiver's share.
+        columns: likewise that go in; None for the sender's share.
+        bias: whether b_e is added, with its own numbers on every edge.
+        geometry: how the kernels move; by default that of the function, None for vectors.
+
+    Shapes:
+        - **x:** (E, B, largest columns, ...)
+        - **output:** (E, B, largest rows, ...)
+        - **weight:** (sum of rows_e * columns_e,) or (..., K, K); **bias:** (sum of rows_e,)
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        function: MessageFunction,
+        rows: Tensor | int | None = None,
+        columns: Tensor | int | None = None,
+        *,
+        bias: bool = False,
+        geometry: Geometry | str | None = "function",
+    ) -> None:
+        super().__init__()
+        plan = function.plan.to("cpu")
+        self.rows = _per_edge(rows, plan.out_sizes[plan.target])
+        self.columns = _per_edge(columns, plan.in_sizes[plan.source])
+        self.target = plan.target
+        # The channels that a node hears through its edges, which set the scale of a sum.
+        heard = torch.zeros(plan.num_nodes, dtype=torch.int64, device="cpu")
+        self.heard = heard.index_add(0, plan.target, self.columns)[plan.target]
+        self.geometry = function.geometry if isinstance(geometry, str) else geometry
+        self.weight_index = _block_index(self.rows, self.columns)
+        self.bias_index = _block_index(self.rows, torch.ones_like(self.rows)).squeeze(2)
+        kernel = () if self.geometry is None else self.geometry.kernel_size
+        sizes = (int((self.rows * self.columns).sum()), *kernel)
+        self.weight = nn.Parameter(torch.empty(sizes, **function.factory))
+        self.bias = (
+            nn.Parameter(torch.empty(int(self.rows.sum()), **function.factory)) if bias else None
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """Move the index tensors along with the parameters."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        device = fn(torch.empty(0, device=self.weight_index.device)).device
+        if device.type != "meta":
+            self.weight_index = self.weight_index.to(device)
+            self.bias_index = self.bias_index.to(device)
+        return self
+
+    def reset_parameters(
+        self,
+        generator: torch.Generator | None = None,
+        gain: Tensor | float = 1.0,
+        fan_in: Tensor | None = None,
+    ) -> None:
+        """Uniform in +-gain/sqrt(fan_in); the bias likewise.
+
+        Args:
+            generator: draws the numbers.
+            gain: one factor, or (N,) one for the edges to each node.
+            fan_in: (E,) numbers added up per result; None for all that the receiver hears, so
+                that the sum of the messages is at the scale of ``nn.Linear``.
+        """
+        fan_in = self.heard if fan_in is None else fan_in
+        area = 1 if self.geometry is None else self.geometry.area
+        if isinstance(gain, Tensor):
+            gain = gain[self.target]
+        bound = gain * (fan_in * area).to(torch.float64).rsqrt()
+        fill_uniform(self.weight, bound.repeat_interleave(self.rows * self.columns), generator)
+        if self.bias is not None:
+            fill_uniform(self.bias, bound.repeat_interleave(self.rows), generator)
+
+    def blocks(self, edges: slice = ALL_EDGES) -> Tensor:
+        """Every W_e, zero-padded: (E, largest rows, largest columns, ...)."""
+        padding = [0, 0] * (self.weight.dim() - 1) + [0, 1]
+        return F.pad(self.weight, padding)[self.weight_index[edges]]
+
+    def forward(self, x: Tensor, edges: slice = ALL_EDGES) -> Tensor:
+        """(E, B, largest columns, ...) -> (E, B, largest rows, ...)."""
+        blocks = self.blocks(edges)
+        if self.geometry is None:
+            out = torch.bmm(x, blocks.transpose(1, 2))
+        else:
+            out = conv_by_edge(x, blocks, self.geometry)
+        if self.bias is not None:
+            bias = F.pad(self.bias, [0, 1])[self.bias_index[edges]]
+            out = out + bias.view(bias.shape[0], 1, bias.shape[1], *[1] * (out.dim() - 3))
+        return out
+
+    def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
+        """One per weight, and per output pixel over maps."""
+        return self.weight.numel() * (1 if self.geometry is None else math.prod(spatial_size))
+
+    def extra_repr(self) -> str:
+        """Its parameters, for ``repr``."""
+        return f"{self.weight.numel()} weights, bias={self.bias is not None}"
+
+
+def _per_edge(channels: Tensor | int | None, default: Tensor) -> Tensor:
+    if channels is None:
+        return default
+    return torch.full_like(default, channels) if isinstance(channels, int) else channels.cpu()
+
+
+def _block_index(rows: Tensor, columns: Tensor) -> Tensor:
+    """(E, largest rows, largest columns): where each edge's entries lie, edge by edge.
+
+    Entries past a smaller block point one past the end, where the caller keeps a zero.
+    """
+    entries = rows * columns
+    start = (entries.cumsum(0) - entries)[:, None, None]
+    row = torch.arange(int(rows.max()), device="cpu")[None, :, None]
+    column = torch.arange(int(columns.max()), device="cpu")[None, None, :]
+    real = (row < rows[:, None, None]) & (column < columns[:, None, None])
+    index = start + row * columns[:, None, None] + column
+    return torch.where(real, index, int(entries.sum()))

@@ -1,0 +1,33 @@
+"""Initial parameters of message functions."""
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.kernels.plan import RoundPlan
+
+
+def fill_uniform(
+    parameter: Tensor, bound: Tensor | float, generator: torch.Generator | None = None
+) -> None:
+    """Fill ``parameter`` uniformly in +-``bound``; a vector bounds its first dimension.
+
+    Drawn on the CPU, so that a seed gives the same numbers on every device.
+    """
+    if parameter.is_meta:
+        return
+    drawn = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
+    drawn.uniform_(-1, 1, generator=generator)
+    if isinstance(bound, Tensor):
+        bound = bound.to(parameter.dtype).view(-1, *[1] * (parameter.dim() - 1))
+    with torch.no_grad():
+        parameter.copy_(drawn * bound)
+
+
+def fan_in_bound(plan: RoundPlan, kernel_area: int, gain: Tensor) -> Tensor:
+    """(num_weights,): gain_v / sqrt(K_v * kernel_area), K_v the channels that node v hears.
+
+    With a gain of 1 this is the rule of ``nn.Linear`` and ``nn.Conv2d``.
+    """
+    plan = plan.to("cpu")
+    bound = gain * (plan.row_width * kernel_area).to(torch.float64).rsqrt()
+    return bound.repeat_interleave(plan.out_sizes * plan.row_width)

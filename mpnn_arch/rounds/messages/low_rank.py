@@ -1,0 +1,57 @@
+"""A message through a bottleneck on every edge."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
+from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.geometry import POINTWISE
+
+
+@message_functions.register("low_rank")
+class LowRankMessage(MessageFunction):
+    r"""f_vu(x_u) = U_vu (V_vu x_u), a matrix of rank r on every edge.
+
+    Costs r (size_v + size_u) instead of size_v size_u. Over maps V_vu is a stack of r kernels and
+    U_vu mixes the r maps pixel by pixel.
+
+    Args:
+        plan: where the shares of the round lie.
+        rank: r, at least 1.
+        **kwargs: as for :class:`MessageFunction`.
+
+    Shapes:
+        - **down.weight:** (sum over edges of r * size_u,) or (..., K, K)
+        - **up.weight:** (sum over edges of size_v * r,) or (..., 1, 1)
+        - **x_j:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
+
+    Raises:
+        InputError: a rank below 1.
+    """
+
+    def __init__(self, plan: RoundPlan, *, rank: int = 1, **kwargs: Any) -> None:
+        super().__init__(plan, **kwargs)
+        if rank < 1:
+            raise InputError(f"a message of rank {rank} says nothing; use a rank of 1 or more")
+        self.rank = rank
+        self.down = EdgeProduct(self, rows=rank)
+        self.up = EdgeProduct(self, columns=rank, geometry=self.geometry and POINTWISE)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """V keeps the scale of x_u; U then makes the sum that of ``linear``."""
+        self.down.reset_parameters(generator, 3**0.5, fan_in=self.down.columns)
+        self.up.reset_parameters(generator, self.gain)
+
+    def forward(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """(E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
+        return self.up(self.down(x_j, edges), edges)
+
+    def extra_repr(self) -> str:
+        """Edges, rank, and the kernel's geometry."""
+        return f"{super().extra_repr()}, rank={self.rank}"

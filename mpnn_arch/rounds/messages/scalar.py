@@ -1,0 +1,69 @@
+"""The message of a fixed-width MLP: one number on every edge."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
+from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.geometry import depthwise_by_edge
+
+
+@message_functions.register("scalar")
+class ScalarMessage(MessageFunction):
+    r"""f_vu(x_u) = w_vu x_u, one number on every edge.
+
+    With one channel a node it is the fixed-width MLP of section 2.2. With shares of several
+    channels, all of one size, the number scales the whole share; over maps w_vu is one kernel,
+    run over every map of the share.
+
+    Args:
+        plan: where the shares of the round lie.
+        **kwargs: as for :class:`MessageFunction`.
+
+    Shapes:
+        - **scale.weight:** (E,) or (E, K, K)
+        - **x_j** and **output:** (E, B, channels of a share, ...)
+
+    Raises:
+        InputError: shares of different sizes.
+
+    Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.2.
+    """
+
+    def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
+        super().__init__(plan, **kwargs)
+        require_equal_shares(plan, "scalar", "affine" if self.geometry else "linear")
+        self.scale = EdgeProduct(self, rows=1, columns=1)
+
+    def forward(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """(E, B, C, ...) -> (E, B, C, ...)."""
+        scale = self.scale.blocks(edges)
+        if self.geometry is None:
+            return x_j * scale
+        kernels = scale[:, 0].expand(-1, x_j.shape[2], -1, -1)
+        return depthwise_by_edge(x_j, kernels, self.geometry)
+
+    def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
+        """One per edge and channel of a share, kernel weight and output pixel."""
+        return self.scale.multiply_adds(spatial_size) * self.plan.largest_in
+
+
+def require_equal_shares(plan: RoundPlan, message: str, instead: str) -> None:
+    """Refuse a round whose nodes hold different numbers of channels, before or after it.
+
+    Raises:
+        InputError: they do.
+    """
+    sizes = torch.cat([plan.in_sizes, plan.out_sizes])
+    if int(sizes.min()) != int(sizes.max()):
+        raise InputError(
+            f"message={message!r} keeps a share's channels as they are, so every share must be of "
+            f"one size; here they are of {int(sizes.min())} to {int(sizes.max())} channels: use "
+            f"as many channels in as out, a multiple of {plan.num_nodes}, or message={instead!r}"
+        )

@@ -1,0 +1,50 @@
+"""A convolution in two steps: every map alone, then every pixel alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
+from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.geometry import POINTWISE, Geometry, depthwise_by_edge
+
+
+@message_functions.register("separable_conv")
+class SeparableConvMessage(MessageFunction):
+    r"""f_vu(x_u) = P_vu (D_vu * x_u): a kernel for every map, then a matrix at every pixel.
+
+    Costs size_u (K K + size_v) a pixel instead of size_u size_v K K.
+
+    Args:
+        plan: where the shares of the round lie.
+        **kwargs: the kernel's geometry and more, as for :class:`MessageFunction`.
+
+    Shapes:
+        - **depthwise.weight:** (sum over edges of size_u, K, K)
+        - **pointwise.weight:** (sum over edges of size_v * size_u, 1, 1)
+        - **x_j:** (E, B, largest_in, H, W), **output:** (E, B, largest_out, H', W')
+
+    Source: Chollet, *Xception*, CVPR 2017, here on every edge.
+    """
+
+    vectors_instead = "linear"
+    geometry: Geometry
+
+    def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
+        super().__init__(plan, **kwargs)
+        self.depthwise = EdgeProduct(self, rows=plan.in_sizes[plan.source], columns=1)
+        self.pointwise = EdgeProduct(self, geometry=POINTWISE)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """D keeps the scale of a map; P then makes the sum that of ``conv``."""
+        self.depthwise.reset_parameters(generator, 3**0.5, fan_in=self.depthwise.columns)
+        self.pointwise.reset_parameters(generator, self.gain)
+
+    def forward(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""
+        kernels = self.depthwise.blocks(edges).squeeze(2)
+        return self.pointwise(depthwise_by_edge(x_j, kernels, self.geometry), edges)
