@@ -42,6 +42,7 @@ def interleaved(
     device: torch.device | str = "cpu",
     warm_ups: int = 3,
     seconds: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time every run once a turn, turn after turn, so that a busy moment strikes all alike.
 
@@ -54,6 +55,8 @@ def interleaved(
         device: what to wait for before a clock is read.
         warm_ups: untimed turns before.
         seconds: stop after this long, once there are three turns.
+        clock: what is read before and after; ``time.process_time`` leaves out the turns that
+            other programs had on a busy machine, and is meant for one thread.
     """
     on_gpu = torch.device(device).type == "cuda"
     wait = torch.cuda.synchronize if on_gpu else (lambda: None)
@@ -69,10 +72,10 @@ def interleaved(
         for name, run in runs.items():
             run()
             wait()
-            start = time.perf_counter()
+            start = clock()
             run()
             wait()
-            taken[name].append(time.perf_counter() - start)
+            taken[name].append(clock() - start)
     return {name: Timing(tuple(times)) for name, times in taken.items()}
 
 
