@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("mpnn_arch.cli.bench", "bench"),
     "train": ("mpnn_arch.cli.train", "train"),
     "verify": ("mpnn_arch.cli.verify", "verify"),
+    "graphs": ("mpnn_arch.cli.graphs", "graphs"),
 }
 
 

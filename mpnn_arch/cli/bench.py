@@ -103,8 +103,8 @@ def bench(
         console = Console(width=140)
     console.print(table)
     told = machine(device)
-    for what, text in told.items():
-        console.print(f"{what}: {text}", highlight=False)
+    for what, told_value in told.items():
+        console.print(f"{what}: {told_value}", highlight=False)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_csv(lines, out / "bench.csv", told)

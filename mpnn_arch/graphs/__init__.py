@@ -4,6 +4,14 @@ None of it imports torch before a tensor is asked for.
 """
 
 from mpnn_arch.graphs.connectomes import CONNECTOMES, connectome, connectome_measures
+from mpnn_arch.graphs.design_space import (
+    PAPER_BINS,
+    Bins,
+    coverage,
+    paper_grid,
+    subsample,
+    sweep_design_space,
+)
 from mpnn_arch.graphs.generators import (
     ba,
     complete,
@@ -23,6 +31,7 @@ from mpnn_arch.graphs.generators import (
     tree,
     ws,
     ws_flex,
+    ws_flex_population,
 )
 from mpnn_arch.graphs.lists import (
     published,
@@ -37,6 +46,8 @@ from mpnn_arch.graphs.spec import parse, parse_one
 
 __all__ = [
     "CONNECTOMES",
+    "PAPER_BINS",
+    "Bins",
     "GraphBatch",
     "RelationalGraph",
     "ba",
@@ -44,6 +55,7 @@ __all__ = [
     "connectome",
     "connectome_measures",
     "core_periphery",
+    "coverage",
     "describe",
     "er",
     "generate",
@@ -56,6 +68,7 @@ __all__ = [
     "measure",
     "measure_weighted",
     "modular",
+    "paper_grid",
     "parse",
     "parse_one",
     "published",
@@ -66,7 +79,10 @@ __all__ = [
     "sample",
     "sample_parameters",
     "star",
+    "subsample",
+    "sweep_design_space",
     "tree",
     "ws",
     "ws_flex",
+    "ws_flex_population",
 ]

@@ -139,13 +139,13 @@ def _steps(into: Words, out_of: Words | None) -> Iterator[tuple[Counts, int, Wor
 def is_connected(words: Words) -> npt.NDArray[np.bool_]:
     """(B, N, W) undirected to (B,): whether every node reaches every other."""
     num_nodes = words.shape[-2]
-    bits = unpack(with_loops(words), num_nodes)
-    reached: npt.NDArray[np.bool_] = bits[:, 0, :].copy()
-    while True:
-        wider: npt.NDArray[np.bool_] = np.any(bits & reached[:, :, None], axis=1)
-        if np.array_equal(wider, reached):
-            return np.all(wider, axis=1)
-        reached = wider
+    words = with_loops(words)
+    reached, known = words[:, :1], 0
+    while (found := int(np.bitwise_count(reached).sum())) > known:
+        known = found
+        rows = unpack(reached, num_nodes)[:, 0, :, None]
+        reached = np.bitwise_or.reduce(np.where(rows, words, np.uint64(0)), axis=1)[:, None]
+    return np.bitwise_count(reached).sum(axis=(1, 2)) == num_nodes
 
 
 def _one_step_further(reached: Words, onward: Words) -> Words:

@@ -102,9 +102,9 @@ def complexity(model: nn.Module, input_size: int | Sequence[int] | None = None) 
 
     Args:
         model: any module that takes one tensor.
-        input_size: shape of one input without the batch, such as (3, 224, 224), or the size of a
-            square image of the channels that the model was built for; None: what the model was
-            built for.
+        input_size: shape of one input without the batch, such as (3, 224, 224); a number is the
+            height and width of an image (for the MLP its features), of as many channels as the
+            model was built for, or 3; None: what the model was built for.
 
     Returns:
         Its ``str`` is the table.
@@ -138,10 +138,12 @@ def _input_shape(model: nn.Module, size: int | Sequence[int] | None) -> tuple[in
                 "input_size=(3, 224, 224)"
             )
         return tuple(config.input_shape)
-    if isinstance(size, int):
-        channels = config.in_channels if config is not None else 3
-        return (channels, size, size)
-    return tuple(int(length) for length in size)
+    given = (size,) if isinstance(size, int) else tuple(int(length) for length in size)
+    takes_vectors = config is not None and len(config.input_shape) == 1
+    if len(given) > 2 or takes_vectors or not (isinstance(size, int) or config is not None):
+        return given
+    channels = config.in_channels if config is not None else 3
+    return (channels, given[0], given[-1])
 
 
 def _dtype(model: nn.Module) -> torch.dtype:

@@ -85,15 +85,16 @@ def _groups(model: nn.Module) -> list[list[Any]]:
     named = [
         (name, part)
         for name, part in model.named_modules()
-        if isinstance(part, MessageRound) and ".shortcut." not in name
+        # A round without a graph of its own gets one with every input: nothing to draw.
+        if isinstance(part, MessageRound) and part.graph is not None and ".shortcut." not in name
     ]
 
-    def place(item: tuple[str, MessageRound]) -> tuple[str, str]:
+    def place(item: tuple[str, Any]) -> tuple[str, str]:
         name, part = item
         parts = name.split(".")
         # Stages have their own column; the blocks of one width share it.
         stage = parts[1] if parts[0] == "stages" and len(parts) > 1 else ""
-        return stage, part.graph.content_hash
+        return stage, part.graph.content_hash if part.graph else ""
 
     return [[part for _, part in items] for _, items in groupby(named, key=place)]
 

@@ -85,7 +85,6 @@ class Layers:
         graph = self.graphs.next()
         if graph is None:
             return self.linear(in_features, out_features, bias=bias)
-        self._check(graph, in_features, out_features)
         message = "linear" if self._message in _PLAIN else self._message
         return self._with_backend(
             RelationalLinear,
@@ -158,7 +157,6 @@ class Layers:
     ) -> nn.Module:
         if graph is None:
             return self.conv(in_channels, out_channels, kernel_size, stride)
-        self._check(graph, in_channels, out_channels)
         message = "conv" if self._message in _PLAIN else self._message
         return self._with_backend(
             RelationalConv2d,
@@ -172,10 +170,6 @@ class Layers:
             message=message,
             **self._round,
         )
-
-    def _check(self, graph: RelationalGraph, in_channels: int, out_channels: int) -> None:
-        self.graphs.check_width(graph, in_channels, "input")
-        self.graphs.check_width(graph, out_channels)
 
     def _with_backend(self, kind: Any, *args: Any, **kwargs: Any) -> nn.Module:
         return cast(nn.Module, kind(*args, backend=self._backend or "auto", **kwargs))

@@ -170,6 +170,17 @@ def test_build_and_match_agree_for_other_aggregations(random_graph):
     assert models.complexity(model).multiply_adds >= reference
 
 
+@pytest.mark.parametrize("name", ["mlp", "cnn8"])
+def test_other_messages_cost_what_the_built_model_costs(name, random_graph):
+    graph, settings = random_graph(8, 0.4), {"image_size": 28, "width_multiplier": 0.25}
+    widths = models.match_budget(name, graph, message="gated", **settings)
+    model = models.build(name, graph, message="gated", device="meta", **settings)
+    assert model.widths == widths
+    assert widths < models.match_budget(name, graph, **settings)  # a gate costs a second product
+    reference = models.make_config(name, **settings).multiply_adds()
+    assert 0 <= models.complexity(model).multiply_adds - reference < 0.05 * reference
+
+
 def test_graphs_per_stage_share_one_budget(random_graph):
     each = [random_graph(16, density, 1) for density in (0.2, 0.4, 0.6)]
     config = models.make_config("resnet20")

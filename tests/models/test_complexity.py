@@ -126,6 +126,17 @@ def test_positions_of_a_sequence_are_counted(random_graph):
     assert models.complexity(layer, (7, 20)).multiply_adds == 7 * layer.weight.numel()
 
 
+def test_input_size_in_every_form():
+    cnn = models.build("cnn8", image_size=32, in_channels=1, device="meta")
+    assert {models.complexity(cnn, s).multiply_adds for s in (32, (32, 32), (1, 32, 32), None)} == {
+        cnn.model_config.multiply_adds()
+    }
+    mlp = models.mlp(in_features=784, device="meta")
+    assert {models.complexity(mlp, s).multiply_adds for s in (784, (784,), (1, 28, 28), None)} == {
+        mlp.model_config.multiply_adds()
+    }
+
+
 def test_bad_input_size():
     with pytest.raises(InputError, match="give it, as input_size="):
         models.complexity(nn.Linear(3, 4))

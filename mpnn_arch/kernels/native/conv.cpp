@@ -172,8 +172,7 @@ void run_lines(const Work<T>& work, Range rows, int64_t first_image, int64_t ima
                     to_stride = l.image();
                 }
                 pick_product<T, WIDE, 1, TRANSPOSED>(part.last - part.first)(
-                    from, stride, where.data(), x + place, offset.data(), count, to, to_stride,
-                    from);
+                    from, stride, where.data(), x + place, offset.data(), count, to, to_stride);
                 if (!direct)
                     copy_out(work, first_image, images, place, WIDTH, tile,
                              part.last - part.first, row + part.first);

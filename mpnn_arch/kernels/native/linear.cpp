@@ -131,8 +131,7 @@ void run_panels(const Job<T>& job, Range rows, int64_t panels, const T* x, T* y)
                 pick_product<T, WIDE, WIDTH, TRANSPOSED>(part.last - part.first)(
                     from, stride, TRANSPOSED ? side.where + side.start[v] : nullptr,
                     x + p * job.x_channels * WIDTH, side.term + side.start[v], count,
-                    y + (p * y_channels + row + part.first) * WIDTH, WIDTH,
-                    from + height * stride);
+                    y + (p * y_channels + row + part.first) * WIDTH, WIDTH);
             }
         }
         row = last;

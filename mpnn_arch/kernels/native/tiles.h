@@ -1,4 +1,4 @@
-// The two register tiles that do all the arithmetic. Every sum runs over k (or over the samples)
+// The three register tiles that do all the arithmetic. Every sum runs over k (or over the samples)
 // in one fixed order inside one tile, so its bits do not depend on how tiles are shared out.
 #pragma once
 #include "vector.h"
@@ -10,18 +10,18 @@
 // The forward product reads weight(r, k) = w[r * row_stride + k]. The transposed product (gradient
 // for the input) reads w[where[k] + r * row_stride], `where` naming the row of the weight block.
 
-constexpr int AHEAD = 8;  // entries that `where` holds past its end
+// Steps ahead of which memory is prefetched; a transposed product's `offset` and `where` hold as
+// many entries past their end.
+constexpr int AHEAD = 8;
 
 template <class T>
 using ProductTile = void (*)(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
-                             const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride,
-                             const T* ahead);
+                             const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride);
 
 template <class T, int ROWS, int WIDE, int SCALE, bool TRANSPOSED>
 void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
-                  const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride,
-                  const T* ahead) {
-    // Vectors (SCALE > 1) have one weight per pair of channels, side by side for the transpose.
+                  const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride) {
+    // In a round on vectors (SCALE > 1) an edge's weights to one row lie side by side.
     const ptrdiff_t row_stride = TRANSPOSED && SCALE > 1 ? 1 : stride;
     constexpr int L = LANES<T>;
     Vec<T> sum[ROWS][WIDE] = {};
@@ -34,10 +34,14 @@ void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x
 #pragma GCC unroll 8
         for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
         const T* base = TRANSPOSED ? w + where[k] : w + k;
-        // A forward tile reads its rows in order, so what comes next is the next node's block; a
-        // transposed one jumps from row to row.
-        if (0 && !TRANSPOSED) __builtin_prefetch(ahead + k * (64 / sizeof(T)));
-        else if (SCALE > 1 && TRANSPOSED) __builtin_prefetch(w + where[k + AHEAD]);
+        if (TRANSPOSED && SCALE > 1) {
+            // Every row of weights begins where the processor does not expect it.
+            const T* soon = x + ptrdiff_t(offset[k + AHEAD]) * SCALE;
+            __builtin_prefetch(soon);
+            __builtin_prefetch(soon + L);
+            __builtin_prefetch(w + where[k + AHEAD]);
+            __builtin_prefetch(w + where[k + AHEAD] + ROWS - 1);
+        }
 #pragma GCC unroll 14
         for (int r = 0; r < ROWS; ++r) {
             if (r && r % 4 == 0) base += group;
@@ -130,7 +134,10 @@ void outer_tile(const OuterTask<T>& t) {
         const ptrdiff_t shift = q * HELD * UNIT<T>;
         Vec<T> v[COLS];
 #pragma GCC unroll 8
-        for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + shift);
+        for (int c = 0; c < COLS; ++c) {
+            v[c] = load(at[c] + shift);
+            __builtin_prefetch(at[c] + shift + AHEAD * HELD * UNIT<T>);
+        }
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r) {
             Vec<T> repeated = repeat_unit<T>(g + r * UNIT<T>);
@@ -156,7 +163,7 @@ void outer_tile(const OuterTask<T>& t) {
 
 // The wider the tile, the fewer rows fit beside it.
 constexpr int OUTER_COLS = VECTOR_REGISTERS == 32 ? 3 : 2;
-constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 8 : 5;
+constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 5;
 static_assert(OUTER_ROWS <= HELD - GROUP, "a tile's rows must lie in one group");
 
 template <class T, int COLS, size_t... R>
