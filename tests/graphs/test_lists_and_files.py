@@ -1,6 +1,8 @@
 import csv
 import io
+from http.client import IncompleteRead
 from pathlib import Path
+from typing import ClassVar
 from urllib.error import URLError
 
 import networkx as nx
@@ -95,6 +97,19 @@ def test_a_wrong_or_broken_download_keeps_nothing(tmp_path, monkeypatch, body, l
     serve(monkeypatch, body, length)
     with pytest.raises(InputError, match=sentence):
         published(64, 52, tmp_path / "root")
+    assert left_in(tmp_path) == []
+
+
+def test_a_connection_that_is_cut_keeps_nothing(tmp_path, monkeypatch):
+    class Cut(io.BytesIO):
+        headers: ClassVar = {"Content-Length": "400"}
+
+        def read(self, *size):
+            raise IncompleteRead(b"half", 396)
+
+    monkeypatch.setattr(remote, "urlopen", lambda url, timeout: Cut())
+    with pytest.raises(InputError, match="could not be fetched"):
+        published(64, 52)
     assert left_in(tmp_path) == []
 
 
