@@ -96,9 +96,7 @@ def test_a_cache_that_cannot_be_written(
     assert len(trials) == 1
 
 
-def test_nothing_is_timed_where_it_cannot_be_repeated(
-    plan: RoundPlan, dense_plan: RoundPlan, trials: list
-) -> None:
+def test_nothing_is_timed_where_it_cannot_be_repeated(plan: RoundPlan, trials: list) -> None:
     torch.use_deterministic_algorithms(True)
     try:
         assert choose(*tensors(plan), plan).how == "rule"
@@ -106,10 +104,18 @@ def test_nothing_is_timed_where_it_cannot_be_repeated(
         torch.use_deterministic_algorithms(False)
     assert choose(*tensors(plan, 0), plan).how == "rule"
     assert not trials
-    assert static_rule(dense_plan, "cpu", torch.float32) == "masked"
-    able = backends.candidates("cpu", torch.float32)
-    assert static_rule(plan, "cpu", torch.float32) == ("cpu" if "cpu" in able else "masked")
-    assert static_rule(plan, "cpu", torch.bfloat16) == "masked"
+
+
+def test_the_rule(plan: RoundPlan, dense_plan: RoundPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    for able, sparse, dense in (
+        (["masked", "gather"], "masked", "masked"),
+        (["masked", "gather", "cpu"], "cpu", "cpu"),
+        (["masked", "gather", "triton"], "triton", "masked"),
+    ):
+        monkeypatch.setattr(choice, "candidates", lambda *args, able=able: able)
+        assert static_rule(plan, "cpu", torch.float32) == sparse
+        assert static_rule(dense_plan, "cpu", torch.float32) == dense
+    assert backends.candidates("cpu", torch.bfloat16) == ["masked", "gather"]
 
 
 def test_a_real_trial_leaves_no_trace(plan: RoundPlan) -> None:
