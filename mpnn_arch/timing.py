@@ -42,15 +42,21 @@ def interleaved(
     device: torch.device | str = "cpu",
     warm_ups: int = 3,
     seconds: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time every run once a turn, turn after turn, so that a busy moment strikes all alike.
 
+    Right before it is timed, a run is run untimed: in training a step follows its like, and finds
+    the caches and freed memory that the like has left, not those of another candidate.
+
     Args:
-        runs: by name; each is called warm_ups + repeats times.
+        runs: by name; each is called warm_ups + 2 * repeats times.
         repeats: timed turns.
         device: what to wait for before a clock is read.
         warm_ups: untimed turns before.
         seconds: stop after this long, once there are three turns.
+        clock: what is read before and after; ``time.process_time`` leaves out the turns that
+            other programs had on a busy machine, and is meant for one thread.
     """
     on_gpu = torch.device(device).type == "cuda"
     wait = torch.cuda.synchronize if on_gpu else (lambda: None)
@@ -64,10 +70,12 @@ def interleaved(
         if seconds is not None and turn >= 3 and time.perf_counter() - begun > seconds:
             break
         for name, run in runs.items():
-            start = time.perf_counter()
             run()
             wait()
-            taken[name].append(time.perf_counter() - start)
+            start = clock()
+            run()
+            wait()
+            taken[name].append(clock() - start)
     return {name: Timing(tuple(times)) for name, times in taken.items()}
 
 

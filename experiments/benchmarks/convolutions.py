@@ -53,6 +53,7 @@ def main() -> None:
                 options.repeats,
                 device=device,
                 seconds=10.0,
+                clock=options.clock,
             )
             share = layers["auto"].plan.num_weights / CHANNELS**2
             ratio = timed["auto"].median / timed["dense"].median / share
@@ -95,6 +96,7 @@ def main() -> None:
             device=device,
             warm_ups=1,
             seconds=60.0,
+            clock=options.clock,
         )
         ratio = timed["rounds"].median / timed["dense"].median
         rows.append(

@@ -55,6 +55,7 @@ def main() -> None:
                 options.repeats,
                 device=options.device,
                 seconds=15.0,
+                clock=options.clock,
             )
             ratio = made["rounds"].median / made["dense"].median
             ratios[batch].append(ratio)

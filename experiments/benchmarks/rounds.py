@@ -72,7 +72,9 @@ def main() -> None:
     forwards: dict[int, list[float]] = {batch: [] for batch in batches}
     autos, gains, forward_gains, spreads = [], [], [], []
     lines: list[dict[str, object]] = []
-    timed = partial(interleaved, repeats=options.repeats, device=device, seconds=20.0)
+    timed = partial(
+        interleaved, repeats=options.repeats, device=device, seconds=20.0, clock=options.clock
+    )
     dense = three_dense().to(**put)
     for graph in published_graphs(options):
         width = equal_width(graph, WIDTH, 3 * WIDTH * WIDTH, 3)

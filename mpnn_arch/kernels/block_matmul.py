@@ -94,7 +94,11 @@ def _product(
 def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Both in autocast's dtype where it is on for their device; float64 stays, as in torch."""
     device = x.device.type
-    if not torch.is_autocast_enabled(device) or torch.float64 in (x.dtype, weight.dtype):
+    if (
+        x.is_meta
+        or not torch.is_autocast_enabled(device)
+        or torch.float64 in (x.dtype, weight.dtype)
+    ):
         return x, weight
     dtype = torch.get_autocast_dtype(device)
     return x.to(dtype), weight.to(dtype)

@@ -62,6 +62,11 @@ def walks(plan: RoundPlan) -> tuple[Walk, Walk]:
     return _WALKS[plan]
 
 
+def release(plan: RoundPlan) -> None:
+    """Forget the walks of ``plan``; the next call makes them again."""
+    _WALKS.pop(plan, None)
+
+
 def _make(plan: RoundPlan, *, transposed: bool) -> Walk:
     source, target = plan.source.cpu().numpy(), plan.target.cpu().numpy()
     row_width = plan.row_width.cpu().numpy()

@@ -3,10 +3,13 @@
 Simple, and quick near the complete graph; a sparse graph pays for its zeros.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
-from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.plan import RoundPlan, find_plan
+from mpnn_arch.kernels.tracing import in_functorch
 
 
 def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
@@ -19,8 +22,24 @@ def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
     shape = (plan.out_channels, plan.in_channels, *weight.shape[1:])
     if plan.is_complete:
         return weight.view(shape)
-    empty = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
-    return empty.index_copy(0, plan.dense_index, weight).view(shape)
+    dense = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
+    if torch.compiler.is_compiling():
+        index = _constant_index(plan.key, str(plan.device))
+        return dense.index_copy(0, index, weight).view(shape)
+    if in_functorch():  # which may not write in place
+        return dense.index_copy(0, plan.dense_index, weight).view(shape)
+    if weight.dim() > 1:
+        return dense.index_copy_(0, plan.dense_index, weight).view(shape)
+    return dense.scatter_(0, plan.dense_index, weight).view(shape)
+
+
+@torch.compiler.assume_constant_result
+def _constant_index(key: str, device: str) -> Tensor:
+    """``dense_index`` while a program is traced: found by name, and made of real numbers."""
+    plan = find_plan(key, torch.device(device))
+    assert plan is not None
+    with _disable_current_modes():
+        return plan.dense_index
 
 
 def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:

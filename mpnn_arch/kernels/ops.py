@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils.flop_counter import register_flop_formula
 
 from mpnn_arch.kernels import masked
 from mpnn_arch.kernels.plan import RoundPlan, find_plan, make_plan
+from mpnn_arch.kernels.tracing import in_functorch, is_traced
 
 Pair = tuple[int, int]
 
@@ -165,28 +165,14 @@ class _GradWeight(torch.autograd.Function):
         )
 
 
-def is_traced(*tensors: Tensor) -> bool:
-    """Whether the operators must run, so that whoever watches sees them."""
-    return (
-        torch.compiler.is_compiling()
-        or is_in_torch_dispatch_mode()
-        or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
-    )
-
-
-def in_functorch() -> bool:
-    """Whether ``torch.func`` transforms us: vmap and jvp know plain torch and not our kernels."""
-    if torch.compiler.is_compiling():  # tracers stand on the same stack, and know operators
-        return False
-    return torch._C._functorch.peek_interpreter_stack() is not None
-
-
 def run(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backend: str) -> Tensor:
     """The round on ``backend``, differentiable any number of times.
 
     The complete graph is a plain dense layer on every backend.
     """
-    if backend == "masked" or plan.is_complete or in_functorch():
+    # A plan keeps its indices when a layer goes to the meta device: only an operator takes both.
+    plain = backend == "masked" and not x.is_meta
+    if plain or plan.is_complete or in_functorch():
         if window is None:
             return masked.block_matmul(x, weight, plan)
         return masked.block_conv2d(x, weight, plan, *window)

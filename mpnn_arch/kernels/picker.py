@@ -89,7 +89,7 @@ class Picker:
         return "\n".join(f"auto, {key}: {choice}" for key, choice in self.kept.items())
 
     def _able(self, backend: str, x: Tensor, plan: RoundPlan) -> str:
-        if backend in ("masked", "gather"):
+        if backend in ("masked", "gather") or x.is_meta:
             return backend
         reason = unavailable_reason(backend, x.device.type, x.dtype)
         if not reason:

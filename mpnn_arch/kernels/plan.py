@@ -117,9 +117,8 @@ class RoundPlan:
         tables = {
             "reference": ("in_index", "out_index", "block_index"),
             "masked": () if self.is_complete else ("dense_index",),
-            "auto": () if self.is_complete else ("dense_index",),
         }
-        # The other backends make their tables within the operation, where tensors are real.
+        # The others make theirs at the first call, outside whatever traces a program.
         for name in tables.get(backend, ()):
             getattr(self, name)
 
@@ -138,13 +137,17 @@ class RoundPlan:
         """(num_weights,) each weight's place in the flattened (C_out, C_in) matrix, ascending."""
         return self.dense_mask.flatten().nonzero().squeeze(1)
 
-    @cached_property
+    @property
     def dense_mask(self) -> Tensor:
         """(C_out, C_in) bool, True where the graph has an edge between the channels' nodes."""
         nodes = torch.zeros(self.num_nodes, self.num_nodes, dtype=torch.bool, device=self.device)
         nodes[self.target, self.source] = True
         rows = nodes.repeat_interleave(self.out_sizes, dim=0)
         return rows.repeat_interleave(self.in_sizes, dim=1)
+
+    def release_dense_index(self) -> None:
+        """Forget ``dense_index``; it is made again when it is needed."""
+        self.__dict__.pop("dense_index", None)
 
     @cached_property
     def block_index(self) -> Tensor:

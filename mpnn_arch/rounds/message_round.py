@@ -196,8 +196,8 @@ class MessageRound(BackendMixin, MessagePassing):
         x = x.reshape(-1, *x.shape[len(leading) :])  # (B, C_in, ...)
         size = (self.graph.num_nodes, self.graph.num_nodes)
         # A hook that reads messages sees all of them at once.
-        whole = self._message_hook() is not None or len(self._chunks(x)) == 1
-        if self.passes_messages and whole:
+        # Chunks are counted for messages only: a traced fused round is for any batch size.
+        if self.passes_messages and (self._message_hook() or len(self._chunks(x)) == 1):
             shares = split_shares(x, self.plan)
             out = self.propagate(self.edge_index, size=size, x=shares, layer=x, edge_weight=None)
         else:

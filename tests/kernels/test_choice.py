@@ -96,9 +96,7 @@ def test_a_cache_that_cannot_be_written(
     assert len(trials) == 1
 
 
-def test_nothing_is_timed_where_it_cannot_be_repeated(
-    plan: RoundPlan, dense_plan: RoundPlan, trials: list
-) -> None:
+def test_nothing_is_timed_where_it_cannot_be_repeated(plan: RoundPlan, trials: list) -> None:
     torch.use_deterministic_algorithms(True)
     try:
         assert choose(*tensors(plan), plan).how == "rule"
@@ -106,10 +104,18 @@ def test_nothing_is_timed_where_it_cannot_be_repeated(
         torch.use_deterministic_algorithms(False)
     assert choose(*tensors(plan, 0), plan).how == "rule"
     assert not trials
-    assert static_rule(dense_plan, "cpu", torch.float32) == "masked"
-    able = backends.candidates("cpu", torch.float32)
-    assert static_rule(plan, "cpu", torch.float32) == ("cpu" if "cpu" in able else "masked")
-    assert static_rule(plan, "cpu", torch.bfloat16) == "masked"
+
+
+def test_the_rule(plan: RoundPlan, dense_plan: RoundPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    for able, sparse, dense in (
+        (["masked", "gather"], "masked", "masked"),
+        (["masked", "gather", "cpu"], "cpu", "cpu"),
+        (["masked", "gather", "triton"], "triton", "masked"),
+    ):
+        monkeypatch.setattr(choice, "candidates", lambda *args, able=able: able)
+        assert static_rule(plan, "cpu", torch.float32) == sparse
+        assert static_rule(dense_plan, "cpu", torch.float32) == dense
+    assert backends.candidates("cpu", torch.bfloat16) == ["masked", "gather"]
 
 
 def test_a_real_trial_leaves_no_trace(plan: RoundPlan) -> None:
@@ -123,6 +129,14 @@ def test_a_real_trial_leaves_no_trace(plan: RoundPlan) -> None:
     assert all(seconds > 0 for times in timed.values() for seconds in times)
     with torch.inference_mode():
         choice.time_backends(torch.ones(2, plan.in_channels), weight, plan, ["masked"])
+
+
+def test_the_losers_tables_are_given_back(plan: RoundPlan, trials: list) -> None:
+    x, weight = tensors(plan)
+    block_matmul(x, weight, plan, "masked")
+    assert "dense_index" in plan.__dict__
+    choose(x, weight, plan)  # gather wins
+    assert "dense_index" not in plan.__dict__
 
 
 def test_a_picker_keeps_what_it_told(plan: RoundPlan, trials: list) -> None:

@@ -15,6 +15,7 @@ from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpnn_arch import ChannelPartition, RelationalGraph
+from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.backends import unavailable_reason
 from mpnn_arch.kernels.block_matmul import block_matmul
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
@@ -107,6 +108,22 @@ torch.testing.assert_close(program.module()(kept["x"]), kept["y"])
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_a_program_can_be_traced_before_anything_ran(
+    able: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not able:
+        monkeypatch.setitem(backends._REASONS, "cpu", "there is no compiler here")
+    layer = RelationalLinear(GRAPH, 21 + able, 25, generator=generator)  # a plan nobody has used
+    x = torch.randn(4, 21 + able, generator=generator)
+    program = torch.export.export(layer, (x,))
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    weights = [layer.weight]
+    found = gradients(compiled, weights, x)
+    torch.testing.assert_close(program.module()(x), layer(x))
+    torch.testing.assert_close(found, gradients(layer, weights, x))
+
+
 def test_operators_keep_their_word(plan: RoundPlan, generator: torch.Generator) -> None:
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).requires_grad_()
@@ -175,6 +192,13 @@ def test_gradients_a_sample(network: nn.Module, images: Tensor) -> None:
     total = gradients(network, list(network.parameters()), images)
     for found, expected in zip(each.values(), total, strict=True):
         torch.testing.assert_close(found.sum(0), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_shapes_on_the_meta_device(network: nn.Module, images: Tensor) -> None:
+    made = copy.deepcopy(network).to("meta")(images.to("meta"))
+    assert made.is_meta
+    assert made.shape == network(images).shape
+    made.sum().backward()
 
 
 def test_inference_mode(network: nn.Module, images: Tensor) -> None:
