@@ -64,6 +64,10 @@ def power_mean(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
     """(mean of m^p)^(1/p) over messages clamped to be positive; p = 2 unless ``p`` is given."""
     if kwargs.get("p", 2.0) == 0:
         raise InputError("aggr='power-mean' with p=0 divides by zero; use another p")
+    if kwargs.get("clamp_min", 0) is None and kwargs.get("clamp_max", 0) is None:
+        raise InputError(
+            "aggr='power-mean' is not clamped at all: give clamp_min, clamp_max or both"
+        )
     return pyg.PowerMeanAggregation(**{"p": 2.0} | kwargs)
 
 

@@ -78,6 +78,10 @@ def test_the_seed_draws_the_aggregations_parameters_too():
         ({"aggr": pyg.SumAggregation(), "aggr_kwargs": {"q": 1}}, "with a finished"),
         ({"aggr": "power-mean", "aggr_kwargs": {"p": 0}}, "p=0 divides by zero"),
         (
+            {"aggr": "power-mean", "aggr_kwargs": {"clamp_min": None, "clamp_max": None}},
+            "give clamp_min, clamp_max or both",
+        ),
+        (
             {"aggr": "attentional", "aggr_kwargs": {"gate_nn": nn.Linear(5, 1)}},
             "does not take messages of 2 channels",
         ),
@@ -93,7 +97,7 @@ def test_powers_at_zero_are_refused_in_one_sentence():
     kwargs = {"p": 0.5, "clamp_min": None}
     with pytest.raises(InputError, match=r"the result of PowerMean.*clamp_min"):
         RelationalLinear(GRAPH, 8, 8, aggr="power-mean", aggr_kwargs=kwargs)
-    kwargs = {"p": -1.0, "clamp_min": None, "clamp_max": None}
+    kwargs = {"p": -1.0, "clamp_min": None}
     layer = RelationalLinear(GRAPH, 8, 8, aggr="power-mean", aggr_kwargs=kwargs)
     x = torch.ones(4, 8)
     x[:, :2] = 0  # node 0 says nothing, the others do
