@@ -194,7 +194,7 @@ def aggregate_messages(
         real: (E, C) which channels of each message are the receiver's; None for all. The others
             reach neither the result of a real channel nor any gradient.
         segmented: whether max, min, mean and softmax run over sorted segments; None where
-            torch-scatter is installed. The results are the same; where several messages tie for
+            torch-scatter is installed and quicker. The results are the same; where several messages tie for
             a maximum the gradient goes to one of them, and to all in parts otherwise.
 
     Shapes:
@@ -216,7 +216,10 @@ def aggregate_messages(
         out = _by_sample(aggr, messages, index, num_nodes)
     else:
         if segmented is None:
-            segmented = torch_geometric.typing.WITH_TORCH_SCATTER
+            # On the CPU a mean and a softmax are quicker with torch's own operations; see
+            # experiments/benchmarks/aggregations.py.
+            quicker = messages.is_cuda or isinstance(aggr, pyg.MaxAggregation | pyg.MinAggregation)
+            segmented = torch_geometric.typing.WITH_TORCH_SCATTER and quicker
         if segmented and isinstance(aggr, SEGMENTED):
             out = aggr(messages.contiguous(), ptr=index2ptr(index, num_nodes), dim=0)
         else:
