@@ -194,8 +194,9 @@ def aggregate_messages(
         real: (E, C) which channels of each message are the receiver's; None for all. The others
             reach neither the result of a real channel nor any gradient.
         segmented: whether max, min, mean and softmax run over sorted segments; None where
-            torch-scatter is installed and quicker. The results are the same; where several messages tie for
-            a maximum the gradient goes to one of them, and to all in parts otherwise.
+            torch-scatter is installed and quicker. The results are the same; where several
+            messages tie for a maximum the gradient goes to one of them, and to all in parts
+            otherwise.
 
     Shapes:
         - **messages:** (E, B, C, ...)
