@@ -19,6 +19,7 @@ _HOME = {
     "RelationalGraph": "mpnn_arch.graphs.relational_graph",
     "RelationalLinear": "mpnn_arch.rounds.layers",
     "load": "mpnn_arch.saving",
+    "relationalize": "mpnn_arch.models.relationalize",
     "save": "mpnn_arch.saving",
 }
 _SUBPACKAGES = ("graphs", "kernels", "models", "rounds", "training")

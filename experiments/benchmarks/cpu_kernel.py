@@ -5,6 +5,8 @@ multiply-adds. Every kernel and its dense twin run in turn in one process; a rat
 one over the median of the other, and the spread is that of the single turns' ratios.
 
     python experiments/benchmarks/cpu_kernel.py --graphs graphs_n64_52.csv --limit 8
+
+On a machine that others use too, ``--threads 1 --processor-time`` leaves their share out.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,16 +64,19 @@ def matched(graph: RelationalGraph, first: int | None, goal: int) -> int:
 
 
 def race(
-    ours: Callable[[], object], dense: Callable[[], object], turns: int
+    ours: Callable[[], object],
+    dense: Callable[[], object],
+    turns: int,
+    clock: Callable[[], float],
 ) -> tuple[float, float, float]:
     """Median ratio, and the quartiles of the turns' ratios."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(turns + 3):
         for run, kept in zip((ours, dense), times, strict=True):
-            start = time.perf_counter()
+            start = clock()
             run()
             if turn >= 3:
-                kept.append(time.perf_counter() - start)
+                kept.append(clock() - start)
     ratios = sorted(a / b for a, b in zip(*times, strict=True))
     middle = statistics.median(times[0]) / statistics.median(times[1])
     return middle, ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
@@ -180,8 +186,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="graphs to take, 0 for all")
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--turns", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--processor-time", action="store_true", help="instead of the wall clock")
     parser.add_argument("--conv", action="store_true", help="convolutions instead")
     arguments = parser.parse_args()
+    clock = time.thread_time if arguments.processor_time else time.perf_counter
+    if arguments.processor_time and arguments.threads != 1:
+        parser.error("processor time is that of one thread: add --threads 1")
+    torch.set_num_threads(arguments.threads)
     if not cpu.is_available():
         raise SystemExit(cpu.unavailable_reason())
     processor = platform.processor() or platform.machine()
@@ -189,6 +201,7 @@ def main() -> None:
         if line.startswith("model name"):
             processor = line.split(":")[1].strip()
     print(f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{clock.__name__}; numpy {np.__version__}, Python {platform.python_version()}")
     print("ratio to dense of equal multiply-adds: median (quartiles of single turns)")
     torch.manual_seed(0)
     totals: dict[str, list[float]] = {}
@@ -198,7 +211,7 @@ def main() -> None:
             plan = plan_of(graph, width, width)
             for kernel, size, batch in ((1, 16, 16), (3, 16, 16), (3, 8, 16), (3, 32, 4)):
                 races = {
-                    f"{kernel}x{kernel}/{size} {name}": race(*pair, arguments.turns // 5 + 1)
+                    f"{kernel}x{kernel}/{size} {name}": race(*pair, arguments.turns // 5 + 1, clock)
                     for name, pair in conv_passes(plan, batch, size, kernel).items()
                 }
                 report(f"{graph.block_density:.3f} w={width}", races, totals)
@@ -207,7 +220,7 @@ def main() -> None:
         plan = plan_of(graph, width, width)
         for batch in arguments.batch:
             races = {
-                f"B{batch} {name}": race(*pair, arguments.turns)
+                f"B{batch} {name}": race(*pair, arguments.turns, clock)
                 for name, pair in linear_passes(plan, batch).items()
             }
             goal = 3 * WIDTH**2
@@ -216,7 +229,7 @@ def main() -> None:
                 plan_of(graph, WIDTH, w).num_weights + 2 * plan_of(graph, w, w).num_weights < goal
             ):
                 w += 1
-            races[f"B{batch} three"] = race(*three_rounds(graph, w, batch), arguments.turns)
+            races[f"B{batch} three"] = race(*three_rounds(graph, w, batch), arguments.turns, clock)
             report(f"{graph.block_density:.3f} w={width}", races, totals)
     print("\nover all graphs: median, worst")
     for name, ratios in totals.items():

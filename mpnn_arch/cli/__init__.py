@@ -17,10 +17,13 @@ from mpnn_arch.errors import InputError
 
 # name -> (module, function); the modules are light, see above.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "models": ("mpnn_arch.cli.models", "models"),
+    "bench": ("mpnn_arch.cli.bench", "bench"),
     "train": ("mpnn_arch.cli.train", "train"),
     "compare": ("mpnn_arch.cli.compare", "compare"),
     "gnn": ("mpnn_arch.cli.gnn", "gnn"),
     "verify": ("mpnn_arch.cli.verify", "verify"),
+    "graphs": ("mpnn_arch.cli.graphs", "graphs"),
 }
 
 

@@ -74,14 +74,17 @@ def verify(
 
     quantities = next(a.differences for a in found if a.differences)
     kind = "conv" if kernel_size else "linear"
-    table = Table(title=f"{made[0]!r}\n{in_channels} -> {out_channels}, {kind}, {dtype}")
-    table.add_column("against message passing")
+    title = (
+        f"{made[0]!r}\n{in_channels} -> {out_channels}, {kind}, {dtype}, against message passing"
+    )
+    table = Table(title=title)
+    table.add_column("way")
     for quantity in quantities:
         table.add_column(quantity, justify="right")
     table.add_column("")
     for agreement in found:
         if agreement.unavailable is not None:
-            table.add_row(agreement.name, *["-"] * len(quantities), "not available here")
+            table.add_row(agreement.name, *["-"] * len(quantities), "absent")
             continue
         verdict = "agrees" if agreement.largest <= limit else "[red]differs[/red]"
         values = [f"{value:.1e}" for value in agreement.differences.values()]

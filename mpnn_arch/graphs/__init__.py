@@ -4,6 +4,14 @@ None of it imports torch before a tensor is asked for.
 """
 
 from mpnn_arch.graphs.connectomes import CONNECTOMES, connectome, connectome_measures
+from mpnn_arch.graphs.design_space import (
+    PAPER_BINS,
+    Bins,
+    coverage,
+    paper_grid,
+    subsample,
+    sweep_design_space,
+)
 from mpnn_arch.graphs.generators import (
     ba,
     complete,
@@ -23,6 +31,7 @@ from mpnn_arch.graphs.generators import (
     tree,
     ws,
     ws_flex,
+    ws_flex_population,
 )
 from mpnn_arch.graphs.lists import (
     published,
@@ -30,13 +39,15 @@ from mpnn_arch.graphs.lists import (
     sample,
     sample_parameters,
 )
-from mpnn_arch.graphs.measures import GraphBatch, list_measures
+from mpnn_arch.graphs.measures import GraphBatch, list_measures, measure, measure_weighted
 from mpnn_arch.graphs.null_models import rewired
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.graphs.spec import parse, parse_one
 
 __all__ = [
     "CONNECTOMES",
+    "PAPER_BINS",
+    "Bins",
     "GraphBatch",
     "RelationalGraph",
     "ba",
@@ -44,6 +55,7 @@ __all__ = [
     "connectome",
     "connectome_measures",
     "core_periphery",
+    "coverage",
     "describe",
     "er",
     "generate",
@@ -53,7 +65,10 @@ __all__ = [
     "lfr",
     "list_generators",
     "list_measures",
+    "measure",
+    "measure_weighted",
     "modular",
+    "paper_grid",
     "parse",
     "parse_one",
     "published",
@@ -64,7 +79,10 @@ __all__ = [
     "sample",
     "sample_parameters",
     "star",
+    "subsample",
+    "sweep_design_space",
     "tree",
     "ws",
     "ws_flex",
+    "ws_flex_population",
 ]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
+Distances = npt.NDArray[np.int32]
 
 # The largest (b, rows, N) intermediate, in elements: 2**18 words of 8 bytes stay in a core's cache.
 _BLOCK = 1 << 18
@@ -88,47 +89,63 @@ def distance_sums(into: Words, out_of: Words | None = None) -> tuple[Counts, Cou
     Returns:
         Two (B,) integer arrays. A graph all of whose pairs are joined has N (N - 1) of them.
     """
-    batch, num_nodes, _ = into.shape
+    batch = into.shape[0]
     total, joined = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64)
-    # A graph's share of the loop ends when it is done, so graphs of small diameter go first.
+    for place, step, before, after in _steps(into, out_of):
+        found = sizes(after).sum(axis=-1) - sizes(before).sum(axis=-1)
+        total[place] += step * found
+        joined[place] += found
+    return total, joined
+
+
+def distances(into: Words, out_of: Words | None = None) -> Distances:
+    """Lengths of all shortest paths, the arguments as for :func:`distance_sums`.
+
+    Returns:
+        (B, N, N), the edges of the shortest path from node j to node i; -1 where there is none.
+    """
+    batch, num_nodes, _ = into.shape
+    length = np.full((batch, num_nodes, num_nodes), -1, dtype=np.int32)
+    length[:, np.arange(num_nodes), np.arange(num_nodes)] = 0
+    for place, step, before, after in _steps(into, out_of):
+        graph, target, source = np.nonzero(unpack(after & ~before, num_nodes))
+        length[place[graph], target, source] = step
+    return length
+
+
+def _steps(into: Words, out_of: Words | None) -> Iterator[tuple[Counts, int, Words, Words]]:
+    """Which graphs, the step, and their rows of nodes within step - 1 and within step edges.
+
+    A graph takes part until nothing new is within reach.
+    """
+    batch, num_nodes, _ = into.shape
     for graphs in _chunks(batch, max(1, _BLOCK // num_nodes**2)):
-        reached = with_loops(into[graphs])  # row i: the nodes at most one step before i
-        onward = reached if out_of is None else with_loops(out_of[graphs])
-        place = np.arange(batch)[graphs]
-        count = sizes(reached).sum(axis=-1)
-        total[place] = count - num_nodes
-        joined[place] = count - num_nodes
-        step = 1
+        after = with_loops(into[graphs])
+        onward = after if out_of is None else with_loops(out_of[graphs])
+        before = with_loops(np.zeros_like(after))
+        place, step = np.arange(batch)[graphs], 1
+        yield place, step, before, after
         while True:
-            growing = count < num_nodes**2
+            reach, known = sizes(after).sum(axis=-1), sizes(before).sum(axis=-1)
+            growing = (reach < num_nodes**2) & (reach > known)
             if not growing.any():
                 break
-            place, reached, onward, count = (
-                place[growing],
-                reached[growing],
-                onward[growing],
-                count[growing],
-            )
-            reached = _one_step_further(reached, onward)
-            step += 1
-            before, count = count, sizes(reached).sum(axis=-1)
-            total[place] += step * (count - before)
-            joined[place] += count - before
-            stuck = count == before
-            count = np.where(stuck, num_nodes**2, count)  # nothing left to find
-    return total, joined
+            if not growing.all():
+                place, onward, after = place[growing], onward[growing], after[growing]
+            before, after, step = after, _one_step_further(after, onward), step + 1
+            yield place, step, before, after
 
 
 def is_connected(words: Words) -> npt.NDArray[np.bool_]:
     """(B, N, W) undirected to (B,): whether every node reaches every other."""
     num_nodes = words.shape[-2]
-    bits = unpack(with_loops(words), num_nodes)
-    reached: npt.NDArray[np.bool_] = bits[:, 0, :].copy()
-    while True:
-        wider: npt.NDArray[np.bool_] = np.any(bits & reached[:, :, None], axis=1)
-        if np.array_equal(wider, reached):
-            return np.all(wider, axis=1)
-        reached = wider
+    words = with_loops(words)
+    reached, known = words[:, :1], 0
+    while (found := int(np.bitwise_count(reached).sum())) > known:
+        known = found
+        rows = unpack(reached, num_nodes)[:, 0, :, None]
+        reached = np.bitwise_or.reduce(np.where(rows, words, np.uint64(0)), axis=1)[:, None]
+    return np.bitwise_count(reached).sum(axis=(1, 2)) == num_nodes
 
 
 def _one_step_further(reached: Words, onward: Words) -> Words:

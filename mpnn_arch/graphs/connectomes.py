@@ -100,8 +100,8 @@ def connectome_measures(root: str | Path | None = None) -> list[dict[str, Any]]:
     """
     rows = []
     for name, source in CONNECTOMES.items():
-        raw = GraphBatch.of([connectome(name, root)])
-        both = GraphBatch.of([connectome(name, root, directed=False)])
+        raw = GraphBatch.of([connectome(name, root)], reachable_only=True)
+        both = GraphBatch.of([connectome(name, root, directed=False)], reachable_only=True)
         rows.append(
             {
                 "connectome": name,
@@ -110,8 +110,8 @@ def connectome_measures(root: str | Path | None = None) -> list[dict[str, Any]]:
                 "C_directed": float(clustering_coefficient(raw)[0]),
                 "C_undirected": float(clustering_coefficient(both)[0]),
                 "L_paper": source.paper[1],
-                "L_directed": float(average_path_length(raw, reachable_only=True)[0]),
-                "L_undirected": float(average_path_length(both, reachable_only=True)[0]),
+                "L_directed": float(average_path_length(raw)[0]),
+                "L_undirected": float(average_path_length(both)[0]),
             }
         )
     return rows

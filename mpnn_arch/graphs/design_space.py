@@ -63,8 +63,8 @@ def sweep_design_space(
 
     The rows run over all seeds, and for every seed over the product of the grid's lists. They are
     written in parts of 10,000; a part is there whole or not at all, so a sweep that was
-    interrupted goes on where it was when it is called again. A graph that its generator refuses
-    (none connected in its tries) has no row.
+    interrupted goes on where it was when it is called again, also with more repeats. A graph that
+    its generator refuses (none connected in its tries) has no row.
 
     Args:
         generator: name of the family.
@@ -81,7 +81,7 @@ def sweep_design_space(
 
     Raises:
         InputError: an unknown name, an empty list, a folder that holds another sweep, or values
-            that the generator refuses throughout.
+            that the generator refuses through a whole part.
     """
     GENERATORS.get(generator)
     for name in measures:
@@ -98,9 +98,10 @@ def sweep_design_space(
         {name: [float(v) for v in values] for name, values in grid.items()},
         repeats,
         tuple(measures),
+        PART,
     )
     _claim(out, plan)
-    parts = range(-(-plan.num_graphs // PART))
+    parts = range(-(-plan.num_graphs // plan.part))
     waiting = [part for part in parts if not _part_path(out, part).exists()]
     done = len(parts) - len(waiting)
     if progress:
@@ -211,6 +212,7 @@ class _Sweep:
     grid: dict[str, list[float]]
     repeats: int
     measures: tuple[str, ...]
+    part: int
 
     @property
     def num_points(self) -> int:
@@ -222,7 +224,7 @@ class _Sweep:
 
     def rows(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
         """The parameters of graphs start .. stop - 1, a column each; seeds vary slowest."""
-        number = np.arange(start, min(stop, self.num_graphs))
+        number = np.arange(start, stop)
         seed, point = np.divmod(number, self.num_points)
         places = np.unravel_index(point, [len(values) for values in self.grid.values()] or [1])
         columns: dict[str, npt.NDArray[Any]] = {
@@ -240,25 +242,30 @@ class _Sweep:
             "grid_sha256": hashlib.sha256(values.encode()).hexdigest(),
             "repeats": self.repeats,
             "measures": list(self.measures),
-            "part": PART,
+            "part": self.part,
         }
 
 
 def _claim(out: Path, plan: _Sweep) -> None:
-    """Make the folder, or check that it holds this very sweep."""
+    """Make the folder, or check that it holds this sweep, with as many repeats or fewer."""
     out.mkdir(parents=True, exist_ok=True)
     note = out / "_sweep.json"
     described = plan.description()
     if note.exists():
         found = json.loads(note.read_text())
-        if found != described:
-            differs = [key for key, value in described.items() if found.get(key) != value]
+        differs = [key for key, value in described.items() if found.get(key) != value]
+        if differs == ["repeats"] and found["repeats"] < plan.repeats:
+            # The seeds vary slowest, so the parts stay as they are but for a last short one.
+            short = plan.num_points * found["repeats"] // plan.part
+            _part_path(out, short).unlink(missing_ok=True)
+        elif differs:
             raise InputError(
                 f"{out} holds another sweep (it differs in {', '.join(differs)}); "
                 "choose another folder, or the same settings to go on with it"
             )
-        return
-    if any(out.glob("*.parquet")):
+        else:
+            return
+    elif any(out.glob("*.parquet")):
         raise InputError(f"{out} holds Parquet files of something else; choose another folder")
     half = note.with_suffix(".tmp")
     half.write_text(json.dumps(described, indent=1))
@@ -275,8 +282,9 @@ def _sweep_part(plan: _Sweep, out: Path, part: int) -> None:
 
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     refused: InputError | None = None
-    for start in range(part * PART, min((part + 1) * PART, plan.num_graphs), _BATCH):
-        params = plan.rows(start, min(start + _BATCH, (part + 1) * PART))
+    stop = min((part + 1) * plan.part, plan.num_graphs)
+    for start in range(part * plan.part, stop, _BATCH):
+        params = plan.rows(start, min(start + _BATCH, stop))
         words, kept, error = _make(plan.generator, plan.num_nodes, params)
         refused = refused or error
         if not kept.any():

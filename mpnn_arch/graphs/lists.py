@@ -117,8 +117,9 @@ def published_parameters(
 def sample(num_nodes: int, count: int) -> list[RelationalGraph]:
     """Our own graphs that fill the plane of C and L as the paper's lists do; shipped.
 
-    They were made by ``experiments/make_samples.py``: ``sweep_design_space`` over a thinning of
-    the paper's grid, then ``subsample``.
+    They were made by ``experiments/make_samples.py``: ``sweep_design_space`` over the paper's whole
+    grid with seeds 0 to 29, then ``subsample``. Of the 3,942 published bins ours fill all, of the
+    2,698 of 16 nodes all but one. The smaller lists are parts of the larger.
 
     Args:
         num_nodes: 64 or 16.

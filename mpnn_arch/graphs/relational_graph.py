@@ -283,7 +283,7 @@ class RelationalGraph:
         """L, the mean length of the shortest paths over all ordered pairs of nodes.
 
         Equal to ``networkx.average_shortest_path_length`` to the last bit, also for directed
-        graphs. ``graphs.measures.average_path_length`` can leave unreachable pairs out.
+        graphs. ``graphs.measure(..., reachable_only=True)`` leaves unreachable pairs out.
 
         Raises:
             InputError: a graph of one node, or one with unreachable pairs.

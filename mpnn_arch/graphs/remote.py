@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 from urllib.error import URLError
@@ -77,7 +78,7 @@ def fetch(remote: str, to: Path, read: Callable[[Path], T], timeout: float = 30)
         found = read(half)
         half.replace(to)
         return found
-    except (URLError, OSError, EOFError) as error:
+    except (URLError, HTTPException, OSError) as error:
         raise InputError(
             f"{url} could not be fetched ({error}); connect to the network, or put the file into "
             f"a folder and name it as root or in {ENVIRONMENT}"

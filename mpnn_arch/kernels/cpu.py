@@ -34,7 +34,7 @@ class _Kernels:
 
     def __init__(self) -> None:
         library = load_library()
-        self.places = (library.quad_places_f32(), library.quad_places_f64())
+        self.places = (library.places_f32(), library.places_f64())
         types = {
             "linear_forward": (_P, _P, _I, _I, _P, _P, _I),
             "linear_grad_input": (_P, _P, _I, _I, _P, _P, _I),

@@ -167,25 +167,47 @@ def _first_true(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 
 def match_budget(
-    name: str, graph: Graphs, reference: int | None = None, **model_kwargs: Any
+    name: str,
+    graph: Graphs,
+    reference: int | None = None,
+    *,
+    order: Order = "published",
+    message: Any = None,
+    aggr: Any = "sum",
+    message_kwargs: dict[str, Any] | None = None,
+    aggr_kwargs: dict[str, Any] | None = None,
+    **model_kwargs: Any,
 ) -> Widths:
     """Stage widths at which the model called ``name`` meets a budget on ``graph``.
+
+    A call takes milliseconds: the cost of summed linear messages is a formula of the widths. Of
+    other messages and aggregations, the rounds are asked, which are made without weights.
 
     Args:
         name: a model, see ``models.list_models()``.
         graph: one, one per stage or one per round.
         reference: multiply-adds; None: those of the dense model with the same ``model_kwargs``.
+        order: how larger shares are placed; the published widths depend on it.
+        message, aggr, message_kwargs, aggr_kwargs: of the rounds, as for ``models.build``.
         model_kwargs: as for ``models.build``: ``num_classes``, ``in_channels``, ``in_features``,
             ``image_size``, ``width_multiplier``, ...
 
-    Example:
-        >>> match_budget("mlp", RelationalGraph(64, ring_edges))  # doctest: +SKIP
-        (1539,)
+    Returns:
+        One width per stage.
 
     Raises:
         InputError: an unknown model, a stage narrower than its graph, or a budget that no width
             can meet.
+
+    Source: see :func:`match_widths`.
     """
     from mpnn_arch.models.build import make_config
+    from mpnn_arch.models.layers import round_meter
 
-    return match_widths(make_config(name, **model_kwargs), graph, reference)
+    return match_widths(
+        make_config(name, **model_kwargs),
+        graph,
+        reference,
+        order=order,
+        round_meter=round_meter(message, aggr, message_kwargs, aggr_kwargs, order),
+    )

@@ -66,11 +66,11 @@ class Complexity:
         return in_rounds / self.multiply_adds if self.multiply_adds else 0.0
 
     def by_stage(self) -> dict[str, Complexity]:
-        """The layers grouped by the model's stages: ``stem``, ``stages.0``, ..., ``head``."""
+        """The layers by part of the model: ``stem``, ``stages.0``, ``stages.1``, ..., ``head``."""
         groups: dict[str, list[LayerCost]] = defaultdict(list)
         for layer in self.layers:
             parts = layer.name.split(".")
-            numbered = len(parts) > 2 and parts[1].isdigit()
+            numbered = parts[0] != "stem" and len(parts) > 2 and parts[1].isdigit()
             groups[".".join(parts[: 2 if numbered else 1])].append(layer)
         return {name: Complexity(tuple(layers)) for name, layers in groups.items()}
 
@@ -102,9 +102,9 @@ def complexity(model: nn.Module, input_size: int | Sequence[int] | None = None) 
 
     Args:
         model: any module that takes one tensor.
-        input_size: shape of one input without the batch, such as (3, 224, 224), or the size of a
-            square image of the channels that the model was built for; None: what the model was
-            built for.
+        input_size: shape of one input without the batch, such as (3, 224, 224); a number is the
+            height and width of an image (for the MLP its features), of as many channels as the
+            model was built for, or 3; None: what the model was built for.
 
     Returns:
         Its ``str`` is the table.
@@ -138,10 +138,12 @@ def _input_shape(model: nn.Module, size: int | Sequence[int] | None) -> tuple[in
                 "input_size=(3, 224, 224)"
             )
         return tuple(config.input_shape)
-    if isinstance(size, int):
-        channels = config.in_channels if config is not None else 3
-        return (channels, size, size)
-    return tuple(int(length) for length in size)
+    given = (size,) if isinstance(size, int) else tuple(int(length) for length in size)
+    takes_vectors = config is not None and len(config.input_shape) == 1
+    if len(given) > 2 or takes_vectors or not (isinstance(size, int) or config is not None):
+        return given
+    channels = config.in_channels if config is not None else 3
+    return (channels, given[0], given[-1])
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
@@ -152,8 +154,9 @@ def _on_meta(model: nn.Module) -> nn.Module:
     """A copy of ``model`` whose tensors have shapes but no numbers."""
     # Handing deepcopy the copies of all tensors keeps it from copying any number.
     copies: dict[int, Any] = {}
-    for tensor in model.parameters():
-        copies[id(tensor)] = nn.Parameter(tensor.detach().to("meta"), tensor.requires_grad)
+    for parameter in model.parameters():
+        shape = parameter.detach().to("meta")
+        copies[id(parameter)] = nn.Parameter(shape, parameter.requires_grad)
     for buffer in model.buffers():
         copies[id(buffer)] = buffer.detach().to("meta")
     for module in model.modules():
@@ -162,7 +165,7 @@ def _on_meta(model: nn.Module) -> nn.Module:
     copied = copy.deepcopy(model, copies).eval()
     for module in copied.modules():
         if isinstance(module, MessageRound):
-            module.__dict__["forward"] = _shape_of(module)
+            module.forward = _shape_of(module)  # type: ignore[assignment, method-assign]
     return copied
 
 

@@ -40,7 +40,7 @@ class ModelConfig(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    default_graph: ClassVar[str] = "ws_flex:64,8.5,0.1,0"
+    default_graph: ClassVar[str] = "ws_flex:64,12,0.15,0"
     default_init: ClassVar[Literal["published", "kaiming"]] = "published"
     search: ClassVar[Literal["first_stage", "scaled"]] = "first_stage"
 

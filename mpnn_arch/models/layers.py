@@ -85,7 +85,6 @@ class Layers:
         graph = self.graphs.next()
         if graph is None:
             return self.linear(in_features, out_features, bias=bias)
-        self._check(graph, in_features, out_features)
         message = "linear" if self._message in _PLAIN else self._message
         return self._with_backend(
             RelationalLinear,
@@ -118,6 +117,10 @@ class Layers:
             bias=bias,
             **self._made,
         )
+
+    def patches(self, in_channels: int, out_channels: int, patch_size: int) -> nn.Conv2d:
+        """A dense layer on every patch of an image."""
+        return nn.Conv2d(in_channels, out_channels, patch_size, patch_size, **self._made)
 
     def conv_round(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
@@ -154,7 +157,6 @@ class Layers:
     ) -> nn.Module:
         if graph is None:
             return self.conv(in_channels, out_channels, kernel_size, stride)
-        self._check(graph, in_channels, out_channels)
         message = "conv" if self._message in _PLAIN else self._message
         return self._with_backend(
             RelationalConv2d,
@@ -168,10 +170,6 @@ class Layers:
             message=message,
             **self._round,
         )
-
-    def _check(self, graph: RelationalGraph, in_channels: int, out_channels: int) -> None:
-        self.graphs.check_width(graph, in_channels, "input")
-        self.graphs.check_width(graph, out_channels)
 
     def _with_backend(self, kind: Any, *args: Any, **kwargs: Any) -> nn.Module:
         return cast(nn.Module, kind(*args, backend=self._backend or "auto", **kwargs))

@@ -94,14 +94,16 @@ class Trainer:
         self._check_outputs()
 
     def _check_outputs(self) -> None:
-        """Compare the shape of the model's outputs with the classes, on one test image."""
+        """Compare the shape of the model's outputs with the classes."""
+        # A batch of the size that is trained on: what a round times for a new size it needs anyway.
+        images = self.dataset.test_images[: self.config.batch_size]
         with torch.random.fork_rng(self._forked_devices()):
-            logits = self._evaluate(self.dataset.test_images[:1])
-        if logits.shape != (1, self.dataset.num_classes):
+            logits = self._evaluate(images)
+        if logits.shape != (len(images), self.dataset.num_classes):
             raise InputError(
-                f"the model gives outputs of shape {tuple(logits.shape)} for one image, but "
-                f"{self.dataset.name!r} has {self.dataset.num_classes} classes; build the model "
-                f"with num_classes={self.dataset.num_classes}"
+                f"the model gives outputs of shape {tuple(logits.shape)} for {len(images)} images, "
+                f"but {self.dataset.name!r} has {self.dataset.num_classes} classes; build the "
+                f"model with num_classes={self.dataset.num_classes}"
             )
 
     def _forked_devices(self) -> list[torch.device]:

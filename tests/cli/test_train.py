@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_graph_or_a_graph_that_changed_is_refused(
     [
         (["--model", "mpl"], "mlp"),
         (["--dataset", "mnist"], "cifar10, digits, mnist5k"),
-        (["--graph", "star:16"], "star"),
+        (["--graph", "galaxy:16"], "galaxy"),
         (["--graph", "complete:16"], "twice"),
         (["--graph", "complete:600"], "600 nodes"),
         (["--seeds", "two"], "--seeds 'two'"),

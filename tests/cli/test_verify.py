@@ -35,7 +35,7 @@ def test_a_way_that_differs_is_told_and_exits_with_1(run, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--graph", "star:8"], "star"),
+        (["--graph", "galaxy:8"], "galaxy"),
         (["--in", "3"], "3 channels cannot be shared among 8 nodes"),
         (["--in", "0"], "--in is at least 1"),
         (["--batch", "0"], "--batch"),

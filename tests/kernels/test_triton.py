@@ -109,7 +109,7 @@ FAMILIES = {
     "deaf_and_mute": deaf_and_mute,
 }
 GRAPHS = {name: family(16) for name, family in FAMILIES.items()}
-SMALL_GRAPHS = {name: family(7) for name, family in FAMILIES.items()}
+SMALL_GRAPHS = {name: family(5) for name, family in FAMILIES.items()}
 
 
 def sizes(n: int, shift: int = 0) -> list[int]:
@@ -192,8 +192,10 @@ def check_conv(
 
 
 @device_case
-@pytest.mark.parametrize("batch", [0, 1, 2, 31, 33, 128])
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize(
+    ("graph", "batch"),
+    [*((graph, 33) for graph in GRAPHS), *(("directed", batch) for batch in (0, 1, 2, 31, 128))],
+)
 def test_linear_on_ragged_shares(graph, batch):
     check_linear(plan_of(GRAPHS[graph]), batch)
 
@@ -315,7 +317,12 @@ def test_conv_windows(window):
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_conv_graphs(graph, kernel):
-    check_conv(plan_of(SMALL_GRAPHS[graph]), kernel, size=(4, 5), padding=kernel // 2)
+    check_conv(
+        plan_of(SMALL_GRAPHS[graph], None, [1, 9, 2, 31, 8]),
+        kernel,
+        size=(4, 5),
+        padding=kernel // 2,
+    )
 
 
 @device_case
@@ -337,7 +344,7 @@ def test_conv_channels_last():
 
 @device_case
 def test_conv_one_channel_a_node():
-    check_conv(plan_of(ring(16), [1] * 16, [1] * 16), 3, batch=1, size=(3, 3), padding=1)
+    check_conv(plan_of(ring(9), [1] * 9, [1] * 9), 3, batch=1, size=(3, 3), padding=1)
 
 
 # -- what it refuses, and what it keeps -----------------------------------------------------
@@ -369,14 +376,11 @@ def test_a_tensor_of_the_cpu_is_refused():
         triton.linear_forward(numbers(2, plan.in_channels), numbers(plan.num_weights), plan)
 
 
-def test_tables_are_made_once_and_leave_the_plan_alone():
+def test_tables_are_made_once_and_go_with_the_plan():
     plan, cpu = plan_of(random(8)), torch.device("cpu")
     made = triton_tables.tables(plan, cpu)
-    assert triton_tables.tables(plan, cpu) is made
-    for other in (copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
-        again = triton_tables.tables(other, cpu)
-        assert again is not made
-        assert torch.equal(again.transposed.weight_start, made.transposed.weight_start)
+    for other in (plan, copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
+        assert triton_tables.tables(other, cpu) is made
     before = len(triton_tables._TABLES)
     del plan, other
     gc.collect()

@@ -22,6 +22,7 @@ from mpnn_arch.graphs.generators.star import star
 from mpnn_arch.graphs.generators.tree import tree
 from mpnn_arch.graphs.generators.ws import ws
 from mpnn_arch.graphs.generators.ws_flex import ws_flex
+from mpnn_arch.graphs.generators.ws_flex_population import ws_flex_population
 
 __all__ = [
     "GENERATORS",
@@ -44,4 +45,5 @@ __all__ = [
     "tree",
     "ws",
     "ws_flex",
+    "ws_flex_population",
 ]

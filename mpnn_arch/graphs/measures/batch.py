@@ -24,14 +24,19 @@ class GraphBatch:
     Args:
         words: (B, N, W) adjacency rows (row = target) as 64-bit words, see ``graphs.bitset``.
         directed: whether some graph has an edge without its reverse.
+        reachable_only: whether measures of distance leave out pairs that no path joins, instead
+            of refusing a graph that has some.
     """
 
-    def __init__(self, words: bitset.Words, *, directed: bool = False) -> None:
+    def __init__(
+        self, words: bitset.Words, *, directed: bool = False, reachable_only: bool = False
+    ) -> None:
         self.words = bitset.without_loops(words)
         self.directed = directed
+        self.reachable_only = reachable_only
 
     @classmethod
-    def of(cls, graphs: Sequence[RelationalGraph]) -> GraphBatch:
+    def of(cls, graphs: Sequence[RelationalGraph], *, reachable_only: bool = False) -> GraphBatch:
         """The batch of these graphs.
 
         Raises:
@@ -44,7 +49,8 @@ class GraphBatch:
                 "measure each size by itself"
             )
         words = bitset.pack(np.stack([graph.adjacency for graph in graphs]))
-        return cls(words, directed=any(graph.is_directed for graph in graphs))
+        directed = any(graph.is_directed for graph in graphs)
+        return cls(words, directed=directed, reachable_only=reachable_only)
 
     def __len__(self) -> int:
         return self.words.shape[0]
@@ -68,6 +74,48 @@ class GraphBatch:
     def degrees(self) -> bitset.Counts:
         """(B, N) neighbours that each node hears (in-degree, if directed)."""
         return bitset.sizes(self.words)
+
+    @cached_property
+    def distances(self) -> npt.NDArray[np.int32]:
+        """(B, N, N) edges of the shortest path from node j to node i, -1 where there is none."""
+        out_of = self.reversed_words if self.directed else None
+        return bitset.distances(self.words, out_of)
+
+    def refuse_unreachable(self, joined: bitset.Counts, what: str) -> None:
+        """Raise if some graph joins fewer than all ordered pairs, unless those are left out.
+
+        Args:
+            joined: (B,) ordered pairs that a path joins.
+            what: the measure, for the message.
+
+        Raises:
+            InputError: a graph of one node, without edges, or with unreachable pairs.
+        """
+        if self.num_nodes < 2:
+            raise InputError(f"a graph of 1 node has no pairs, so no {what}; use 2 nodes or more")
+        if not joined.all():
+            raise InputError(
+                f"a graph without edges joins no pair of nodes, so no {what}; add some"
+            )
+        pairs = self.num_nodes * (self.num_nodes - 1)
+        apart = np.flatnonzero(joined < pairs)
+        if apart.size and not self.reachable_only:
+            which = f"graph {apart[0]} of {len(self)}" if len(self) > 1 else "the graph"
+            raise InputError(
+                f"{which} has {pairs - joined[apart[0]]} unreachable pairs of nodes, so no {what}; "
+                "pass reachable_only=True to leave them out"
+            )
+
+    def refuse_directed(self, what: str) -> None:
+        """Raise if the graphs are directed.
+
+        Raises:
+            InputError: they are.
+        """
+        if self.directed:
+            raise InputError(
+                f"{what} is defined for undirected graphs, one of these is directed; symmetrise it"
+            )
 
 
 def mean_in_order(values: Array) -> Array:

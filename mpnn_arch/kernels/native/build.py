@@ -15,6 +15,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _SOURCES = Path(__file__).parent
@@ -60,34 +61,29 @@ def _open(path: Path) -> ctypes.CDLL:
 
 def _compile(compiler: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="building-", dir=path.parent) as directory:
-        objects, running = [], []
+        commands, objects = [], []
         for source in sorted(_SOURCES.glob("*.cpp")):
             for number in ("float", "double"):
                 objects.append(f"{directory}/{source.stem}-{number}.o")
                 command = [compiler, *_FLAGS, f"-DNUMBER={number}", "-c", str(source)]
-                running.append(_start([*command, "-o", objects[-1]]))
-        for process in running:
-            _finish(process)
+                commands.append([*command, "-o", objects[-1]])
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(_run, commands))
         made = f"{directory}/{path.name}"
-        _finish(_start([compiler, "-shared", "-fopenmp", *objects, "-o", made]))
+        _run([compiler, "-shared", "-fopenmp", *objects, "-o", made])
         os.replace(made, path)
 
 
-def _start(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-
-
-def _finish(process: subprocess.Popen[str]) -> None:
+def _run(command: list[str]) -> None:
     try:
-        _, said = process.communicate(timeout=_SECONDS)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_SECONDS
+        )
     except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.communicate()
         raise BuildError(f"the C++ compiler did not finish in {_SECONDS} s") from error
-    if process.returncode:
-        first = next((line for line in said.splitlines() if "error" in line), said.strip()[:300])
+    if done.returncode:
+        said = done.stderr.strip()
+        first = next((line for line in said.splitlines() if "error" in line), said[:300])
         raise BuildError(f"the C++ compiler failed: {first}")
 
 

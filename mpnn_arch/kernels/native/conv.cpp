@@ -54,16 +54,32 @@ struct Lattice {
     int64_t high, wide, phases, margin;
 };
 
-// One map (rows, columns), every stride-th from `first`, into its place on a line.
+template <class T>
+INLINE void copy(const T* from, int64_t count, T* to) {
+    constexpr int L = LANES<T>;
+    if (count < L) {
+        for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+        return;
+    }
+    for (int64_t i = 0; i + L < count; i += L) store(to + i, load(from + i));
+    store(to + count - L, load(from + count - L));
+}
+
+// One map (rows, columns), every stride-th from (top, left), into its place on a line, zeros
+// around it.
 template <class T>
 void copy_in(const T* map, int64_t rows, int64_t columns, const int64_t* stride, int64_t top,
-             int64_t left, T* to, int64_t wide) {
+             int64_t left, T* to, int64_t wide, int64_t high) {
+    T* end = to + high * wide;
     for (int64_t r = top; r < rows; r += stride[0], to += wide) {
         const T* from = map + r * columns;
-        if (stride[1] == 1) memcpy(to, from, columns * sizeof(T));
+        int64_t i = 0;
+        if (stride[1] == 1) copy(from, i = columns, to);
         else
-            for (int64_t c = left, i = 0; c < columns; c += stride[1], ++i) to[i] = from[c];
+            for (int64_t c = left; c < columns; c += stride[1]) to[i++] = from[c];
+        for (; i < wide; ++i) to[i] = T(0);
     }
+    memset(to, 0, (end - to) * sizeof(T));
 }
 
 // What one product does with the lines.
@@ -83,29 +99,31 @@ struct Work {
     int64_t x_line;             // from channel to channel of x
 };
 
-// `count` numbers from place `place` of the output's line into row-major maps.
+// A tile, `rows` output channels by `count` places of their lines from `place` on, into the maps.
 template <class T>
 void copy_out(const Work<T>& work, int64_t first_image, int64_t images, int64_t place,
-              int64_t count, const T* from, int64_t channel) {
+              int64_t count, const T* tile, int64_t rows, int64_t channel) {
     const Lattice& l = work.lattice;
-    int64_t end = place + count;
-    while (place < end) {
-        int64_t image = place / l.image(), rest = place % l.image();
-        if (image >= images) return;
-        int64_t row = rest / l.wide, column = rest % l.wide;
-        int64_t run = std::min(l.wide - column, end - place);
-        if (row < work.part_size[0] && column < work.part_size[1]) {
-            int64_t real = std::min(run, work.part_size[1] - column);
-            T* map = work.y + ((first_image + image) * work.y_channels + channel) *
-                                  work.y_size[0] * work.y_size[1];
-            T* to = map + (work.part_first[0] + row * work.part_stride[0]) * work.y_size[1] +
-                    work.part_first[1] + column * work.part_stride[1];
-            if (work.part_stride[1] == 1) memcpy(to, from, real * sizeof(T));
-            else
-                for (int64_t i = 0; i < real; ++i) to[i * work.part_stride[1]] = from[i];
+    const int64_t area = work.y_size[0] * work.y_size[1], step = work.part_stride[1];
+    int64_t image = place / l.image(), rest = place % l.image();
+    int64_t row = rest / l.wide, column = rest % l.wide;
+    for (int64_t done = 0; done < count && image < images;) {
+        int64_t run = std::min(l.wide - column, count - done);
+        int64_t real = std::min(run, work.part_size[1] - column);
+        if (row < work.part_size[0] && real > 0) {
+            T* to = work.y + ((first_image + image) * work.y_channels + channel) * area +
+                    (work.part_first[0] + row * work.part_stride[0]) * work.y_size[1] +
+                    work.part_first[1] + column * step;
+            const T* from = tile + done;
+            for (int64_t r = 0; r < rows; ++r, to += area, from += count) {
+                if (step == 1) copy(from, real, to);
+                else
+                    for (int64_t i = 0; i < real; ++i) to[i * step] = from[i];
+            }
         }
-        place += run;
-        from += run;
+        done += run;
+        column = 0;
+        if (++row == l.high) row = 0, ++image;
     }
 }
 
@@ -154,12 +172,10 @@ void run_lines(const Work<T>& work, Range rows, int64_t first_image, int64_t ima
                     to_stride = l.image();
                 }
                 pick_product<T, WIDE, 1, TRANSPOSED>(part.last - part.first)(
-                    from, stride, where.data(), x + place, offset.data(), count, to, to_stride,
-                    from);
+                    from, stride, where.data(), x + place, offset.data(), count, to, to_stride);
                 if (!direct)
-                    for (int64_t r = 0; r < part.last - part.first; ++r)
-                        copy_out(work, first_image, images, place, WIDTH, tile + r * WIDTH,
-                                 row + part.first + r);
+                    copy_out(work, first_image, images, place, WIDTH, tile,
+                             part.last - part.first, row + part.first);
             }
         }
         row = last;
@@ -177,7 +193,7 @@ template <class T, class Fill, class Product>
 void over_images(int64_t batch, int64_t held, int64_t size, const Side& side, int64_t nodes,
                  int threads, Fill fill, Product product) {
     if (images_suffice(batch, threads)) {
-        T* scratch = Scratch::take<T>(0, threads * size);
+        T* scratch = Scratch::take<T>(threads * size);
 #pragma omp parallel num_threads(threads)
         {
             Range mine = even_part(batch, omp_get_thread_num(), omp_get_num_threads());
@@ -190,7 +206,7 @@ void over_images(int64_t batch, int64_t held, int64_t size, const Side& side, in
         }
         return;
     }
-    T* x = Scratch::take<T>(0, size);
+    T* x = Scratch::take<T>(size);
 #pragma omp parallel num_threads(threads)
     {
         int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
@@ -231,11 +247,13 @@ void fill_lines(const Lattice& l, const T* maps, int64_t channels, bool phased, 
     for (int64_t c = mine.first; c < mine.last; ++c)
         for (int64_t f = 0; f < phases; ++f) {
             T* start = to + (c * phases + f) * line;
-            memset(start, 0, line * sizeof(T));
+            T* end = start + l.margin + images * l.image();
+            memset(start, 0, l.margin * sizeof(T));
+            memset(end, 0, (start + line - end) * sizeof(T));
             for (int64_t i = 0; i < images; ++i)
                 copy_in(maps + ((image + i) * channels + c) * size[0] * size[1], size[0], size[1],
                         stride, f / stride[1], f % stride[1],
-                        start + l.margin + i * l.image(), l.wide);
+                        start + l.margin + i * l.image(), l.wide, l.high);
         }
 }
 
@@ -305,12 +323,18 @@ void grad_input(const Plan& plan, const Geometry& g, const T* grad, const T* wei
         });
 }
 
+// Places of a line that a tile sums at once: its rows of the gradient stay in the first-level cache
+// while the columns pass by.
+template <class T>
+constexpr int64_t SEGMENT = 5120 / sizeof(T);
+
 template <class T>
 void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x, T* weight,
                  int threads) {
     Lattice l(g);
     int64_t x_lines = plan.in_channels * l.phases;
-    int64_t held = images_held<T>(l, x_lines + plan.out_channels, g.batch);
+    int64_t held = std::max(images_held<T>(l, x_lines + plan.out_channels, g.batch),
+                            std::min(g.batch, (SEGMENT<T> + l.image() - 1) / l.image()));
     int64_t line = l.line(held, STEP<T>);
     int64_t area = g.kernel[0] * g.kernel[1];
     std::vector<int64_t> along;
@@ -318,7 +342,7 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
         for (int64_t b = 0; b < g.kernel[1]; ++b)
             along.push_back((l.phase(0, a) * g.stride[1] + l.phase(1, b)) * line +
                             l.shift(0, a) * l.wide + l.shift(1, b) + l.margin);
-    T* to = Scratch::take<T>(0, (x_lines + plan.out_channels) * line);
+    T* to = Scratch::take<T>((x_lines + plan.out_channels) * line);
     T* grads = to + x_lines * line;
 #pragma omp parallel num_threads(threads)
     {
@@ -344,16 +368,19 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
                                    along[t];
                 T* out = weight + plan.weight_offset[v] * area +
                          (row - plan.forward.channels[v]) * columns;
-                int64_t tiles = (height + OUTER_ROWS - 1) / OUTER_ROWS;
-                int64_t spans = (columns + OUTER_COLS - 1) / OUTER_COLS;
+                int64_t tiles = (height + DOT_ROWS - 1) / DOT_ROWS;
+                int64_t spans = (columns + DOT_COLS - 1) / DOT_COLS;
                 for (int64_t t = 0; t < tiles; ++t) {
                     Range tile = even_part(height, t, tiles);
-                    for (int64_t s = 0; s < spans; ++s) {
-                        Range span = even_part(columns, s, spans);
-                        pick_dot<T>(tile.last - tile.first, span.last - span.first)(
-                            grads + (row + tile.first) * line + l.margin, line, to,
-                            from.data() + span.first, length,
-                            out + tile.first * columns + span.first, columns, image > 0);
+                    for (int64_t at = 0; at < length; at += SEGMENT<T>) {
+                        for (int64_t s = 0; s < spans; ++s) {
+                            Range span = even_part(columns, s, spans);
+                            pick_dot<T>(tile.last - tile.first, span.last - span.first)(
+                                grads + (row + tile.first) * line + l.margin + at, line, to + at,
+                                from.data() + span.first, std::min(SEGMENT<T>, length - at),
+                                out + tile.first * columns + span.first, columns,
+                                image > 0 || at > 0);
+                        }
                     }
                 }
                 row = last;

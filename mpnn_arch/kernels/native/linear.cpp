@@ -64,42 +64,34 @@ void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, i
     }
 }
 
-// QUAD rows of samples -> [channels][QUAD], zeros past `count`.
+// UNIT rows of samples -> [channels][UNIT], zeros past `count` samples.
 template <class T>
-void pack_quad(const T* x, int64_t row, int64_t count, int64_t channels, T* quad) {
+void pack_unit(const T* x, int64_t row, int64_t count, int64_t channels, T* to) {
     constexpr int L = LANES<T>;
     int64_t c = 0;
-    if (count >= QUAD) {
+    if (count >= UNIT<T>) {
         for (; c + L <= channels; c += L) {
-            Vec<T> a = load(x + c), b = load(x + row + c);
-            Vec<T> d = load(x + 2 * row + c), e = load(x + 3 * row + c);
-            Vec<T> even = weave_low<T>(a, d), odd = weave_low<T>(b, e);
-            T* to = quad + c * QUAD;
-            store(to, weave_low<T>(even, odd));
-            store(to + L, weave_high<T>(even, odd));
-            even = weave_high<T>(a, d), odd = weave_high<T>(b, e);
-            store(to + 2 * L, weave_low<T>(even, odd));
-            store(to + 3 * L, weave_high<T>(even, odd));
+            Vec<T> a = load(x + c);
+            if (UNIT<T> == 1) {
+                store(to + c, a);
+            } else {
+                Vec<T> b = load(x + row + c);
+                store(to + 2 * c, weave_low<T>(a, b));
+                store(to + 2 * c + L, weave_high<T>(a, b));
+            }
         }
     }
     for (; c < channels; ++c)
-        for (int i = 0; i < QUAD; ++i)
-            quad[c * QUAD + i] = i < count ? x[i * row + c] : T(0);
+        for (int i = 0; i < UNIT<T>; ++i) to[c * UNIT<T> + i] = i < count ? x[i * row + c] : T(0);
 }
 
-// `rows` rows of [quads][channels][QUAD] -> [quads][rows][LANES], each quad along a whole vector.
-template <class T, size_t... P>
-INLINE void repeat_quads(Vec<T> v, int64_t rows, T* to, std::index_sequence<P...>) {
-    ((int64_t(P) < rows ? store(to + P * LANES<T>, repeat_quad<T, P>(v)) : void()), ...);
-}
-
+// The same -> unit `q` of every group.
 template <class T>
-void expand_rows(const T* g, int64_t stride, int64_t quads, int64_t rows, T* to) {
-    constexpr int PLACES = LANES<T> / QUAD;
-    for (int64_t q = 0; q < quads; ++q, g += stride, to += rows * LANES<T>)
-        for (int64_t r = 0; r < rows; r += PLACES)
-            repeat_quads<T>(load(g + r * QUAD), rows - r, to + r * LANES<T>,
-                            std::make_index_sequence<PLACES>());
+void pack_groups(const T* x, int64_t row, int64_t count, int64_t channels, int64_t q,
+                 int64_t units_held, T* to) {
+    for (int64_t c = 0; c < channels; c += GROUP)
+        pack_unit(x + c, row, count, std::min<int64_t>(HELD, channels - c),
+                  to + grouped<T>(c, units_held) + q * HELD * UNIT<T>);
 }
 
 // ---- forward, and gradient for the input -------------------------------------------------------
@@ -139,8 +131,7 @@ void run_panels(const Job<T>& job, Range rows, int64_t panels, const T* x, T* y)
                 pick_product<T, WIDE, WIDTH, TRANSPOSED>(part.last - part.first)(
                     from, stride, TRANSPOSED ? side.where + side.start[v] : nullptr,
                     x + p * job.x_channels * WIDTH, side.term + side.start[v], count,
-                    y + (p * y_channels + row + part.first) * WIDTH, WIDTH,
-                    from + height * stride);
+                    y + (p * y_channels + row + part.first) * WIDTH, WIDTH);
             }
         }
         row = last;
@@ -165,7 +156,7 @@ void run_product(const Job<T>& job, int threads) {
     int64_t held = std::max<int64_t>(1, (1 << 20) / int64_t((x_panel + y_panel) * sizeof(T)));
     if (panels % threads == 0 || panels >= 4 * threads) {
         held = std::min(held, (panels + threads - 1) / threads);
-        T* scratch = Scratch::take<T>(0, threads * held * (x_panel + y_panel));
+        T* scratch = Scratch::take<T>(threads * held * (x_panel + y_panel));
 #pragma omp parallel num_threads(threads)
         {
             int64_t me = omp_get_thread_num();
@@ -181,7 +172,7 @@ void run_product(const Job<T>& job, int threads) {
         }
         return;
     }
-    T* x = Scratch::take<T>(0, panels * (x_panel + y_panel));
+    T* x = Scratch::take<T>(panels * (x_panel + y_panel));
     T* y = x + panels * x_panel;
 #pragma omp parallel num_threads(threads)
     {
@@ -214,26 +205,25 @@ void outer(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_ro
            T* out, int threads) {
     const Columns& columns = columns_of<T>(plan);
     int64_t nodes = plan.num_nodes, ins = plan.in_channels, outs = plan.out_channels;
-    int64_t quads = (batch + QUAD - 1) / QUAD;
+    int64_t units = (batch + UNIT<T> - 1) / UNIT<T>;
     // A batch too long for the second-level cache goes in pieces; pieces do not depend on threads.
-    int64_t piece = std::max<int64_t>(
-        32, (5 << 18) / int64_t((ins + outs) * QUAD * sizeof(T)));
-    int64_t pieces = (quads + piece - 1) / piece;
-    if (pieces) piece = (quads + pieces - 1) / pieces;
-    T* x_quads = Scratch::take<T>(0, piece * (ins + outs) * QUAD + LANES<T>);
-    T* g_quads = x_quads + piece * ins * QUAD + LANES<T>;
+    int64_t piece = std::max<int64_t>(32, (5 << 18) / int64_t(ins * UNIT<T> * sizeof(T)));
+    int64_t pieces = (units + piece - 1) / piece;
+    piece = (units + pieces - 1) / pieces;
+    T* x_units = Scratch::take<T>(grouped_size<T>(ins, piece) + grouped_size<T>(outs, piece));
+    T* g_units = x_units + grouped_size<T>(ins, piece);
 #pragma omp parallel num_threads(threads)
     {
         int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
         Range rows = costed_part(plan.forward, nodes, me, team);
-        T* g_rows = Scratch::take<T>(1, piece * OUTER_ROWS * LANES<T>);
-        for (int64_t first = 0; first < quads; first += piece) {
-            int64_t some = std::min(piece, quads - first);
+        for (int64_t first = 0; first < units; first += piece) {
+            int64_t some = std::min(piece, units - first);
 #pragma omp for schedule(static)
             for (int64_t q = 0; q < some; ++q) {
-                int64_t sample = (first + q) * QUAD, left = std::min<int64_t>(QUAD, batch - sample);
-                pack_quad(x + sample * x_row, x_row, left, ins, x_quads + q * ins * QUAD);
-                pack_quad(g + sample * g_row, g_row, left, outs, g_quads + q * outs * QUAD);
+                int64_t sample = (first + q) * UNIT<T>;
+                int64_t left = std::min<int64_t>(UNIT<T>, batch - sample);
+                pack_groups(x + sample * x_row, x_row, left, ins, q, piece, x_units);
+                pack_groups(g + sample * g_row, g_row, left, outs, q, piece, g_units);
             }
             int64_t v = node_of(plan.forward.channels, nodes, rows.first);
             for (int64_t row = rows.first; row < rows.last; ++v) {
@@ -246,14 +236,13 @@ void outer(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_ro
                 for (int64_t t = 0; t < tiles; ++t) {
                     Range tile = even_part(height, t, tiles);
                     int64_t first_row = row + tile.first, count = tile.last - tile.first;
-                    expand_rows(g_quads + first_row * QUAD, outs * QUAD, some, count, g_rows);
                     for (int64_t s = 0; s < spans; ++s) {
                         Range span = even_part(vectors, s, spans);
                         int64_t at = columns.start[v] + span.first;
-                        OuterTask<T> task = {g_rows,
-                                             x_quads,
-                                             ins * QUAD,
+                        OuterTask<T> task = {g_units + grouped<T>(first_row, piece),
+                                             x_units,
                                              some,
+                                             piece,
                                              columns.channel + at,
                                              columns.column + at,
                                              int32_t(plan.row_width[v]),
@@ -303,6 +292,6 @@ int NAMED(linear_grad_weight)(const Plan* plan, const T* grad, int64_t grad_row,
     return 1;
 }
 
-int NAMED(quad_places)() { return LANES<T> / QUAD; }
+int NAMED(places)() { return PLACES<T>; }
 
 }  // extern "C"

@@ -88,9 +88,9 @@ inline int64_t node_of(const int64_t* channels, int64_t nodes, int64_t channel) 
 class Scratch {
   public:
     template <class T>
-    static T* take(int which, size_t count) {
-        static thread_local Scratch held[2];
-        return static_cast<T*>(held[which].at_least(count * sizeof(T) + 4096));
+    static T* take(size_t count) {
+        static thread_local Scratch held;
+        return static_cast<T*>(held.at_least(count * sizeof(T) + 4096));
     }
     ~Scratch() { free(memory); }
 

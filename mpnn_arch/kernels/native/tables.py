@@ -11,7 +11,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 
 Numbers = npt.NDArray[np.int64]
 _KEY = "_native_tables"
-_AHEAD = 8  # entries that a kernel prefetches past the end of `where`
+_AHEAD = 8  # entries past the end that a kernel looks at to prefetch
 
 
 class _Side(ctypes.Structure):
@@ -92,7 +92,7 @@ class Tables:
         return _Side(
             self._keep(self._ins, np.int64),
             self._keep(_running(heard), np.int64),
-            self._keep(terms, np.int32),
+            self._keep(np.pad(terms, (0, _AHEAD)), np.int32),
             self._keep(np.pad(where, (0, _AHEAD)), np.int64),
             self._keep(_running(heard * np.diff(self._ins)), np.int64),
         )

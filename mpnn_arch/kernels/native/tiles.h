@@ -1,4 +1,4 @@
-// The two register tiles that do all the arithmetic. Every sum runs over k (or over the samples)
+// The three register tiles that do all the arithmetic. Every sum runs over k (or over the samples)
 // in one fixed order inside one tile, so its bits do not depend on how tiles are shared out.
 #pragma once
 #include "vector.h"
@@ -10,18 +10,18 @@
 // The forward product reads weight(r, k) = w[r * row_stride + k]. The transposed product (gradient
 // for the input) reads w[where[k] + r * row_stride], `where` naming the row of the weight block.
 
-constexpr int AHEAD = 8;  // entries that `where` holds past its end
+// Steps ahead of which memory is prefetched; a transposed product's `offset` and `where` hold as
+// many entries past their end.
+constexpr int AHEAD = 8;
 
 template <class T>
 using ProductTile = void (*)(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
-                             const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride,
-                             const T* ahead);
+                             const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride);
 
 template <class T, int ROWS, int WIDE, int SCALE, bool TRANSPOSED>
 void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
-                  const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride,
-                  const T* ahead) {
-    // Vectors (SCALE > 1) have one weight per pair of channels, side by side for the transpose.
+                  const int32_t* offset, ptrdiff_t count, T* out, ptrdiff_t out_stride) {
+    // In a round on vectors (SCALE > 1) an edge's weights to one row lie side by side.
     const ptrdiff_t row_stride = TRANSPOSED && SCALE > 1 ? 1 : stride;
     constexpr int L = LANES<T>;
     Vec<T> sum[ROWS][WIDE] = {};
@@ -34,10 +34,14 @@ void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x
 #pragma GCC unroll 8
         for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
         const T* base = TRANSPOSED ? w + where[k] : w + k;
-        // A forward tile reads its rows in order, so what comes next is the next node's block; a
-        // transposed one jumps from row to row.
-        if (!TRANSPOSED) __builtin_prefetch(ahead + k * (64 / sizeof(T)));
-        else __builtin_prefetch(w + where[k + AHEAD]);
+        if (TRANSPOSED && SCALE > 1) {
+            // Every row of weights begins where the processor does not expect it.
+            const T* soon = x + ptrdiff_t(offset[k + AHEAD]) * SCALE;
+            __builtin_prefetch(soon);
+            __builtin_prefetch(soon + L);
+            __builtin_prefetch(w + where[k + AHEAD]);
+            __builtin_prefetch(w + where[k + AHEAD] + ROWS - 1);
+        }
 #pragma GCC unroll 14
         for (int r = 0; r < ROWS; ++r) {
             if (r && r % 4 == 0) base += group;
@@ -74,72 +78,93 @@ ProductTile<T> pick_product(int rows) {
 //
 //   out[r][c] = sum over samples of g[sample][r] * x[sample][c]
 //
-// Samples lie in quads, x as [quads][channels][QUAD]: a vector holds LANES / QUAD channels of x, g's
-// quad is repeated along it, and only the QUAD partial sums of an output are added at the end.
+// Samples go in units: a vector holds PLACES channels of x, UNIT samples of each, and g's unit is
+// repeated along it. A unit is short, so a vector wastes little on a run of few channels and its
+// lanes need little adding up.
+//
+// Both lie as [groups][units][HELD][UNIT]. A group is GROUP channels and the first of the next one,
+// so neither a vector nor a tile leaves it; the units of a channel lie close to each other, and
+// HELD spreads them over the sets of a cache.
+
+constexpr int GROUP = 128, HELD = 140;
+
+template <class T>
+INLINE int64_t grouped_size(int64_t channels, int64_t units) {
+    return (channels + GROUP - 1) / GROUP * units * HELD * UNIT<T>;
+}
+template <class T>
+INLINE int64_t grouped(int64_t channel, int64_t units) {
+    return channel / GROUP * units * HELD * UNIT<T> + channel % GROUP * UNIT<T>;
+}
 
 template <class T>
 struct OuterTask {
-    const T* g;            // [quads][ROWS][LANES], quads repeated along the vector
+    const T* g;                    // at the tile's first row
     const T* x;
-    ptrdiff_t x_stride;
-    ptrdiff_t quads;
-    const int32_t* start;  // first channel of each vector
-    const int32_t* column; // where its sums go, and where those of the next one go
-    int32_t row_width;     // columns of the block
-    T* out;                // at the tile's first row
+    ptrdiff_t units, units_held;   // to sum over, and those that x and g have room for
+    const int32_t* start;          // first channel of each vector
+    const int32_t* column;         // where its sums go, and where those of the next one go
+    int32_t row_width;             // columns of the block
+    T* out;                        // at the tile's first row
     bool add;
 };
 
 template <class T>
 using OuterTile = void (*)(const OuterTask<T>&);
 
+// PLACES sums into their columns, of which the first `real` count.
+template <class T>
+INLINE void put_sums(const T* from, T* to, int32_t real, int32_t room, bool add) {
+    if (real == PLACES<T> || (!add && room >= PLACES<T>)) {
+        // Sums past `real` are overwritten by the vector to the right, which comes later.
+        for (int i = 0; i < PLACES<T>; ++i) to[i] = add ? to[i] + from[i] : from[i];
+    } else {
+        for (int32_t i = 0; i < real; ++i) to[i] = add ? to[i] + from[i] : from[i];
+    }
+}
+
 template <class T, int ROWS, int COLS>
 void outer_tile(const OuterTask<T>& t) {
-    constexpr int PLACES = LANES<T> / QUAD;
     Vec<T> sum[ROWS][COLS] = {};
     const T* at[COLS];
 #pragma GCC unroll 8
-    for (int c = 0; c < COLS; ++c) at[c] = t.x + ptrdiff_t(t.start[c]) * QUAD;
+    for (int c = 0; c < COLS; ++c) at[c] = t.x + grouped<T>(t.start[c], t.units_held);
     const T* g = t.g;
-    ptrdiff_t x_stride = t.x_stride;
-    for (ptrdiff_t q = 0, shift = 0; q < t.quads; ++q, g += ROWS * LANES<T>, shift += x_stride) {
+    for (ptrdiff_t q = 0; q < t.units; ++q, g += HELD * UNIT<T>) {
+        const ptrdiff_t shift = q * HELD * UNIT<T>;
         Vec<T> v[COLS];
 #pragma GCC unroll 8
-        for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + shift);
+        for (int c = 0; c < COLS; ++c) {
+            v[c] = load(at[c] + shift);
+            __builtin_prefetch(at[c] + shift + AHEAD * HELD * UNIT<T>);
+        }
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r) {
-            Vec<T> repeated = load(g + r * LANES<T>);
+            Vec<T> repeated = repeat_unit<T>(g + r * UNIT<T>);
 #pragma GCC unroll 8
             for (int c = 0; c < COLS; ++c) sum[r][c] += repeated * v[c];
         }
     }
-    // A vector that ends a run holds numbers past it, which are dropped here.
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; ++r) {
         T* row = t.out + ptrdiff_t(r) * t.row_width;
-        const Vec<T> none = {};
-        Vec<T> sums = sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
-                                   COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
-                                   COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none);
-        T flat[LANES<T>];
-        store(flat, sums);
+        T flat[(COLS + 1) * PLACES<T>];
 #pragma GCC unroll 4
-        for (int c = 0; c < COLS; ++c) {
-            const T* from = flat + c * PLACES;
-            T* to = row + t.column[c];
-            int32_t real = t.column[c + 1] - t.column[c];
-            if (t.add || real < PLACES) {
-                for (int32_t j = 0; j < real; ++j) to[j] = t.add ? to[j] + from[j] : from[j];
-            } else {
-                memcpy(to, from, sizeof(T) * PLACES);
-            }
+        for (int c = 0; c < COLS; c += UNIT<T>) {
+            if (UNIT<T> == 1) store(flat + c * PLACES<T>, sum[r][c]);
+            else store(flat + c * PLACES<T>, sum_pairs<T>(sum[r][c], sum[r][c + (c + 1 < COLS)]));
         }
+#pragma GCC unroll 4
+        for (int c = 0; c < COLS; ++c)
+            put_sums(flat + c * PLACES<T>, row + t.column[c], t.column[c + 1] - t.column[c],
+                     t.row_width - t.column[c], t.add);
     }
 }
 
 // The wider the tile, the fewer rows fit beside it.
-constexpr int OUTER_COLS = 4;
-constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 6 : 2;
+constexpr int OUTER_COLS = VECTOR_REGISTERS == 32 ? 3 : 2;
+constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 5;
+static_assert(OUTER_ROWS <= HELD - GROUP, "a tile's rows must lie in one group");
 
 template <class T, int COLS, size_t... R>
 OuterTile<T> pick_outer(int rows, std::index_sequence<R...>) {
@@ -153,8 +178,7 @@ OuterTile<T> pick_outer(int rows, int cols) {
     switch (cols) {
         case 1: return pick_outer<T, 1>(rows, all);
         case 2: return pick_outer<T, 2>(rows, all);
-        case 3: return pick_outer<T, 3>(rows, all);
-        default: return pick_outer<T, 4>(rows, all);
+        default: return pick_outer<T, OUTER_COLS>(rows, all);
     }
 }
 
@@ -171,7 +195,7 @@ using DotTile = void (*)(const T* g, ptrdiff_t line, const T* x, const int64_t* 
 template <class T, int ROWS, int COLS>
 void dot_tile(const T* g, ptrdiff_t line, const T* x, const int64_t* start, ptrdiff_t length,
               T* out, ptrdiff_t out_stride, bool add) {
-    constexpr int L = LANES<T>, PLACES = L / QUAD;
+    constexpr int L = LANES<T>;
     Vec<T> sum[ROWS][COLS] = {};
     const T *at[COLS], *row[ROWS];
 #pragma GCC unroll 8
@@ -189,22 +213,37 @@ void dot_tile(const T* g, ptrdiff_t line, const T* x, const int64_t* start, ptrd
             for (int c = 0; c < COLS; ++c) sum[r][c] += u * v[c];
         }
     }
+    // Lanes are added up four vectors at a time, first within quads, then the quads.
+    Vec<T> quads[ROWS];
+    const Vec<T> none = {};
 #pragma GCC unroll 12
-    for (int r = 0; r < ROWS; ++r) {
-        const Vec<T> none = {};
-        T flat[L];
-        store(flat, sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
-                                 COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
-                                 COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none));
+    for (int r = 0; r < ROWS; ++r)
+        quads[r] = sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
+                                COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
+                                COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none);
+    T flat[(ROWS + 3) * QUAD];
+    constexpr int STEP = L / QUAD;  // rows whose sums fill a vector
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; r += STEP) {
+        Vec<T> total = quads[r];
+        if (STEP == 2) total = sum_pairs<T>(quads[r], quads[r + (r + 1 < ROWS)]);
+        if (STEP == 4)
+            total = sum_quads<T>(quads[r], r + 1 < ROWS ? quads[r + (r + 1 < ROWS)] : none,
+                                 r + 2 < ROWS ? quads[r + 2 * (r + 2 < ROWS)] : none,
+                                 r + 3 < ROWS ? quads[r + 3 * (r + 3 < ROWS)] : none);
+        store(flat + r * QUAD, total);
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int c = 0; c < COLS; ++c) {
-            T total = flat[c * PLACES];
-            for (int p = 1; p < PLACES; ++p) total += flat[c * PLACES + p];
             T* to = out + r * out_stride + c;
-            *to = add ? *to + total : total;
+            *to = add ? *to + flat[r * QUAD + c] : flat[r * QUAD + c];
         }
-    }
 }
+
+constexpr int DOT_COLS = 4;
+constexpr int DOT_ROWS = VECTOR_REGISTERS == 32 ? 6 : 2;
 
 template <class T, int COLS, size_t... R>
 DotTile<T> pick_dot(int rows, std::index_sequence<R...>) {
@@ -214,7 +253,7 @@ DotTile<T> pick_dot(int rows, std::index_sequence<R...>) {
 
 template <class T>
 DotTile<T> pick_dot(int rows, int cols) {
-    constexpr auto all = std::make_index_sequence<OUTER_ROWS>();
+    constexpr auto all = std::make_index_sequence<DOT_ROWS>();
     switch (cols) {
         case 1: return pick_dot<T, 1>(rows, all);
         case 2: return pick_dot<T, 2>(rows, all);

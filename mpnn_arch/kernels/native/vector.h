@@ -22,7 +22,7 @@
 
 #define INLINE inline __attribute__((always_inline))
 
-// A vector holds at least QUAD numbers, so that QUAD samples of a channel always fit.
+// A vector holds at least QUAD numbers; sums of lanes are made four vectors at a time.
 constexpr int QUAD = 4;
 template <class T>
 constexpr int LANES = VECTOR_BYTES / sizeof(T) > QUAD ? VECTOR_BYTES / sizeof(T) : QUAD;
@@ -71,10 +71,31 @@ INLINE Vec<T> weave_high(Vec<T> a, Vec<T> b) {
     return pick<T>(a, b, [](int i) constexpr { return LANES<T> / 2 + i / 2 + i % 2 * LANES<T>; });
 }
 
-// LANES / QUAD rows of QUAD numbers -> each repeated along a vector of its own.
-template <class T, int PLACE>
-INLINE Vec<T> repeat_quad(Vec<T> quads) {
-    return pick<T>(quads, quads, [](int i) constexpr { return PLACE * QUAD + i % QUAD; });
+// Samples that are multiplied in step: as many as one 8-byte broadcast carries.
+template <class T>
+constexpr int UNIT = 8 / sizeof(T);
+// Channels that a vector holds, UNIT samples of each.
+template <class T>
+constexpr int PLACES = LANES<T> / UNIT<T>;
+
+// The same UNIT numbers over and over. They travel as an integer, which no operation alters.
+template <class T, size_t... I>
+INLINE Vec<T> repeat_unit(const T* p, std::index_sequence<I...>) {
+    typedef int64_t Units __attribute__((vector_size(sizeof(Vec<T>))));
+    int64_t unit;
+    memcpy(&unit, p, sizeof unit);
+    return (Vec<T>)(Units){((void)I, unit)...};
+}
+template <class T>
+INLINE Vec<T> repeat_unit(const T* p) {
+    return repeat_unit<T>(p, std::make_index_sequence<PLACES<T>>());
+}
+
+// The sums of each two neighbours, those of a and then those of b.
+template <class T>
+INLINE Vec<T> sum_pairs(Vec<T> a, Vec<T> b) {
+    return pick<T>(a, b, [](int i) constexpr { return 2 * i; }) +
+           pick<T>(a, b, [](int i) constexpr { return 2 * i + 1; });
 }
 
 // Four vectors of quads -> per place in the vector, the four sums of its quads side by side.
@@ -88,8 +109,8 @@ INLINE Vec<T> sum_quads(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
     Vec<T> cd = pick<T>(c, d, low) + pick<T>(c, d, high);
     Vec<T> sums = pick<T>(ab, cd, first) + pick<T>(ab, cd, last);
     // [place][vector] -> [vector][place], so that each vector's sums are side by side.
-    constexpr int PLACES = LANES<T> / QUAD;
-    return pick<T>(sums, sums, [](int i) constexpr { return i % PLACES * QUAD + i / PLACES; });
+    constexpr int QUADS = LANES<T> / QUAD;
+    return pick<T>(sums, sums, [](int i) constexpr { return i % QUADS * QUAD + i / QUADS; });
 }
 
 // LANES rows of LANES numbers, turned on their diagonal in registers.

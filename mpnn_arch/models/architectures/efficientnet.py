@@ -84,7 +84,7 @@ class EfficientNetB0Config(ModelConfig):
 
     name: ClassVar[str] = "efficientnet_b0"
     summary: ClassVar[str] = "MBConv of depths 1-2-2-3-3-4-1; expansion and projection are rounds"
-    default_graph: ClassVar[str] = "ws_flex:16,5,0.1,0"
+    default_graph: ClassVar[str] = "ws_flex:16,5,0.15,0"
     search: ClassVar[Literal["first_stage", "scaled"]] = "scaled"
     depths: ClassVar[tuple[int, ...]] = (1, 2, 2, 3, 3, 4, 1)
     widths: ClassVar[tuple[int, ...]] = (16, 24, 40, 80, 112, 192, 320)

@@ -259,7 +259,7 @@ class ResNet20Config(ResNetConfig):
 
     name: ClassVar[str] = "resnet20"
     summary: ClassVar[str] = "for 32x32: basic blocks 3-3-3 of 16 to 64"
-    default_graph: ClassVar[str] = "ws_flex:16,5,0.1,0"
+    default_graph: ClassVar[str] = "ws_flex:16,5,0.15,0"
     block: ClassVar[type[ResidualTransform]] = Basic
     depths: ClassVar[tuple[int, ...]] = (3, 3, 3)
     widths: ClassVar[tuple[int, ...]] = (16, 32, 64)

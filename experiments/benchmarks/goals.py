@@ -1,0 +1,132 @@
+"""What the benchmarks share: the published graphs, equal-cost widths, the goals' table."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mpnn_arch import RelationalGraph
+from mpnn_arch.errors import InputError
+from mpnn_arch.files import write_text
+from mpnn_arch.graphs import generate
+from mpnn_arch.models.round_cost import round_cost
+from mpnn_arch.timing import machine
+
+PUBLISHED = Path(__file__).parents[2].parent / "shared/published/graphs_n64_52.csv"
+
+
+@dataclass
+class Row:
+    """One line of the goals' table: ratios, one a graph, against a limit."""
+
+    what: str
+    ratios: list[float]
+    goal: str
+    aim: str
+    spread: float
+    higher_is_better: bool = False
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def worst(self) -> float:
+        return min(self.ratios) if self.higher_is_better else max(self.ratios)
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="six graphs, a few repeats")
+    parser.add_argument("--graphs", type=Path, default=PUBLISHED, help="the published list")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    parser.add_argument("--out", type=Path, help="directory for a CSV with every graph")
+    made = parser.parse_args()
+    torch.set_num_threads(made.threads)
+    if made.quick:
+        made.repeats = min(made.repeats, 7)
+    return made
+
+
+def published_graphs(options: argparse.Namespace) -> list[RelationalGraph]:
+    """The paper's 52 graphs of 64 nodes by density; six of them if quick."""
+    try:
+        with options.graphs.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"cannot read {options.graphs}: {error.strerror}; give --graphs") from None
+    made = [
+        generate(
+            "ws_flex",
+            num_nodes=int(row["num_nodes"]),
+            average_degree=int(row["num_nodes"]) * float(row["density"]),
+            rewiring_probability=float(row["rewiring_probability"]),
+            seed=int(row["seed"]),
+        )
+        for row in rows
+    ]
+    made.sort(key=lambda graph: graph.block_density)
+    if not options.quick:
+        return made
+    return [made[round(i * (len(made) - 1) / 5)] for i in range(6)]
+
+
+def equal_width(graph: RelationalGraph, first: int | None, reference: int, rounds: int) -> int:
+    """The largest width whose rounds cost no more than ``reference`` multiply-adds.
+
+    ``first`` is the width of the first round's input; None for that of the others.
+    """
+    cost = round_cost(graph).multiply_adds
+
+    def total(width: int) -> int:
+        return cost(first or width, width) + (rounds - 1) * cost(width, width)
+
+    low, high = graph.num_nodes, 1 << 20
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if total(middle) <= reference else (low, middle)
+    return low
+
+
+def report(rows: Sequence[Row], options: argparse.Namespace, title: str) -> None:
+    """Print the table and the machine."""
+    table = Table("what", "median", "worst", "goal", "aim", "graphs", "spread", title=title)
+    for row in rows:
+        table.add_row(
+            row.what,
+            f"{row.median:.2f}",
+            f"{row.worst:.2f}",
+            row.goal,
+            row.aim,
+            str(len(row.ratios)),
+            f"{row.spread:.0%}",
+        )
+    console = Console(width=120)
+    console.print(table)
+    for name, value in machine(options.device).items():
+        console.print(f"{name}: {value}", highlight=False)
+
+
+def write_csv(rows: Sequence[dict[str, object]], options: argparse.Namespace, name: str) -> None:
+    """One line a graph, and the machine in every line."""
+    if options.out is None or not rows:
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    told = machine(options.device)
+    names = list(dict.fromkeys(key for row in rows for key in row)) + list(told)
+    lines = [",".join(names)]
+    for row in rows:
+        full = {**row, **told}
+        lines.append(",".join(f'"{full.get(name, "")}"' for name in names))
+    write_text(options.out / name, "\n".join(lines) + "\n")

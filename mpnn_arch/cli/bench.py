@@ -1,0 +1,112 @@
+"""``mpnn-arch bench``: what a step costs on a graph, against its equal-cost dense twin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mpnn_arch.errors import InputError
+
+
+@click.command()
+@click.option(
+    "--graphs",
+    "specs",
+    multiple=True,
+    help="A graph, as in ws_flex:64,8.5,0.1,0; repeat for several  [default: six ws_flex graphs]",
+)
+@click.option("--batch", default=128, show_default=True, help="Samples a step.")
+@click.option("--width", default=512, show_default=True, help="Channels of the dense layer.")
+@click.option("--repeats", default=25, show_default=True, help="Timed turns of each.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16, float16.")
+@click.option("--threads", type=int, help="Of torch on the CPU  [default: torch's choice]")
+@click.option("--quick", is_flag=True, help="Three graphs by default, and seven turns.")
+@click.option("--out", type=click.Path(path_type=Path), help="Directory for bench.csv and .png")
+def bench(
+    specs: tuple[str, ...],
+    batch: int,
+    width: int,
+    repeats: int,
+    device: str,
+    dtype: str,
+    threads: int | None,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Write a speed receipt: time per step of one round against its equal-cost dense layer.
+
+    For every graph the round is as wide as the dense layer's multiply-adds allow. A step is
+    forward and backward, for input and weights. Every backend that can run here is timed, turn by
+    turn with the dense layer and the round on the complete graph.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    for option, value in (("--batch", batch), ("--repeats", repeats), ("--width", width)):
+        if value < 1:
+            raise InputError(f"{option} is at least 1, {value} was given")
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads is at least 1, {threads} was given")
+    if dtype not in ("float32", "float64", "bfloat16", "float16"):
+        raise InputError(
+            f"there is no dtype {dtype!r} to time; choose float32, float64, bfloat16 or float16"
+        )
+
+    import torch
+
+    from mpnn_arch import graphs
+    from mpnn_arch.receipt import DEFAULT_GRAPHS, receipt, write_csv, write_plot
+    from mpnn_arch.timing import machine
+    from mpnn_arch.training.devices import find_device
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if not specs:
+        specs = DEFAULT_GRAPHS[::2] if quick else DEFAULT_GRAPHS
+    made = {}
+    for spec in specs:
+        found = graphs.parse(spec)
+        for index, graph in enumerate(found):
+            made[spec if len(found) == 1 else f"{spec} {index}"] = graph
+    lines = receipt(
+        made,
+        batch=batch,
+        width=width,
+        repeats=min(repeats, 7) if quick else repeats,
+        device=find_device(device),
+        dtype=getattr(torch, dtype),
+    )
+
+    backends = list(dict.fromkeys(name for line in lines for name in line.seconds))
+    table = Table(title=f"forward and backward, batch {batch}, {dtype}, ms")
+    for name in ("graph", "density", "width", "multiply-adds", "dense", "complete", *backends):
+        table.add_column(name, justify="left" if name == "graph" else "right", no_wrap=True)
+    for name in ("picked", "auto/dense", "spread"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(
+            line.graph,
+            f"{line.block_density:.3f}",
+            str(line.width),
+            f"{line.multiply_adds:,}",
+            f"{line.dense * 1e3:.2f}",
+            f"{line.complete * 1e3:.2f}",
+            *(f"{line.seconds[name] * 1e3:.2f}" for name in backends),
+            line.picked,
+            f"{line.ratio:.2f}",
+            f"{line.spread:.0%}",
+        )
+    console = Console()
+    if console.width < 140:  # a receipt is for keeping: rather long lines than cut numbers
+        console = Console(width=140)
+    console.print(table)
+    told = machine(device)
+    for what, told_value in told.items():
+        console.print(f"{what}: {told_value}", highlight=False)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_csv(lines, out / "bench.csv", told)
+        write_plot(lines, out / "bench.png", told)
+        console.print(f"written: {out / 'bench.csv'}, {out / 'bench.png'}", highlight=False)

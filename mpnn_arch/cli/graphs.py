@@ -1,0 +1,271 @@
+"""``mpnn-arch graphs``: list, make, measure, draw and sample relational graphs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mpnn_arch.errors import InputError
+
+
+@click.group()
+def graphs() -> None:
+    """List, make, measure, draw and sample relational graphs.
+
+    A graph is named by a SPEC: ws_flex:64,8.5,0.1,0 (a generator and its parameters),
+    published:64/3942/17, sample:64/52/0:6 (a slice), connectome:cat_cortex, file:brain.csv.
+    """
+
+
+@graphs.command("list")
+def list_command() -> None:
+    """List the generators with their parameters, the measures, and other sources of graphs."""
+    from rich.console import Console
+
+    from mpnn_arch.graphs import (
+        CONNECTOMES,
+        describe,
+        list_generators,
+        list_measures,
+        lists,
+    )
+    from mpnn_arch.graphs.generators import GENERATORS
+    from mpnn_arch.graphs.measures import MEASURES
+
+    console = Console(soft_wrap=True)
+    table = _table("generator", "parameters", "what it makes")
+    for name in list_generators():
+        table.add_row(name, describe(name), _first_line(GENERATORS.get(name)))
+    console.print(table)
+    table = _table("measure", "what it is")
+    for name in list_measures():
+        table.add_row(name, _first_line(MEASURES.get(name)).removeprefix("(B,): "))
+    console.print(table)
+    table = _table("lists", "nodes/graphs")
+    for source, counts in (("published", lists.PUBLISHED), ("sample", lists.SAMPLES)):
+        shown = [f"{source}:{nodes}/{count}" for nodes, all_ in counts.items() for count in all_]
+        table.add_row(source, "  ".join(shown))
+    table.add_row("connectome", "  ".join(f"connectome:{name}" for name in CONNECTOMES))
+    table.add_row("file", "file:PATH (.txt .csv .tsv .npy .edges .edgelist .graphml .gexf)")
+    console.print(table)
+
+
+@graphs.command()
+@click.argument("spec")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the adjacency matrix here.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def make(spec: str, out: Path | None, force: bool) -> None:
+    """Make the one graph that SPEC names, and write it as .npy, .csv, .txt, .graphml or .gexf."""
+    from mpnn_arch.graphs import parse_one
+
+    graph = parse_one(spec)
+    if out is None:
+        click.echo(repr(graph))
+        return
+    _refuse_existing(out, force)
+    _write(graph, out)
+    click.echo(f"{graph!r} -> {out}")
+
+
+@graphs.command()
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.option("--measure", "-m", "names", multiple=True, help="A measure; may be repeated.")
+@click.option("--all", "all_", is_flag=True, help="Every measure.")
+@click.option("--reachable-only", is_flag=True, help="Leave pairs that no path joins out.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the table as CSV.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def measure(
+    specs: tuple[str, ...],
+    names: tuple[str, ...],
+    all_: bool,
+    reachable_only: bool,
+    out: Path | None,
+    force: bool,
+) -> None:
+    """Measure graphs: clustering coefficient and average path length, or what is asked for."""
+    from rich.console import Console
+
+    from mpnn_arch import graphs as library
+
+    _refuse_existing(out, force)
+    chosen = list(names) or ["clustering_coefficient", "average_path_length"]
+    if all_:
+        chosen = library.list_measures()
+    labels, made = _labelled(specs)
+    found = library.measure(made, chosen, reachable_only=reachable_only)
+    if out is not None:
+        found.insert(0, "graph", labels)
+        half = out.with_name(out.name + ".tmp")
+        found.to_csv(half, index=False)
+        half.replace(out)
+        click.echo(f"{len(found)} graphs -> {out}")
+        return
+    table = _table("graph", "nodes", "edges", *chosen)
+    for label, graph, row in zip(labels, made, found.itertuples(index=False), strict=True):
+        values = [f"{value:.6g}" for value in row]
+        table.add_row(label, str(graph.num_nodes), str(graph.num_edges), *values)
+    Console(soft_wrap=True).print(table)
+
+
+@graphs.command()
+@click.argument("spec")
+@click.option(
+    "--layout", type=click.Choice(["ring", "spring", "matrix"]), default="ring", show_default=True
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=".png, .pdf or .svg")
+@click.option("--seed", type=int, default=0, help="Of the spring layout.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
+    """Draw the graphs that SPEC names, at most 64, side by side."""
+    from mpnn_arch.graphs import parse
+
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        raise InputError(f"a picture is .png, .pdf or .svg, {out.name} was asked for; rename it")
+    _refuse_existing(out, force)
+    made = parse(spec)
+    if len(made) > 64:
+        raise InputError(f"{spec!r} names {len(made)} graphs, one picture holds 64; take a slice")
+    from matplotlib.figure import Figure
+
+    columns = min(len(made), 6)
+    rows = -(-len(made) // columns)
+    figure = Figure(figsize=(3 * columns, 3 * rows), layout="constrained")
+    for i, graph in enumerate(made):
+        axes = graph.draw(layout, ax=figure.add_subplot(rows, columns, i + 1), seed=seed)
+        c = graph.clustering_coefficient
+        axes.set_title(f"{graph.num_nodes} nodes, {graph.num_edges} edges, C {c:.2f}", fontsize=8)
+    half = out.with_name(f"{out.stem}.tmp{out.suffix}")
+    figure.savefig(half, dpi=150)
+    half.replace(out)
+    click.echo(f"{len(made)} graphs -> {out}")
+
+
+@graphs.command()
+@click.option("--num-nodes", type=int, default=64, show_default=True)
+@click.option("--degrees", type=int, default=30, show_default=True, help="Values of the degree.")
+@click.option("--probabilities", type=int, default=30, show_default=True, help="Values of p.")
+@click.option("--repeats", type=int, default=2, show_default=True, help="Seeds at every point.")
+@click.option("--bins", type=int, default=45, show_default=True, help="Bins along C and L.")
+@click.option("--workers", type=int, default=1, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the sweep.")
+def sample(
+    num_nodes: int,
+    degrees: int,
+    probabilities: int,
+    repeats: int,
+    bins: int,
+    workers: int,
+    out: Path,
+) -> None:
+    """Sweep WS-flex over the paper's grid, thinned, and pick one graph per bin of (C, L).
+
+    OUT holds the sweep as Parquet files and the picked graphs as sample.csv; a sweep that was
+    interrupted goes on where it was.
+    """
+    import numpy as np
+    import pandas as pd
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mpnn_arch.graphs.design_space import Bins, paper_grid, subsample, sweep_design_space
+    from mpnn_arch.graphs.generators.family import check_whole
+
+    bins = check_whole("bins", bins, 1)
+    counts = (check_whole("degrees", degrees, 1), check_whole("probabilities", probabilities, 1))
+    grid = {}
+    for (name, values), count in zip(paper_grid(num_nodes).items(), counts, strict=True):
+        places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
+        grid[name] = [values[i] for i in places]
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sweep", total=None)
+        sweep_design_space(
+            "ws_flex",
+            num_nodes,
+            grid,
+            repeats,
+            workers,
+            out=out,
+            progress=lambda done, parts: bar.update(task, completed=done, total=parts),
+        )
+    table = pd.concat(pd.read_parquet(part) for part in sorted(out.glob("part-*.parquet")))
+    # Any grid has its own longest path length: the bins reach to the largest of the sweep.
+    picked = subsample(table, Bins(bins, (1.0, float(table["average_path_length"].max()) + 1e-9)))
+    half = out / "sample.tmp"
+    picked.to_csv(half, index=False)
+    half.replace(out / "sample.csv")
+    click.echo(f"{len(table)} graphs, {len(picked)} bins filled -> {out / 'sample.csv'}")
+
+
+@graphs.command()
+@click.option("--root", type=click.Path(path_type=Path), help="Folder with the files.")
+def connectomes(root: Path | None) -> None:
+    """Show C and L of the cat's and the macaque's cortex under each definition."""
+    from rich.console import Console
+
+    from mpnn_arch.graphs import connectome_measures
+
+    rows = connectome_measures(root)
+    table = _table(*rows[0])
+    for row in rows:
+        table.add_row(*[v if isinstance(v, str) else f"{v:.3f}" for v in row.values()])
+    Console(soft_wrap=True).print(table)
+
+
+def _table(*names: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for i, name in enumerate(names):
+        table.add_column(name, overflow="fold", style="bold" if i == 0 else "")
+    return table
+
+
+def _first_line(function: Any) -> str:
+    return str(function.__doc__ or "").strip().split("\n")[0]
+
+
+def _labelled(specs: tuple[str, ...]) -> tuple[list[str], list[Any]]:
+    from mpnn_arch.graphs import parse
+
+    labels, made = [], []
+    for spec in specs:
+        named = parse(spec)
+        labels += [spec] if len(named) == 1 else [f"{spec} [{i}]" for i in range(len(named))]
+        made += named
+    return labels, made
+
+
+def _refuse_existing(out: Path | None, force: bool) -> None:
+    if out is None:
+        return
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; choose another name, or pass --force to write over it")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise InputError(
+            f"the folder {out.parent} cannot be written to; make it, or choose another"
+        )
+
+
+def _write(graph: Any, out: Path) -> None:
+    import networkx as nx
+    import numpy as np
+
+    half = out.with_name(f"{out.stem}.tmp{out.suffix}")
+    matrix = graph.adjacency.astype(np.uint8)
+    if out.suffix == ".npy":
+        np.save(half, matrix)
+    elif out.suffix in (".csv", ".txt"):
+        np.savetxt(half, matrix, fmt="%d", delimiter="," if out.suffix == ".csv" else "")
+    elif out.suffix == ".graphml":
+        nx.write_graphml(graph.to_networkx(), half)
+    elif out.suffix == ".gexf":
+        nx.write_gexf(graph.to_networkx(), half)
+    else:
+        raise InputError(
+            f"{out.name} is no known format; write .npy, .csv, .txt, .graphml or .gexf"
+        )
+    half.replace(out)

@@ -1,0 +1,172 @@
+"""``mpnn-arch models``: which models there are, and what one costs on a graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mpnn_arch.errors import InputError
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--graph",
+    "specs",
+    multiple=True,
+    help="As ws_flex:64,12,0.15,0; repeat it for one per stage or round.  [default: the model's]",
+)
+@click.option("--dense", is_flag=True, help="Show the dense model only.")
+@click.option("--image-size", type=int, help="Pixels along an image.  [default: the model's]")
+@click.option("--in-channels", type=int, help="Channels of an image.  [default: 3]")
+@click.option("--num-classes", type=int, help="Outputs.  [default: the model's]")
+@click.option("--width-multiplier", type=float, help="Scales every width.  [default: 1]")
+@click.option("--layers", is_flag=True, help="A row for every layer, not every stage.")
+@click.option("--diagram", type=click.Path(path_type=Path), help="Draw the model to this file.")
+def models(
+    name: str | None,
+    specs: tuple[str, ...],
+    dense: bool,
+    image_size: int | None,
+    in_channels: int | None,
+    num_classes: int | None,
+    width_multiplier: float | None,
+    layers: bool,
+    diagram: Path | None,
+) -> None:
+    """List the models, or show the stages of the one called NAME and what they cost.
+
+    Its widths are those at which it costs what the dense model does; the columns on the right show
+    the same model on the complete graph.
+    """
+    settings: dict[str, Any] = {
+        key: value
+        for key, value in (
+            ("image_size", image_size),
+            ("in_channels", in_channels),
+            ("num_classes", num_classes),
+            ("width_multiplier", width_multiplier),
+        )
+        if value is not None
+    }
+    if name is None:
+        if specs or dense or layers or diagram or settings:
+            raise InputError("name a model to show it; mpnn-arch models alone lists them")
+        _list()
+    elif dense and specs:
+        raise InputError("--dense has no graph; leave out one of --dense and --graph")
+    else:
+        _show(name, specs, dense, settings, layers, diagram)
+
+
+def _list() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mpnn_arch.models import MODELS
+
+    table = Table("model", "what it is", "default graph")
+    for column in ("input", "dense multiply-adds"):
+        table.add_column(column, justify="right")
+    for name in MODELS:
+        kind = MODELS.get(name)
+        config = kind()
+        shape = " x ".join(map(str, config.input_shape))
+        cost = f"{config.multiply_adds():,}"
+        table.add_row(name, kind.summary, kind.default_graph, shape, cost)
+    Console().print(table)
+
+
+def _show(
+    name: str,
+    specs: tuple[str, ...],
+    dense: bool,
+    settings: dict[str, Any],
+    layers: bool,
+    path: Path | None,
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mpnn_arch import graphs, models
+    from mpnn_arch.files import write_whole
+
+    kind = models.MODELS.get(name)
+    chosen = () if dense else specs or (kind.default_graph,)
+    made_of = [graph for spec in chosen for graph in graphs.parse(spec)]
+    model: Any = models.build(name, made_of or None, device="meta", **settings)
+    told = models.complexity(model)
+    console = Console()
+    title = f"{name} on {', '.join(chosen)}" if chosen else f"{name}, dense"
+    console.print(title, highlight=False)
+    if layers:
+        # Wide as it is: a pipe or a pager takes it whole.
+        click.echo(str(told))
+    else:
+        complete = _on_complete_graphs(model, name, settings) if made_of else None
+        table = Table("stage", "width")
+        for column in ("parameters", "multiply-adds", "relational"):
+            table.add_column(column, justify="right")
+        if made_of:
+            table.add_column("complete: width")
+            table.add_column("parameters", justify="right")
+            table.add_column("multiply-adds", justify="right")
+        for row in _rows(told, complete):
+            table.add_row(*row)
+        console.print(table)
+        dense_cost = model.model_config.multiply_adds()
+        console.print(
+            f"{told.multiply_adds:,} multiply-adds, "
+            f"{100 * (told.multiply_adds / dense_cost - 1):+.3f} % of the dense model's "
+            f"{dense_cost:,}",
+            highlight=False,
+        )
+    if path is not None:
+        figure = models.diagram(model)
+        try:
+            suffix = path.suffix.lstrip(".") or "png"
+            write_whole(path, lambda temporary: figure.savefig(temporary, format=suffix))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot write {path}: {error}") from None
+        console.print(f"wrote {path}", highlight=False)
+
+
+def _on_complete_graphs(model: Any, name: str, settings: dict[str, Any]) -> Any:
+    """The dense widths on the complete graph of as many nodes; they may be too few for them."""
+    from mpnn_arch import graphs, models
+
+    complete: Any = [graphs.generate("complete", num_nodes=g.num_nodes) for g in model.graphs]
+    dense_widths = model.model_config.stage_widths
+    try:
+        model.model_config.multiply_adds(dense_widths, complete)
+    except InputError:
+        complete = None  # then the dense model stands beside it
+    return models.complexity(
+        models.build(name, complete, widths=dense_widths, device="meta", **settings)
+    )
+
+
+def _rows(told: Any, complete: Any) -> list[list[str]]:
+    """A row a stage, then the sums."""
+    beside = complete.by_stage() if complete is not None else {}
+    rows = []
+    for stage, part in told.by_stage().items():
+        row = [stage, _width(part), *_costs(part), f"{100 * part.relational_share:.1f} %"]
+        if complete is not None:
+            row += [_width(beside[stage]), *_costs(beside[stage])]
+        rows.append(row)
+    row = ["total", "", *_costs(told), f"{100 * told.relational_share:.1f} %"]
+    rows.append(row + (["", *_costs(complete)] if complete is not None else []))
+    return rows
+
+
+def _width(part: Any) -> str:
+    """Output channels of the stage's last layer that multiplies."""
+    widths = [layer.out_channels for layer in part.layers if layer.out_channels]
+    return str(widths[-1]) if widths else ""
+
+
+def _costs(part: Any) -> tuple[str, str]:
+    return f"{part.parameters:,}", f"{part.multiply_adds:,}"

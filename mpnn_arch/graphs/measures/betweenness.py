@@ -1,0 +1,47 @@
+"""Betweenness: how many shortest paths lead through a node."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpnn_arch.graphs.measures.batch import Array, GraphBatch
+from mpnn_arch.graphs.measures.registry import MEASURES
+
+
+def node_betweenness(batch: GraphBatch) -> Array:
+    """(B, N): share of the other pairs' shortest paths that lead through each node.
+
+    As ``networkx.betweenness_centrality``: Brandes' accumulation, one product of (N, N) matrices
+    for every length of path, over all sources and graphs at once.
+
+    Source: Brandes, A faster algorithm for betweenness centrality, 2001.
+    """
+    num_nodes = batch.num_nodes
+    onward = batch.adjacency.astype(np.float64)  # [target, source]
+    away = batch.distances  # [target, source]
+    longest = int(away.max())
+    # paths[t, s]: shortest paths from s to t, found by their last edge.
+    paths = np.broadcast_to(np.eye(num_nodes), away.shape).copy()
+    for length in range(1, longest + 1):
+        paths = np.where(away == length, onward @ np.where(away == length - 1, paths, 0.0), paths)
+    # through[v, s]: how much of the paths from s to all t leads through v, farthest first.
+    through = np.zeros(away.shape)
+    for length in range(longest, 1, -1):
+        here = away == length
+        share = np.divide(1.0 + through, paths, out=np.zeros(away.shape), where=here)
+        passed = onward.transpose(0, 2, 1) @ share
+        through += np.where(away == length - 1, paths * passed, 0.0)
+    through[:, np.arange(num_nodes), np.arange(num_nodes)] = 0.0
+    return through.sum(axis=2) / max(1, (num_nodes - 1) * (num_nodes - 2))
+
+
+@MEASURES.register("betweenness_mean")
+def betweenness_mean(batch: GraphBatch) -> Array:
+    """(B,): mean of :func:`node_betweenness` over the nodes."""
+    return node_betweenness(batch).mean(axis=1)
+
+
+@MEASURES.register("betweenness_max")
+def betweenness_max(batch: GraphBatch) -> Array:
+    """(B,): :func:`node_betweenness` of the node that has most."""
+    return node_betweenness(batch).max(axis=1)

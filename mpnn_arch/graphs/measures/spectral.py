@@ -1,0 +1,36 @@
+"""Spectra: how fast messages mix."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpnn_arch.graphs.measures.batch import Array, GraphBatch
+from mpnn_arch.graphs.measures.registry import MEASURES
+
+
+@MEASURES.register("spectral_gap")
+def spectral_gap(batch: GraphBatch) -> Array:
+    """(B,): largest minus second largest eigenvalue of the adjacency, self-loops left out.
+
+    Raises:
+        InputError: directed graphs.
+    """
+    batch.refuse_directed("the spectral gap")
+    values = np.linalg.eigvalsh(batch.adjacency.astype(np.float64))
+    return values[:, -1] - values[:, -2]
+
+
+@MEASURES.register("algebraic_connectivity")
+def algebraic_connectivity(batch: GraphBatch) -> Array:
+    """(B,): second smallest eigenvalue of the Laplacian D - A; 0 if the graph is disconnected.
+
+    Raises:
+        InputError: directed graphs.
+
+    Source: Fiedler, Algebraic connectivity of graphs, 1973.
+    """
+    batch.refuse_directed("algebraic connectivity")
+    laplacian = -batch.adjacency.astype(np.float64)
+    node = np.arange(batch.num_nodes)
+    laplacian[:, node, node] = batch.degrees
+    return np.maximum(np.linalg.eigvalsh(laplacian)[:, 1], 0.0)

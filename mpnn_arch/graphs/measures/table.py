@@ -1,0 +1,74 @@
+"""Measures of graphs of any sizes, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.measures.batch import Array, GraphBatch
+from mpnn_arch.graphs.measures.registry import MEASURES
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+# Entries of the (b, N, N) matrices that graphs are measured in: 32 MiB of float64.
+_AT_ONCE = 1 << 22
+_ON_DEVICE = ("clustering_coefficient", "average_path_length")
+
+
+def measure(
+    graphs: RelationalGraph | Sequence[RelationalGraph],
+    names: Sequence[str] = _ON_DEVICE,
+    *,
+    reachable_only: bool = False,
+    device: torch.device | str | None = None,
+) -> pd.DataFrame:
+    """A row per graph, a column per measure.
+
+    Args:
+        graphs: one or many, of any sizes.
+        names: of ``graphs.list_measures()``.
+        reachable_only: leave pairs that no path joins out of measures of distance.
+        device: where C and L of undirected graphs are worked out as tensors; None uses 64-bit
+            words on the CPU, which are quicker there.
+
+    Raises:
+        InputError: no graph, an unknown name, or a graph for which a measure is not defined.
+    """
+    import pandas as pd
+
+    listed = [graphs] if isinstance(graphs, RelationalGraph) else list(graphs)
+    if not listed:
+        raise InputError("there is no graph to measure; give at least one")
+    chosen = {name: MEASURES.get(name) for name in names}
+    columns = {name: np.empty(len(listed)) for name in names}
+    alike: dict[tuple[int, bool], list[int]] = {}
+    for i, graph in enumerate(listed):
+        alike.setdefault((graph.num_nodes, graph.is_directed), []).append(i)
+    for (num_nodes, directed), members in alike.items():
+        step = max(1, _AT_ONCE // num_nodes**2)
+        for start in range(0, len(members), step):
+            places = members[start : start + step]
+            batch = GraphBatch.of([listed[i] for i in places], reachable_only=reachable_only)
+            for name, function in chosen.items():
+                on_device = device is not None and name in _ON_DEVICE and not directed
+                values = _by_tensors(name, batch, device) if on_device else function(batch)
+                columns[name][places] = values
+    return pd.DataFrame(columns)
+
+
+def _by_tensors(name: str, batch: GraphBatch, device: torch.device | str | None) -> Array:
+    import torch
+
+    from mpnn_arch.graphs.measures import tensors
+
+    adjacency = torch.from_numpy(batch.adjacency).to(device)
+    if name == "clustering_coefficient":
+        return tensors.clustering_coefficient(adjacency).cpu().numpy()
+    lengths = tensors.average_path_length(adjacency, reachable_only=batch.reachable_only)
+    return lengths.cpu().numpy()

@@ -1,0 +1,103 @@
+"""MLP-Mixer, its channel-mixing MLPs made of rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+from torch import Tensor, nn
+
+from mpnn_arch.models.architectures.patches import PatchConfig
+from mpnn_arch.models.layers import Layers
+from mpnn_arch.models.meter import Meter
+from mpnn_arch.models.registry import MODELS
+
+
+@MODELS.register("mlp_mixer")
+@dataclass(frozen=True, kw_only=True)
+class MLPMixerConfig(PatchConfig):
+    """Mixer-S/16: 8 blocks of width 512, token MLPs of 256, channel MLPs of 2048.
+
+    The two layers of each channel MLP are rounds. The token MLPs mix patches, not channels, and
+    stay dense, as do patches and head.
+
+    Source: Tolstikhin et al., NeurIPS 2021. Its relational form is ours.
+    """
+
+    name: ClassVar[str] = "mlp_mixer"
+    summary: ClassVar[str] = "Mixer-S/16: the channel-mixing MLPs are rounds"
+    default_init: ClassVar[Literal["published", "kaiming"]] = "kaiming"
+    width: ClassVar[int] = 512
+    depth: ClassVar[int] = 8
+    mlp_ratio: ClassVar[int] = 4
+
+    @property
+    def token_width(self) -> int:
+        """Hidden width of the token MLPs."""
+        return self.scaled(256)
+
+    def count(self, meter: Meter, widths: Sequence[int]) -> None:
+        """The layers' cost."""
+        width, patches = widths[0], self.num_patches
+        meter.linear(self.in_channels * self.patch**2, width, patches)
+        for block in range(self.depth):
+            meter.start_stage(block, f"block {block + 1}")
+            meter.linear(patches, self.token_width, width)
+            meter.linear(self.token_width, patches, width)
+            meter.round(width, self.mlp_ratio * width, patches)
+            meter.round(self.mlp_ratio * width, width, patches)
+        meter.linear(width, self.num_classes)
+
+    def make(self, layers: Layers, widths: Sequence[int]) -> nn.Module:
+        """The network."""
+        return MLPMixer(self, layers, widths[0])
+
+
+class MixerBlock(nn.Module):
+    """Tokens mix channel by channel (dense), then channels mix token by token (rounds)."""
+
+    def __init__(self, layers: Layers, config: MLPMixerConfig, width: int) -> None:
+        super().__init__()
+        patches, hidden = config.num_patches, config.mlp_ratio * width
+        self.token_norm = layers.layer_norm(width)
+        self.token_mlp = nn.Sequential(
+            layers.linear(patches, config.token_width),
+            nn.GELU(),
+            layers.linear(config.token_width, patches),
+        )
+        self.channel_norm = layers.layer_norm(width)
+        self.channel_mlp = nn.Sequential(
+            layers.round(width, hidden, bias=True),
+            nn.GELU(),
+            layers.round(hidden, width, bias=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, patches, width) -> (B, patches, width)."""
+        x = x + self.token_mlp(self.token_norm(x).transpose(1, 2)).transpose(1, 2)
+        return cast(Tensor, x + self.channel_mlp(self.channel_norm(x)))
+
+
+class MLPMixer(nn.Module):
+    """Dense patches, mixer blocks, dense head on the mean token.
+
+    Shapes:
+        - **x:** (B, C, H, W)
+        - **output:** (B, num_classes)
+    """
+
+    def __init__(self, config: MLPMixerConfig, layers: Layers, width: int) -> None:
+        super().__init__()
+        self.stem = layers.patches(config.in_channels, width, config.patch)
+        self.blocks = nn.Sequential()
+        for block in range(config.depth):
+            layers.start_stage(block, f"block {block + 1}")
+            self.blocks.append(MixerBlock(layers, config, width))
+        self.norm = layers.layer_norm(width)
+        self.head = layers.linear(width, config.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores."""
+        tokens = self.stem(x).flatten(2).transpose(1, 2)  # (B, patches, width)
+        return cast(Tensor, self.head(self.norm(self.blocks(tokens)).mean(dim=1)))

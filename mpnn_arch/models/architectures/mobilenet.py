@@ -1,0 +1,90 @@
+"""MobileNet v1: separable convs whose 1 x 1 half is a round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+from torch import Tensor, nn
+
+from mpnn_arch.models.blocks import Maps, MeanPoolHead
+from mpnn_arch.models.config import ModelConfig
+from mpnn_arch.models.layers import Layers
+from mpnn_arch.models.meter import Meter
+from mpnn_arch.models.registry import MODELS
+
+
+@MODELS.register("mobilenet_v1")
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV1Config(ModelConfig):
+    """Depth-wise 3 x 3, BatchNorm, ReLU, 1 x 1 round, BatchNorm, ReLU; thirteen times.
+
+    The stem is 3 x 3 of 32 with stride 2; for images below 64 pixels stride 1. Every stage but
+    the first starts with a stride of 2.
+
+    Source: Howard et al., arXiv 1704.04861. Its relational form is ours.
+    """
+
+    name: ClassVar[str] = "mobilenet_v1"
+    summary: ClassVar[str] = "13 depth-wise convs, each followed by a 1x1 round"
+    default_graph: ClassVar[str] = "ws_flex:16,5,0.15,0"
+    depths: ClassVar[tuple[int, ...]] = (1, 2, 2, 6, 2)
+    widths: ClassVar[tuple[int, ...]] = (64, 128, 256, 512, 1024)
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """Output channels of each stage."""
+        return tuple(self.scaled(width) for width in self.widths)
+
+    def count(self, meter: Meter, widths: Sequence[int]) -> None:
+        """The layers' cost."""
+        width = self.scaled(32)
+        meter.conv(self.in_channels, width, 3, stride=1 if self.is_small else 2)
+        for stage, (depth, out_channels) in enumerate(zip(self.depths, widths, strict=True)):
+            meter.start_stage(stage)
+            for index in range(depth):
+                stride = 2 if stage > 0 and index == 0 else 1
+                meter.conv(width, width, 3, stride, groups=width)
+                meter.conv_round(width, out_channels)
+                width = out_channels
+        meter.linear(width, self.num_classes)
+
+    def make(self, layers: Layers, widths: Sequence[int]) -> nn.Module:
+        """The network."""
+        return MobileNetV1(self, layers, widths)
+
+
+class MobileNetV1(nn.Module):
+    """Dense stem, stages of separable convs, dense head.
+
+    Shapes:
+        - **x:** (B, C, H, W)
+        - **output:** (B, num_classes)
+    """
+
+    def __init__(self, config: MobileNetV1Config, layers: Layers, widths: Sequence[int]) -> None:
+        super().__init__()
+        width = config.scaled(32)
+        conv = layers.conv(config.in_channels, width, 3, stride=1 if config.is_small else 2)
+        self.stem = Maps(layers, conv, width)
+        self.stages = nn.Sequential()
+        for stage, (depth, out_channels) in enumerate(zip(config.depths, widths, strict=True)):
+            layers.start_stage(stage)
+            blocks = nn.Sequential()
+            for index in range(depth):
+                stride = 2 if stage > 0 and index == 0 else 1
+                depthwise = layers.conv(width, width, 3, stride, groups=width)
+                pointwise = layers.conv_round(width, out_channels)
+                blocks.append(
+                    nn.Sequential(
+                        Maps(layers, depthwise, width), Maps(layers, pointwise, out_channels)
+                    )
+                )
+                width = out_channels
+            self.stages.append(blocks)
+        self.head = MeanPoolHead(layers, width, config.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores."""
+        return cast(Tensor, self.head(self.stages(self.stem(x))))

@@ -1,0 +1,211 @@
+"""The speed receipt of a round: what a step takes on each backend, at equal multiply-adds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.files import write_text, write_whole
+from mpnn_arch.graphs import RelationalGraph, generate
+from mpnn_arch.kernels.backends import candidates
+from mpnn_arch.models.round_cost import round_cost
+from mpnn_arch.rounds import RelationalLinear
+from mpnn_arch.timing import interleaved
+
+DEFAULT_GRAPHS = tuple(f"ws_flex:64,{degree},0.1,0" for degree in (4, 8, 12, 20, 32, 50))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One graph's line of the receipt; times are medians, in seconds.
+
+    Attributes:
+        graph: its name.
+        block_density: ones of the adjacency, self-loops counted, over N^2.
+        width: channels in and out.
+        multiply_adds: of one sample's forward pass.
+        dense: the dense layer of (nearly) equal cost.
+        complete: the round on the complete graph, as wide as the dense layer.
+        seconds: each backend that can run, and ``"auto"``.
+        picked: what auto chose.
+        ratio: auto over dense, at equal multiply-adds.
+        spread: half the quartiles' distance over the median, of auto.
+    """
+
+    graph: str
+    block_density: float
+    width: int
+    multiply_adds: int
+    dense: float
+    complete: float
+    seconds: dict[str, float]
+    picked: str
+    ratio: float
+    spread: float
+
+
+def receipt(
+    graphs: Mapping[str, RelationalGraph],
+    *,
+    batch: int = 128,
+    width: int = 512,
+    repeats: int = 25,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> list[Line]:
+    """Time one round on every graph, forward and backward for input and weights.
+
+    Args:
+        graphs: by name, of any size and density.
+        batch: samples a step.
+        width: channels of the dense layer whose multiply-adds every round meets.
+        repeats: timed turns; all candidates and the dense layer take turns.
+        device: where.
+        dtype: of weights and input.
+
+    Raises:
+        InputError: a graph of more nodes than the channels that the dense layer's cost allows.
+    """
+    device = torch.device(device)
+    put: dict[str, Any] = {"device": device, "dtype": dtype}
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(channels: int) -> Tensor:
+        return torch.randn(batch, channels, generator=generator).to(**put).requires_grad_()
+
+    def step(layer: nn.Module, x: Tensor) -> Callable[[], object]:
+        inputs = (x, *layer.parameters())
+
+        def run() -> object:
+            y = layer(x)
+            return torch.autograd.grad(y, inputs, torch.ones_like(y))
+
+        return run
+
+    def linear(graph: RelationalGraph, channels: int, backend: str) -> RelationalLinear:
+        made: dict[str, Any] = {"generator": generator, "order": "published"}
+        return RelationalLinear(graph, channels, channels, bias=False, backend=backend, **made).to(
+            **put
+        )
+
+    narrow, able = draw(width), candidates(device.type, dtype)
+    with torch.random.fork_rng(devices=[]):
+        dense = nn.Linear(width, width, bias=False).to(**put)
+    lines = []
+    for name, graph in graphs.items():
+        channels = equal_cost_width(graph, width * width)
+        x = draw(channels)
+        rounds = {backend: linear(graph, channels, backend) for backend in (*able, "auto")}
+        complete = linear(
+            generate("complete", graph.num_nodes), max(width, graph.num_nodes), "auto"
+        )
+        runs = {f"backend {backend}": step(layer, x) for backend, layer in rounds.items()}
+        timed = interleaved(
+            {
+                "dense": step(dense, narrow),
+                "complete": step(complete, draw(complete.in_channels)),
+                **runs,
+            },
+            repeats,
+            device=device,
+        )
+        auto = rounds["auto"]
+        share = auto.plan.num_weights / width**2
+        seconds = {backend: timed[f"backend {backend}"].median for backend in rounds}
+        picked = list(auto.backend_choices.values())
+        lines.append(
+            Line(
+                graph=name,
+                block_density=graph.block_density,
+                width=channels,
+                multiply_adds=auto.multiply_adds(),
+                dense=timed["dense"].median,
+                complete=timed["complete"].median,
+                seconds=seconds,
+                picked=picked[-1] if picked else "dense",
+                ratio=seconds["auto"] / timed["dense"].median / share,
+                spread=timed["backend auto"].spread,
+            )
+        )
+    return lines
+
+
+def equal_cost_width(graph: RelationalGraph, multiply_adds: int) -> int:
+    """The most channels whose square round costs no more than ``multiply_adds``.
+
+    Raises:
+        InputError: even one channel a node costs more.
+    """
+    cost = round_cost(graph).multiply_adds
+    low, high = graph.num_nodes, 2 * multiply_adds
+    if cost(low, low) > multiply_adds:
+        raise InputError(
+            f"a graph of {graph.num_nodes} nodes costs {cost(low, low)} multiply-adds with one "
+            f"channel a node, more than the dense layer's {multiply_adds}; give a larger --width"
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle, middle) <= multiply_adds else (low, middle)
+    return low
+
+
+def write_csv(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> None:
+    """One row a graph, the machine in every row."""
+    rows = []
+    for line in lines:
+        times = {f"{name}_ms": 1e3 * seconds for name, seconds in line.seconds.items()}
+        rows.append(
+            {
+                "graph": line.graph,
+                "block_density": line.block_density,
+                "width": line.width,
+                "multiply_adds": line.multiply_adds,
+                "dense_ms": 1e3 * line.dense,
+                "complete_ms": 1e3 * line.complete,
+                **times,
+                "picked": line.picked,
+                "auto_over_dense": line.ratio,
+                "spread": line.spread,
+                **machine,
+            }
+        )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_plot(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> None:
+    """Time against density, one line a backend."""
+    from matplotlib.figure import Figure
+
+    lines = sorted(lines, key=lambda line: line.block_density)
+    density = [line.block_density for line in lines]
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name in lines[0].seconds:
+        style: dict[str, Any] = {}
+        if name == "auto":
+            style = {"color": "black", "linewidth": 2.5, "zorder": 0}
+        values = [line.seconds[name] * 1e3 for line in lines]
+        axes.plot(density, values, marker="o", markersize=4, label=name, **style)
+    axes.plot(density, [line.dense * 1e3 for line in lines], "--", color="gray", label="dense")
+    axes.set(
+        xlabel="block density of the graph",
+        ylabel="forward and backward (ms)",
+        yscale="log",
+        title="One round at equal multiply-adds",
+    )
+    axes.legend(fontsize="small")
+    where = machine.get("gpu", machine["processor"])
+    figure.supxlabel(f"{where}, {machine['threads']} threads, torch {machine['torch']}", fontsize=7)
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))

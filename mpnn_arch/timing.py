@@ -1,0 +1,90 @@
+"""Timing computations against one another, and telling on what machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+import mpnn_arch
+from mpnn_arch.kernels.choice import cpu_name
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one computation, turn by turn."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Of the turns, in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, over the median."""
+        if len(self.seconds) < 3:
+            return (max(self.seconds) - min(self.seconds)) / 2 / self.median
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / 2 / self.median
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], object]],
+    repeats: int = 15,
+    *,
+    device: torch.device | str = "cpu",
+    warm_ups: int = 3,
+    seconds: float | None = None,
+) -> dict[str, Timing]:
+    """Time every run once a turn, turn after turn, so that a busy moment strikes all alike.
+
+    Args:
+        runs: by name; each is called warm_ups + repeats times.
+        repeats: timed turns.
+        device: what to wait for before a clock is read.
+        warm_ups: untimed turns before.
+        seconds: stop after this long, once there are three turns.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    wait = torch.cuda.synchronize if on_gpu else (lambda: None)
+    for _ in range(warm_ups):
+        for run in runs.values():
+            run()
+    wait()
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    begun = time.perf_counter()
+    for turn in range(repeats):
+        if seconds is not None and turn >= 3 and time.perf_counter() - begun > seconds:
+            break
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            wait()
+            taken[name].append(time.perf_counter() - start)
+    return {name: Timing(tuple(times)) for name, times in taken.items()}
+
+
+def machine(device: torch.device | str = "cpu") -> dict[str, str]:
+    """The machine and versions that a timing was made with, for its record."""
+    vectors = torch.backends.cpu.get_cpu_capability()
+    told = {
+        "processor": f"{cpu_name()}, {os.cpu_count()} cores, {vectors}",
+        "threads": str(torch.get_num_threads()),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "mpnn_arch": mpnn_arch.__version__,
+    }
+    if torch.device(device).type == "cuda":
+        told["gpu"] = torch.cuda.get_device_name(device)
+        told["cuda"] = str(torch.version.cuda)
+    if hasattr(os, "getloadavg"):
+        told["load"] = f"{os.getloadavg()[0]:.1f} when the timing began"
+    return told

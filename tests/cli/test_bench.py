@@ -1,0 +1,58 @@
+"""``mpnn-arch bench`` on small graphs: every candidate is timed, the receipt is whole."""
+
+import csv
+
+import pytest
+
+from mpnn_arch import InputError
+from mpnn_arch.graphs import generate
+from mpnn_arch.kernels.backends import candidates
+from mpnn_arch.receipt import equal_cost_width
+
+
+def test_the_receipt_names_every_backend(run, tmp_path):
+    import torch
+
+    out = tmp_path / "bench"
+    args = ["--graphs", "ring:8,2", "--graphs", "complete:8", "--width", "24", "--batch", "4"]
+    code, told, _ = run("bench", *args, "--repeats", "3", "--out", str(out))
+    assert code == 0
+    assert "threads: " in told
+    assert "torch: " in told
+    with (out / "bench.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["graph"] for row in rows] == ["ring:8,2", "complete:8"]
+    ring, complete = rows
+    assert float(ring["block_density"]) == 3 / 8
+    assert int(ring["multiply_adds"]) <= 24 * 24
+    assert ring["picked"] in candidates("cpu", torch.float32)
+    assert complete["picked"] == "dense"
+    for row in rows:
+        for backend in (*candidates("cpu", torch.float32), "auto", "dense", "complete"):
+            assert float(row[f"{backend}_ms"]) > 0
+    assert (out / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--batch", "0"], "--batch is at least 1, 0 was given"),
+        (["--dtype", "int8"], "no dtype 'int8'"),
+        (["--graphs", "ring:64,2", "--width", "10"], "give a larger --width"),
+        (["--graphs", "pretzel:3"], "pretzel"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, args, words):
+    code, _, told = run("bench", *args)
+    assert code == 2
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_equal_cost_width_is_the_most_that_fits():
+    graph = generate("ring", 8, 2)
+    width = equal_cost_width(graph, 24 * 24)
+    assert equal_cost_width(generate("complete", 8), 24 * 24) == 24
+    assert width > 24
+    with pytest.raises(InputError, match="costs 64 multiply-adds with one channel a node"):
+        equal_cost_width(generate("complete", 8), 63)

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mpnn_arch.cli import main
+from mpnn_arch.graphs import RelationalGraph, generate, list_generators, list_measures
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+
+
+def run(capsys, *args):
+    """Exit code, output and errors of one command."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(arg) for arg in ("graphs", *args)])
+    said = capsys.readouterr()
+    return exit_.value.code or 0, said.out, said.err
+
+
+def test_list_names_everything(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    for name in [*list_generators(), *list_measures()]:
+        assert name in out
+    assert "published:64/3942" in out
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv", "txt", "graphml", "gexf"])
+def test_make_writes_a_file_that_loads_again(capsys, tmp_path, suffix):
+    path = tmp_path / f"graph.{suffix}"
+    assert run(capsys, "make", "ws_flex:16,4,0.2,1", "--out", path)[0] == 0
+    assert RelationalGraph.from_file(path) == generate("ws_flex", 16, 4, 0.2, 1)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    code, _, err = run(capsys, "make", "complete:4", "--out", path)
+    assert code == 2
+    assert "--force" in err
+    assert run(capsys, "make", "complete:4", "--out", path, "--force")[0] == 0
+    assert RelationalGraph.from_file(path) == generate("complete", 4)
+
+
+def test_make_shows_the_graph(capsys):
+    assert "8 nodes, 28 edges" in run(capsys, "make", "complete:8")[1]
+
+
+def test_measure_prints_a_table_or_writes_it(capsys, tmp_path):
+    code, out, _ = run(capsys, "measure", "complete:8", "sample:64/52/0:2", "-m", "diameter")
+    assert code == 0
+    assert "complete:8" in out
+    assert "sample:64/52/0:2 [1]" in out
+    path = tmp_path / "table.csv"
+    assert run(capsys, "measure", "complete:8", "ring:9,4", "--out", path)[0] == 0
+    table = pd.read_csv(path)
+    assert table["graph"].tolist() == ["complete:8", "ring:9,4"]
+    assert table["average_path_length"].tolist() == [1.0, 1.5]
+    assert run(capsys, "measure", "ws_flex:20,6,0.1", "--all")[0] == 0
+
+
+@pytest.mark.parametrize("layout", ["ring", "spring", "matrix"])
+def test_draw_writes_a_picture(capsys, tmp_path, layout):
+    path = tmp_path / "graph.png"
+    assert run(capsys, "draw", "sample:16/48/0:2", "--layout", layout, "--out", path)[0] == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["graph.png"]
+
+
+def test_sample_sweeps_and_picks(capsys, tmp_path):
+    out = tmp_path / "sweep"
+    args = ("sample", "--num-nodes", 16, "--degrees", 5, "--probabilities", 6, "--bins", 8)
+    code, said, _ = run(capsys, *args, "--out", out)
+    assert code == 0
+    assert said.startswith("60 graphs")
+    picked = pd.read_csv(out / "sample.csv")
+    assert 5 < len(picked) <= 60
+    row = picked.iloc[0]
+    graph = generate("ws_flex", 16, row.average_degree, row.rewiring_probability, int(row.seed))
+    assert graph.clustering_coefficient == pytest.approx(row.clustering_coefficient)
+    assert run(capsys, *args, "--repeats", 1, "--out", out)[0] == 2
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason=f"the published files {SHARED} are not there")
+def test_connectomes_stand_beside_the_papers_table(capsys):
+    code, out, _ = run(capsys, "connectomes", "--root", SHARED)
+    assert code == 0
+    assert "0.551" in out
+    assert "2.380" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("make", "torus:4"), "is no graph"),
+        (("make", "sample:64/52/0:2"), "names 2 graphs"),
+        (("make", "complete:4", "--out", "graph.pdf"), "no known format"),
+        (("make", "complete:4", "--out", "absent/graph.csv"), "cannot be written"),
+        (("measure", "complete:4", "-m", "colour"), "no measure 'colour'"),
+        (("draw", "complete:4", "--out", "graph.txt"), "a picture is"),
+        (("draw", "sample:64/449", "--out", "graph.png"), "one picture holds 64"),
+        (("sample", "--bins", 0, "--out", "sweep"), "bins is at least 1"),
+    ],
+)
+def test_bad_input_exits_with_2_and_one_sentence(capsys, tmp_path, monkeypatch, args, sentence):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *args)
+    assert code == 2
+    assert sentence in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,316 @@
+import csv
+import io
+from http.client import IncompleteRead
+from pathlib import Path
+from typing import ClassVar
+from urllib.error import URLError
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from mpnn_arch import InputError, RelationalGraph
+from mpnn_arch.graphs import (
+    CONNECTOMES,
+    connectome,
+    connectome_measures,
+    generate,
+    parse,
+    parse_one,
+    published,
+    remote,
+    rewired,
+    sample,
+)
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+needs_shared = pytest.mark.skipif(
+    not SHARED.exists(), reason=f"the published files {SHARED} are not there"
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("MPNN_ARCH_DATA", raising=False)
+    monkeypatch.setattr(remote, "urlopen", no_network)
+
+
+def no_network(url, timeout):
+    raise URLError("no network in tests")
+
+
+def serve(monkeypatch, body, length=None):
+    """Answer every download with ``body``."""
+
+    def answer(url, timeout):
+        served = io.BytesIO(body)
+        served.headers = {"Content-Length": str(len(body) if length is None else length)}
+        return served
+
+    monkeypatch.setattr(remote, "urlopen", answer)
+
+
+def left_in(folder):
+    return [path for path in Path(folder).rglob("*") if path.is_file()]
+
+
+# -- lists ------------------------------------------------------------------------------------
+
+
+@needs_shared
+def test_published_lists_in_either_form(tmp_path):
+    with (SHARED / "published" / "graphs_n64_52.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    graphs = published(64, 52, SHARED)
+    assert len(graphs) == 52
+    for graph, row in zip(graphs, rows, strict=True):
+        assert graph.clustering_coefficient == pytest.approx(float(row["clustering_coefficient"]))
+    np.save(
+        tmp_path / "graphs_n64_52.npy", [[float(value) for value in row.values()] for row in rows]
+    )
+    assert published(64, 52, tmp_path) == graphs
+
+
+@needs_shared
+def test_a_published_list_is_fetched_checked_and_kept(tmp_path, monkeypatch):
+    with (SHARED / "published" / "graphs_n16_48.csv").open(newline="") as file:
+        rows = [[float(value) for value in row.values()] for row in csv.DictReader(file)]
+    made = io.BytesIO()
+    np.save(made, rows)
+    serve(monkeypatch, made.getvalue())
+    graphs = published(16, 48)
+    assert graphs == published(16, 48, SHARED)
+    monkeypatch.setattr(remote, "urlopen", no_network)
+    assert published(16, 48) == graphs  # from the cache
+    assert [path.name for path in left_in(remote.cache_folder())] == ["graphs_n16_48.npy"]
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "sentence"),
+    [
+        (b"not an array", None, "is not the published list"),
+        (b"half", 400, "broke off after 4 of 400 bytes"),
+    ],
+)
+def test_a_wrong_or_broken_download_keeps_nothing(tmp_path, monkeypatch, body, length, sentence):
+    serve(monkeypatch, body, length)
+    with pytest.raises(InputError, match=sentence):
+        published(64, 52, tmp_path / "root")
+    assert left_in(tmp_path) == []
+
+
+def test_a_connection_that_is_cut_keeps_nothing(tmp_path, monkeypatch):
+    class Cut(io.BytesIO):
+        headers: ClassVar = {"Content-Length": "400"}
+
+        def read(self, *size):
+            raise IncompleteRead(b"half", 396)
+
+    monkeypatch.setattr(remote, "urlopen", lambda url, timeout: Cut())
+    with pytest.raises(InputError, match="could not be fetched"):
+        published(64, 52)
+    assert left_in(tmp_path) == []
+
+
+def test_pickles_are_not_opened(tmp_path, monkeypatch):
+    made = io.BytesIO()
+    np.save(made, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    serve(monkeypatch, made.getvalue())
+    with pytest.raises(InputError, match="not the published list"):
+        published(64, 52)
+    assert left_in(tmp_path) == []
+
+
+def test_without_network_the_sentence_says_where_to_put_the_file(tmp_path):
+    with pytest.raises(InputError, match="MPNN_ARCH_DATA"):
+        published(64, 449)
+    with pytest.raises(InputError, match=r"graphs_n64_449\.csv is not in"):
+        published(64, 449, tmp_path, download=False)
+    with pytest.raises(InputError, match=r"cat_cortex\.txt is not in"):
+        connectome("cat_cortex", tmp_path, download=False)
+    assert left_in(tmp_path) == []
+
+
+@needs_shared
+def test_a_changed_list_is_refused(tmp_path):
+    text = (SHARED / "published" / "graphs_n64_52.csv").read_text()
+    (tmp_path / "graphs_n64_52.csv").write_text(text.replace(",16,", ",17,", 1))
+    with pytest.raises(InputError, match="not the published list"):
+        published(64, 52, tmp_path)
+
+
+@needs_shared
+def test_specs_of_lists(monkeypatch):
+    monkeypatch.setenv("MPNN_ARCH_DATA", str(SHARED))
+    whole = published(64, 52)
+    assert parse("published:64/52") == whole
+    assert parse("published:64/52/17") == [whole[17]]
+    assert parse("published:64/52/50:") == whole[50:]
+    assert parse_one("connectome:cat_cortex") == connectome("cat_cortex", SHARED)
+    assert not parse_one("connectome:cat_cortex,undirected").is_directed
+
+
+def test_specs_of_samples():
+    whole = sample(64, 52)
+    assert parse("sample:64/52/0:6") == whole[:6]
+    assert parse_one("sample:64/52/51") == whole[51]
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("sample:64/53", "no sample of 53 graphs of 64 nodes; there are 3942, 449, 52 of 64"),
+        ("sample:64", "names no list"),
+        ("sample:64/52/a", "names no list"),
+        ("sample:64/52/1:2:3", "names no list"),
+        ("sample:64/52/52", "numbered 0 to 51"),
+        ("sample:64/52/-1", "numbered 0 to 51"),
+        ("sample:64/52/9:9", "empty slice"),
+        ("sample:", "names no graph"),
+        ("published:32/10", "no published list"),
+        ("connectome:mouse", "no connectome 'mouse'; choose one of cat_cortex"),
+        ("connectome:cat_cortex,both", "'both' is no way"),
+        ("file:", "names no graph"),
+        ("file:absent.csv", "there is no file absent.csv"),
+    ],
+)
+def test_bad_specs(spec, sentence):
+    with pytest.raises(InputError, match=sentence):
+        parse(spec)
+    with pytest.raises(InputError, match="names 2 graphs where one is needed"):
+        parse_one("sample:64/52/0:2")
+
+
+# -- connectomes ------------------------------------------------------------------------------
+
+
+@needs_shared
+def test_connectomes_are_directed_with_row_as_receiver():
+    raw = (SHARED / "connectomes" / "cat_cortex.txt").read_text().split()
+    graph = connectome("cat_cortex", SHARED)
+    assert graph.num_nodes == 52
+    assert graph.is_directed
+    assert graph.has_self_loops
+    for target, source in ((0, 1), (3, 0), (51, 50)):
+        assert graph.adjacency[target, source] == (raw[target][source] == "1")
+    assert connectome("macaque_visual_cortex", SHARED).num_nodes == 30
+    assert connectome("macaque_whole_cortex", SHARED).num_nodes == 71
+    with pytest.raises(InputError, match="unreachable pairs"):
+        _ = connectome("macaque_whole_cortex", SHARED).average_path_length
+
+
+@needs_shared
+def test_the_closest_definitions_are_near_the_papers_table():
+    rows = {row["connectome"]: row for row in connectome_measures(SHARED)}
+    assert set(rows) == set(CONNECTOMES)
+    for row in rows.values():
+        assert row["C_neighbourhood"] == pytest.approx(row["C_paper"], abs=0.006)
+    assert rows["cat_cortex"]["C_neighbourhood"] == pytest.approx(0.551, abs=5e-4)
+    assert rows["macaque_visual_cortex"]["C_neighbourhood"] == pytest.approx(0.526, abs=5e-4)
+    lengths = [round(row["L_directed"], 3) for row in rows.values()]
+    assert lengths == [1.808, 1.722, 2.330]
+
+
+@needs_shared
+def test_a_connectome_is_fetched_checked_and_kept(monkeypatch, tmp_path):
+    text = (SHARED / "connectomes" / "cat_cortex.txt").read_bytes()
+    serve(monkeypatch, text.rstrip())  # how lines end does not count
+    assert connectome("cat_cortex") == connectome("cat_cortex", SHARED)
+    assert len(left_in(remote.cache_folder())) == 1
+    serve(monkeypatch, text.replace(b"1", b"0", 1))
+    with pytest.raises(InputError, match="checksum is another one"):
+        connectome("cat_cortex", tmp_path / "root")
+    assert left_in(tmp_path / "root") == []
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+def test_any_form_of_a_matrix(tmp_path):
+    graph = RelationalGraph(4, [[0, 1, 3], [1, 2, 0]], directed=True)
+    matrix = graph.adjacency.astype(int)
+    (tmp_path / "a.txt").write_text("\n".join("".join(map(str, row)) for row in matrix))
+    np.savetxt(tmp_path / "b.csv", matrix, fmt="%d", delimiter=",")
+    np.savetxt(tmp_path / "c.tsv", matrix, delimiter="\t")
+    np.save(tmp_path / "d.npy", matrix)
+    for name in ("a.txt", "b.csv", "c.tsv", "d.npy"):
+        assert RelationalGraph.from_file(tmp_path / name) == graph
+        assert parse_one(f"file:{tmp_path / name}") == graph
+    undirected = RelationalGraph.from_file(tmp_path / "a.txt", directed=False)
+    assert (undirected.adjacency == (graph.adjacency | graph.adjacency.T)).all()
+
+
+def test_edge_lists_and_network_files(tmp_path):
+    graph = generate("ws_flex", 16, 4, 0.3, 0)
+    drawn = graph.to_networkx()
+    nx.write_edgelist(drawn, tmp_path / "a.edgelist", data=False)
+    nx.write_edgelist(drawn, tmp_path / "b.edges", data=False, delimiter=",")
+    nx.write_graphml(drawn, tmp_path / "c.graphml")
+    nx.write_gexf(drawn, tmp_path / "d.gexf")
+    for name in ("a.edgelist", "b.edges", "c.graphml", "d.gexf"):
+        assert RelationalGraph.from_file(tmp_path / name) == graph
+    nx.write_graphml(nx.DiGraph([(0, 1), (1, 2)]), tmp_path / "e.graphml")
+    assert RelationalGraph.from_file(tmp_path / "e.graphml").is_directed
+    assert not RelationalGraph.from_file(tmp_path / "e.graphml", directed=False).is_directed
+    (tmp_path / "f.data").write_text("0 1\n1 2\n")
+    assert RelationalGraph.from_file(tmp_path / "f.data", "edges").num_edges == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.csv", "1,0\n0,1\n1,1\n", "square"),
+        ("a.csv", "1,0\n0\n", "between 1 and 2 entries"),
+        ("a.csv", "0,2\n2,0\n", "holds 0 and 1"),
+        ("a.csv", "0,nan\n1,0\n", "holds 0 and 1"),
+        ("a.csv", "a,b\n0,1\n", "no number"),
+        ("a.csv", "", "between 0 and 0 entries"),
+        ("a.npy", "0,1\n1,0\n", "no .npy file"),
+        ("a.graphml", "<graph", "cannot be read as graphml"),
+        ("a.edgelist", "", "no node"),
+        ("a.pdf", "0", "no format that is known"),
+    ],
+)
+def test_what_is_no_graph_is_said_in_one_sentence(tmp_path, name, content, sentence):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=sentence):
+        RelationalGraph.from_file(tmp_path / name)
+
+
+def test_a_pickled_matrix_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[None]], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match=r"no \.npy file of plain numbers"):
+        RelationalGraph.from_file(tmp_path / "a.npy")
+
+
+# -- null models ------------------------------------------------------------------------------
+
+
+def test_rewiring_keeps_degrees_and_changes_the_rest():
+    graph = generate("ws_flex", 40, 6, 0.05, 0)
+    null = rewired(graph, seed=1)
+    assert (null.adjacency.sum(0) == graph.adjacency.sum(0)).all()
+    assert null.num_edges == graph.num_edges
+    assert nx.is_connected(null.to_networkx())
+    assert null.clustering_coefficient < graph.clustering_coefficient / 2
+    assert rewired(graph, seed=1) == null
+    assert rewired(graph, seed=2) != null
+    assert rewired(graph, seed=1, swaps=0) == graph
+
+
+@needs_shared
+def test_rewiring_keeps_both_degrees_of_directed_graphs():
+    graph = connectome("macaque_visual_cortex", SHARED)
+    null = rewired(graph, seed=0, swaps=300)
+    assert null.is_directed
+    assert null != graph
+    for axis in (0, 1):
+        assert (null.adjacency.sum(axis) == graph.adjacency.sum(axis)).all()
+
+
+def test_a_graph_without_choice_cannot_be_rewired():
+    with pytest.raises(InputError, match="cannot be rewired"):
+        rewired(generate("complete", 6), swaps=5)
+    with pytest.raises(InputError, match="swaps is at least 0"):
+        rewired(generate("ring", 8), swaps=-1)

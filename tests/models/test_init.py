@@ -1,0 +1,84 @@
+"""Initial weights by the node's true fan."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mpnn_arch import RelationalConv2d, RelationalGraph, RelationalLinear, models
+
+
+def draw(module, init, seed=0):
+    models.initialise(module, init, torch.Generator().manual_seed(seed))
+    return module
+
+
+def ring(num_nodes, reach):
+    """Every node hears its `reach` next nodes on either side, and itself."""
+    edges = [(v, (v + step) % num_nodes) for v in range(num_nodes) for step in range(1, reach + 1)]
+    return RelationalGraph(num_nodes, np.array(edges).T)
+
+
+@pytest.mark.parametrize("reach", [1, 4, 16, 32], ids=lambda r: f"degree-{2 * r}")
+@pytest.mark.parametrize(
+    ("kind", "init"), [("linear", "kaiming"), ("conv", "kaiming"), ("conv", "published")]
+)
+def test_activations_keep_their_scale_over_ten_rounds(reach, kind, init):
+    graph = ring(64, reach)
+    layers = []
+    for _ in range(10):
+        if kind == "linear":
+            layer = RelationalLinear(graph, 1024, 1024, bias=False, backend="masked")
+        else:
+            layer = RelationalConv2d(graph, 256, 256, 3, padding=1, bias=False, backend="masked")
+        layers += [layer, nn.ReLU()]
+    model = draw(nn.Sequential(*layers), init)
+    shape = (256, 1024) if kind == "linear" else (2, 256, 12, 12)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    scales = []
+    with torch.no_grad():
+        for layer in model:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                scales.append(x.square().mean().sqrt().item())
+    # A conv's border sees zeros, which costs some scale at every round.
+    lowest = 0.5 if kind == "linear" else 0.2
+    assert all(lowest < scale / scales[0] < 2 for scale in scales), scales
+
+
+def test_kaiming_counts_every_nodes_fan_in_by_itself():
+    """On a star the hub hears 33 nodes and a leaf 2; both keep the scale."""
+    star = RelationalGraph(33, np.stack([np.zeros(32, dtype=int), np.arange(1, 33)]))
+    layer = draw(RelationalLinear(star, 33 * 20, 33 * 20), "kaiming")
+    hub, leaf = layer.dense_weight()[:20], layer.dense_weight()[20:]
+    assert hub.std().item() == pytest.approx(math.sqrt(2 / (33 * 20)), rel=0.03)
+    assert leaf[leaf != 0].std().item() == pytest.approx(math.sqrt(2 / (2 * 20)), rel=0.03)
+    assert not layer.bias.any()
+
+
+def test_published_standard_deviations(random_graph):
+    graph = random_graph(16, 0.3)
+    conv = draw(RelationalConv2d(graph, 160, 96, 3), "published")
+    share = conv.weight.shape[0] / (160 * 96)
+    assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 96 * share)), rel=0.02)
+    linear = draw(RelationalLinear(graph, 200, 300), "published")
+    assert linear.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    dense = draw(nn.Conv2d(64, 128, 3), "published")
+    assert dense.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
+
+
+@pytest.mark.parametrize(("init", "last"), [("published", 0.0), ("kaiming", 1.0)])
+def test_last_norm_of_a_residual_block(init, last):
+    block = models.build("resnet20", init=init).stages[1][0]
+    assert torch.equal(block.transform.b.norm.weight, torch.full((32,), last))
+    assert torch.equal(block.transform.a.norm.weight, torch.ones(32))
+    assert torch.equal(block.shortcut.norm.weight, torch.ones(32))
+
+
+def test_rounds_with_other_aggregations_keep_their_own_draw(random_graph):
+    layer = RelationalLinear(random_graph(8, 0.4), 16, 16, aggr="mean")
+    before = layer.weight.clone()
+    draw(layer, "kaiming")
+    assert torch.equal(layer.weight, before)

@@ -1,0 +1,167 @@
+"""Dense layers of any module turned into rounds."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import VisionTransformer
+
+import mpnn_arch
+from mpnn_arch import InputError, RelationalConv2d, RelationalLinear
+from mpnn_arch.rounds import MessageRound
+
+
+def made(build, *args, **kwargs):
+    """A module of torchvision's with reproducible weights, in eval mode."""
+    with torch.device("meta"):  # its own initialisation takes longer than the test
+        module = build(*args, **kwargs)
+    module = module.to_empty(device="cpu").eval()
+    generator = torch.Generator().manual_seed(0)
+    for part in module.modules():
+        for parameter in part.parameters(recurse=False):
+            with torch.no_grad():
+                parameter.normal_(0, 0.05, generator=generator)
+        if isinstance(part, nn.BatchNorm2d | nn.LayerNorm):
+            part.reset_parameters()
+    return module
+
+
+ZOO = {
+    # name -> (module, image size, rounds of 16 nodes)
+    "resnet18": (lambda: made(torchvision.models.resnet18), 64, 19),
+    "mobilenet_v3_small": (
+        lambda: made(torchvision.models.mobilenet_v3_small),
+        64,
+        39,
+    ),  # of 54: not 11 depth-wise, 2 of 8 channels, first, last
+    "vit_b_16": (lambda: made(torchvision.models.vit_b_16, image_size=32), 32, 24),
+}
+
+
+@pytest.mark.parametrize("name", list(ZOO))
+def test_complete_graph_changes_no_output(name, complete_graph):
+    build, size, num_rounds = ZOO[name]
+    module = build()
+    changed = mpnn_arch.relationalize(module, complete_graph(16), input_size=size, backend="masked")
+    report = changed.relationalize_report
+    rounds = [m for m in changed.modules() if isinstance(m, MessageRound)]
+    assert len(report.names("round")) == len(rounds) == num_rounds
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        out = module(x)
+        assert out.std() > 0.01
+        torch.testing.assert_close(changed(x), out, rtol=1e-4, atol=1e-5 * out.std().item())
+    assert report.multiply_adds_after == report.multiply_adds_before
+    assert report.parameters_after == report.parameters_before
+    assert not any(isinstance(m, MessageRound) for m in module.modules())
+
+
+def test_sparse_graph_keeps_the_weights_that_survive(random_graph):
+    graph = random_graph(16, 0.3)
+    module = made(torchvision.models.resnet18)
+    changed = mpnn_arch.relationalize(module, graph, input_size=(3, 64, 64), backend="masked")
+    before, after = module.layer2[0].conv1, changed.layer2[0].conv1
+    assert isinstance(after, RelationalConv2d)
+    assert (after.stride, after.padding, after.kernel_size) == ((2, 2), (1, 1), (3, 3))
+    mask = after.plan.dense_mask
+    assert torch.equal(after.dense_weight()[mask], before.weight[mask])
+    assert not after.dense_weight()[~mask].any()
+    report = changed.relationalize_report
+    assert report.multiply_adds_after < report.multiply_adds_before
+    assert report.parameters_after == sum(p.numel() for p in changed.parameters())
+    assert type(changed.conv1) is nn.Conv2d
+    assert type(changed.fc) is nn.Linear
+    assert report.names("skipped") == ["conv1", "fc"]
+    out = changed(torch.zeros(2, 3, 64, 64))
+    out.sum().backward()
+    assert after.weight.grad is not None
+    assert "multiply-adds" in str(report).splitlines()[-1]
+
+
+def test_report_names_what_stays_dense_and_why(random_graph):
+    graph = random_graph(16, 0.3)
+    report = mpnn_arch.relationalize(
+        made(torchvision.models.mobilenet_v3_small), graph
+    ).relationalize_report
+    reasons = {layer.name: layer.reason for layer in report.layers}
+    assert "16 groups" in reasons["features.1.block.0.0"]
+    assert reasons["features.1.block.1.fc1"] == "8 channels for 16 nodes"
+    assert report.names("grouped")
+    assert report.names("too narrow")
+
+
+def test_attention_that_reads_its_projection_is_left_dense(random_graph):
+    module = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval()
+    changed = mpnn_arch.relationalize(
+        nn.Sequential(nn.Linear(8, 32), module, nn.Linear(32, 8), nn.Linear(8, 8)),
+        random_graph(8, 0.3),
+        input_size=(5, 8),
+    )
+    report = changed.relationalize_report
+    assert report.names("left dense") == ["1.self_attn.out_proj", "1.linear1", "1.linear2"]
+    assert report.names("round") == ["2"]
+    reasons = {layer.name: layer.reason for layer in report.layers}
+    assert reasons["1.linear1"] == "TransformerEncoderLayer reads its weight itself"
+
+
+def test_tied_weights_are_left_dense(random_graph):
+    a, b, c = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+    b.weight = a.weight
+    changed = mpnn_arch.relationalize(nn.Sequential(a, b, c), random_graph(8, 0.3), skip=())
+    assert changed.relationalize_report.names("left dense") == ["0", "1"]
+    assert isinstance(changed[2], RelationalLinear)
+
+
+def test_skip_takes_paths(random_graph):
+    module = nn.Sequential(*(nn.Linear(16, 16) for _ in range(4)))
+    graph = random_graph(8, 0.3)
+    changed = mpnn_arch.relationalize(module, graph, skip=["1", "last"])
+    assert changed.relationalize_report.names("round") == ["0", "2"]
+    with pytest.raises(InputError, match="no part '7' to skip"):
+        mpnn_arch.relationalize(module, graph, skip=["7"])
+
+
+def test_a_layer_alone_becomes_a_round(complete_graph):
+    layer = nn.Conv2d(16, 16, (3, 5), padding="same", dilation=2).eval()
+    changed = mpnn_arch.relationalize(layer, complete_graph(8))
+    assert isinstance(changed, RelationalConv2d)
+    x = torch.randn(1, 16, 12, 12, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(changed(x), layer(x), rtol=1e-4, atol=1e-5)
+
+
+def test_global_random_state_is_left_alone(random_graph):
+    module = nn.Sequential(*(nn.Linear(16, 16) for _ in range(3)))
+    before = torch.random.get_rng_state()
+    mpnn_arch.relationalize(module, random_graph(8, 0.3))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_frozen_layers_stay_frozen(random_graph):
+    module = nn.Linear(16, 16).requires_grad_(False)
+    changed = mpnn_arch.relationalize(module, random_graph(8, 0.3))
+    assert not any(p.requires_grad for p in changed.parameters())
+
+
+class TestBadInput:
+    def test_grouped_conv_cannot_be_relational(self, random_graph):
+        with pytest.raises(InputError, match=r"its 4 groups already tell .* groups=1"):
+            mpnn_arch.relationalize(nn.Conv2d(16, 16, 3, groups=4), random_graph(8, 0.3))
+
+    def test_graph_with_too_many_nodes(self, random_graph):
+        with pytest.raises(InputError, match="8 channels for 30 nodes"):
+            mpnn_arch.relationalize(nn.Linear(8, 40), random_graph(30, 0.3))
+
+    def test_nothing_dense(self, random_graph):
+        with pytest.raises(InputError, match=r"ReLU has no nn.Linear or nn.Conv2d"):
+            mpnn_arch.relationalize(nn.ReLU(), random_graph(8, 0.3))
+
+
+def test_vision_transformers_attention_is_reported(random_graph):
+    with torch.device("meta"):
+        module = VisionTransformer(32, 16, 2, 4, 64, 128)
+    report = mpnn_arch.relationalize(module, random_graph(16, 0.3), input_size=32)
+    told = report.relationalize_report
+    assert told.names("left dense") == [
+        f"encoder.layers.encoder_layer_{i}.self_attention.out_proj" for i in range(2)
+    ]
+    assert len(told.names("round")) == 4
