@@ -112,9 +112,12 @@ class RoundPlan:
     def prepare(self, backend: str) -> None:
         """Make the tables that ``backend`` reads now, as plain tensors.
 
+        ``"shares"`` stands for messages that need no table of blocks.
+
         Made on first use instead, they could be born inside ``torch.export`` and stay fake.
         """
         tables = {
+            "shares": ("in_index", "out_index"),
             "reference": ("in_index", "out_index", "block_index"),
             "masked": () if self.is_complete else ("dense_index",),
         }

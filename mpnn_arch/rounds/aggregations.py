@@ -64,6 +64,10 @@ def power_mean(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
     """(mean of m^p)^(1/p) over messages clamped to be positive; p = 2 unless ``p`` is given."""
     if kwargs.get("p", 2.0) == 0:
         raise InputError("aggr='power-mean' with p=0 divides by zero; use another p")
+    if kwargs.get("clamp_min", 0) is None and kwargs.get("clamp_max", 0) is None:
+        raise InputError(
+            "aggr='power-mean' is not clamped at all: give clamp_min, clamp_max or both"
+        )
     return pyg.PowerMeanAggregation(**{"p": 2.0} | kwargs)
 
 
@@ -190,8 +194,9 @@ def aggregate_messages(
         real: (E, C) which channels of each message are the receiver's; None for all. The others
             reach neither the result of a real channel nor any gradient.
         segmented: whether max, min, mean and softmax run over sorted segments; None where
-            torch-scatter is installed. The results are the same; where several messages tie for
-            a maximum the gradient goes to one of them, and to all in parts otherwise.
+            torch-scatter is installed and quicker. The results are the same; where several
+            messages tie for a maximum the gradient goes to one of them, and to all in parts
+            otherwise.
 
     Shapes:
         - **messages:** (E, B, C, ...)
@@ -212,7 +217,10 @@ def aggregate_messages(
         out = _by_sample(aggr, messages, index, num_nodes)
     else:
         if segmented is None:
-            segmented = torch_geometric.typing.WITH_TORCH_SCATTER
+            # On the CPU a mean and a softmax are quicker with torch's own operations; see
+            # experiments/benchmarks/aggregations.py.
+            quicker = messages.is_cuda or isinstance(aggr, pyg.MaxAggregation | pyg.MinAggregation)
+            segmented = torch_geometric.typing.WITH_TORCH_SCATTER and quicker
         if segmented and isinstance(aggr, SEGMENTED):
             out = aggr(messages.contiguous(), ptr=index2ptr(index, num_nodes), dim=0)
         else:

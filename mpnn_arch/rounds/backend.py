@@ -13,6 +13,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.backends import BACKENDS as FUSED_BACKENDS
 from mpnn_arch.kernels.picker import Picker
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages import MessageFunction
 
 BACKENDS = ("auto", "reference", *FUSED_BACKENDS)
 
@@ -29,6 +30,7 @@ class BackendMixin:
     """``backend``, its choices and their explanation, beside PyG's ``MessagePassing``."""
 
     picker: Picker
+    message_function: MessageFunction
     _backend: str
 
     @property
@@ -60,7 +62,8 @@ class BackendMixin:
             raise InputError(
                 f"backend {backend!r} cannot compute this round, {reason}; use backend='reference'"
             )
-        self.plan.prepare("reference" if reason else backend)
+        messages = "reference" if self.message_function.uses_block_index else "shares"
+        self.plan.prepare(messages if reason or backend == "reference" else backend)
         self.picker = Picker("auto" if backend == "reference" else backend)
         self._backend = backend
 

@@ -34,6 +34,7 @@ class MessageFunction(nn.Module):
         uses_target: whether :meth:`forward` reads ``x_i``, what the receiver holds.
         shared: whether all edges share the parameters, so that the graph may come with the input.
         fusable: whether :meth:`fused` computes the sum of the messages without making them.
+        uses_block_index: whether messages are made with ``plan.block_index``, which is large.
         vectors_instead: for a function over maps only, the one to use over vectors.
         maps_instead: for a function over vectors only, the one to use over maps.
         geometry: how kernels move over the maps; None over vectors.
@@ -55,6 +56,7 @@ class MessageFunction(nn.Module):
     uses_target: ClassVar[bool] = False
     shared: ClassVar[bool] = False
     fusable: ClassVar[bool] = False
+    uses_block_index: ClassVar[bool] = False
     vectors_instead: ClassVar[str | None] = None
     maps_instead: ClassVar[str | None] = None
 

@@ -34,6 +34,7 @@ class ConvMessage(MessageFunction):
     """
 
     fusable = True
+    uses_block_index = True
     vectors_instead = "linear"
     geometry: Geometry
 

@@ -33,6 +33,7 @@ class LinearMessage(MessageFunction):
     """
 
     fusable = True
+    uses_block_index = True
     maps_instead = "conv"
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:

@@ -21,7 +21,7 @@ class LowRankMessage(MessageFunction):
 
     Args:
         plan: where the shares of the round lie.
-        rank: r, at least 1.
+        rank: r, at least 1; None for a quarter of the smaller of the largest shares in and out.
         **kwargs: as for :class:`MessageFunction`.
 
     Shapes:
@@ -33,8 +33,10 @@ class LowRankMessage(MessageFunction):
         InputError: a rank below 1.
     """
 
-    def __init__(self, plan: RoundPlan, *, rank: int = 1, **kwargs: Any) -> None:
+    def __init__(self, plan: RoundPlan, *, rank: int | None = None, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
+        if rank is None:
+            rank = max(1, min(plan.largest_in, plan.largest_out) // 4)
         if rank < 1:
             raise InputError(f"a message of rank {rank} says nothing; use a rank of 1 or more")
         self.rank = rank

@@ -1,0 +1,147 @@
+"""PyG's aggregations on messages with a batch and space, with torch-scatter and without."""
+
+import importlib.util
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.nn import aggr as pyg
+
+from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear
+from mpnn_arch.rounds.aggregations import aggregate_messages, aggregations, make_aggregation
+
+GRAPH = RelationalGraph(4, [[0, 1, 2, 0], [1, 2, 3, 2]])
+
+
+@pytest.mark.parametrize(
+    "aggr",
+    [
+        "sum",
+        "mean+max",
+        ["mean", "std"],
+        ["softmax", pyg.MedianAggregation()],
+        pyg.SoftmaxAggregation(learn=True),
+        pyg.PowerMeanAggregation(p=3.0),
+        pyg.LSTMAggregation(3, 3),
+        pyg.Set2Set(3, processing_steps=2),
+        pyg.MaxAggregation,
+        "PowerMean",
+    ],
+)
+def test_names_instances_classes_and_lists_work_over_vectors_and_maps(aggr, generator):
+    made = {"aggr": aggr, "generator": generator}
+    linear = RelationalLinear(GRAPH, 7, 9, **made)
+    conv = RelationalConv2d(GRAPH, 7, 9, 3, padding=1, **made)
+    for layer, x in ((linear, torch.rand(2, 7)), (conv, torch.rand(2, 7, 3, 3))):
+        out = layer(x)
+        assert out.shape == (2, 9, *x.shape[2:])
+        out.sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in layer.parameters())
+
+
+def test_an_instance_is_copied_for_every_round():
+    aggr = pyg.SoftmaxAggregation(learn=True)
+    first, second = (RelationalLinear(GRAPH, 8, 8, aggr=aggr) for _ in "ab")
+    assert len({id(m) for m in (aggr, first.aggr_module, second.aggr_module)}) == 3
+
+
+def test_arguments_reach_the_aggregation():
+    quantiles = RelationalLinear(GRAPH, 8, 8, aggr="quantile", aggr_kwargs={"q": [0.1, 0.9]})
+    assert quantiles.aggr_module.q.flatten().tolist() == pytest.approx([0.1, 0.9])
+    assert quantiles.projection.weight.numel() == 4 * 2 * 2 * 2
+    gate = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+    gated = RelationalLinear(GRAPH, 8, 8, aggr="attentional", aggr_kwargs={"gate_nn": gate})
+    assert gated.multiply_adds() == 12 * 4 + 12 * (2 * 4 + 4)
+    scaled = RelationalLinear(GRAPH, 8, 8, aggr="degree-scaled")
+    degrees = scaled.plan.edge_ptr.diff().double()
+    assert float(scaled.aggr_module.avg_deg_lin) == pytest.approx(degrees.mean().item())
+
+
+def test_the_seed_draws_the_aggregations_parameters_too():
+    def build(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return RelationalLinear(GRAPH, 8, 8, aggr="attentional", generator=generator)
+
+    before = torch.get_rng_state()
+    first, same, other = build(1), build(1), build(2)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.aggr_module.gate_nn.weight, same.aggr_module.gate_nn.weight)
+    assert not torch.equal(first.aggr_module.gate_nn.weight, other.aggr_module.gate_nn.weight)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"aggr": "sofmax"}, "no aggregation 'sofmax'.*'softmax'"),
+        ({"aggr": "quantile", "aggr_kwargs": {"q": 2.0}}, "refused its arguments"),
+        ({"aggr": "sum", "aggr_kwargs": {"q": 1}}, "refused its arguments"),
+        ({"aggr": pyg.SumAggregation(), "aggr_kwargs": {"q": 1}}, "with a finished"),
+        ({"aggr": "power-mean", "aggr_kwargs": {"p": 0}}, "p=0 divides by zero"),
+        (
+            {"aggr": "power-mean", "aggr_kwargs": {"clamp_min": None, "clamp_max": None}},
+            "give clamp_min, clamp_max or both",
+        ),
+        (
+            {"aggr": "attentional", "aggr_kwargs": {"gate_nn": nn.Linear(5, 1)}},
+            "does not take messages of 2 channels",
+        ),
+        ({"aggr": pyg.LSTMAggregation(2, 3)}, r"\(2, 3\) of 3 messages.*expected \(2, 2\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_at_construction(arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        RelationalLinear(GRAPH, 8, 8, **arguments)
+
+
+def test_powers_at_zero_are_refused_in_one_sentence():
+    kwargs = {"p": 0.5, "clamp_min": None}
+    with pytest.raises(InputError, match=r"the result of PowerMean.*clamp_min"):
+        RelationalLinear(GRAPH, 8, 8, aggr="power-mean", aggr_kwargs=kwargs)
+    kwargs = {"p": -1.0, "clamp_min": None}
+    layer = RelationalLinear(GRAPH, 8, 8, aggr="power-mean", aggr_kwargs=kwargs)
+    x = torch.ones(4, 8)
+    x[:, :2] = 0  # node 0 says nothing, the others do
+    out = layer(x)
+    with pytest.raises(InputError, match="the gradient of PowerMean"):
+        out.sum().backward()
+
+
+def test_products_that_overflow_are_refused_in_one_sentence():
+    layer = RelationalLinear(GRAPH, 8, 8, aggr="mul")
+    with pytest.raises(InputError, match="the result of MulAggregation"):
+        layer(torch.full((2, 8), 1e30))
+
+
+@pytest.mark.parametrize("aggr", ["softmax", "mul", "std", "median", "attentional", "multi"])
+def test_padding_of_smaller_shares_does_not_leak(aggr):
+    aggregation = make_aggregation(aggr, RelationalLinear(GRAPH, 7, 9).plan)
+    index, generator = torch.tensor([0, 0, 1]), torch.Generator().manual_seed(0)
+    messages = torch.randn(3, 2, 3, generator=generator)
+    real = torch.tensor([[True, True, False]] * 2 + [[True] * 3])
+    dirty = messages.clone()
+    dirty[:2, :, 2] = torch.nan
+    dirty.requires_grad_()
+    out = aggregate_messages(aggregation, dirty, index, 2, real)
+    clean = aggregate_messages(aggregation, messages, index, 2, real)
+    torch.testing.assert_close(out, clean)
+    out.square().sum().backward()
+    assert torch.isfinite(dirty.grad).all()
+
+
+@pytest.mark.scatter
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch_scatter") is None, reason="torch-scatter is not installed"
+)
+@pytest.mark.parametrize("aggr", ["max", "min", "mean", "softmax"])
+@pytest.mark.parametrize("space", [(), (3, 3)])
+def test_sorted_segments_give_the_same_numbers(aggr, space, generator):
+    plan = RelationalLinear(GRAPH, 8, 8).plan
+    aggregation = aggregations.get(aggr)(plan, {})
+    messages = torch.randn(plan.num_edges, 2, 3, *space, generator=generator, requires_grad=True)
+    both = [
+        aggregate_messages(aggregation, messages, plan.target, 4, segmented=segmented)
+        for segmented in (True, False)
+    ]
+    torch.testing.assert_close(*both)
+    grads = [torch.autograd.grad(out.square().sum(), messages)[0] for out in both]
+    torch.testing.assert_close(*grads)
