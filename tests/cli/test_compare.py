@@ -35,7 +35,7 @@ def test_compare_prints_and_saves_a_table_and_a_plot(tmp_path, capsys):
         (["compare", "--dataset", "digits", "--message", "linera"], "did you mean 'linear'"),
         (["compare", "--dataset", "digits", "--aggr", "sofmax"], "there is no aggregation"),
         (["compare", "--seeds", "0"], "--seeds 0 trains nothing"),
-        (["gnn", "--model", "gnc"], "did you mean 'gcn'"),
+        (["gnn", "--model", "gnc"], "there is no GNN layer 'gnc'"),
     ],
 )
 def test_bad_names_get_one_sentence(arguments, sentence, capsys):
