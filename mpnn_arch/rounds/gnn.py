@@ -214,7 +214,9 @@ class GIN(MessageRound):
         """
         _take(layer, pyg.GINConv)
         train_eps = isinstance(layer.eps, nn.Parameter)
-        return cls(in_channels, layer.nn, float(layer.eps.detach()), train_eps)
+        made = cls(in_channels, layer.nn, train_eps=train_eps)
+        made.eps.data = layer.eps.detach().reshape(()).clone()  # its dtype and device too
+        return made
 
 
 class GAT(MessageRound):

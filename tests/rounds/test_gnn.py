@@ -57,9 +57,15 @@ def test_the_round_is_pygs_layer(name):
         grad = torch.autograd.grad(out.square().sum(), [x, *ours.parameters()])
         wanted = torch.autograd.grad(expected.square().sum(), [x, *theirs.parameters()])
         torch.testing.assert_close(grad[0], wanted[0])
-        # The parameters' gradients too, whatever their order and shape.
-        size = [sorted(g.flatten().norm().item() for g in gs[1:]) for gs in (grad, wanted)]
-        assert size[0] == pytest.approx(size[1])
+        # The parameters' gradients too, each beside PyG's parameter of the same values.
+        assert len(grad) == len(wanted)
+        for mine, mine_grad in zip(ours.parameters(), grad[1:], strict=True):
+            (same,) = (
+                their_grad
+                for their, their_grad in zip(theirs.parameters(), wanted[1:], strict=True)
+                if torch.equal(their.flatten(), mine.flatten())
+            )
+            torch.testing.assert_close(mine_grad.flatten(), same.flatten())
 
 
 def test_edge_weights_are_those_of_graph_conv_and_gcn():
