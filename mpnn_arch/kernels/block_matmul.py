@@ -78,8 +78,17 @@ def block_conv2d(
 def _product(
     x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backend: Backend
 ) -> Tensor:
-    _check(x, weight, plan, spatial_dims=2 if window else 0)
-    x, weight = _autocast(x, weight)
+    dims = 4 if window else 2
+    if (
+        x.dim() != dims
+        or weight.dim() != dims - 1
+        or x.shape[1] != plan.in_channels
+        or weight.shape[0] != plan.num_weights
+        or x.device != weight.device
+    ):
+        raise InputError(_misfit(x, weight, plan, dims - 2))
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        x, weight = _autocast(x, weight)
     if not isinstance(backend, str):
         backend = backend(x, weight, plan, window)
     elif backend == "auto":
@@ -92,27 +101,21 @@ def _product(
 
 
 def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in autocast's dtype where it is on for their device; float64 stays, as in torch."""
-    device = x.device.type
-    if (
-        x.is_meta
-        or not torch.is_autocast_enabled(device)
-        or torch.float64 in (x.dtype, weight.dtype)
-    ):
+    """Both in autocast's dtype; float64 stays, as in torch."""
+    if torch.float64 in (x.dtype, weight.dtype):
         return x, weight
-    dtype = torch.get_autocast_dtype(device)
+    dtype = torch.get_autocast_dtype(x.device.type)
     return x.to(dtype), weight.to(dtype)
 
 
-def _check(x: Tensor, weight: Tensor, plan: RoundPlan, spatial_dims: int) -> None:
+def _misfit(x: Tensor, weight: Tensor, plan: RoundPlan, spatial_dims: int) -> str:
     if x.dim() != 2 + spatial_dims or x.shape[1] != plan.in_channels:
         space = ", H, W" if spatial_dims else ""
-        raise InputError(f"x has shape (B, {plan.in_channels}{space}), not {tuple(x.shape)}")
+        return f"x has shape (B, {plan.in_channels}{space}), not {tuple(x.shape)}"
     if weight.dim() != 1 + spatial_dims or weight.shape[0] != plan.num_weights:
         space = ", K, K" if spatial_dims else ","
-        raise InputError(
+        return (
             f"the weights of this plan have shape ({plan.num_weights}{space}), "
             f"not {tuple(weight.shape)}"
         )
-    if x.device != weight.device:
-        raise InputError(f"x lies on {x.device} and the weights on {weight.device}; move one")
+    return f"x lies on {x.device} and the weights on {weight.device}; move one"

@@ -22,6 +22,7 @@ from __future__ import annotations
 import importlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from mpnn_arch.kernels import masked
 from mpnn_arch.kernels.plan import RoundPlan, find_plan, make_plan
-from mpnn_arch.kernels.tracing import in_functorch, is_traced
+from mpnn_arch.kernels.tracing import in_functorch, is_plain, is_traced
 
 Pair = tuple[int, int]
 
@@ -52,7 +53,12 @@ class Window(NamedTuple):
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@cache
+def _module(backend: str) -> Any:
+    return importlib.import_module(f"mpnn_arch.kernels.{backend}")
+
+
+@dataclass(eq=False, slots=True)
 class Product:
     """One backend's three products on one plan; ``window`` is None for vectors."""
 
@@ -63,7 +69,7 @@ class Product:
     @property
     def functions(self) -> Any:
         """The module of the backend, imported at the first use."""
-        return importlib.import_module(f"mpnn_arch.kernels.{self.backend}")
+        return _module(self.backend)
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """y from x and W."""
@@ -118,9 +124,16 @@ class _Forward(torch.autograd.Function):
         (grad,) = grads
         x, weight = ctx.saved_tensors
         for_x, for_weight, _ = ctx.needs_input_grad
+        product = ctx.product
+        if not torch.is_grad_enabled():  # nobody will differentiate the gradients
+            return (
+                product.grad_input(grad, weight, x.shape) if for_x else None,
+                product.grad_weight(grad, x, weight.shape[1:]) if for_weight else None,
+                None,
+            )
         return (
-            _GradInput.apply(grad, weight, x.shape, ctx.product) if for_x else None,
-            _GradWeight.apply(grad, x, weight.shape[1:], ctx.product) if for_weight else None,
+            _GradInput.apply(grad, weight, x.shape, product) if for_x else None,
+            _GradWeight.apply(grad, x, weight.shape[1:], product) if for_weight else None,
             None,
         )
 
@@ -170,6 +183,12 @@ def run(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backe
 
     The complete graph is a plain dense layer on every backend.
     """
+    if backend != "masked" and not plan.is_complete and is_plain(x, weight):
+        product = Product(plan, backend, window)
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            made: Tensor = _Forward.apply(x, weight, product)
+            return made
+        return product.forward(x, weight)
     # A plan keeps its indices when a layer goes to the meta device: only an operator takes both.
     plain = backend == "masked" and not x.is_meta
     if plain or plan.is_complete or in_functorch():
@@ -184,7 +203,7 @@ def run(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backe
             x, weight, *tensors, numbers, plan.key, backend, moves
         )
         return y
-    made: Tensor = _Forward.apply(x, weight, Product(plan, backend, window))
+    made = _Forward.apply(x, weight, Product(plan, backend, window))
     return made
 
 

@@ -12,6 +12,7 @@ from mpnn_arch.kernels.backends import BACKENDS, unavailable_reason, warn_once
 from mpnn_arch.kernels.choice import Choice, choose, may_time, sample_bucket, static_rule
 from mpnn_arch.kernels.ops import Window
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.tracing import is_plain
 
 
 class Picker:
@@ -35,6 +36,8 @@ class Picker:
             )
         self.backend = backend
         self.kept: dict[str, Choice] = {}
+        # The same by shape, dtype and device, which are looked up sooner than a key is spelt.
+        self._ran: dict[tuple[torch.Size, torch.dtype, torch.device], str] = {}
         # What was picked last for a dtype and device, for programs being traced.
         self._last: dict[tuple[torch.dtype, str], str] = {}
 
@@ -42,8 +45,16 @@ class Picker:
         """The backend for this input, in the dtype that is computed with."""
         if plan.is_complete:
             return "masked"
+        plain = is_plain(x, weight)
+        if plain:
+            ran = self._ran.get((x.shape, x.dtype, x.device))
+            if ran is not None:
+                return ran
         if self.backend != "auto":
-            return self._able(self.backend, x, plan)
+            picked = self._able(self.backend, x, plan)
+            if plain:
+                self._ran[x.shape, x.dtype, x.device] = picked
+            return picked
         kind = (x.dtype, x.device.type)
         if not may_time(x, weight):
             # A shape asked for here would tie a traced program to one batch size.
@@ -53,6 +64,8 @@ class Picker:
         if choice is None:
             choice = self.kept[key] = choose(x, weight, plan, window)
         picked = self._last[kind] = self._able(choice.backend, x, plan)
+        if plain:
+            self._ran[x.shape, x.dtype, x.device] = picked
         return picked
 
     @property
@@ -62,7 +75,7 @@ class Picker:
 
     @choices.setter
     def choices(self, choices: Mapping[str, str]) -> None:
-        self.kept, self._last = {}, {}
+        self.kept, self._last, self._ran = {}, {}, {}
         for key, backend in choices.items():
             dtype, device, *_ = key.split()
             kind = getattr(torch, dtype, None)

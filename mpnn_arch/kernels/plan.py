@@ -73,7 +73,7 @@ class RoundPlan:
         """E, both directions and self-loops counted."""
         return self.source.numel()
 
-    @property
+    @cached_property
     def is_complete(self) -> bool:
         """Whether every node hears every node: the round is a dense layer."""
         return self.num_weights == self.in_channels * self.out_channels

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
@@ -11,6 +12,22 @@ def is_traced(*tensors: Tensor) -> bool:
         torch.compiler.is_compiling()
         or is_in_torch_dispatch_mode()
         or any(t.is_meta or type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
+    )
+
+
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+
+def is_plain(first: Tensor, second: Tensor) -> bool:
+    """Whether these are numbers in memory and nobody watches: the usual case, told quickly."""
+    return (
+        type(first) in _PLAIN_TYPES
+        and type(second) in _PLAIN_TYPES
+        and not torch.compiler.is_compiling()
+        and not is_in_torch_dispatch_mode()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and not first.is_meta
+        and forward_ad._current_level < 0
     )
 
 

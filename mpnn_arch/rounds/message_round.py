@@ -36,6 +36,9 @@ from mpnn_arch.rounds.updates import (
     make_norm,
 )
 
+# The steps of a round, which a subclass may have in its own way.
+_STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")
+
 
 class MessageRound(BackendMixin, MessagePassing):
     r"""One round of message exchange on a relational graph (the paper's Equation 1)
@@ -98,6 +101,17 @@ class MessageRound(BackendMixin, MessagePassing):
 
     edge_index: Tensor
     message_function: MessageFunction
+    _own_steps: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = set(
+            cls._own_steps
+        )  # of the first base; PyG puts its own `propagate` on classes later
+        for kind in cls.__mro__[: cls.__mro__.index(MessageRound)]:
+            if kind is cls or not issubclass(kind, MessageRound):
+                own.update(name for name in _STEPS if name in vars(kind))
+        cls._own_steps = frozenset(own)
 
     def __init__(
         self,
@@ -193,18 +207,27 @@ class MessageRound(BackendMixin, MessagePassing):
                 "graph=None to give the graph with the input"
             )
         leading = self._check_input_shape(x)
-        x = x.reshape(-1, *x.shape[len(leading) :])  # (B, C_in, ...)
+        if len(leading) != 1:
+            x = x.reshape(-1, *x.shape[len(leading) :])  # (B, C_in, ...)
+        out = self._on_own_graph(x)
+        return out if len(leading) == 1 else out.reshape(*leading, *out.shape[1:])
+
+    def _on_own_graph(self, x: Tensor) -> Tensor:
+        """The round on (B, C_in, ...)."""
+        assert self.graph is not None
+        if not self.passes_messages and not self._is_watched():
+            # What `propagate` comes to, without its collecting of arguments: on vectors that
+            # takes a fifth of the round's time.
+            return self.update(self._fused(x), x)
         size = (self.graph.num_nodes, self.graph.num_nodes)
         # A hook that reads messages sees all of them at once.
         # Chunks are counted for messages only: a traced fused round is for any batch size.
         if self.passes_messages and (self._message_hook() or len(self._chunks(x)) == 1):
             shares = split_shares(x, self.plan)
-            out = self.propagate(self.edge_index, size=size, x=shares, layer=x, edge_weight=None)
-        else:
-            # PyG takes its fused path for an `EdgeIndex` sorted by column (the target).
-            sorted_edges = EdgeIndex(self.edge_index, sparse_size=size, sort_order="col")
-            out = self.propagate(sorted_edges, size=size, x=None, layer=x, edge_weight=None)
-        return out.reshape(*leading, *out.shape[1:])
+            return self.propagate(self.edge_index, size=size, x=shares, layer=x, edge_weight=None)
+        # PyG takes its fused path for an `EdgeIndex` sorted by column (the target).
+        sorted_edges = EdgeIndex(self.edge_index, sparse_size=size, sort_order="col")
+        return self.propagate(sorted_edges, size=size, x=None, layer=x, edge_weight=None)
 
     def _on_given_graph(
         self, x: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
@@ -260,8 +283,9 @@ class MessageRound(BackendMixin, MessagePassing):
         Fused it is one product; otherwise it goes through the target nodes some at a time, so
         that never all messages exist at once.
         """
-        if self.passes_messages:
-            return self._in_chunks(layer)
+        return self._in_chunks(layer) if self.passes_messages else self._fused(layer)
+
+    def _fused(self, layer: Tensor) -> Tensor:
         out = self.message_function.fused(layer, self.picker)
         if isinstance(self.aggr_module, MeanAggregation):
             out = out / self._channel_degree().to(out.dtype).view(-1, *[1] * (out.dim() - 2))
@@ -280,6 +304,18 @@ class MessageRound(BackendMixin, MessagePassing):
         if self.residual:
             inputs = add_residual(inputs, layer)
         return inputs if self.activation is None else self.activation(inputs)
+
+    def _is_watched(self) -> bool:
+        """Whether PyG's whole ``propagate`` must run, for its hooks or a subclass's own steps."""
+        return bool(
+            self._propagate_forward_pre_hooks
+            or self._propagate_forward_hooks
+            or self._message_and_aggregate_forward_pre_hooks
+            or self._message_and_aggregate_forward_hooks
+            or self._own_steps
+            or self.explain
+            or not self.fuse
+        )
 
     # -- some targets at a time ---------------------------------------------------------------
 
@@ -335,6 +371,9 @@ class MessageRound(BackendMixin, MessagePassing):
             return "its graph comes with the input"
         if not self.message_function.fusable:
             return f"{type(self.message_function).__name__} is not one product on every edge"
+        own = self._own_steps
+        if ("message" in own or "aggregate" in own) and "message_and_aggregate" not in own:
+            return f"{type(self).__name__} has a message or aggregate of its own"
         if type(self.aggr_module) not in (SumAggregation, MeanAggregation):
             return f"aggr={self.aggr!r} is not the sum or mean of its messages"
         return None

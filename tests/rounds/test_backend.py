@@ -73,3 +73,67 @@ def test_the_complete_graph_has_nothing_to_choose() -> None:
     layer(torch.ones(3, 8))
     assert layer.backend_choices == {}
     assert "plain dense layer" in layer.explain_backend()
+
+
+class Doubled(MessageRound):
+    """A round whose messages are twice as large."""
+
+    def message(self, x, x_j, index, edge_weight):  # type: ignore[no-untyped-def]
+        return 2 * super().message(x, x_j, index, edge_weight)
+
+
+class Shifted(MessageRound):
+    """A round with an update of its own."""
+
+    def update(self, inputs, layer):  # type: ignore[no-untyped-def]
+        return super().update(inputs, layer) + 4
+
+
+def test_a_subclass_with_messages_of_its_own_passes_them() -> None:
+    plain, doubled = (
+        kind(PATH, 8, 8, bias=False, generator=torch.Generator().manual_seed(0))
+        for kind in (MessageRound, Doubled)
+    )
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(doubled(x), 2 * plain(x))
+    assert doubled.explain_backend() == "reference: Doubled has a message or aggregate of its own"
+    with pytest.raises(InputError, match="'gather' cannot compute this round, Doubled has"):
+        doubled.backend = "gather"
+
+
+@pytest.mark.parametrize("backend", ["gather", "reference"])
+def test_a_subclass_with_an_update_of_its_own_has_it_called(backend: str) -> None:
+    plain, shifted = (
+        kind(PATH, 8, 8, backend=backend, generator=torch.Generator().manual_seed(0))
+        for kind in (MessageRound, Shifted)
+    )
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(shifted(x), plain(x) + 4)
+
+
+@pytest.mark.parametrize("kind", ["propagate", "message_and_aggregate"])
+def test_a_hook_of_the_fused_round_is_called_and_changes_nothing(kind: str) -> None:
+    layer = MessageRound(PATH, 8, 8, backend="gather", activation="ReLU")
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    expected, seen = layer(x), []
+    before = getattr(layer, f"register_{kind}_forward_pre_hook")(lambda *args: seen.append("pre"))
+    after = getattr(layer, f"register_{kind}_forward_hook")(lambda *args: seen.append("post"))
+    assert torch.equal(layer(x), expected)
+    assert seen == ["pre", "post"]
+    before.remove(), after.remove()
+    assert torch.equal(layer(x), expected)
+    assert seen == ["pre", "post"]
+
+
+def test_a_subclass_without_steps_of_its_own_is_fused_like_its_base() -> None:
+    MessageRound(PATH, 8, 8)  # PyG puts a `propagate` on the class of its first instance
+
+    class Named(MessageRound):
+        pass
+
+    class NamedTwice(Doubled):
+        pass
+
+    assert Named(PATH, 8, 8).why_not_fused() is None
+    assert Named._own_steps == frozenset()
+    assert NamedTwice._own_steps == {"message"}
