@@ -1,4 +1,4 @@
-// A round on vectors: y_v = sum over u in N(v) of W_vu x_u, and its two gradients.
+// A round on vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient for x.
 #include "tables.h"
 #include "tiles.h"
 
@@ -64,36 +64,6 @@ void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, i
     }
 }
 
-// UNIT rows of samples -> [channels][UNIT], zeros past `count` samples.
-template <class T>
-void pack_unit(const T* x, int64_t row, int64_t count, int64_t channels, T* to) {
-    constexpr int L = LANES<T>;
-    int64_t c = 0;
-    if (count >= UNIT<T>) {
-        for (; c + L <= channels; c += L) {
-            Vec<T> a = load(x + c);
-            if (UNIT<T> == 1) {
-                store(to + c, a);
-            } else {
-                Vec<T> b = load(x + row + c);
-                store(to + 2 * c, weave_low<T>(a, b));
-                store(to + 2 * c + L, weave_high<T>(a, b));
-            }
-        }
-    }
-    for (; c < channels; ++c)
-        for (int i = 0; i < UNIT<T>; ++i) to[c * UNIT<T> + i] = i < count ? x[i * row + c] : T(0);
-}
-
-// The same -> unit `q` of every group.
-template <class T>
-void pack_groups(const T* x, int64_t row, int64_t count, int64_t channels, int64_t q,
-                 int64_t units_held, T* to) {
-    for (int64_t c = 0; c < channels; c += GROUP)
-        pack_unit(x + c, row, count, std::min<int64_t>(HELD, channels - c),
-                  to + grouped<T>(c, units_held) + q * HELD * UNIT<T>);
-}
-
 // ---- forward, and gradient for the input -------------------------------------------------------
 
 template <class T>
@@ -155,7 +125,9 @@ void run_product(const Job<T>& job, int threads) {
     // As many panels at once as half of a second-level cache holds: their weights are read once.
     int64_t held = std::max<int64_t>(1, (1 << 20) / int64_t((x_panel + y_panel) * sizeof(T)));
     if (panels % threads == 0 || panels >= 4 * threads) {
-        held = std::min(held, (panels + threads - 1) / threads);
+        // The same for each turn, as near as may be.
+        int64_t each = (panels + threads - 1) / threads, turns = (each + held - 1) / held;
+        held = (each + turns - 1) / turns;
         T* scratch = Scratch::take<T>(threads * held * (x_panel + y_panel));
 #pragma omp parallel num_threads(threads)
         {
@@ -198,68 +170,6 @@ void product(const Job<T>& job, int threads) {
     else run_product<T, 4, TRANSPOSED>(job, threads);
 }
 
-// ---- gradient for the weights ------------------------------------------------------------------
-
-template <class T>
-void outer(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_row, int64_t batch,
-           T* out, int threads) {
-    const Columns& columns = columns_of<T>(plan);
-    int64_t nodes = plan.num_nodes, ins = plan.in_channels, outs = plan.out_channels;
-    int64_t units = (batch + UNIT<T> - 1) / UNIT<T>;
-    // A batch too long for the second-level cache goes in pieces; pieces do not depend on threads.
-    int64_t piece = std::max<int64_t>(32, (5 << 18) / int64_t(ins * UNIT<T> * sizeof(T)));
-    int64_t pieces = (units + piece - 1) / piece;
-    piece = (units + pieces - 1) / pieces;
-    T* x_units = Scratch::take<T>(grouped_size<T>(ins, piece) + grouped_size<T>(outs, piece));
-    T* g_units = x_units + grouped_size<T>(ins, piece);
-#pragma omp parallel num_threads(threads)
-    {
-        int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-        Range rows = costed_part(plan.forward, nodes, me, team);
-        for (int64_t first = 0; first < units; first += piece) {
-            int64_t some = std::min(piece, units - first);
-#pragma omp for schedule(static)
-            for (int64_t q = 0; q < some; ++q) {
-                int64_t sample = (first + q) * UNIT<T>;
-                int64_t left = std::min<int64_t>(UNIT<T>, batch - sample);
-                pack_groups(x + sample * x_row, x_row, left, ins, q, piece, x_units);
-                pack_groups(g + sample * g_row, g_row, left, outs, q, piece, g_units);
-            }
-            int64_t v = node_of(plan.forward.channels, nodes, rows.first);
-            for (int64_t row = rows.first; row < rows.last; ++v) {
-                int64_t last = std::min(rows.last, plan.forward.channels[v + 1]);
-                int64_t height = last - row;
-                if (height <= 0) continue;
-                int64_t tiles = (height + OUTER_ROWS - 1) / OUTER_ROWS;
-                int64_t vectors = columns.start[v + 1] - columns.start[v] - 1;
-                int64_t spans = (vectors + OUTER_COLS - 1) / OUTER_COLS;
-                for (int64_t t = 0; t < tiles; ++t) {
-                    Range tile = even_part(height, t, tiles);
-                    int64_t first_row = row + tile.first, count = tile.last - tile.first;
-                    for (int64_t s = 0; s < spans; ++s) {
-                        Range span = even_part(vectors, s, spans);
-                        int64_t at = columns.start[v] + span.first;
-                        OuterTask<T> task = {g_units + grouped<T>(first_row, piece),
-                                             x_units,
-                                             some,
-                                             piece,
-                                             columns.channel + at,
-                                             columns.column + at,
-                                             int32_t(plan.row_width[v]),
-                                             out + plan.weight_offset[v] +
-                                                 (first_row - plan.forward.channels[v]) *
-                                                     plan.row_width[v],
-                                             first > 0};
-                        pick_outer<T>(count, span.last - span.first)(task);
-                    }
-                }
-                row = last;
-            }
-#pragma omp barrier
-        }
-    }
-}
-
 }  // namespace
 
 extern "C" {
@@ -283,15 +193,5 @@ int NAMED(linear_grad_input)(const Plan* plan, const T* grad, int64_t row, int64
 } catch (const std::bad_alloc&) {
     return 1;
 }
-
-int NAMED(linear_grad_weight)(const Plan* plan, const T* grad, int64_t grad_row, const T* x,
-                              int64_t x_row, int64_t batch, T* weight, int64_t threads) try {
-    outer<T>(*plan, grad, grad_row, x, x_row, batch, weight, threads);
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
-}
-
-int NAMED(places)() { return PLACES<T>; }
 
 }  // extern "C"

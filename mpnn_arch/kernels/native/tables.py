@@ -92,7 +92,7 @@ class Tables:
         return _Side(
             self._keep(self._ins, np.int64),
             self._keep(_running(heard), np.int64),
-            self._keep(np.pad(terms, (0, _AHEAD)), np.int32),
+            self._keep(terms, np.int32),
             self._keep(np.pad(where, (0, _AHEAD)), np.int64),
             self._keep(_running(heard * np.diff(self._ins)), np.int64),
         )

@@ -1,0 +1,142 @@
+// The register tile of a weight gradient: ROWS rows of a weight block by COLS vectors of its columns.
+//
+//   out[r][c] = sum over samples of g[sample][r] * x[sample][c]
+//
+// Samples go in units: a vector holds PLACES channels of x, UNIT samples of each, and g's unit is
+// repeated along it. A unit is short, so a vector wastes little on a run of few channels and its
+// lanes need little adding up.
+//
+// x lies as [groups][units][HELD][UNIT]. A group is GROUP channels and the first of the next one, so
+// no vector leaves it; the units of a channel lie close to each other, and HELD spreads them over
+// the sets of a cache. g lies as [units][rows of the node][UNIT].
+#pragma once
+#include "vector.h"
+
+// The wider the tile, the fewer rows fit beside it.
+constexpr int OUTER_COLS = VECTOR_REGISTERS == 32 ? 3 : 2;
+constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 5;
+// Units ahead of which memory is prefetched.
+constexpr int UNITS_AHEAD = 8;
+
+constexpr int GROUP = 128, HELD = 140;
+static_assert(PLACES<float> <= HELD - GROUP && PLACES<double> <= HELD - GROUP,
+              "a vector must lie in one group");
+
+template <class T>
+INLINE int64_t grouped_size(int64_t channels, int64_t units) {
+    return (channels + GROUP - 1) / GROUP * units * HELD * UNIT<T>;
+}
+template <class T>
+INLINE int64_t grouped(uint64_t channel, int64_t units) {
+    return int64_t(channel / GROUP) * units * HELD * UNIT<T> +
+           int64_t(channel % GROUP) * UNIT<T>;
+}
+
+template <class T>
+struct OuterTask {
+    const T* g;                    // at the tile's first row
+    ptrdiff_t g_step;              // from unit to unit of g
+    const T* x;
+    ptrdiff_t units, units_held;   // to sum over, and those that x has room for
+    const int32_t* start;          // first channel of each vector
+    const int32_t* column;         // where its sums go, and where those of the next one go
+    int32_t row_width;             // columns of the block
+    T* out;                        // at the tile's first row
+    bool add;
+};
+
+template <class T>
+using OuterTile = void (*)(const OuterTask<T>&);
+
+// PLACES sums into their columns.
+template <int COUNT, class T>
+INLINE void put(Vec<T> sums, T* to, bool add) {
+    typedef T Part __attribute__((vector_size(COUNT * sizeof(T))));
+    typedef T Loose __attribute__((vector_size(COUNT * sizeof(T)), aligned(sizeof(T)), may_alias));
+    Part part;
+    memcpy(&part, &sums, sizeof part);
+    Loose& place = *reinterpret_cast<Loose*>(to);
+    place = add ? place + part : part;
+}
+
+template <class T, int COLS>
+INLINE void put_row(const Vec<T>* sum, const OuterTask<T>& t, T* row, bool whole) {
+    constexpr int COUNT = PLACES<T>;
+#pragma GCC unroll 4
+    for (int c = 0; c < COLS; ++c) {
+        Vec<T> sums = sum[c];
+        if (UNIT<T> == 2) {
+            // Two vectors' sums side by side; the second half is the odd vector's.
+            Vec<T> pairs = sum_pairs<T>(sum[c / 2 * 2], sum[c / 2 * 2 + (c / 2 * 2 + 1 < COLS)]);
+            sums = c % 2 ? pick<T>(pairs, pairs, [](int i) constexpr {
+                return (i + LANES<T> / 2) % LANES<T>;
+            }) : pairs;
+        }
+        T* to = row + t.column[c];
+        if (whole) {
+            put<COUNT, T>(sums, to, t.add);
+        } else {
+            T flat[LANES<T>];
+            store(flat, sums);
+            for (int32_t i = 0; i < t.column[c + 1] - t.column[c] && i < COUNT; ++i)
+                to[i] = t.add ? to[i] + flat[i] : flat[i];
+        }
+    }
+}
+
+template <class T, int ROWS, int COLS>
+void outer_tile(const OuterTask<T>& t) {
+    constexpr int STEP = HELD * UNIT<T>;
+    Vec<T> sum[ROWS][COLS] = {};
+    const T* at[COLS];
+#pragma GCC unroll 8
+    for (int c = 0; c < COLS; ++c) at[c] = t.x + grouped<T>(t.start[c], t.units_held);
+    const T* g = t.g;
+    for (ptrdiff_t q = 0; q < t.units; ++q, g += t.g_step) {
+        const ptrdiff_t shift = q * STEP;
+        Vec<T> v[COLS];
+#pragma GCC unroll 8
+        for (int c = 0; c < COLS; ++c) {
+            v[c] = load(at[c] + shift);
+            __builtin_prefetch(at[c] + shift + UNITS_AHEAD * STEP);
+        }
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; ++r) {
+            Vec<T> repeated = repeat_unit<T>(g + r * UNIT<T>);
+#pragma GCC unroll 8
+            for (int c = 0; c < COLS; ++c) sum[r][c] += repeated * v[c];
+        }
+    }
+    // Whole vectors may be written where all their places are real, or where what is too much is
+    // overwritten by the vector to the right, which comes later.
+    bool whole = true;
+#pragma GCC unroll 4
+    for (int c = 0; c < COLS; ++c)
+        whole &= t.add ? t.column[c + 1] - t.column[c] >= PLACES<T>
+                       : t.column[c] + PLACES<T> <= t.row_width;
+    if (whole) {
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; ++r)
+            put_row<T, COLS>(sum[r], t, t.out + ptrdiff_t(r) * t.row_width, true);
+    } else {
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; ++r)
+            put_row<T, COLS>(sum[r], t, t.out + ptrdiff_t(r) * t.row_width, false);
+    }
+}
+
+template <class T, int COLS, size_t... R>
+OuterTile<T> pick_outer(int rows, std::index_sequence<R...>) {
+    static const OuterTile<T> table[] = {outer_tile<T, R + 1, COLS>...};
+    return table[rows - 1];
+}
+
+template <class T>
+OuterTile<T> pick_outer(int rows, int cols) {
+    constexpr auto all = std::make_index_sequence<OUTER_ROWS>();
+    switch (cols) {
+        case 1: return pick_outer<T, 1>(rows, all);
+        case 2: return pick_outer<T, 2>(rows, all);
+        default: return pick_outer<T, OUTER_COLS>(rows, all);
+    }
+}
