@@ -1,10 +1,11 @@
 """Which backend a round runs on, where it is left to us: a short timed trial, remembered.
 
 A trial times forward and backward of every backend that can run, on the tensors at hand, turn by
-turn, and takes the quickest median. Its answer is kept in the process and on disk, for the same
-plan, shape, dtype, device and number of threads. Trials are noisy and backends round differently,
-so a layer keeps what was chosen for it, and a checkpoint keeps what its layers chose: the same run
-gives the same bits.
+turn, and takes the quickest lower quartile: what is left where others use the machine too. One
+that beats the rule's backend must do so again. The answer is kept in the process and on disk, for
+the same plan, shape, dtype, device and number of threads. Trials are noisy and backends round
+differently, so a layer keeps what was chosen for it, and a checkpoint keeps what its layers chose:
+the same run gives the same bits.
 
 No trial is run where it could not be trusted or repeated: while a program is traced or a CUDA
 graph captured, and under ``torch.use_deterministic_algorithms(True)``. Then :func:`static_rule`
@@ -22,7 +23,6 @@ import hashlib
 import json
 import os
 import platform
-import statistics
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -53,8 +53,9 @@ class Choice:
         backend: the one to run.
         how: ``"trial"``, ``"disk"`` (an earlier trial), ``"rule"``, ``"stored"`` (came with a
             checkpoint) or ``"complete"`` (every backend is the plain dense layer).
-        seconds: median of forward and backward, a candidate each; empty where none was timed.
-        spread: half the range of those timings over their median.
+        seconds: lower quartile of forward and backward, a candidate each; empty where none was
+            timed.
+        spread: half the range of those timings over their lower quartile.
     """
 
     backend: str
@@ -151,16 +152,29 @@ def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None) ->
     if max(weight.shape[1:], default=1) > 1:
         # It convolves node by node: 10 times slower wherever it was timed, and slow to be timed.
         able.remove("gather")
-    timed = time_backends(x, weight, plan, able, window)
-    seconds = {backend: statistics.median(times) for backend, times in timed.items()}
+    rule = static_rule(plan, x.device.type, x.dtype)
+    timed = time_backends(x, weight, plan, able, window, favourite=rule)
+    picked = _quickest(timed)
+    if picked != rule:
+        again = time_backends(x, weight, plan, [picked, rule], window, favourite=rule)
+        picked = _quickest(again)
+        timed |= again
+    seconds = {backend: _lower_quartile(times) for backend, times in timed.items()}
     spread = {b: (max(t) - min(t)) / 2 / seconds[b] for b, t in timed.items()}
-    picked = min(seconds, key=lambda b: seconds[b])
     # The losers' index tables are larger than the weights; they would only lie about.
     if picked != "masked":
         plan.release_dense_index()
     if picked != "gather":
         gather.release(plan)
     return Choice(picked, "trial", seconds, spread)
+
+
+def _quickest(timed: dict[str, list[float]]) -> str:
+    return min(timed, key=lambda backend: _lower_quartile(timed[backend]))
+
+
+def _lower_quartile(times: list[float]) -> float:
+    return sorted(times)[len(times) // 4]
 
 
 def _describe(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None) -> dict[str, Any]:
