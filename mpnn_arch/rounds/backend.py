@@ -18,15 +18,12 @@ from mpnn_arch.rounds.messages import MessageFunction
 BACKENDS = ("auto", "reference", *FUSED_BACKENDS)
 
 # PyG's hooks that see single messages or a node's aggregate; a fused round makes neither.
-_MESSAGE_HOOKS = {
-    kind: f"_{kind}s"
-    for kind in (
-        "message_forward_pre_hook",
-        "message_forward_hook",
-        "aggregate_forward_pre_hook",
-        "aggregate_forward_hook",
-    )
-}
+_MESSAGE_HOOKS = (
+    "message_forward_pre_hook",
+    "message_forward_hook",
+    "aggregate_forward_pre_hook",
+    "aggregate_forward_hook",
+)
 
 
 class BackendMixin:
@@ -128,11 +125,7 @@ class BackendMixin:
         return handle
 
     def _message_hook(self) -> str | None:
-        held = self.__dict__
-        for kind, place in _MESSAGE_HOOKS.items():
-            if held[place]:
-                return kind
-        return None
+        return next((kind for kind in _MESSAGE_HOOKS if getattr(self, f"_{kind}s")), None)
 
 
 def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:
