@@ -1,10 +1,10 @@
 """The cpu kernels against dense layers of equal multiply-adds, pass by pass.
 
-For each graph of a published list the round's width is the smallest that meets the dense layer's
+For each of the paper's 52 graphs the round's width is the smallest that meets the dense layer's
 multiply-adds. Every kernel and its dense twin run in turn in one process; a ratio is the median of
 one over the median of the other, and the spread is that of the single turns' ratios.
 
-    python experiments/benchmarks/cpu_kernel.py --graphs graphs_n64_52.csv --limit 8
+    python experiments/benchmarks/cpu_kernel.py --limit 8
 
 On a machine that others use too, ``--threads 1 --processor-time`` leaves their share out.
 """
@@ -12,7 +12,6 @@ On a machine that others use too, ``--threads 1 --processor-time`` leaves their 
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import statistics
 import time
@@ -22,32 +21,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from goals import spread_graphs
 from torch import Tensor
 
-from mpnn_arch import ChannelPartition, RelationalGraph, graphs
+from mpnn_arch import ChannelPartition, RelationalGraph
 from mpnn_arch.kernels import cpu
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 WIDTH = 512  # of the dense layer
 CHANNELS = 128  # of the dense convolution
-
-
-def published(path: Path, limit: int) -> list[RelationalGraph]:
-    """`limit` graphs of the list, spread evenly over its densities; all if 0."""
-    with path.open() as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: float(row["density"]))
-    if 0 < limit < len(rows):
-        rows = [rows[i * (len(rows) - 1) // max(limit - 1, 1)] for i in range(limit)]
-    return [
-        graphs.generate(
-            "ws_flex",
-            num_nodes=int(row["num_nodes"]),
-            average_degree=float(row["density"]) * int(row["num_nodes"]),
-            rewiring_probability=float(row["rewiring_probability"]),
-            seed=int(row["seed"]),
-        )
-        for row in rows
-    ]
 
 
 def plan_of(graph: RelationalGraph, ins: int, outs: int) -> RoundPlan:
@@ -182,7 +164,7 @@ def show(name: str, figures: tuple[float, float, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--graphs", type=Path, required=True, help="a published list of graphs")
+    parser.add_argument("--graphs", type=Path, help="folder with the published lists of graphs")
     parser.add_argument("--limit", type=int, default=0, help="graphs to take, 0 for all")
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--turns", type=int, default=50)
@@ -205,7 +187,7 @@ def main() -> None:
     print("ratio to dense of equal multiply-adds: median (quartiles of single turns)")
     torch.manual_seed(0)
     totals: dict[str, list[float]] = {}
-    for graph in published(arguments.graphs, arguments.limit):
+    for graph in spread_graphs(arguments.limit, arguments.graphs):
         if arguments.conv:
             width = matched(graph, None, CHANNELS**2)
             plan = plan_of(graph, width, width)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import time
 from collections.abc import Sequence
@@ -15,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mpnn_arch import RelationalGraph
-from mpnn_arch.errors import InputError
 from mpnn_arch.files import write_text
-from mpnn_arch.graphs import generate
+from mpnn_arch.graphs import published
 from mpnn_arch.models.round_cost import round_cost
 from mpnn_arch.timing import machine
 
-PUBLISHED = Path(__file__).parents[2].parent / "shared/published/graphs_n64_52.csv"
+# The published lists beside the checkout, where they lie there; else they are fetched.
+PUBLISHED = Path(__file__).parents[2].parent / "shared/published"
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Row:
 def arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="six graphs, a few repeats")
-    parser.add_argument("--graphs", type=Path, default=PUBLISHED, help="the published list")
+    parser.add_argument("--graphs", type=Path, help="folder with the published lists of graphs")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
@@ -68,25 +67,16 @@ def arguments(description: str | None) -> argparse.Namespace:
 
 def published_graphs(options: argparse.Namespace) -> list[RelationalGraph]:
     """The paper's 52 graphs of 64 nodes by density; six of them if quick."""
-    try:
-        with options.graphs.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"cannot read {options.graphs}: {error.strerror}; give --graphs") from None
-    made = [
-        generate(
-            "ws_flex",
-            num_nodes=int(row["num_nodes"]),
-            average_degree=int(row["num_nodes"]) * float(row["density"]),
-            rewiring_probability=float(row["rewiring_probability"]),
-            seed=int(row["seed"]),
-        )
-        for row in rows
-    ]
-    made.sort(key=lambda graph: graph.block_density)
-    if not options.quick:
+    return spread_graphs(6 if options.quick else 0, options.graphs)
+
+
+def spread_graphs(limit: int, folder: Path | None = None) -> list[RelationalGraph]:
+    """``limit`` of the paper's 52 graphs, spread evenly over their densities; all if 0."""
+    root = folder or (PUBLISHED if PUBLISHED.is_dir() else None)
+    made = sorted(published(64, 52, root), key=lambda graph: graph.block_density)
+    if not 0 < limit < len(made):
         return made
-    return [made[round(i * (len(made) - 1) / 5)] for i in range(6)]
+    return [made[round(i * (len(made) - 1) / max(limit - 1, 1))] for i in range(limit)]
 
 
 def equal_width(graph: RelationalGraph, first: int | None, reference: int, rounds: int) -> int:
