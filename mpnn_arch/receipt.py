@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.files import write_text, write_whole
+from mpnn_arch.figures import new_figure, save_figure
+from mpnn_arch.files import write_text
 from mpnn_arch.graphs import RelationalGraph, generate
 from mpnn_arch.kernels.backends import candidates
 from mpnn_arch.models.round_cost import round_cost
@@ -185,12 +186,14 @@ def write_csv(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> 
 
 
 def write_plot(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> None:
-    """Time against density, one line a backend."""
-    from matplotlib.figure import Figure
+    """Time against density, one line a backend.
 
+    Raises:
+        InputError: matplotlib is not installed.
+    """
     lines = sorted(lines, key=lambda line: line.block_density)
     density = [line.block_density for line in lines]
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(7, 4.5)
     axes = figure.add_subplot()
     for name in lines[0].seconds:
         style: dict[str, Any] = {}
@@ -208,4 +211,4 @@ def write_plot(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) ->
     axes.legend(fontsize="small")
     where = machine.get("gpu", machine["processor"])
     figure.supxlabel(f"{where}, {machine['threads']} threads, torch {machine['torch']}", fontsize=7)
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
+    save_figure(figure, path)

@@ -57,10 +57,13 @@ def bench(
     import torch
 
     from mpnn_arch import graphs
+    from mpnn_arch.figures import new_figure
     from mpnn_arch.receipt import DEFAULT_GRAPHS, receipt, write_csv, write_plot
     from mpnn_arch.timing import machine
     from mpnn_arch.training.devices import find_device
 
+    if out is not None:
+        new_figure(1, 1)  # without matplotlib, say so before the timing
     if threads is not None:
         torch.set_num_threads(threads)
     if not specs:

@@ -120,6 +120,7 @@ def measure(
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
     """Draw the graphs that SPEC names, at most 64, side by side."""
+    from mpnn_arch.figures import new_figure, save_figure
     from mpnn_arch.graphs import parse
 
     if out.suffix not in (".png", ".pdf", ".svg"):
@@ -128,18 +129,14 @@ def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
     made = parse(spec)
     if len(made) > 64:
         raise InputError(f"{spec!r} names {len(made)} graphs, one picture holds 64; take a slice")
-    from matplotlib.figure import Figure
-
     columns = min(len(made), 6)
     rows = -(-len(made) // columns)
-    figure = Figure(figsize=(3 * columns, 3 * rows), layout="constrained")
+    figure = new_figure(3 * columns, 3 * rows)
     for i, graph in enumerate(made):
         axes = graph.draw(layout, ax=figure.add_subplot(rows, columns, i + 1), seed=seed)
         c = graph.clustering_coefficient
         axes.set_title(f"{graph.num_nodes} nodes, {graph.num_edges} edges, C {c:.2f}", fontsize=8)
-    half = out.with_name(f"{out.stem}.tmp{out.suffix}")
-    figure.savefig(half, dpi=150)
-    half.replace(out)
+    save_figure(figure, out)
     click.echo(f"{len(made)} graphs -> {out}")
 
 

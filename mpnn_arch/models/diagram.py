@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.figures import new_figure
 from mpnn_arch.models.complexity import complexity
 from mpnn_arch.rounds import MessageRound
 
@@ -30,21 +31,16 @@ def diagram(model: nn.Module) -> Figure:
     Raises:
         InputError: the model has no round, or matplotlib is not installed.
     """
-    try:
-        from matplotlib.collections import LineCollection
-        from matplotlib.figure import Figure
-        from matplotlib.patches import FancyBboxPatch
-    except ImportError:
-        raise InputError(
-            'a diagram needs matplotlib, which is not installed: pip install "mpnn-arch[demo]"'
-        ) from None
     groups = _groups(model)
     if not groups:
         raise InputError(
             f"{type(model).__name__} has no rounds to draw; build it on a graph, as "
             "models.build(name, graph)"
         )
-    figure = Figure(figsize=(2.4 + 2.1 * len(groups), 4.2), layout="constrained")
+    figure = new_figure(2.4 + 2.1 * len(groups), 4.2)
+    from matplotlib.collections import LineCollection
+    from matplotlib.patches import FancyBboxPatch
+
     ax = figure.subplots()
 
     def box(x: float, label: str) -> None:

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from mpnn_arch import models
 from mpnn_arch.errors import InputError
-from mpnn_arch.files import write_whole
+from mpnn_arch.figures import COLOURS, new_figure, save_figure
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
-from mpnn_arch.training.plot import COLOURS
 from mpnn_arch.training.trainer import Trainer
 
 
@@ -190,15 +189,9 @@ def plot_swaps(path: Path, title: str, results: Sequence[SwapResult]) -> None:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError(
-            'the plot needs matplotlib, which is not installed: pip install "mpnn-arch[demo]"'
-        ) from None
     messages = list(dict.fromkeys(r.message for r in results))
     aggrs = list(dict.fromkeys(r.aggr for r in results))
-    figure = Figure(figsize=(1.6 + 1.3 * len(aggrs), 4.2), layout="constrained", dpi=150)
+    figure = new_figure(1.6 + 1.3 * len(aggrs), 4.2)
     axes = figure.add_subplot()
     spread = 0.6 / len(messages)
     for place, message in enumerate(messages):
@@ -220,4 +213,4 @@ def plot_swaps(path: Path, title: str, results: Sequence[SwapResult]) -> None:
     axes.set_title(title, loc="left", fontweight="bold")
     axes.grid(True, axis="y", color="0.9", lw=0.8)
     axes.legend(frameon=False, title="message; bar: standard deviation over seeds")
-    write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_figure(figure, path)

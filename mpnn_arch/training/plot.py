@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpnn_arch.errors import InputError
-from mpnn_arch.files import write_whole
+from mpnn_arch.figures import COLOURS, new_figure, save_figure
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.training.run_directory import MetricsRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # More graphs than this are not drawn one by one beside the curves.
 MOST_DRAWN = 4
 
@@ -41,15 +38,8 @@ def plot_run(
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError(
-            'the plot needs matplotlib, which is not installed: pip install "mpnn-arch[demo]"'
-        ) from None
     drawn = list(graphs)[:MOST_DRAWN]
-    # A Figure of its own, drawn by Agg: no window, and pyplot's global state stays untouched.
-    figure = Figure(figsize=(10, 4.8), layout="constrained", dpi=150)
+    figure = new_figure(10, 4.8)
     grid = figure.add_gridspec(len(drawn), 2, width_ratios=(2.4, 1))
     curves = figure.add_subplot(grid[:, 0])
     for place, (name, _, _) in enumerate(graphs):
@@ -63,7 +53,7 @@ def plot_run(
         axes = figure.add_subplot(grid[place, 1])
         _draw_graph(axes, graph, COLOURS[place % len(COLOURS)])
         axes.set_title(f"{name}\n{caption}", fontsize=8.5)
-    write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_figure(figure, path)
 
 
 def _draw_curve(axes: Axes, name: str, rows: Sequence[MetricsRow], colour: str) -> None:
