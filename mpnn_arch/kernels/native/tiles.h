@@ -1,4 +1,4 @@
-// The three register tiles that do all the arithmetic. Every sum runs over k (or over the samples)
+// The two register tiles of a round on vectors. Every sum runs over k (or over the samples)
 // in one fixed order inside one tile, so its bits do not depend on how tiles are shared out.
 #pragma once
 #include "vector.h"
@@ -179,85 +179,5 @@ OuterTile<T> pick_outer(int rows, int cols) {
         case 1: return pick_outer<T, 1>(rows, all);
         case 2: return pick_outer<T, 2>(rows, all);
         default: return pick_outer<T, OUTER_COLS>(rows, all);
-    }
-}
-
-// ---- dot tile: ROWS rows by COLS columns of a weight block, along lines of samples ---------------
-//
-//   out[r][c] = sum over s of g[r * line + s] * x[start[c] + s]
-//
-// Each column may start anywhere, as the taps of a kernel do.
-
-template <class T>
-using DotTile = void (*)(const T* g, ptrdiff_t line, const T* x, const int64_t* start,
-                         ptrdiff_t length, T* out, ptrdiff_t out_stride, bool add);
-
-template <class T, int ROWS, int COLS>
-void dot_tile(const T* g, ptrdiff_t line, const T* x, const int64_t* start, ptrdiff_t length,
-              T* out, ptrdiff_t out_stride, bool add) {
-    constexpr int L = LANES<T>;
-    Vec<T> sum[ROWS][COLS] = {};
-    const T *at[COLS], *row[ROWS];
-#pragma GCC unroll 8
-    for (int c = 0; c < COLS; ++c) at[c] = x + start[c];
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; ++r) row[r] = g + r * line;
-    for (ptrdiff_t s = 0; s < length; s += L) {
-        Vec<T> v[COLS];
-#pragma GCC unroll 8
-        for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + s);
-#pragma GCC unroll 12
-        for (int r = 0; r < ROWS; ++r) {
-            Vec<T> u = load(row[r] + s);
-#pragma GCC unroll 8
-            for (int c = 0; c < COLS; ++c) sum[r][c] += u * v[c];
-        }
-    }
-    // Lanes are added up four vectors at a time, first within quads, then the quads.
-    Vec<T> quads[ROWS];
-    const Vec<T> none = {};
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; ++r)
-        quads[r] = sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
-                                COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
-                                COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none);
-    T flat[(ROWS + 3) * QUAD];
-    constexpr int STEP = L / QUAD;  // rows whose sums fill a vector
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; r += STEP) {
-        Vec<T> total = quads[r];
-        if (STEP == 2) total = sum_pairs<T>(quads[r], quads[r + (r + 1 < ROWS)]);
-        if (STEP == 4)
-            total = sum_quads<T>(quads[r], r + 1 < ROWS ? quads[r + (r + 1 < ROWS)] : none,
-                                 r + 2 < ROWS ? quads[r + 2 * (r + 2 < ROWS)] : none,
-                                 r + 3 < ROWS ? quads[r + 3 * (r + 3 < ROWS)] : none);
-        store(flat + r * QUAD, total);
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; ++r)
-#pragma GCC unroll 4
-        for (int c = 0; c < COLS; ++c) {
-            T* to = out + r * out_stride + c;
-            *to = add ? *to + flat[r * QUAD + c] : flat[r * QUAD + c];
-        }
-}
-
-constexpr int DOT_COLS = 4;
-constexpr int DOT_ROWS = VECTOR_REGISTERS == 32 ? 6 : 2;
-
-template <class T, int COLS, size_t... R>
-DotTile<T> pick_dot(int rows, std::index_sequence<R...>) {
-    static const DotTile<T> table[] = {dot_tile<T, R + 1, COLS>...};
-    return table[rows - 1];
-}
-
-template <class T>
-DotTile<T> pick_dot(int rows, int cols) {
-    constexpr auto all = std::make_index_sequence<DOT_ROWS>();
-    switch (cols) {
-        case 1: return pick_dot<T, 1>(rows, all);
-        case 2: return pick_dot<T, 2>(rows, all);
-        case 3: return pick_dot<T, 3>(rows, all);
-        default: return pick_dot<T, 4>(rows, all);
     }
 }
