@@ -73,18 +73,20 @@ INLINE void copy(const T* from, int64_t count, T* to) {
     store(to + count - L, load(from + count - L));
 }
 
-// Every `stride`-th number of a row from `left` on.
+// Every `stride`-th number of a row from `left` on; up to a vector past them is written too.
 template <class T>
 INLINE int64_t copy_every(const T* row, int64_t columns, int64_t stride, int64_t left, T* to) {
     constexpr int L = LANES<T>;
-    int64_t i = 0, c = left;
-    if (stride == 2)
-        for (; c - left + 2 * L <= columns; c += 2 * L, i += L) {
-            Vec<T> a = load(row + c - left), b = load(row + c - left + L);
+    int64_t i = 0;
+    if (stride == 2) {
+        auto put = [&](Vec<T> a, Vec<T> b) {
             store(to + i, left ? pick<T>(a, b, [](int i) constexpr { return 2 * i + 1; })
                                : pick<T>(a, b, [](int i) constexpr { return 2 * i; }));
-        }
-    for (; c < columns; c += stride) to[i++] = row[c];
+        };
+        for (; 2 * i + 2 * L <= columns; i += L) put(load(row + 2 * i), load(row + 2 * i + L));
+        for (; 2 * i + L <= columns; i += L / 2) put(load(row + 2 * i), Vec<T>{});
+    }
+    for (int64_t c = left + i * stride; c < columns; c += stride) to[i++] = row[c];
     return i;
 }
 
@@ -151,12 +153,12 @@ struct Lines {
                 T* start = to + (c * phases + f) * line;
                 T* end = start + l.margin + images * l.image();
                 memset(start, 0, l.margin * sizeof(T));
-                memset(end, 0, (start + line - end) * sizeof(T));
                 for (int64_t i = 0; i < images; ++i)
                     copy_in(maps + ((first + i) * channels + c) * size[0] * size[1], size[0],
                             size[1], stride, phased ? l.used[0][f / phase_columns] : 0,
                             phased ? l.used[1][f % phase_columns] : 0,
                             start + l.margin + i * l.image(), l.wide, l.high);
+                memset(end, 0, (start + line - end) * sizeof(T));
             }
     }
     // The first image of those held, without its margin.
@@ -194,6 +196,11 @@ struct Taps {
     }
 };
 
+// The columns of the output from one on, every stride-th, and the lines whose sums go there.
+struct Part {
+    int64_t line, lines;
+};
+
 // Of a row of `wide` places, those whose number lies `shift` further on within `real` columns.
 template <class T>
 std::vector<Mask<T>> make_masks(const std::vector<int64_t>& shifts, int64_t count, int64_t wide,
@@ -224,10 +231,11 @@ struct Work {
     const T* weight;
     T* y;                       // (B, channels, rows, columns)
     int64_t y_channels;
-    int64_t y_size[2];          // of a whole map
-    int64_t part_size[2];       // of the part that this call writes: one phase, or all of it
-    int64_t part_stride[2], part_first[2];
+    int64_t y_size[2];          // of a map
+    int64_t rows, step[2];      // it writes `rows` rows, every step[0]-th
+    int64_t first_row;
     Taps taps;
+    std::vector<Part> parts;    // columns 0, 1 ... step[1] - 1 and every step[1]-th
     std::vector<int32_t> offset;  // where every term reads, for each row of taps
     std::vector<int64_t> where;   // and its weights
     int64_t tap_rows = 0;
@@ -239,16 +247,19 @@ struct Work {
     std::vector<Shifted<T>> lines;
 
     int64_t rows_of(int64_t images) const {
-        return flat ? (images - 1) * lattice.high + part_size[0] : part_size[0];
+        return flat ? (images - 1) * lattice.high + rows : rows;
     }
 
     // Which rows of the kernel take part, and how far each is shifted along a line.
-    void prepare(const std::vector<int64_t>& rows, const std::vector<int64_t>& along) {
+    void prepare(const std::vector<int64_t>& kernel_rows, const std::vector<int64_t>& along) {
         const Lattice& l = lattice;
         constexpr int64_t L = LANES<T>;
         int64_t area = l.g.kernel[0] * l.g.kernel[1], wide = l.wide;
-        tap_rows = rows.size();
-        if (!tap_rows) taps = {};
+        tap_rows = kernel_rows.size();
+        if (!tap_rows) {
+            taps = {};
+            for (Part& part : parts) part = {0, 0};
+        }
         int64_t terms = side.start[plan.num_nodes];
         offset.resize(terms * tap_rows);
         where.resize(terms * tap_rows);
@@ -258,10 +269,10 @@ struct Work {
                     int64_t first = transposed ? side.where[term] : term - side.start[v];
                     offset[at] =
                         int32_t(side.term[term] * source.phases * source.line + along[a]);
-                    where[at] = first * area + rows[a] * l.g.kernel[1];
+                    where[at] = first * area + kernel_rows[a] * l.g.kernel[1];
                 }
-        contiguous = wide == y_size[1] && part_stride[0] * part_stride[1] == 1;
-        flat = source.held > 1 && l.image() < whole_vectors<T>(part_size[0] * wide);
+        contiguous = wide == y_size[1] && step[0] * step[1] == 1;
+        flat = source.held > 1 && l.image() < whole_vectors<T>(rows * wide);
         const auto& shifts = taps.shifts;
         int64_t lines_a_row = std::max<int64_t>(shifts.size(), 1);
         int64_t rows_in_all = rows_of(source.held);
@@ -275,7 +286,7 @@ struct Work {
         for (int64_t rows = most; rows > most / 2; --rows)
             if (cost(rows) < cost(chunk)) chunk = rows;
         direct = contiguous && !flat && shifts == std::vector<int64_t>{0} &&
-                 part_size[0] * wide % L == 0 && chunk * wide % L == 0;
+                 rows * wide % L == 0 && chunk * wide % L == 0;
         int64_t reach = 0;
         for (int64_t shift : shifts) reach = std::max(reach, std::abs(shift));
         int64_t places = whole_vectors<T>(chunk * wide);
@@ -286,40 +297,54 @@ struct Work {
             lines.push_back({int64_t(i) * z_line + whole_vectors<T>(reach), shifts[i],
                              shifts[i] ? masks.data() + i * mask_line : nullptr});
     }
-    // Sums of a band of rows, and one line of places.
-    int64_t room() const { return (BAND * lines.size() + 1) * z_line; }
+    // Sums of a band of rows, the places of every part, and those side by side.
+    int64_t room() const { return (BAND * lines.size() + 2 * step[1]) * z_line; }
 };
 
 // A line's sums, `rows` rows of places from `first` on, into an output channel.
 template <class T>
 void put_rows(const Work<T>& work, int64_t first_image, int64_t image, int64_t first, int64_t last,
               int64_t channel, const T* z, T* spare) {
+    constexpr int64_t L = LANES<T>;
     const Lattice& l = work.lattice;
     for (int64_t row = first; row < last;) {
         int64_t in_image = row;
         if (work.flat) image = row / l.high, in_image = row % l.high;
-        int64_t some = std::min(last - row, work.part_size[0] - in_image);
+        int64_t some = std::min(last - row, work.rows - in_image);
         if (some <= 0) {
             row += l.high - in_image;
             continue;
         }
         T* map = work.y + ((first_image + image) * work.y_channels + channel) * work.y_size[0] *
                               work.y_size[1];
-        int64_t from = (row - first) * l.wide, to = from + some * l.wide;
-        T* sums = work.contiguous ? map + in_image * l.wide : spare;
-        add_lines(z, work.lines.data(), work.lines.size(), from, to, sums);
-        if (!work.contiguous)
-            for (int64_t r = 0; r < some; ++r, sums += l.wide) {
-                T* out = map +
-                         (work.part_first[0] + (in_image + r) * work.part_stride[0]) *
-                             work.y_size[1] +
-                         work.part_first[1];
-                int64_t step = work.part_stride[1];
-                if (step == 1) copy(sums, work.part_size[1], out);
-                else
-                    for (int64_t i = 0; i < work.part_size[1]; ++i) out[i * step] = sums[i];
-            }
+        int64_t from = (row - first) * l.wide, count = some * l.wide, step = work.step[1];
+        auto add = [&](const Part& part, T* to) {
+            add_lines(z, work.lines.data() + part.line, part.lines, from, from + count, to);
+        };
         row += some;
+        if (work.contiguous) {
+            add(work.parts[0], map + in_image * l.wide);
+            continue;
+        }
+        for (size_t i = 0; i < work.parts.size(); ++i) add(work.parts[i], spare + i * work.z_line);
+        const T* side_by_side = spare;
+        if (step > 1) {
+            T* woven = spare + step * work.z_line;
+            int64_t p = 0;
+            if (step == 2)
+                for (; p + L <= count; p += L) {
+                    Vec<T> a = load(spare + p), b = load(spare + work.z_line + p);
+                    store(woven + 2 * p, weave_low<T>(a, b));
+                    store(woven + 2 * p + L, weave_high<T>(a, b));
+                }
+            for (; p < count; ++p)
+                for (int64_t i = 0; i < step; ++i)
+                    woven[p * step + i] = spare[i * work.z_line + p];
+            side_by_side = woven;
+        }
+        for (int64_t r = 0; r < some; ++r)
+            copy(side_by_side + r * l.wide * step, work.y_size[1],
+                 map + (work.first_row + (in_image + r) * work.step[0]) * work.y_size[1]);
     }
 }
 
@@ -332,6 +357,7 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
     const Side& side = work.side;
     const Lattice& l = work.lattice;
     int64_t area = l.g.kernel[0] * l.g.kernel[1], lines = work.lines.size();
+    int64_t y_area = work.y_size[0] * work.y_size[1];
     int64_t places_in_all = work.rows_of(images), walked = work.flat ? 1 : images;
     T* spare = z + BAND * lines * work.z_line;
     int64_t v = node_of(side.channels, plan.num_nodes, rows.first);
@@ -356,7 +382,7 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
                     T* to = lines ? z + work.lines[0].line : z;
                     int64_t row_out = lines * work.z_line;
                     if (work.direct) {
-                        row_out = work.y_size[0] * work.y_size[1];
+                        row_out = y_area;
                         to = work.y + ((first_image + image) * work.y_channels + channel) * row_out +
                              top * l.wide;
                     }
@@ -451,11 +477,10 @@ void forward(const Plan& plan, const Geometry& g, const T* x, const T* weight, T
     source.hold(images_held<T>(l, plan.in_channels * l.phases, images_each(g.batch, threads)));
     std::vector<Work<T>> works = {{plan, plan.forward, l, source, false, weight, y,
                                    plan.out_channels,
-                                   {g.out_size[0], g.out_size[1]},
-                                   {g.out_size[0], g.out_size[1]},
-                                   {1, 1}, {0, 0}}};
+                                   {g.out_size[0], g.out_size[1]}, g.out_size[0], {1, 1}, 0}};
     for (size_t f = 0; f < l.used[1].size(); ++f)
         works[0].taps.add(l, l.used[1][f], f * source.line, 1);
+    works[0].parts = {{0, g.kernel[1]}};
     std::vector<int64_t> rows, along;
     for (int64_t a = 0; a < g.kernel[0]; ++a) {
         rows.push_back(a);
@@ -473,23 +498,24 @@ void grad_input(const Plan& plan, const Geometry& g, const T* grad, const T* wei
     Lines<T> source(l, grad, plan.out_channels, false);
     source.hold(images_held<T>(l, plan.out_channels, images_each(g.batch, threads)));
     std::vector<Work<T>> works;
-    for (int64_t top = 0; top < std::min(g.stride[0], g.in_size[0]); ++top)
-        for (int64_t left = 0; left < std::min(g.stride[1], g.in_size[1]); ++left) {
-            Work<T> work = {plan, plan.backward, l, source, true, weight, x, plan.in_channels,
-                            {g.in_size[0], g.in_size[1]},
-                            {parts_of(g.in_size[0] - top, g.stride[0]),
-                             parts_of(g.in_size[1] - left, g.stride[1])},
-                            {g.stride[0], g.stride[1]}, {top, left}};
+    for (int64_t top = 0; top < std::min(g.stride[0], g.in_size[0]); ++top) {
+        works.push_back({plan, plan.backward, l, source, true, weight, x, plan.in_channels,
+                         {g.in_size[0], g.in_size[1]}, parts_of(g.in_size[0] - top, g.stride[0]),
+                         {g.stride[0], g.stride[1]}, top});
+        Work<T>& work = works.back();
+        for (int64_t left = 0; left < g.stride[1]; ++left) {
+            int64_t before = work.taps.shifts.size();
             work.taps.add(l, left, 0, -1);
-            std::vector<int64_t> rows, along;
-            for (int64_t a = 0; a < g.kernel[0]; ++a)
-                if (l.phase(0, a) == top) {
-                    rows.push_back(a);
-                    along.push_back(-l.shift(0, a) * l.wide);
-                }
-            works.push_back(std::move(work));
-            works.back().prepare(rows, along);
+            work.parts.push_back({before, int64_t(work.taps.shifts.size()) - before});
         }
+        std::vector<int64_t> rows, along;
+        for (int64_t a = 0; a < g.kernel[0]; ++a)
+            if (l.phase(0, a) == top) {
+                rows.push_back(a);
+                along.push_back(-l.shift(0, a) * l.wide);
+            }
+        work.prepare(rows, along);
+    }
     over_images(g.batch, source, works, threads);
 }
 
@@ -553,17 +579,17 @@ void shift_gradient(const Lattice& l, const Lines<T>& grads, int64_t first_image
                                        columns +
                            in_image * columns;
             if (wide == columns) {
-                int64_t count = some * wide;
-                for (int64_t p = 0; p < count; p += L) {
-                    const T* from = map + p - shift;
-                    T* out = to + done + p;
-                    if (p + L <= count && from >= begin && from + L <= end) {
-                        store(out, masked<T>(load(from), mask + p));
-                    } else {
-                        for (int64_t j = 0; j < std::min(L, count - p); ++j)
-                            out[j] = mask[p + j] ? from[j] : T(0);
-                    }
-                }
+                const T* from = map - shift;
+                T* out = to + done;
+                int64_t count = some * wide, p = 0;
+                // The first and the last map of all: a vector there may leave the tensor.
+                for (; p + L <= count && from + p < begin; p += L)
+                    for (int64_t j = p; j < p + L; ++j) out[j] = mask[j] ? from[j] : T(0);
+                if (shift == 0)
+                    for (; p + L <= count; p += L) store(out + p, load(from + p));
+                for (; p + L <= count && from + p + L <= end; p += L)
+                    store(out + p, masked<T>(load(from + p), mask + p));
+                for (; p < count; ++p) out[p] = mask[p] ? from[p] : T(0);
             } else {
                 for (int64_t r = 0; r < some; ++r) {
                     T* out = to + done + r * wide;
@@ -578,6 +604,25 @@ void shift_gradient(const Lattice& l, const Lines<T>& grads, int64_t first_image
         memset(to + done, 0, (length - done) * sizeof(T));
     }
 }
+
+// Memory that is needed soon, asked for a little at every step: it comes from the last cache while
+// tiles compute. `pieces` of `count` numbers lie `apart`.
+template <class T>
+class Ahead {
+  public:
+    Ahead(const T* from, int64_t count, int64_t pieces, int64_t apart, int64_t steps)
+        : from(from), count(count), pieces(pieces), apart(apart),
+          portion(whole_vectors<T>(parts_of(count * pieces, steps))) {}
+    INLINE void step() {
+        for (int64_t end = std::min(done + portion, count), i = done; i < end; i += LANES<T>)
+            __builtin_prefetch(from + piece * apart + i, 0, 2);
+        if (++piece == pieces) piece = 0, done += portion;
+    }
+
+  private:
+    const T* from;
+    int64_t count, pieces, apart, portion, piece = 0, done = 0;
+};
 
 template <class T>
 void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x, T* weight,
@@ -594,6 +639,7 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
     for (size_t f = 0; f < l.used[1].size(); ++f)
         taps.add(l, l.used[1][f], f * source.line, 1);
     int64_t taps_a_row = taps.shifts.size(), area = g.kernel[0] * g.kernel[1];
+    int64_t g_area = g.out_size[0] * g.out_size[1];
     auto segments_of = [&](int64_t images) {
         return flat ? make_segments(1, (images - 1) * l.high + rows_of_image, wide, SEGMENT<T>)
                     : make_segments(images, rows_of_image, wide, SEGMENT<T>);
@@ -682,12 +728,19 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
                             task.out = out, task.add = image > 0 || &s != segments.data();
                             int64_t tiles = parts_of(row_at.size(), DOT_ROWS);
                             int64_t spans = parts_of(columns, DOT_COLS);
+                            // The rows of the next node, as many as of this one.
+                            int64_t next = channel + band_rows;
+                            int64_t rows_left = std::min(band_rows, plan.out_channels - next);
+                            Ahead<T> ahead(grad + ((image + s.image) * plan.out_channels + next) * g_area,
+                                           flat ? 0 : rows_left * g_area, s.images,
+                                           plan.out_channels * g_area, tiles * spans);
                             for (int64_t t = 0; t < tiles; ++t) {
                                 Range tile = even_part(row_at.size(), t, tiles);
                                 task.g = first_g + tile.first * task.g_line;
                                 task.row_at = row_at.data() + tile.first;
                                 for (int64_t p = 0; p < spans; ++p) {
                                     Range span = even_part(columns, p, spans);
+                                    ahead.step();
                                     task.x = seen + group.along;
                                     task.start = from.data() + span.first;
                                     task.column_at = column_at.data() + span.first;
