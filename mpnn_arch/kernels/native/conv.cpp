@@ -184,6 +184,7 @@ struct Taps {
     std::vector<Group> groups;
     std::vector<int64_t> shifts;
 
+    bool all_in_one() const { return groups.size() == 1 && groups[0].count == MOST_TAPS; }
     void add(const Lattice& l, int64_t phase, int64_t along, int64_t sign) {
         int64_t found = 0;
         for (int64_t b = 0; b < l.g.kernel[1]; ++b) {
@@ -218,7 +219,15 @@ std::vector<Mask<T>> make_masks(const std::vector<int64_t>& shifts, int64_t coun
 
 // Rows of a node that are summed side by side, and the room for their sums: a good part of a
 // first-level cache.
-constexpr int64_t BAND = 8, ROOM = 20 << 10;
+constexpr int64_t BAND = 9, ROOM = 20 << 10;
+// Places from which on each weight is read often enough to be laid side by side first.
+constexpr int64_t OFTEN = 512;
+
+// Whether rows go in threes: in pairs, one of an odd number would be left over, and one row gives
+// the multipliers too little to do. Four vectors are left to one tile.
+bool tall_tiles(int64_t rows, int64_t vectors) {
+    return TALL_ROWS && rows > 1 && (rows % 2 || rows % 3 == 0) && vectors != TILE_WIDE;
+}
 
 // What one product does with the lines.
 template <class T>
@@ -228,6 +237,7 @@ struct Work {
     const Lattice& lattice;
     const Lines<T>& source;
     bool transposed;
+    bool gathered;              // a copy of the weights, each node's side by side, is read
     const T* weight;
     T* y;                       // (B, channels, rows, columns)
     int64_t y_channels;
@@ -266,7 +276,9 @@ struct Work {
         for (int64_t v = 0, at = 0; v < plan.num_nodes; ++v)
             for (int64_t term = side.start[v]; term < side.start[v + 1]; ++term)
                 for (int64_t a = 0; a < tap_rows; ++a, ++at) {
-                    int64_t first = transposed ? side.where[term] : term - side.start[v];
+                    int64_t first = term - side.start[v];
+                    if (gathered) first *= side.channels[v + 1] - side.channels[v];
+                    else if (transposed) first = side.where[term];
                     offset[at] =
                         int32_t(side.term[term] * source.phases * source.line + along[a]);
                     where[at] = first * area + kernel_rows[a] * l.g.kernel[1];
@@ -351,7 +363,7 @@ void put_rows(const Work<T>& work, int64_t first_image, int64_t image, int64_t f
 // Output channels rows.first .. rows.last of `images` images whose lines start at x.
 template <class T>
 void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t images, const T* x,
-              T* z) {
+              T* z, const T* weights) {
     constexpr int64_t L = LANES<T>;
     const Plan& plan = work.plan;
     const Side& side = work.side;
@@ -367,7 +379,9 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
         int64_t local = row - side.channels[v], first_term = side.start[v] * work.tap_rows;
         int64_t count = side.start[v + 1] * work.tap_rows - first_term;
         int64_t stride = work.transposed ? area : plan.row_width[v] * area;
-        const T* w = work.weight + (work.transposed ? 0 : plan.weight_offset[v] * area);
+        const T* w = work.gathered ? weights + side.cost[v] * area
+                                   : work.weight +
+                                         (work.transposed ? 0 : plan.weight_offset[v] * area);
         int64_t bands = parts_of(height, BAND);
         for (int64_t b = 0; b < bands; ++b) {
             Range band = even_part(height, b, bands);
@@ -377,20 +391,22 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
                 for (int64_t top = 0; top < places_in_all; top += work.chunk) {
                     int64_t bottom = std::min(top + work.chunk, places_in_all);
                     int64_t vectors = parts_of((bottom - top) * l.wide, L);
-                    int64_t blocks = parts_of(vectors, TILE_WIDE);
+                    bool tall = work.taps.all_in_one() && tall_tiles(band_rows, vectors);
+                    int64_t blocks = parts_of(vectors, tall ? TALL_WIDE : TILE_WIDE);
                     const T* from = x + image * work.source.image + top * l.wide;
                     T* to = lines ? z + work.lines[0].line : z;
                     int64_t row_out = lines * work.z_line;
                     if (work.direct) {
                         row_out = y_area;
-                        to = work.y + ((first_image + image) * work.y_channels + channel) * row_out +
-                             top * l.wide;
+                        to = work.y + top * l.wide +
+                             ((first_image + image) * work.y_channels + channel) * y_area;
                     }
                     for (int64_t p = 0; p < blocks; ++p) {
                         Range block = even_part(vectors, p, blocks);
                         int64_t line = 0;
                         for (const Group& group : work.taps.groups) {
-                            int64_t tiles = parts_of(band_rows, TILE_SUMS / group.count);
+                            int64_t most = tall ? TALL_ROWS : TILE_SUMS / group.count;
+                            int64_t tiles = parts_of(band_rows, most);
                             for (int64_t t = 0; t < tiles; ++t) {
                                 Range part = even_part(band_rows, t, tiles);
                                 TapTask<T> task = {band_w + part.first * stride + group.first,
@@ -440,12 +456,26 @@ void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T
     bool by_image = images_suffice(batch, threads);
     int64_t size = source.size(), room = 0;
     for (const Work<T>& work : works) room = std::max(room, whole_vectors<T>(work.room()));
-    T* rooms = Scratch::take<T>((by_image ? threads : 1) * size + threads * room);
+    const Geometry& g = works[0].lattice.g;
+    int64_t area = g.kernel[0] * g.kernel[1];
+    bool gathered = works[0].gathered;
+    T* rooms = Scratch::take<T>((by_image ? threads : 1) * size + threads * room +
+                                (gathered ? side.cost[plan.num_nodes] * area : 0));
     T* made = rooms + threads * room;
+    T* weights = made + (by_image ? threads : 1) * size;
 #pragma omp parallel num_threads(threads)
     {
         int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
         T* z = rooms + me * room;
+        if (gathered) {
+#pragma omp for schedule(static)
+            for (int64_t v = 0; v < plan.num_nodes; ++v) {
+                int64_t run = (side.channels[v + 1] - side.channels[v]) * area;
+                T* to = weights + side.cost[v] * area;
+                for (int64_t k = side.start[v]; k < side.start[v + 1]; ++k, to += run)
+                    copy(works[0].weight + side.where[k] * area, run, to);
+            }
+        }
         if (by_image) {
             Range mine = even_part(batch, me, team);
             T* x = made + me * size;
@@ -454,7 +484,7 @@ void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T
                 source.fill(image, some, x, 0, 1);
                 for (const Work<T>& work : works)
                     run_work(work, {0, side.channels[plan.num_nodes]}, image, some,
-                             source.begin(x, image), z);
+                             source.begin(x, image), z, weights);
             }
         } else {
             for (int64_t image = 0; image < batch; image += source.held) {
@@ -463,7 +493,7 @@ void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T
 #pragma omp barrier
                 for (const Work<T>& work : works)
                     run_work(work, costed_part(side, plan.num_nodes, me, team), image, some,
-                             source.begin(made, image), z);
+                             source.begin(made, image), z, weights);
 #pragma omp barrier
             }
         }
@@ -475,7 +505,7 @@ void forward(const Plan& plan, const Geometry& g, const T* x, const T* weight, T
     Lattice l(g);
     Lines<T> source(l, x, plan.in_channels, true);
     source.hold(images_held<T>(l, plan.in_channels * l.phases, images_each(g.batch, threads)));
-    std::vector<Work<T>> works = {{plan, plan.forward, l, source, false, weight, y,
+    std::vector<Work<T>> works = {{plan, plan.forward, l, source, false, false, weight, y,
                                    plan.out_channels,
                                    {g.out_size[0], g.out_size[1]}, g.out_size[0], {1, 1}, 0}};
     for (size_t f = 0; f < l.used[1].size(); ++f)
@@ -498,8 +528,10 @@ void grad_input(const Plan& plan, const Geometry& g, const T* grad, const T* wei
     Lines<T> source(l, grad, plan.out_channels, false);
     source.hold(images_held<T>(l, plan.out_channels, images_each(g.batch, threads)));
     std::vector<Work<T>> works;
+    bool gathered = g.batch * g.out_size[0] * g.out_size[1] >= OFTEN;
     for (int64_t top = 0; top < std::min(g.stride[0], g.in_size[0]); ++top) {
-        works.push_back({plan, plan.backward, l, source, true, weight, x, plan.in_channels,
+        works.push_back({plan, plan.backward, l, source, true, gathered, weight, x,
+                         plan.in_channels,
                          {g.in_size[0], g.in_size[1]}, parts_of(g.in_size[0] - top, g.stride[0]),
                          {g.stride[0], g.stride[1]}, top});
         Work<T>& work = works.back();
@@ -731,9 +763,10 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
                             // The rows of the next node, as many as of this one.
                             int64_t next = channel + band_rows;
                             int64_t rows_left = std::min(band_rows, plan.out_channels - next);
-                            Ahead<T> ahead(grad + ((image + s.image) * plan.out_channels + next) * g_area,
-                                           flat ? 0 : rows_left * g_area, s.images,
-                                           plan.out_channels * g_area, tiles * spans);
+                            int64_t g_image = plan.out_channels * g_area;
+                            Ahead<T> ahead(grad + (image + s.image) * g_image + next * g_area,
+                                           flat ? 0 : rows_left * g_area, s.images, g_image,
+                                           tiles * spans);
                             for (int64_t t = 0; t < tiles; ++t) {
                                 Range tile = even_part(row_at.size(), t, tiles);
                                 task.g = first_g + tile.first * task.g_line;

@@ -14,6 +14,9 @@
 constexpr int MOST_TAPS = 3;
 constexpr int TILE_SUMS = 6;  // at most ROWS * TAPS
 constexpr int TILE_WIDE = VECTOR_REGISTERS == 32 ? 4 : 2;
+// Of all taps, where registers allow it, also this many rows by a vector less.
+constexpr int TALL_ROWS = VECTOR_REGISTERS == 32 ? 3 : 0;
+constexpr int TALL_WIDE = TILE_WIDE - 1;
 
 template <class T>
 struct TapTask {
@@ -72,6 +75,8 @@ template <class T, int TAPS>
 TapTile<T> pick_tap_tile(int rows, int wide) {
     constexpr auto all = std::make_index_sequence<TILE_WIDE>();
     constexpr int MOST = TILE_SUMS / TAPS;
+    if (TALL_ROWS && TAPS == MOST_TAPS && rows == TALL_ROWS)
+        return pick_tap_tile<T, TAPS, 3>(wide, std::make_index_sequence<TALL_WIDE>());
     switch (rows) {
         case 1: return pick_tap_tile<T, TAPS, 1>(wide, all);
         case 2: return pick_tap_tile<T, TAPS, MOST < 2 ? 1 : 2>(wide, all);
@@ -117,17 +122,18 @@ struct Shifted {
 };
 
 template <class T, int COUNT>
-void add_lines(const T* z, const Shifted<T>* lines, ptrdiff_t count, ptrdiff_t first,
-               ptrdiff_t last, T* to) {
+void add_lines(const T* z, const Shifted<T>* lines, ptrdiff_t first, ptrdiff_t last, T* to) {
     constexpr int L = LANES<T>;
-    const ptrdiff_t n = COUNT ? COUNT : count;
+    const T* from[COUNT];
+    const Mask<T>* mask[COUNT];
+    for (int i = 0; i < COUNT; ++i)
+        from[i] = z + lines[i].line + lines[i].shift, mask[i] = lines[i].mask;
     auto vector = [&](ptrdiff_t p) {
         Vec<T> sum = {};
 #pragma GCC unroll 4
-        for (ptrdiff_t i = 0; i < n; ++i) {
-            Vec<T> v = load(z + lines[i].line + lines[i].shift + p);
-            if (lines[i].mask) v = masked<T>(v, lines[i].mask + p);
-            sum += v;
+        for (int i = 0; i < COUNT; ++i) {
+            Vec<T> v = load(from[i] + p);
+            sum += mask[i] ? masked<T>(v, mask[i] + p) : v;
         }
         return sum;
     };
@@ -146,10 +152,16 @@ template <class T>
 void add_lines(const T* z, const Shifted<T>* lines, ptrdiff_t count, ptrdiff_t first,
                ptrdiff_t last, T* to) {
     switch (count) {
-        case 1: return add_lines<T, 1>(z, lines, count, first, last, to);
-        case 2: return add_lines<T, 2>(z, lines, count, first, last, to);
-        case 3: return add_lines<T, 3>(z, lines, count, first, last, to);
-        default: return add_lines<T, 0>(z, lines, count, first, last, to);
+        case 0: memset(to, 0, (last - first) * sizeof(T)); return;
+        case 1: return add_lines<T, 1>(z, lines, first, last, to);
+        case 2: return add_lines<T, 2>(z, lines, first, last, to);
+        case 3: return add_lines<T, 3>(z, lines, first, last, to);
+    }
+    add_lines<T, 3>(z, lines, first, last, to);
+    for (ptrdiff_t i = 3; i < count; ++i) {
+        const T* from = z + lines[i].line + lines[i].shift + first;
+        for (ptrdiff_t p = 0; p < last - first; ++p)
+            to[p] += lines[i].mask ? masked(from[p], lines[i].mask[first + p]) : from[p];
     }
 }
 
