@@ -219,7 +219,7 @@ std::vector<Mask<T>> make_masks(const std::vector<int64_t>& shifts, int64_t coun
 
 // Rows of a node that are summed side by side, and the room for their sums: a good part of a
 // first-level cache.
-constexpr int64_t BAND = 9, ROOM = 20 << 10;
+constexpr int64_t BAND = 9, ROOM = 32 << 10;
 // Places from which on each weight is read often enough to be laid side by side first.
 constexpr int64_t OFTEN = 512;
 
