@@ -80,6 +80,10 @@ def test_kernels_and_strides(kernel: int, stride: int, dtype: torch.dtype) -> No
         ((1, 3), (1, 2), (0, 1), (1, 1)),
         ((5, 1), (2, 1), (2, 0), (1, 3)),
         ((4, 4), (2, 3), (3, 1), (3, 2)),
+        ((7, 7), (2, 2), (3, 3), (1, 1)),
+        ((2, 4), (1, 1), (0, 20), (1, 9)),
+        ((1, 1), (1, 1), (2, 1), (1, 1)),
+        ((3, 1), (1, 1), (1, 0), (1, 1)),
     ],
 )
 def test_windows(
@@ -95,6 +99,16 @@ def test_windows(
 def test_batches(batch: int) -> None:
     compare(plan_of(), (batch, 7, 7), (3, 3), padding=ONE)
     compare(plan_of(), (batch, 4, 4), (1, 1))
+    compare(plan_of(), (batch, 16, 12), (1, 1))
+    compare(plan_of(), (batch, 5, 16), (3, 1), padding=(1, 0))
+
+
+@pytest.mark.parametrize("size", [(14, 14), (16, 16), (8, 8), (9, 32), (41, 3), (3, 41), (13, 7)])
+def test_sizes(size: tuple[int, int]) -> None:
+    """Whole vectors a row, an image or neither; images walked one by one or as one line."""
+    for kernel in (1, 3):
+        compare(plan_of(), (7, *size), (kernel,) * 2, padding=(kernel // 2,) * 2)
+        compare(plan_of(), (7, *size), (kernel,) * 2, (2, 2), (kernel // 2,) * 2)
 
 
 @pytest.mark.parametrize("share", [1, 2, 3, 7, 8, 9, 31])
@@ -105,6 +119,31 @@ def test_shares(share: int) -> None:
 def test_maps_larger_than_a_cache() -> None:
     compare(plan_of(9, 9), (5, 80, 70), (3, 3), padding=ONE, dtype=torch.float64)
     compare(plan_of(9, 9), (5, 80, 70), (3, 3), (2, 2), ONE, dtype=torch.float64)
+
+
+def test_numbers_outside_a_window_stay_out() -> None:
+    """Vectors read past rows, maps and channels; a NaN there must not spread."""
+    nodes = [0, 1, 2]
+    graph = RelationalGraph(3, [[i for i in nodes for _ in nodes], nodes * 3])
+    plan = make_plan(graph.edge_index, [2, 2, 2], [2, 2, 2])
+    weight = torch.ones(plan.num_weights, 3, 3)
+    dense = dense_weight(weight, plan)
+    for size, stride in ((7, ONE), (8, ONE), (9, (2, 2))):
+        x = torch.zeros(3, plan.in_channels, size, size, requires_grad=True)
+        with torch.no_grad():
+            x[1, 3, 0, size - 1] = x[1, 3, size - 1, 0] = torch.nan
+        moves = stride, ONE, ONE
+        y = F.conv2d(x, dense, None, *moves)
+        grad = y.detach().clone()
+        dx = torch.autograd.grad(y, x, grad)[0]
+        made = cpu.conv2d_forward(x.detach(), weight, plan, *moves)
+        assert torch.equal(made.isnan(), y.isnan())
+        made = cpu.conv2d_grad_input(grad, weight, plan, x.shape, *moves)
+        assert torch.equal(made.isnan(), dx.isnan())
+        made = cpu.conv2d_grad_weight(torch.ones_like(grad), x.detach(), plan, (3, 3), *moves)
+        columns = made.view(plan.out_channels, plan.in_channels, 9)
+        assert columns[:, 3].isnan().any()
+        assert columns[:, [0, 1, 2, 4, 5]].isfinite().all()
 
 
 def test_one_pixel() -> None:

@@ -1,6 +1,6 @@
 // A round on vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient for x.
+#include "product.h"
 #include "tables.h"
-#include "tiles.h"
 
 namespace {
 
@@ -98,10 +98,10 @@ void run_panels(const Job<T>& job, Range rows, int64_t panels, const T* x, T* y)
             for (int64_t t = 0; t < tiles; ++t) {
                 Range part = even_part(height, t, tiles);
                 const T* from = w + part.first * stride;
-                pick_product<T, WIDE, WIDTH, TRANSPOSED>(part.last - part.first)(
+                pick_product<T, WIDE, TRANSPOSED>(part.last - part.first)(
                     from, stride, TRANSPOSED ? side.where + side.start[v] : nullptr,
                     x + p * job.x_channels * WIDTH, side.term + side.start[v], count,
-                    y + (p * y_channels + row + part.first) * WIDTH, WIDTH);
+                    y + (p * y_channels + row + part.first) * WIDTH);
             }
         }
         row = last;

@@ -1,0 +1,219 @@
+// Maps as the tiles of a round on maps read them.
+//
+// Maps are copied, some images at a time, into one long line per channel: rows of `wide` numbers,
+// `high` rows an image, zeros below it. A row of taps then is a shift along that line, whatever the
+// padding and dilation. A stride cuts an input map into phases (the rows and columns of one
+// remainder), each a line of its own, so taps stay shifts. Taps beside each other in a row have
+// sums of their own, which are shifted into place at the end; so lines need no columns of zeros.
+#pragma once
+#include <vector>
+
+#include "conv_tiles.h"
+#include "tables.h"
+
+namespace {
+
+struct Geometry {
+    int64_t batch;
+    int64_t in_size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
+};
+
+int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+int64_t parts_of(int64_t count, int64_t most) { return (count + most - 1) / most; }
+template <class T>
+int64_t whole_vectors(int64_t count) {
+    return parts_of(count, LANES<T>) * LANES<T>;
+}
+
+// The common lattice of a round's input and output maps.
+struct Lattice {
+    explicit Lattice(const Geometry& g) : g(g) {
+        int64_t phase_size[2];
+        for (int d = 0; d < 2; ++d) {
+            phase_size[d] = parts_of(g.in_size[d], g.stride[d]);
+            for (int64_t a = 0; a < g.kernel[d]; ++a)
+                if (place_of(d, phase(d, a)) == int64_t(used[d].size()))
+                    used[d].push_back(phase(d, a));
+        }
+        int64_t low = 0, most = 0;
+        for (int64_t a = 0; a < g.kernel[0]; ++a) {
+            low = std::min(low, shift(0, a));
+            most = std::max(most, shift(0, a));
+        }
+        high = std::max(phase_size[0] - low, g.out_size[0] + most);
+        wide = std::max(phase_size[1], g.out_size[1]);
+        phases = used[0].size() * used[1].size();
+        // Zeros before the first and after the last image, as far as a tap can shift.
+        margin = std::max(-low, most) * wide;
+    }
+    int64_t shift(int d, int64_t a) const {
+        return floor_div(a * g.dilation[d] - g.padding[d], g.stride[d]);
+    }
+    int64_t phase(int d, int64_t a) const {
+        return a * g.dilation[d] - g.padding[d] - shift(d, a) * g.stride[d];
+    }
+    // Of a phase among those that taps read.
+    int64_t place_of(int d, int64_t phase) const {
+        return std::find(used[d].begin(), used[d].end(), phase) - used[d].begin();
+    }
+    int64_t image() const { return high * wide; }
+
+    Geometry g;
+    std::vector<int64_t> used[2];
+    int64_t high, wide, phases, margin;
+};
+
+template <class T>
+INLINE void copy(const T* from, int64_t count, T* to) {
+    constexpr int L = LANES<T>;
+    if (count < L) {
+        for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+        return;
+    }
+    for (int64_t i = 0; i + L < count; i += L) store(to + i, load(from + i));
+    store(to + count - L, load(from + count - L));
+}
+
+// Every `stride`-th number of a row from `left` on; up to a vector past them is written too.
+template <class T>
+INLINE int64_t copy_every(const T* row, int64_t columns, int64_t stride, int64_t left, T* to) {
+    constexpr int L = LANES<T>;
+    int64_t i = 0;
+    if (stride == 2) {
+        auto put = [&](Vec<T> a, Vec<T> b) {
+            store(to + i, left ? pick<T>(a, b, [](int i) constexpr { return 2 * i + 1; })
+                               : pick<T>(a, b, [](int i) constexpr { return 2 * i; }));
+        };
+        for (; 2 * i + 2 * L <= columns; i += L) put(load(row + 2 * i), load(row + 2 * i + L));
+        for (; 2 * i + L <= columns; i += L / 2) put(load(row + 2 * i), Vec<T>{});
+    }
+    for (int64_t c = left + i * stride; c < columns; c += stride) to[i++] = row[c];
+    return i;
+}
+
+// One map (rows, columns), every stride-th from (top, left), into its place on a line, zeros
+// around it.
+template <class T>
+void copy_in(const T* map, int64_t rows, int64_t columns, const int64_t* stride, int64_t top,
+             int64_t left, T* to, int64_t wide, int64_t high) {
+    T* end = to + high * wide;
+    if (stride[0] == 1 && stride[1] == 1 && columns == wide) {
+        copy(map, rows * columns, to);
+        to += rows * columns;
+    } else {
+        for (int64_t r = top; r < rows; r += stride[0], to += wide) {
+            const T* from = map + r * columns;
+            int64_t i = columns;
+            if (stride[1] == 1) copy(from, columns, to);
+            else i = copy_every(from, columns, stride[1], left, to);
+            for (; i < wide; ++i) to[i] = T(0);
+        }
+    }
+    memset(to, 0, (end - to) * sizeof(T));
+}
+
+// Where a tile finds its numbers: lines made from maps, or the maps themselves.
+template <class T>
+struct Lines {
+    const Lattice& lattice;
+    const T* maps;
+    int64_t channels, phases;
+    bool phased, in_place;
+    int64_t held;         // images at a time
+    int64_t line, image;  // from channel to channel, from image to image
+
+    Lines(const Lattice& l, const T* maps, int64_t channels, bool phased)
+        : lattice(l), maps(maps), channels(channels), phases(phased ? l.phases : 1),
+          phased(phased) {
+        const Geometry& g = l.g;
+        in_place = g.kernel[0] * g.kernel[1] * g.stride[0] * g.stride[1] == 1 &&
+                   g.padding[0] + g.padding[1] == 0 && l.image() % LANES<T> == 0;
+    }
+    void hold(int64_t images) {
+        held = images;
+        image = in_place ? channels * lattice.image() : lattice.image();
+        // A vector may reach past the last image; an odd number of vectors spreads the lines over
+        // the sets of a cache.
+        int64_t vectors =
+            parts_of(2 * lattice.margin + held * lattice.image(), LANES<T>) + 1;
+        line = in_place ? lattice.image() : (vectors + 1 - vectors % 2) * LANES<T>;
+    }
+    int64_t size() const { return in_place ? 0 : channels * phases * line; }
+
+    // Makes the lines of some images: part `me` of `team` of the channels.
+    void fill(int64_t first, int64_t images, T* to, int64_t me, int64_t team) const {
+        if (in_place) return;
+        const Lattice& l = lattice;
+        const int64_t* size = phased ? l.g.in_size : l.g.out_size;
+        const int64_t one[2] = {1, 1};
+        const int64_t* stride = phased ? l.g.stride : one;
+        int64_t phase_columns = phased ? l.used[1].size() : 1;
+        Range mine = even_part(channels, me, team);
+        for (int64_t c = mine.first; c < mine.last; ++c)
+            for (int64_t f = 0; f < phases; ++f) {
+                T* start = to + (c * phases + f) * line;
+                T* end = start + l.margin + images * l.image();
+                memset(start, 0, l.margin * sizeof(T));
+                for (int64_t i = 0; i < images; ++i)
+                    copy_in(maps + ((first + i) * channels + c) * size[0] * size[1], size[0],
+                            size[1], stride, phased ? l.used[0][f / phase_columns] : 0,
+                            phased ? l.used[1][f % phase_columns] : 0,
+                            start + l.margin + i * l.image(), l.wide, l.high);
+                memset(end, 0, (start + line - end) * sizeof(T));
+            }
+    }
+    // The first image of those held, without its margin.
+    const T* begin(const T* made, int64_t first) const {
+        return in_place ? maps + first * image : made + lattice.margin;
+    }
+};
+
+// Images whose lines fill half of a second-level cache; `most` there are.
+template <class T>
+int64_t images_held(const Lattice& l, int64_t lines, int64_t most) {
+    return std::clamp<int64_t>((1 << 20) / int64_t(lines * l.image() * sizeof(T)), 1, most);
+}
+
+// Taps beside each other in every row of a kernel, which read the same line.
+struct Group {
+    int64_t first, count, step;  // columns of the kernel
+    int64_t along;               // of the line that they read, from the first phase's
+};
+
+// The columns of a kernel, those of one phase together, and how far each is shifted.
+struct Taps {
+    std::vector<Group> groups;
+    std::vector<int64_t> shifts;
+
+    bool all_in_one() const { return groups.size() == 1 && groups[0].count == MOST_TAPS; }
+    void add(const Lattice& l, int64_t phase, int64_t along, int64_t sign) {
+        int64_t found = 0;
+        for (int64_t b = 0; b < l.g.kernel[1]; ++b) {
+            if (l.phase(1, b) != phase) continue;
+            if (found++ % MOST_TAPS == 0) groups.push_back({b, 0, 1, along});
+            Group& group = groups.back();
+            if (group.count++ == 1) group.step = b - group.first;
+            shifts.push_back(sign * l.shift(1, b));
+        }
+    }
+};
+
+// The columns of the output from one on, every stride-th, and the lines whose sums go there.
+struct Part {
+    int64_t line, lines;
+};
+
+// Of a row of `wide` places, those whose number lies `shift` further on within `real` columns.
+template <class T>
+std::vector<Mask<T>> make_masks(const std::vector<int64_t>& shifts, int64_t count, int64_t wide,
+                                int64_t real) {
+    std::vector<Mask<T>> masks(shifts.size() * count);
+    for (size_t i = 0; i < shifts.size(); ++i)
+        for (int64_t p = 0; p < count; ++p) {
+            int64_t column = p % wide + shifts[i];
+            masks[i * count + p] = column >= 0 && column < real ? -1 : 0;
+        }
+    return masks;
+}
+
+}  // namespace

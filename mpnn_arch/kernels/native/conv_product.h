@@ -1,0 +1,341 @@
+// The forward product of a round on maps, and the gradient for its input.
+#pragma once
+#include "conv_lines.h"
+
+namespace {
+
+// Rows of a node that are summed side by side, and the room for their sums: a good part of a
+// first-level cache.
+constexpr int64_t BAND = 9, ROOM = 32 << 10;
+// Places from which on each weight is read often enough to be laid side by side first.
+constexpr int64_t OFTEN = 512;
+
+// Whether rows go in threes: in pairs, one of an odd number would be left over, and one row gives
+// the multipliers too little to do. Four vectors are left to one tile.
+bool tall_tiles(int64_t rows, int64_t vectors) {
+    return TALL_ROWS && rows > 1 && (rows % 2 || rows % 3 == 0) && vectors != TILE_WIDE;
+}
+
+// What one product does with the lines.
+template <class T>
+struct Work {
+    const Plan& plan;
+    const Side& side;
+    const Lattice& lattice;
+    const Lines<T>& source;
+    bool transposed;
+    bool gathered;              // a copy of the weights, each node's side by side, is read
+    const T* weight;
+    T* y;                       // (B, channels, rows, columns)
+    int64_t y_channels;
+    int64_t y_size[2];          // of a map
+    int64_t rows, step[2];      // it writes `rows` rows, every step[0]-th
+    int64_t first_row;
+    Taps taps;
+    std::vector<Part> parts;    // columns 0, 1 ... step[1] - 1 and every step[1]-th
+    std::vector<int32_t> offset;  // where every term reads, for each row of taps
+    std::vector<int64_t> where;   // and its weights
+    int64_t tap_rows = 0;
+    bool flat = false;          // images lie so close that their lines are walked as one
+    bool contiguous = false, direct = false;
+    int64_t chunk = 0;          // rows of places at a time
+    int64_t z_line = 0;
+    std::vector<Mask<T>> masks;
+    std::vector<Shifted<T>> lines;
+
+    int64_t rows_of(int64_t images) const {
+        return flat ? (images - 1) * lattice.high + rows : rows;
+    }
+
+    // Which rows of the kernel take part, and how far each is shifted along a line.
+    void prepare(const std::vector<int64_t>& kernel_rows, const std::vector<int64_t>& along) {
+        const Lattice& l = lattice;
+        constexpr int64_t L = LANES<T>;
+        int64_t area = l.g.kernel[0] * l.g.kernel[1], wide = l.wide;
+        tap_rows = kernel_rows.size();
+        if (!tap_rows) {
+            taps = {};
+            for (Part& part : parts) part = {0, 0};
+        }
+        int64_t terms = side.start[plan.num_nodes];
+        offset.resize(terms * tap_rows);
+        where.resize(terms * tap_rows);
+        for (int64_t v = 0, at = 0; v < plan.num_nodes; ++v)
+            for (int64_t term = side.start[v]; term < side.start[v + 1]; ++term)
+                for (int64_t a = 0; a < tap_rows; ++a, ++at) {
+                    int64_t first = term - side.start[v];
+                    if (gathered) first *= side.channels[v + 1] - side.channels[v];
+                    else if (transposed) first = side.where[term];
+                    offset[at] =
+                        int32_t(side.term[term] * source.phases * source.line + along[a]);
+                    where[at] = first * area + kernel_rows[a] * l.g.kernel[1];
+                }
+        contiguous = wide == y_size[1] && step[0] * step[1] == 1;
+        flat = source.held > 1 && l.image() < whole_vectors<T>(rows * wide);
+        const auto& shifts = taps.shifts;
+        int64_t lines_a_row = std::max<int64_t>(shifts.size(), 1);
+        int64_t rows_in_all = rows_of(source.held);
+        int64_t most = std::clamp<int64_t>(
+            ROOM / int64_t(BAND * lines_a_row * wide * sizeof(T)), 1, rows_in_all);
+        auto cost = [&](int64_t rows) {
+            return rows_in_all / rows * whole_vectors<T>(rows * wide) +
+                   whole_vectors<T>(rows_in_all % rows * wide);
+        };
+        chunk = most;
+        for (int64_t rows = most; rows > most / 2; --rows)
+            if (cost(rows) < cost(chunk)) chunk = rows;
+        direct = contiguous && !flat && shifts == std::vector<int64_t>{0} &&
+                 rows * wide % L == 0 && chunk * wide % L == 0;
+        int64_t reach = 0;
+        for (int64_t shift : shifts) reach = std::max(reach, std::abs(shift));
+        int64_t places = whole_vectors<T>(chunk * wide);
+        z_line = places + 2 * whole_vectors<T>(reach) + L;
+        int64_t mask_line = places + L;
+        masks = make_masks<T>(shifts, mask_line, wide, wide);
+        for (size_t i = 0; i < shifts.size(); ++i)
+            lines.push_back({int64_t(i) * z_line + whole_vectors<T>(reach), shifts[i],
+                             shifts[i] ? masks.data() + i * mask_line : nullptr});
+    }
+    // Sums of a band of rows, the places of every part, and those side by side.
+    int64_t room() const { return (BAND * lines.size() + 2 * step[1]) * z_line; }
+};
+
+// A line's sums, `rows` rows of places from `first` on, into an output channel.
+template <class T>
+void put_rows(const Work<T>& work, int64_t first_image, int64_t image, int64_t first, int64_t last,
+              int64_t channel, const T* z, T* spare) {
+    constexpr int64_t L = LANES<T>;
+    const Lattice& l = work.lattice;
+    for (int64_t row = first; row < last;) {
+        int64_t in_image = row;
+        if (work.flat) image = row / l.high, in_image = row % l.high;
+        int64_t some = std::min(last - row, work.rows - in_image);
+        if (some <= 0) {
+            row += l.high - in_image;
+            continue;
+        }
+        T* map = work.y + ((first_image + image) * work.y_channels + channel) * work.y_size[0] *
+                              work.y_size[1];
+        int64_t from = (row - first) * l.wide, count = some * l.wide, step = work.step[1];
+        auto add = [&](const Part& part, T* to) {
+            add_lines(z, work.lines.data() + part.line, part.lines, from, from + count, to);
+        };
+        row += some;
+        if (work.contiguous) {
+            add(work.parts[0], map + in_image * l.wide);
+            continue;
+        }
+        for (size_t i = 0; i < work.parts.size(); ++i) add(work.parts[i], spare + i * work.z_line);
+        const T* side_by_side = spare;
+        if (step > 1) {
+            T* woven = spare + step * work.z_line;
+            int64_t p = 0;
+            if (step == 2)
+                for (; p + L <= count; p += L) {
+                    Vec<T> a = load(spare + p), b = load(spare + work.z_line + p);
+                    store(woven + 2 * p, weave_low<T>(a, b));
+                    store(woven + 2 * p + L, weave_high<T>(a, b));
+                }
+            for (; p < count; ++p)
+                for (int64_t i = 0; i < step; ++i)
+                    woven[p * step + i] = spare[i * work.z_line + p];
+            side_by_side = woven;
+        }
+        for (int64_t r = 0; r < some; ++r)
+            copy(side_by_side + r * l.wide * step, work.y_size[1],
+                 map + (work.first_row + (in_image + r) * work.step[0]) * work.y_size[1]);
+    }
+}
+
+// Output channels rows.first .. rows.last of `images` images whose lines start at x.
+template <class T>
+void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t images, const T* x,
+              T* z, const T* weights) {
+    constexpr int64_t L = LANES<T>;
+    const Plan& plan = work.plan;
+    const Side& side = work.side;
+    const Lattice& l = work.lattice;
+    int64_t area = l.g.kernel[0] * l.g.kernel[1], lines = work.lines.size();
+    int64_t y_area = work.y_size[0] * work.y_size[1];
+    int64_t places_in_all = work.rows_of(images), walked = work.flat ? 1 : images;
+    T* spare = z + BAND * lines * work.z_line;
+    int64_t v = node_of(side.channels, plan.num_nodes, rows.first);
+    for (int64_t row = rows.first; row < rows.last; ++v) {
+        int64_t last = std::min(rows.last, side.channels[v + 1]), height = last - row;
+        if (height <= 0) continue;
+        int64_t local = row - side.channels[v], first_term = side.start[v] * work.tap_rows;
+        int64_t count = side.start[v + 1] * work.tap_rows - first_term;
+        int64_t stride = work.transposed ? area : plan.row_width[v] * area;
+        const T* w = work.gathered ? weights + side.cost[v] * area
+                                   : work.weight +
+                                         (work.transposed ? 0 : plan.weight_offset[v] * area);
+        int64_t bands = parts_of(height, BAND);
+        for (int64_t b = 0; b < bands; ++b) {
+            Range band = even_part(height, b, bands);
+            int64_t channel = row + band.first, band_rows = band.last - band.first;
+            const T* band_w = w + (local + band.first) * stride;
+            for (int64_t image = 0; image < walked; ++image)
+                for (int64_t top = 0; top < places_in_all; top += work.chunk) {
+                    int64_t bottom = std::min(top + work.chunk, places_in_all);
+                    int64_t vectors = parts_of((bottom - top) * l.wide, L);
+                    bool tall = work.taps.all_in_one() && tall_tiles(band_rows, vectors);
+                    int64_t blocks = parts_of(vectors, tall ? TALL_WIDE : TILE_WIDE);
+                    const T* from = x + image * work.source.image + top * l.wide;
+                    T* to = lines ? z + work.lines[0].line : z;
+                    int64_t row_out = lines * work.z_line;
+                    if (work.direct) {
+                        row_out = y_area;
+                        to = work.y + top * l.wide +
+                             ((first_image + image) * work.y_channels + channel) * y_area;
+                    }
+                    for (int64_t p = 0; p < blocks; ++p) {
+                        Range block = even_part(vectors, p, blocks);
+                        int64_t line = 0;
+                        for (const Group& group : work.taps.groups) {
+                            int64_t most = tall ? TALL_ROWS : TILE_SUMS / group.count;
+                            int64_t tiles = parts_of(band_rows, most);
+                            for (int64_t t = 0; t < tiles; ++t) {
+                                Range part = even_part(band_rows, t, tiles);
+                                TapTask<T> task = {band_w + part.first * stride + group.first,
+                                                   stride,
+                                                   group.step,
+                                                   work.where.data() + first_term,
+                                                   from + group.along + block.first * L,
+                                                   work.offset.data() + first_term,
+                                                   count,
+                                                   to + part.first * row_out +
+                                                       line * work.z_line + block.first * L,
+                                                   row_out,
+                                                   work.z_line};
+                                pick_tap_tile<T>(group.count, part.last - part.first,
+                                                 block.last - block.first)(task);
+                            }
+                            line += group.count;
+                        }
+                    }
+                    if (work.direct) continue;
+                    for (int64_t r = 0; r < band_rows; ++r)
+                        put_rows(work, first_image, image, top, bottom, channel + r,
+                                 z + r * row_out, spare);
+                }
+        }
+        row = last;
+    }
+}
+
+// Whether there are images enough that each thread takes its own.
+bool images_suffice(int64_t batch, int threads) {
+    return batch % threads == 0 || batch >= 4 * threads;
+}
+
+// The images that one thread works on.
+int64_t images_each(int64_t batch, int threads) {
+    return images_suffice(batch, threads) ? parts_of(batch, threads) : batch;
+}
+
+// Runs the works over the batch, threads sharing out images where there are enough, else output
+// channels.
+template <class T>
+void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T>>& works,
+                 int threads) {
+    const Plan& plan = works[0].plan;
+    const Side& side = works[0].side;
+    bool by_image = images_suffice(batch, threads);
+    int64_t size = source.size(), room = 0;
+    for (const Work<T>& work : works) room = std::max(room, whole_vectors<T>(work.room()));
+    const Geometry& g = works[0].lattice.g;
+    int64_t area = g.kernel[0] * g.kernel[1];
+    bool gathered = works[0].gathered;
+    T* rooms = Scratch::take<T>((by_image ? threads : 1) * size + threads * room +
+                                (gathered ? side.cost[plan.num_nodes] * area : 0));
+    T* made = rooms + threads * room;
+    T* weights = made + (by_image ? threads : 1) * size;
+#pragma omp parallel num_threads(threads)
+    {
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
+        T* z = rooms + me * room;
+        if (gathered) {
+#pragma omp for schedule(static)
+            for (int64_t v = 0; v < plan.num_nodes; ++v) {
+                int64_t run = (side.channels[v + 1] - side.channels[v]) * area;
+                T* to = weights + side.cost[v] * area;
+                for (int64_t k = side.start[v]; k < side.start[v + 1]; ++k, to += run)
+                    copy(works[0].weight + side.where[k] * area, run, to);
+            }
+        }
+        if (by_image) {
+            Range mine = even_part(batch, me, team);
+            T* x = made + me * size;
+            for (int64_t image = mine.first; image < mine.last; image += source.held) {
+                int64_t some = std::min(source.held, mine.last - image);
+                source.fill(image, some, x, 0, 1);
+                for (const Work<T>& work : works)
+                    run_work(work, {0, side.channels[plan.num_nodes]}, image, some,
+                             source.begin(x, image), z, weights);
+            }
+        } else {
+            for (int64_t image = 0; image < batch; image += source.held) {
+                int64_t some = std::min(source.held, batch - image);
+                source.fill(image, some, made, me, team);
+#pragma omp barrier
+                for (const Work<T>& work : works)
+                    run_work(work, costed_part(side, plan.num_nodes, me, team), image, some,
+                             source.begin(made, image), z, weights);
+#pragma omp barrier
+            }
+        }
+    }
+}
+
+template <class T>
+void forward(const Plan& plan, const Geometry& g, const T* x, const T* weight, T* y, int threads) {
+    Lattice l(g);
+    Lines<T> source(l, x, plan.in_channels, true);
+    source.hold(images_held<T>(l, plan.in_channels * l.phases, images_each(g.batch, threads)));
+    std::vector<Work<T>> works = {{plan, plan.forward, l, source, false, false, weight, y,
+                                   plan.out_channels,
+                                   {g.out_size[0], g.out_size[1]}, g.out_size[0], {1, 1}, 0}};
+    for (size_t f = 0; f < l.used[1].size(); ++f)
+        works[0].taps.add(l, l.used[1][f], f * source.line, 1);
+    works[0].parts = {{0, g.kernel[1]}};
+    std::vector<int64_t> rows, along;
+    for (int64_t a = 0; a < g.kernel[0]; ++a) {
+        rows.push_back(a);
+        along.push_back(l.place_of(0, l.phase(0, a)) * l.used[1].size() * source.line +
+                        l.shift(0, a) * l.wide);
+    }
+    works[0].prepare(rows, along);
+    over_images(g.batch, source, works, threads);
+}
+
+template <class T>
+void grad_input(const Plan& plan, const Geometry& g, const T* grad, const T* weight, T* x,
+                int threads) {
+    Lattice l(g);
+    Lines<T> source(l, grad, plan.out_channels, false);
+    source.hold(images_held<T>(l, plan.out_channels, images_each(g.batch, threads)));
+    std::vector<Work<T>> works;
+    bool gathered = g.batch * g.out_size[0] * g.out_size[1] >= OFTEN;
+    for (int64_t top = 0; top < std::min(g.stride[0], g.in_size[0]); ++top) {
+        works.push_back({plan, plan.backward, l, source, true, gathered, weight, x,
+                         plan.in_channels,
+                         {g.in_size[0], g.in_size[1]}, parts_of(g.in_size[0] - top, g.stride[0]),
+                         {g.stride[0], g.stride[1]}, top});
+        Work<T>& work = works.back();
+        for (int64_t left = 0; left < g.stride[1]; ++left) {
+            int64_t before = work.taps.shifts.size();
+            work.taps.add(l, left, 0, -1);
+            work.parts.push_back({before, int64_t(work.taps.shifts.size()) - before});
+        }
+        std::vector<int64_t> rows, along;
+        for (int64_t a = 0; a < g.kernel[0]; ++a)
+            if (l.phase(0, a) == top) {
+                rows.push_back(a);
+                along.push_back(-l.shift(0, a) * l.wide);
+            }
+        work.prepare(rows, along);
+    }
+    over_images(g.batch, source, works, threads);
+}
+
+}  // namespace

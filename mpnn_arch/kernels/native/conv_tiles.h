@@ -1,0 +1,266 @@
+// The register tiles of a round on maps. Every sum runs over its terms (or places) in one fixed
+// order inside one tile, so its bits do not depend on how tiles are shared out.
+#pragma once
+#include "vector.h"
+
+// ---- tap tile: ROWS outputs and TAPS taps of each by WIDE vectors of places ---------------------
+//
+//   out[r][t][p] = sum over k of w[where[k] + r * row_stride + t * tap_stride] * x[offset[k] + p]
+//
+// Taps beside each other in a row of a kernel read the same places and are added up, each shifted
+// to its own place, once all terms are summed (`add_taps`). So a vector of x is read once for all
+// of them, as it lies, and no place between two lines is ever computed.
+
+constexpr int MOST_TAPS = 3;
+constexpr int TILE_SUMS = 6;  // at most ROWS * TAPS
+constexpr int TILE_WIDE = VECTOR_REGISTERS == 32 ? 4 : 2;
+// Of all taps, where registers allow it, also this many rows by a vector less.
+constexpr int TALL_ROWS = VECTOR_REGISTERS == 32 ? 3 : 0;
+constexpr int TALL_WIDE = TILE_WIDE - 1;
+
+template <class T>
+struct TapTask {
+    const T* w;
+    ptrdiff_t row_stride, tap_stride;
+    const int64_t* where;
+    const T* x;
+    const int32_t* offset;
+    ptrdiff_t count;               // terms
+    T* out;
+    ptrdiff_t row_out, tap_out;
+};
+
+template <class T>
+using TapTile = void (*)(const TapTask<T>&);
+
+template <class T, int TAPS, int ROWS, int WIDE>
+void tap_tile(const TapTask<T>& task) {
+    constexpr int L = LANES<T>;
+    Vec<T> sum[ROWS][TAPS][WIDE] = {};
+    const ptrdiff_t row_stride = task.row_stride, tap_stride = task.tap_stride;
+    const int64_t* where = task.where;
+    const int32_t* offset = task.offset;
+    const T *w = task.w, *x = task.x;
+    for (ptrdiff_t k = 0, count = task.count; k < count; ++k) {
+        const T* at = x + offset[k];
+        Vec<T> v[WIDE];
+#pragma GCC unroll 8
+        for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
+        const T* row = w + where[k];
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r, row += row_stride)
+#pragma GCC unroll 8
+            for (int t = 0; t < TAPS; ++t) {
+                T weight = row[t * tap_stride];
+#pragma GCC unroll 8
+                for (int i = 0; i < WIDE; ++i) sum[r][t][i] += weight * v[i];
+            }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int t = 0; t < TAPS; ++t)
+#pragma GCC unroll 8
+            for (int i = 0; i < WIDE; ++i)
+                store(task.out + r * task.row_out + t * task.tap_out + i * L, sum[r][t][i]);
+}
+
+template <class T, int TAPS, int ROWS, size_t... W>
+TapTile<T> pick_tap_tile(int wide, std::index_sequence<W...>) {
+    static const TapTile<T> table[] = {tap_tile<T, TAPS, ROWS, W + 1>...};
+    return table[wide - 1];
+}
+
+template <class T, int TAPS>
+TapTile<T> pick_tap_tile(int rows, int wide) {
+    constexpr auto all = std::make_index_sequence<TILE_WIDE>();
+    constexpr int MOST = TILE_SUMS / TAPS;
+    if (TALL_ROWS && TAPS == MOST_TAPS && rows == TALL_ROWS)
+        return pick_tap_tile<T, TAPS, 3>(wide, std::make_index_sequence<TALL_WIDE>());
+    switch (rows) {
+        case 1: return pick_tap_tile<T, TAPS, 1>(wide, all);
+        case 2: return pick_tap_tile<T, TAPS, MOST < 2 ? 1 : 2>(wide, all);
+        case 3: return pick_tap_tile<T, TAPS, MOST < 3 ? 1 : 3>(wide, all);
+        case 4: return pick_tap_tile<T, TAPS, MOST < 4 ? 1 : 4>(wide, all);
+        case 5: return pick_tap_tile<T, TAPS, MOST < 5 ? 1 : 5>(wide, all);
+        default: return pick_tap_tile<T, TAPS, MOST < 6 ? 1 : 6>(wide, all);
+    }
+}
+
+template <class T>
+TapTile<T> pick_tap_tile(int taps, int rows, int wide) {
+    switch (taps) {
+        case 1: return pick_tap_tile<T, 1>(rows, wide);
+        case 2: return pick_tap_tile<T, 2>(rows, wide);
+        default: return pick_tap_tile<T, 3>(rows, wide);
+    }
+}
+
+// ---- shifted lines ------------------------------------------------------------------------------
+
+// All bits of a number that counts, none of one that does not.
+template <class T>
+using Mask = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
+template <class T>
+INLINE Vec<T> masked(Vec<T> v, const Mask<T>* mask) {
+    typedef Mask<T> Bits __attribute__((vector_size(sizeof(Vec<T>))));
+    Bits bits;
+    memcpy(&bits, mask, sizeof bits);
+    return (Vec<T>)((Bits)v & bits);
+}
+template <class T>
+INLINE T masked(T v, Mask<T> mask) {
+    return mask ? v : T(0);
+}
+
+// One line of numbers, read `shift` further on where its mask lets it; a null mask always does.
+template <class T>
+struct Shifted {
+    ptrdiff_t line, shift;
+    const Mask<T>* mask;
+};
+
+template <class T, int COUNT>
+void add_lines(const T* z, const Shifted<T>* lines, ptrdiff_t first, ptrdiff_t last, T* to) {
+    constexpr int L = LANES<T>;
+    const T* from[COUNT];
+    const Mask<T>* mask[COUNT];
+    for (int i = 0; i < COUNT; ++i)
+        from[i] = z + lines[i].line + lines[i].shift, mask[i] = lines[i].mask;
+    auto vector = [&](ptrdiff_t p) {
+        Vec<T> sum = {};
+#pragma GCC unroll 4
+        for (int i = 0; i < COUNT; ++i) {
+            Vec<T> v = load(from[i] + p);
+            sum += mask[i] ? masked<T>(v, mask[i] + p) : v;
+        }
+        return sum;
+    };
+    ptrdiff_t p = first;
+    for (; p + L <= last; p += L) store(to + p - first, vector(p));
+    if (p < last) {
+        T rest[L];
+        store(rest, vector(p));
+        for (ptrdiff_t i = 0; p + i < last; ++i) to[p - first + i] = rest[i];
+    }
+}
+
+// to[p - first] = sum over lines of their numbers at p, for first <= p < last. Lines are readable
+// for one vector past their end.
+template <class T>
+void add_lines(const T* z, const Shifted<T>* lines, ptrdiff_t count, ptrdiff_t first,
+               ptrdiff_t last, T* to) {
+    switch (count) {
+        case 0: memset(to, 0, (last - first) * sizeof(T)); return;
+        case 1: return add_lines<T, 1>(z, lines, first, last, to);
+        case 2: return add_lines<T, 2>(z, lines, first, last, to);
+        case 3: return add_lines<T, 3>(z, lines, first, last, to);
+    }
+    add_lines<T, 3>(z, lines, first, last, to);
+    for (ptrdiff_t i = 3; i < count; ++i) {
+        const T* from = z + lines[i].line + lines[i].shift + first;
+        for (ptrdiff_t p = 0; p < last - first; ++p)
+            to[p] += lines[i].mask ? masked(from[p], lines[i].mask[first + p]) : from[p];
+    }
+}
+
+// ---- dot tile: ROWS rows by COLS columns of a weight block, along places ------------------------
+//
+//   out[row_at[r] + column_at[c]] = sum over images and places of
+//                                   g[r * g_line + image * g_image + p] *
+//                                   x[start[c] + image * x_image + p]
+//
+// `length`, the places of an image, is a multiple of a vector.
+
+template <class T>
+struct DotTask {
+    const T* g;
+    ptrdiff_t g_line, g_image;
+    const T* x;
+    ptrdiff_t x_image;
+    const int64_t* start;
+    ptrdiff_t images, length;
+    T* out;
+    const int64_t *row_at, *column_at;
+    bool add;
+};
+
+template <class T>
+using DotTile = void (*)(const DotTask<T>&);
+
+template <class T, int ROWS, int COLS>
+void dot_tile(const DotTask<T>& task) {
+    constexpr int L = LANES<T>;
+    Vec<T> sum[ROWS][COLS] = {};
+    const T *at[COLS], *row[ROWS];
+#pragma GCC unroll 8
+    for (int c = 0; c < COLS; ++c) at[c] = task.x + task.start[c];
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r) row[r] = task.g + r * task.g_line;
+    const ptrdiff_t length = task.length;
+    for (ptrdiff_t image = 0; image < task.images; ++image) {
+        for (ptrdiff_t s = 0; s < length; s += L) {
+            Vec<T> v[COLS];
+#pragma GCC unroll 8
+            for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + s);
+#pragma GCC unroll 12
+            for (int r = 0; r < ROWS; ++r) {
+                Vec<T> u = load(row[r] + s);
+#pragma GCC unroll 8
+                for (int c = 0; c < COLS; ++c) sum[r][c] += u * v[c];
+            }
+        }
+#pragma GCC unroll 8
+        for (int c = 0; c < COLS; ++c) at[c] += task.x_image;
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; ++r) row[r] += task.g_image;
+    }
+    // Lanes are added up four vectors at a time, first within quads, then the quads.
+    Vec<T> quads[ROWS];
+    const Vec<T> none = {};
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r)
+        quads[r] = sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
+                                COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
+                                COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none);
+    T flat[(ROWS + 3) * QUAD];
+    constexpr int STEP = L / QUAD;  // rows whose sums fill a vector
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; r += STEP) {
+        Vec<T> total = quads[r];
+        if (STEP == 2) total = sum_pairs<T>(quads[r], quads[r + (r + 1 < ROWS)]);
+        if (STEP == 4)
+            total = sum_quads<T>(quads[r], r + 1 < ROWS ? quads[r + (r + 1 < ROWS)] : none,
+                                 r + 2 < ROWS ? quads[r + 2 * (r + 2 < ROWS)] : none,
+                                 r + 3 < ROWS ? quads[r + 3 * (r + 3 < ROWS)] : none);
+        store(flat + r * QUAD, total);
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 4
+        for (int c = 0; c < COLS; ++c) {
+            T* to = task.out + task.row_at[r] + task.column_at[c];
+            *to = task.add ? *to + flat[r * QUAD + c] : flat[r * QUAD + c];
+        }
+}
+
+constexpr int DOT_COLS = 4;
+constexpr int DOT_ROWS = VECTOR_REGISTERS == 32 ? 6 : 2;
+
+template <class T, int COLS, size_t... R>
+DotTile<T> pick_dot(int rows, std::index_sequence<R...>) {
+    static const DotTile<T> table[] = {dot_tile<T, R + 1, COLS>...};
+    return table[rows - 1];
+}
+
+template <class T>
+DotTile<T> pick_dot(int rows, int cols) {
+    constexpr auto all = std::make_index_sequence<DOT_ROWS>();
+    switch (cols) {
+        case 1: return pick_dot<T, 1>(rows, all);
+        case 2: return pick_dot<T, 2>(rows, all);
+        case 3: return pick_dot<T, 3>(rows, all);
+        default: return pick_dot<T, 4>(rows, all);
+    }
+}

@@ -1,0 +1,246 @@
+// The gradient for the weights of a round on maps.
+#pragma once
+#include "conv_lines.h"
+
+namespace {
+
+// Places that a tile sums at once: its rows of the gradient stay in the first-level cache while
+// the columns pass by.
+template <class T>
+constexpr int64_t SEGMENT = 5120 / sizeof(T);
+// Rows of a node whose shifted lines are held at once.
+constexpr int64_t SHIFTED_ROWS = 16;
+
+// What of the held images is summed at once: some images, or some rows of one.
+struct Segment {
+    int64_t image, images, row, rows;
+};
+
+std::vector<Segment> make_segments(int64_t images, int64_t rows, int64_t wide, int64_t most) {
+    std::vector<Segment> made;
+    if (rows * wide >= most) {
+        int64_t parts = parts_of(rows * wide, most);
+        for (int64_t image = 0; image < images; ++image)
+            for (int64_t i = 0; i < parts; ++i) {
+                Range part = even_part(rows, i, parts);
+                if (part.last > part.first)
+                    made.push_back({image, 1, part.first, part.last - part.first});
+            }
+    } else {
+        int64_t parts = parts_of(images, most / (rows * wide));
+        for (int64_t i = 0; i < parts; ++i) {
+            Range part = even_part(images, i, parts);
+            made.push_back({part.first, part.last - part.first, 0, rows});
+        }
+    }
+    return made;
+}
+
+// One channel's gradient, shifted as a tap of the kernel sees it: rows `wide` long from
+// `segment`, zeros where there is no number, up to whole vectors an image.
+template <class T>
+void shift_gradient(const Lattice& l, const Lines<T>& grads, int64_t first_image, bool flat,
+                    const Segment& segment, int64_t channel, int64_t shift, const Mask<T>* mask,
+                    int64_t length, T* to) {
+    constexpr int64_t L = LANES<T>;
+    int64_t rows = l.g.out_size[0], columns = l.g.out_size[1], wide = l.wide;
+    const T* begin = grads.maps;
+    const T* end = begin + l.g.batch * grads.channels * rows * columns;
+    for (int64_t i = 0; i < segment.images; ++i, to += length) {
+        int64_t done = 0;
+        for (int64_t row = segment.row; row < segment.row + segment.rows;) {
+            int64_t image = segment.image + i, in_image = row;
+            if (flat) image = row / l.high, in_image = row % l.high;
+            int64_t some = std::min(segment.row + segment.rows - row, rows - in_image);
+            if (some <= 0) {
+                some = std::min(l.high - in_image, segment.row + segment.rows - row);
+                memset(to + done, 0, some * wide * sizeof(T));
+                done += some * wide, row += some;
+                continue;
+            }
+            const T* map = begin + ((first_image + image) * grads.channels + channel) * rows *
+                                       columns +
+                           in_image * columns;
+            if (wide == columns) {
+                const T* from = map - shift;
+                T* out = to + done;
+                int64_t count = some * wide, p = 0;
+                // The first and the last map of all: a vector there may leave the tensor.
+                for (; p + L <= count && from + p < begin; p += L)
+                    for (int64_t j = p; j < p + L; ++j) out[j] = mask[j] ? from[j] : T(0);
+                if (shift == 0)
+                    for (; p + L <= count; p += L) store(out + p, load(from + p));
+                for (; p + L <= count && from + p + L <= end; p += L)
+                    store(out + p, masked<T>(load(from + p), mask + p));
+                for (; p < count; ++p) out[p] = mask[p] ? from[p] : T(0);
+            } else {
+                for (int64_t r = 0; r < some; ++r) {
+                    T* out = to + done + r * wide;
+                    for (int64_t c = 0; c < wide; ++c)
+                        out[c] = c - shift >= 0 && c - shift < columns
+                                     ? map[r * columns + c - shift]
+                                     : T(0);
+                }
+            }
+            done += some * wide, row += some;
+        }
+        memset(to + done, 0, (length - done) * sizeof(T));
+    }
+}
+
+// Memory that is needed soon, asked for a little at every step: it comes from the last cache while
+// tiles compute. `pieces` of `count` numbers lie `apart`.
+template <class T>
+class Ahead {
+  public:
+    Ahead(const T* from, int64_t count, int64_t pieces, int64_t apart, int64_t steps)
+        : from(from), count(count), pieces(pieces), apart(apart),
+          portion(whole_vectors<T>(parts_of(count * pieces, steps))) {}
+    INLINE void step() {
+        for (int64_t end = std::min(done + portion, count), i = done; i < end; i += LANES<T>)
+            __builtin_prefetch(from + piece * apart + i, 0, 2);
+        if (++piece == pieces) piece = 0, done += portion;
+    }
+
+  private:
+    const T* from;
+    int64_t count, pieces, apart, portion, piece = 0, done = 0;
+};
+
+template <class T>
+void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x, T* weight,
+                 int threads) {
+    Lattice l(g);
+    Lines<T> source(l, x, plan.in_channels, true), grads(l, grad, plan.out_channels, false);
+    int64_t rows_of_image = g.out_size[0], wide = l.wide;
+    source.hold(std::max(images_held<T>(l, plan.in_channels * l.phases, g.batch),
+                         std::min(g.batch, parts_of(SEGMENT<T>, l.image()))));
+    grads.hold(source.held);
+    bool flat = !source.in_place && source.held > 1 &&
+                l.image() < whole_vectors<T>(rows_of_image * wide);
+    Taps taps;
+    for (size_t f = 0; f < l.used[1].size(); ++f)
+        taps.add(l, l.used[1][f], f * source.line, 1);
+    int64_t taps_a_row = taps.shifts.size(), area = g.kernel[0] * g.kernel[1];
+    int64_t g_area = g.out_size[0] * g.out_size[1];
+    auto segments_of = [&](int64_t images) {
+        return flat ? make_segments(1, (images - 1) * l.high + rows_of_image, wide, SEGMENT<T>)
+                    : make_segments(images, rows_of_image, wide, SEGMENT<T>);
+    };
+    int64_t most_rows = 0, g_line = 0;
+    for (int64_t images : {source.held, g.batch % source.held}) {
+        if (!images) continue;
+        for (const Segment& s : segments_of(images)) {
+            most_rows = std::max(most_rows, s.rows);
+            g_line = std::max(g_line, s.images * whole_vectors<T>(s.rows * wide));
+        }
+    }
+    g_line += LANES<T>;
+    std::vector<int64_t> back(taps.shifts);
+    for (int64_t& shift : back) shift = -shift;
+    int64_t mask_line = whole_vectors<T>(most_rows * wide);
+    std::vector<Mask<T>> masks = make_masks<T>(back, mask_line, wide, g.out_size[1]);
+    int64_t room = whole_vectors<T>(SHIFTED_ROWS * taps_a_row * g_line);
+    T* rooms = Scratch::take<T>(threads * room + source.size());
+    T* made = rooms + threads * room;
+#pragma omp parallel num_threads(threads)
+    {
+        int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
+        Range rows = costed_part(plan.forward, plan.num_nodes, me, team);
+        T* shifted = rooms + me * room;
+        std::vector<int64_t> from, column_at, row_at;
+        for (int64_t image = 0; image < g.batch; image += source.held) {
+            int64_t some = std::min(source.held, g.batch - image);
+            source.fill(image, some, made, me, team);
+#pragma omp barrier
+            const T* lines = source.begin(made, image);
+            std::vector<Segment> segments = segments_of(some);
+            int64_t v = node_of(plan.forward.channels, plan.num_nodes, rows.first);
+            for (int64_t row = rows.first; row < rows.last; ++v) {
+                int64_t last = std::min(rows.last, plan.forward.channels[v + 1]);
+                int64_t height = last - row;
+                if (height <= 0) continue;
+                int64_t columns = plan.row_width[v] * g.kernel[0];
+                from.resize(columns);
+                column_at.resize(columns);
+                for (int64_t k = 0, at = 0; k < plan.row_width[v]; ++k)
+                    for (int64_t a = 0; a < g.kernel[0]; ++a, ++at) {
+                        int64_t term = plan.forward.term[plan.forward.start[v] + k];
+                        int64_t phase = l.place_of(0, l.phase(0, a)) * l.used[1].size();
+                        from[at] = (term * source.phases + phase) * source.line +
+                                   l.shift(0, a) * wide;
+                        column_at[at] = k * area + a * g.kernel[1];
+                    }
+                int64_t row_width = plan.row_width[v] * area;
+                int64_t bands = parts_of(height, SHIFTED_ROWS);
+                for (int64_t b = 0; b < bands; ++b) {
+                    Range band = even_part(height, b, bands);
+                    int64_t channel = row + band.first, band_rows = band.last - band.first;
+                    T* out = weight + plan.weight_offset[v] * area +
+                             (channel - plan.forward.channels[v]) * row_width;
+                    for (const Segment& s : segments) {
+                        int64_t length = whole_vectors<T>(s.rows * wide), line = 0;
+                        const T* seen = lines + s.image * source.image + s.row * wide;
+                        for (const Group& group : taps.groups) {
+                            row_at.clear();
+                            for (int64_t r = 0; r < band_rows; ++r)
+                                for (int64_t t = 0; t < group.count; ++t, ++line) {
+                                    int64_t tap = group.first + t * group.step;
+                                    row_at.push_back(r * row_width + tap);
+                                }
+                            line -= band_rows * group.count;
+                            DotTask<T> task = {};
+                            task.g_line = g_line, task.g_image = length;
+                            if (source.in_place) {
+                                task.g = grad + (image + s.image) * grads.image +
+                                         channel * grads.line + s.row * wide;
+                                task.g_line = grads.line, task.g_image = grads.image;
+                            } else {
+                                for (int64_t r = 0; r < band_rows; ++r)
+                                    for (int64_t t = 0; t < group.count; ++t)
+                                        shift_gradient(
+                                            l, grads, image, flat, s, channel + r,
+                                            taps.shifts[line + t],
+                                            masks.data() + (line + t) * mask_line, length,
+                                            shifted + (r * group.count + t) * g_line);
+                                task.g = shifted;
+                            }
+                            const T* first_g = task.g;
+                            task.x_image = source.image;
+                            task.images = s.images, task.length = length;
+                            task.out = out, task.add = image > 0 || &s != segments.data();
+                            int64_t tiles = parts_of(row_at.size(), DOT_ROWS);
+                            int64_t spans = parts_of(columns, DOT_COLS);
+                            // The rows of the next node, as many as of this one.
+                            int64_t next = channel + band_rows;
+                            int64_t rows_left = std::min(band_rows, plan.out_channels - next);
+                            int64_t g_image = plan.out_channels * g_area;
+                            Ahead<T> ahead(grad + (image + s.image) * g_image + next * g_area,
+                                           flat ? 0 : rows_left * g_area, s.images, g_image,
+                                           tiles * spans);
+                            for (int64_t t = 0; t < tiles; ++t) {
+                                Range tile = even_part(row_at.size(), t, tiles);
+                                task.g = first_g + tile.first * task.g_line;
+                                task.row_at = row_at.data() + tile.first;
+                                for (int64_t p = 0; p < spans; ++p) {
+                                    Range span = even_part(columns, p, spans);
+                                    ahead.step();
+                                    task.x = seen + group.along;
+                                    task.start = from.data() + span.first;
+                                    task.column_at = column_at.data() + span.first;
+                                    pick_dot<T>(tile.last - tile.first,
+                                                span.last - span.first)(task);
+                                }
+                            }
+                            line += group.count;
+                        }
+                    }
+                }
+                row = last;
+            }
+#pragma omp barrier
+        }
+    }
+}
+
+}  // namespace

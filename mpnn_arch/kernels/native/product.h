@@ -1,0 +1,69 @@
+// The register tile of a round on vectors: ROWS outputs by WIDE vectors of samples.
+//
+//   out[r][s] = sum over k of weight(r, k) * x[offset[k]][s]
+//
+// x and out are panels, WIDE vectors of samples a channel. The forward product reads weight(r, k) =
+// w[r * row_stride + k]; the transposed product (gradient for the input) reads w[where[k] + r],
+// `where` naming the row of the weight block. Every sum runs over k in one fixed order inside one
+// tile, so its bits do not depend on how tiles are shared out.
+#pragma once
+#include "vector.h"
+
+// Terms ahead of which weights are prefetched; a transposed product's `where` holds as many entries
+// past its end.
+constexpr int AHEAD = 8;
+
+template <class T>
+using ProductTile = void (*)(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
+                             const int32_t* offset, ptrdiff_t count, T* out);
+
+template <class T, int ROWS, int WIDE, bool TRANSPOSED>
+void product_tile(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
+                  const int32_t* offset, ptrdiff_t count, T* out) {
+    constexpr int L = LANES<T>, WIDTH = WIDE * L;
+    if (TRANSPOSED) row_stride = 1;
+    Vec<T> sum[ROWS][WIDE] = {};
+    // One base pointer for four rows: x86 addresses base, base + s, base + 2s, and base + 3s needs
+    // one more register, so 14 rows take 4 pointers and 2 strides.
+    ptrdiff_t group = 4 * row_stride;
+    for (ptrdiff_t k = 0; k < count; ++k) {
+        const T* at = x + ptrdiff_t(offset[k]) * WIDTH;
+        Vec<T> v[WIDE];
+#pragma GCC unroll 8
+        for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
+        const T* base = TRANSPOSED ? w + where[k] : w + k;
+        if (TRANSPOSED) {
+            // Every row of weights begins where the processor does not expect it.
+            __builtin_prefetch(w + where[k + AHEAD]);
+            __builtin_prefetch(w + where[k + AHEAD] + ROWS - 1);
+        }
+#pragma GCC unroll 14
+        for (int r = 0; r < ROWS; ++r) {
+            if (r && r % 4 == 0) base += group;
+            T weight = base[r % 4 * row_stride];
+#pragma GCC unroll 8
+            for (int i = 0; i < WIDE; ++i) sum[r][i] += weight * v[i];
+        }
+    }
+#pragma GCC unroll 14
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int i = 0; i < WIDE; ++i) store(out + r * WIDTH + i * L, sum[r][i]);
+}
+
+// Rows that fit the registers beside WIDE vectors of x and one weight.
+template <int WIDE>
+constexpr int MOST_ROWS = (VECTOR_REGISTERS - WIDE - 2) / WIDE < 14
+                              ? (VECTOR_REGISTERS - WIDE - 2) / WIDE
+                              : 14;
+
+template <class T, int WIDE, bool TRANSPOSED, size_t... R>
+ProductTile<T> pick_product(int rows, std::index_sequence<R...>) {
+    static const ProductTile<T> table[] = {product_tile<T, R + 1, WIDE, TRANSPOSED>...};
+    return table[rows - 1];
+}
+
+template <class T, int WIDE, bool TRANSPOSED>
+ProductTile<T> pick_product(int rows) {
+    return pick_product<T, WIDE, TRANSPOSED>(rows, std::make_index_sequence<MOST_ROWS<WIDE>>());
+}
