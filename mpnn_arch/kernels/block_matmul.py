@@ -11,7 +11,9 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.backends import BACKENDS
 from mpnn_arch.kernels.choice import choose
 from mpnn_arch.kernels.ops import Window, run
+from mpnn_arch.kernels.picker import Picker
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.tracing import is_plain
 
 Pair = tuple[int, int]
 Backend = str | Callable[[Tensor, Tensor, RoundPlan, Window | None], str]
@@ -89,7 +91,10 @@ def _product(
         raise InputError(_misfit(x, weight, plan, dims - 2))
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight = _autocast(x, weight)
-    if not isinstance(backend, str):
+    plain = is_plain(x, weight)
+    if plain and type(backend) is Picker:
+        backend = backend.known(x) or backend(x, weight, plan, window)
+    elif not isinstance(backend, str):
         backend = backend(x, weight, plan, window)
     elif backend == "auto":
         backend = choose(x, weight, plan, window).backend
@@ -97,7 +102,7 @@ def _product(
         raise InputError(
             f"there is no backend {backend!r}; choose one of auto, {', '.join(BACKENDS)}"
         )
-    return run(x, weight, plan, window, backend)
+    return run(x, weight, plan, window, backend, plain)
 
 
 def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -65,11 +65,10 @@ class Product:
     plan: RoundPlan
     backend: str
     window: Window | None = None
+    functions: Any = field(init=False)  # the module of the backend, imported at the first use
 
-    @property
-    def functions(self) -> Any:
-        """The module of the backend, imported at the first use."""
-        return _module(self.backend)
+    def __post_init__(self) -> None:
+        self.functions = _module(self.backend)
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """y from x and W."""
@@ -178,20 +177,32 @@ class _GradWeight(torch.autograd.Function):
         )
 
 
-def run(x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backend: str) -> Tensor:
+# What `_Forward.apply` comes to where `torch.func` is not at work.
+_apply_forward = super(torch.autograd.Function, _Forward).apply
+
+
+def run(
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    window: Window | None,
+    backend: str,
+    plain: bool | None = None,
+) -> Tensor:
     """The round on ``backend``, differentiable any number of times.
 
-    The complete graph is a plain dense layer on every backend.
+    The complete graph is a plain dense layer on every backend. ``plain`` is what :func:`is_plain`
+    said of x and weight, if it was asked.
     """
-    if backend != "masked" and not plan.is_complete and is_plain(x, weight):
+    if backend != "masked" and not plan.is_complete and (plain or is_plain(x, weight)):
         product = Product(plan, backend, window)
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-            made: Tensor = _Forward.apply(x, weight, product)
+            made: Tensor = _apply_forward(x, weight, product)
             return made
         return product.forward(x, weight)
     # A plan keeps its indices when a layer goes to the meta device: only an operator takes both.
-    plain = backend == "masked" and not x.is_meta
-    if plain or plan.is_complete or in_functorch():
+    dense = backend == "masked" and not x.is_meta
+    if dense or plan.is_complete or in_functorch():
         if window is None:
             return masked.block_matmul(x, weight, plan)
         return masked.block_conv2d(x, weight, plan, *window)

@@ -46,27 +46,28 @@ class Picker:
         if plan.is_complete:
             return "masked"
         plain = is_plain(x, weight)
-        if plain:
-            ran = self._ran.get((x.shape, x.dtype, x.device))
-            if ran is not None:
-                return ran
+        known = self.known(x) if plain else None
+        if known is not None:
+            return known
         if self.backend != "auto":
             picked = self._able(self.backend, x, plan)
-            if plain:
-                self._ran[x.shape, x.dtype, x.device] = picked
-            return picked
-        kind = (x.dtype, x.device.type)
-        if not may_time(x, weight):
-            # A shape asked for here would tie a traced program to one batch size.
-            return self._last.get(kind) or static_rule(plan, x.device.type, x.dtype)
-        key = _key(x)
-        choice = self.kept.get(key)
-        if choice is None:
-            choice = self.kept[key] = choose(x, weight, plan, window)
-        picked = self._last[kind] = self._able(choice.backend, x, plan)
+        else:
+            kind = (x.dtype, x.device.type)
+            if not may_time(x, weight):
+                # A shape asked for here would tie a traced program to one batch size.
+                return self._last.get(kind) or static_rule(plan, x.device.type, x.dtype)
+            key = _key(x)
+            choice = self.kept.get(key)
+            if choice is None:
+                choice = self.kept[key] = choose(x, weight, plan, window)
+            picked = self._last[kind] = self._able(choice.backend, x, plan)
         if plain:
             self._ran[x.shape, x.dtype, x.device] = picked
         return picked
+
+    def known(self, x: Tensor) -> str | None:
+        """What it told for such an input before; x must be plain numbers in memory."""
+        return self._ran.get((x.shape, x.dtype, x.device))
 
     @property
     def choices(self) -> dict[str, str]:

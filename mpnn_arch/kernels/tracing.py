@@ -26,6 +26,7 @@ def is_plain(first: Tensor, second: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not is_in_torch_dispatch_mode()
         and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch._C._functorch.is_functorch_wrapped_tensor(first)
         and not first.is_meta
         and forward_ad._current_level < 0
     )

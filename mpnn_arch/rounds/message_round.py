@@ -154,6 +154,7 @@ class MessageRound(BackendMixin, MessagePassing):
                 "round needs its graph when it is made; with graph=None use a shared message "
                 "such as 'shared_linear' or 'shared_attention'"
             )
+        self._batched_dims = 2 + self.message_function.spatial_dims
         self.aggr_module = make_aggregation(aggr, plan, aggr_kwargs)
         self.aggr = _aggr_name(aggr)
         blocks = widening(self.aggr_module, plan.largest_out)
@@ -206,11 +207,11 @@ class MessageRound(BackendMixin, MessagePassing):
                 f"this round stands on {self.graph!r} and takes no other edges; make it with "
                 "graph=None to give the graph with the input"
             )
+        if x.dim() == self._batched_dims and x.shape[1] == self.in_channels:
+            return self._on_own_graph(x)
         leading = self._check_input_shape(x)
-        if len(leading) != 1:
-            x = x.reshape(-1, *x.shape[len(leading) :])  # (B, C_in, ...)
-        out = self._on_own_graph(x)
-        return out if len(leading) == 1 else out.reshape(*leading, *out.shape[1:])
+        out = self._on_own_graph(x.reshape(-1, *x.shape[len(leading) :]))
+        return out.reshape(*leading, *out.shape[1:])
 
     def _on_own_graph(self, x: Tensor) -> Tensor:
         """The round on (B, C_in, ...)."""
@@ -286,8 +287,9 @@ class MessageRound(BackendMixin, MessagePassing):
         return self._in_chunks(layer) if self.passes_messages else self._fused(layer)
 
     def _fused(self, layer: Tensor) -> Tensor:
-        out = self.message_function.fused(layer, self.picker)
-        if isinstance(self.aggr_module, MeanAggregation):
+        modules = self._modules  # quicker to ask than `self`, which looks in three places first
+        out: Tensor = modules["message_function"].fused(layer, self.picker)  # type: ignore[union-attr, operator]
+        if type(modules["aggr_module"]) is MeanAggregation:
             out = out / self._channel_degree().to(out.dtype).view(-1, *[1] * (out.dim() - 2))
         return out
 
@@ -375,12 +377,13 @@ class MessageRound(BackendMixin, MessagePassing):
         """Why the round is not one product with gathered weights; None if it is one."""
         if self.graph is None:
             return "its graph comes with the input"
-        if not self.message_function.fusable:
-            return f"{type(self.message_function).__name__} is not one product on every edge"
+        function, aggregation = self._modules["message_function"], self._modules["aggr_module"]
+        if not function.fusable:  # type: ignore[union-attr]
+            return f"{type(function).__name__} is not one product on every edge"
         own = self._own_steps
         if ("message" in own or "aggregate" in own) and "message_and_aggregate" not in own:
             return f"{type(self).__name__} has a message or aggregate of its own"
-        if type(self.aggr_module) not in (SumAggregation, MeanAggregation):
+        if type(aggregation) not in (SumAggregation, MeanAggregation):
             return f"aggr={self.aggr!r} is not the sum or mean of its messages"
         return None
 
