@@ -10,7 +10,8 @@ import pytest
 from safetensors.torch import load_file
 
 import mpnn_arch
-from mpnn_arch import InputError, graphs
+from mpnn_arch import InputError, cli, graphs
+from mpnn_arch.training.run_directory import RunDirectory
 
 # Two graphs of 16 nodes, two seeds: a second or two on a small set.
 SMALL = [
@@ -38,7 +39,7 @@ def finished(tmp_path_factory):
     """A run from start to end, shared by tests that only read it."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.raises(SystemExit) as stop:
-        mpnn_arch.cli.main([*SMALL, "--out", str(out)])
+        cli.main([*SMALL, "--out", str(out)])
     assert stop.value.code == 0
     return out
 
@@ -122,7 +123,7 @@ def interrupted(monkeypatch, out, epochs_done):
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_epoch", train_epoch)
         with pytest.raises(SystemExit) as stop:
-            mpnn_arch.cli.main([*SMALL, "--out", str(out)])
+            cli.main([*SMALL, "--out", str(out)])
     return stop.value.code
 
 
@@ -142,7 +143,14 @@ def test_a_stopped_run_continues_to_the_same_bits(
 def test_a_real_interrupt_leaves_a_directory_that_can_be_continued(tmp_path, run):
     out = tmp_path / "stopped"
     command = [sys.executable, "-m", "mpnn_arch", *SMALL, "--epochs", "2000", "--out", str(out)]
-    started = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background of a shell has interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         until = time.monotonic() + 120
         while not (out / "metrics.csv").exists() and time.monotonic() < until:
@@ -156,8 +164,7 @@ def test_a_real_interrupt_leaves_a_directory_that_can_be_continued(tmp_path, run
     assert "Traceback" not in err
     assert "--resume" in err
     assert not [name for name in os.listdir(out) if name.startswith(".")]
-    run_again = mpnn_arch.training.run_directory.RunDirectory.open(out)
-    assert run_again.read_metrics()
+    assert RunDirectory.open(out).read_metrics()
 
 
 def test_a_truncated_or_changed_checkpoint_stops_the_resume(tmp_path, monkeypatch, run):
