@@ -280,7 +280,7 @@ def _geometry(
     padding: Pair,
     dilation: Pair,
 ) -> ctypes.Array[ctypes.c_int64]:
-    """What ``Geometry`` of native/conv.cpp holds: batch, then pairs of (height, width)."""
+    """what ``Geometry`` of native/conv_lines.h holds: batch, then pairs of (height, width)."""
     batch, _, *size = input_size
     output = [
         (size[d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1
