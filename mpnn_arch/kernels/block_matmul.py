@@ -80,15 +80,7 @@ def block_conv2d(
 def _product(
     x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backend: Backend
 ) -> Tensor:
-    dims = 4 if window else 2
-    if (
-        x.dim() != dims
-        or weight.dim() != dims - 1
-        or x.shape[1] != plan.in_channels
-        or weight.shape[0] != plan.num_weights
-        or x.device != weight.device
-    ):
-        raise InputError(_misfit(x, weight, plan, dims - 2))
+    _check(x, weight, plan, spatial_dims=2 if window else 0)
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight = _autocast(x, weight)
     plain = is_plain(x, weight)
@@ -113,14 +105,15 @@ def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), weight.to(dtype)
 
 
-def _misfit(x: Tensor, weight: Tensor, plan: RoundPlan, spatial_dims: int) -> str:
+def _check(x: Tensor, weight: Tensor, plan: RoundPlan, spatial_dims: int) -> None:
     if x.dim() != 2 + spatial_dims or x.shape[1] != plan.in_channels:
         space = ", H, W" if spatial_dims else ""
-        return f"x has shape (B, {plan.in_channels}{space}), not {tuple(x.shape)}"
+        raise InputError(f"x has shape (B, {plan.in_channels}{space}), not {tuple(x.shape)}")
     if weight.dim() != 1 + spatial_dims or weight.shape[0] != plan.num_weights:
         space = ", K, K" if spatial_dims else ","
-        return (
+        raise InputError(
             f"the weights of this plan have shape ({plan.num_weights}{space}), "
             f"not {tuple(weight.shape)}"
         )
-    return f"x lies on {x.device} and the weights on {weight.device}; move one"
+    if x.device != weight.device:
+        raise InputError(f"x lies on {x.device} and the weights on {weight.device}; move one")

@@ -45,10 +45,6 @@ class Picker:
         """The backend for this input, in the dtype that is computed with."""
         if plan.is_complete:
             return "masked"
-        plain = is_plain(x, weight)
-        known = self.known(x) if plain else None
-        if known is not None:
-            return known
         if self.backend != "auto":
             picked = self._able(self.backend, x, plan)
         else:
@@ -61,7 +57,7 @@ class Picker:
             if choice is None:
                 choice = self.kept[key] = choose(x, weight, plan, window)
             picked = self._last[kind] = self._able(choice.backend, x, plan)
-        if plain:
+        if is_plain(x, weight):
             self._ran[x.shape, x.dtype, x.device] = picked
         return picked
 

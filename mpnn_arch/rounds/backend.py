@@ -125,7 +125,11 @@ class BackendMixin:
         return handle
 
     def _message_hook(self) -> str | None:
-        return next((kind for kind in _MESSAGE_HOOKS if getattr(self, f"_{kind}s")), None)
+        held = self.__dict__  # asked in every round: quicker than `getattr` in a generator
+        for kind in _MESSAGE_HOOKS:
+            if held[f"_{kind}s"]:
+                return kind
+        return None
 
 
 def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:

@@ -105,9 +105,8 @@ class MessageRound(BackendMixin, MessagePassing):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = set(
-            cls._own_steps
-        )  # of the first base; PyG puts its own `propagate` on classes later
+        # Begun with the first base's: later, PyG puts a `propagate` of its own on every class.
+        own = set(cls._own_steps)
         for kind in cls.__mro__[: cls.__mro__.index(MessageRound)]:
             if kind is cls or not issubclass(kind, MessageRound):
                 own.update(name for name in _STEPS if name in vars(kind))
@@ -310,11 +309,7 @@ class MessageRound(BackendMixin, MessagePassing):
     def _runs_straight(self) -> bool:
         """Whether the round is fused and no hook or step of a subclass needs ``propagate``."""
         return not (
-            self._backend == "reference"
-            or self._message_forward_pre_hooks
-            or self._message_forward_hooks
-            or self._aggregate_forward_pre_hooks
-            or self._aggregate_forward_hooks
+            self.passes_messages
             or self._propagate_forward_pre_hooks
             or self._propagate_forward_hooks
             or self._message_and_aggregate_forward_pre_hooks
@@ -322,7 +317,6 @@ class MessageRound(BackendMixin, MessagePassing):
             or self._own_steps
             or self._explain
             or not self.fuse
-            or self.why_not_fused()
         )
 
     # -- some targets at a time ---------------------------------------------------------------
