@@ -20,7 +20,12 @@ from mpnn_arch.errors import InputError
 @click.option("--width", default=512, show_default=True, help="Channels of the dense layer.")
 @click.option("--repeats", default=25, show_default=True, help="Timed turns of each.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16, float16.")
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    help="float32, float64, bfloat16 or float16.",
+)
 @click.option("--threads", type=int, help="Of torch on the CPU  [default: torch's choice]")
 @click.option("--quick", is_flag=True, help="Three graphs by default, and seven turns.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory for bench.csv and .png")
