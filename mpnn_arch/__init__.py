@@ -18,9 +18,9 @@ _HOME = {
     "RelationalConv2d": "mpnn_arch.rounds.layers",
     "RelationalGraph": "mpnn_arch.graphs.relational_graph",
     "RelationalLinear": "mpnn_arch.rounds.layers",
-    "load": "mpnn_arch.saving",
+    "load": "mpnn_arch.models.saving",
     "relationalize": "mpnn_arch.models.relationalize",
-    "save": "mpnn_arch.saving",
+    "save": "mpnn_arch.models.saving",
 }
 _SUBPACKAGES = ("graphs", "kernels", "models", "rounds", "training")
 

@@ -14,9 +14,9 @@ from mlp_step import training_step
 from torch import Tensor, nn
 
 from mpnn_arch import models
+from mpnn_arch.diagnostics.timing import interleaved
 from mpnn_arch.kernels.backends import candidates
 from mpnn_arch.rounds import RelationalConv2d
-from mpnn_arch.timing import interleaved
 
 CHANNELS, BATCH, SIZE = 128, 16, 16
 DENSITY = 0.2  # block density of the graph that the ResNets stand on

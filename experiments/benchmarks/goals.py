@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mpnn_arch import RelationalGraph
-from mpnn_arch.files import write_text
+from mpnn_arch.diagnostics.timing import machine
 from mpnn_arch.graphs import published
+from mpnn_arch.io.files import write_text
 from mpnn_arch.models.round_cost import round_cost
-from mpnn_arch.timing import machine
 
 # The published lists beside the checkout, where they lie there; else they are fetched.
 PUBLISHED = Path(__file__).parents[2].parent / "shared/published"

@@ -15,7 +15,7 @@ from goals import Row, arguments, published_graphs, report, write_csv
 from torch import Tensor, nn
 
 from mpnn_arch import models
-from mpnn_arch.timing import interleaved
+from mpnn_arch.diagnostics.timing import interleaved
 
 
 def training_step(model: nn.Module, x: Tensor, target: Tensor) -> Callable[[], None]:

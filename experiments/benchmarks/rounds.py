@@ -15,9 +15,9 @@ from goals import Row, arguments, equal_width, published_graphs, report, write_c
 from torch import Tensor, nn
 
 from mpnn_arch import RelationalGraph
+from mpnn_arch.diagnostics.timing import interleaved
 from mpnn_arch.kernels.backends import candidates
 from mpnn_arch.rounds import RelationalLinear
-from mpnn_arch.timing import interleaved
 
 WIDTH = 512
 SPARSE = 0.42  # block density up to which the sparse backends are to win clearly

@@ -62,9 +62,9 @@ def bench(
     import torch
 
     from mpnn_arch import graphs
-    from mpnn_arch.figures import new_figure
-    from mpnn_arch.receipt import DEFAULT_GRAPHS, receipt, write_csv, write_plot
-    from mpnn_arch.timing import machine
+    from mpnn_arch.diagnostics.receipt import DEFAULT_GRAPHS, receipt, write_csv, write_plot
+    from mpnn_arch.diagnostics.timing import machine
+    from mpnn_arch.io.figures import new_figure
     from mpnn_arch.training.devices import find_device
 
     if out is not None:

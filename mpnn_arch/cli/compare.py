@@ -57,7 +57,7 @@ def compare(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     from rich.table import Table
 
-    from mpnn_arch.files import write_whole
+    from mpnn_arch.io.files import write_whole
     from mpnn_arch.training.comparison import compare_swaps, plot_swaps
     from mpnn_arch.training.data import load_dataset
     from mpnn_arch.training.devices import find_device

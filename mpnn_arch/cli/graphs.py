@@ -120,8 +120,8 @@ def measure(
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
     """Draw the graphs that SPEC names, at most 64, side by side."""
-    from mpnn_arch.figures import new_figure, save_figure
     from mpnn_arch.graphs import parse
+    from mpnn_arch.io.figures import new_figure, save_figure
 
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise InputError(f"a picture is .png, .pdf or .svg, {out.name} was asked for; rename it")

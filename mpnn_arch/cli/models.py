@@ -91,7 +91,7 @@ def _show(
     from rich.table import Table
 
     from mpnn_arch import graphs, models
-    from mpnn_arch.files import write_whole
+    from mpnn_arch.io.files import write_whole
 
     kind = models.MODELS.get(name)
     chosen = () if dense else specs or (kind.default_graph,)

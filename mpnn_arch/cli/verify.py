@@ -53,7 +53,7 @@ def verify(
     import torch
 
     from mpnn_arch import graphs
-    from mpnn_arch.rounds.agreement import TOLERANCE, compare_backends
+    from mpnn_arch.diagnostics.agreement import TOLERANCE, compare_backends
     from mpnn_arch.training.devices import find_device
 
     made = graphs.parse(graph)

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 import mpnn_arch
-from mpnn_arch.files import write_text
+from mpnn_arch.io.files import write_text
 from mpnn_arch.kernels import gather
 from mpnn_arch.kernels.backends import BACKENDS, candidates
 from mpnn_arch.kernels.ops import Window

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.figures import new_figure
+from mpnn_arch.io.figures import new_figure
 from mpnn_arch.models.complexity import complexity
 from mpnn_arch.rounds import MessageRound
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.rounds import export_choices, import_choices
-from mpnn_arch.tensor_file import read_tensors, write_tensors
 from mpnn_arch.training.trainer import Trainer
 
 _KIND = "mpnn_arch checkpoint 1"

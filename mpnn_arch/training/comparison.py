@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mpnn_arch import models
 from mpnn_arch.errors import InputError
-from mpnn_arch.figures import COLOURS, new_figure, save_figure
 from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.trainer import Trainer

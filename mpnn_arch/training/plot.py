@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpnn_arch.figures import COLOURS, new_figure, save_figure
 from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
 from mpnn_arch.training.run_directory import MetricsRow
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.files import write_text
+from mpnn_arch.io.files import write_text
 from mpnn_arch.training.config import RunConfig
 from mpnn_arch.training.trainer import EpochMetrics
 

@@ -5,9 +5,9 @@ import csv
 import pytest
 
 from mpnn_arch import InputError
+from mpnn_arch.diagnostics.receipt import equal_cost_width
 from mpnn_arch.graphs import generate
 from mpnn_arch.kernels.backends import candidates
-from mpnn_arch.receipt import equal_cost_width
 
 
 def test_the_receipt_names_every_backend(run, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from mpnn_arch.rounds import agreement
+from mpnn_arch.diagnostics import agreement
 
 SMALL = ["--graph", "ring:8", "--in", "19", "--out", "21", "--batch", "3"]
 

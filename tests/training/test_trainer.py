@@ -192,7 +192,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(stopped, monkeyp
         file.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpnn_arch.tensor_file.save_file", fail)
+    monkeypatch.setattr("mpnn_arch.io.tensor_file.save_file", fail)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(run, path, "run A")
     assert path.read_bytes() == before

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpnn_arch.diagnostics.timing import interleaved
 from mpnn_arch.errors import InputError
-from mpnn_arch.figures import new_figure, save_figure
-from mpnn_arch.files import write_text
 from mpnn_arch.graphs import RelationalGraph, generate
+from mpnn_arch.io.figures import new_figure, save_figure
+from mpnn_arch.io.files import write_text
 from mpnn_arch.kernels.backends import candidates
 from mpnn_arch.models.round_cost import round_cost
 from mpnn_arch.rounds import RelationalLinear
-from mpnn_arch.timing import interleaved
 
 DEFAULT_GRAPHS = tuple(f"ws_flex:64,{degree},0.1,0" for degree in (4, 8, 12, 20, 32, 50))
 

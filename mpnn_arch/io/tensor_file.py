@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.files import write_whole
+from mpnn_arch.io.files import write_whole
 
 
 def write_tensors(

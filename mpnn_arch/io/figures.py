@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.files import write_whole
+from mpnn_arch.io.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mpnn_arch import InputError
-from mpnn_arch.tensor_file import read_tensors, write_tensors
+from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 
 KIND = "a test 1"
 
@@ -71,7 +71,7 @@ def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mpnn_arch.tensor_file.save_file", fail)
+    monkeypatch.setattr("mpnn_arch.io.tensor_file.save_file", fail)
     with pytest.raises(InputError, match="No space left"):
         write_tensors(path, {"a": torch.zeros(1)}, {}, kind=KIND)
     assert path.read_bytes() == before

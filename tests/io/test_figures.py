@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from mpnn_arch import InputError
 from mpnn_arch.cli.bench import bench
-from mpnn_arch.figures import new_figure, save_figure
+from mpnn_arch.io.figures import new_figure, save_figure
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])

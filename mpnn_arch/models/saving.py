@@ -10,7 +10,7 @@ import torch
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.tensor_file import read_tensors, write_tensors
+from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,1 @@
+"""Measuring: timings, the speed receipt, and whether the backends agree."""
