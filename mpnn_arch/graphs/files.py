@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.graphs.arrays import edges_of, edges_of_networkx
 
 Format = Literal["matrix", "edges", "graphml", "gexf"]
 BY_SUFFIX: dict[str, Format] = {
@@ -24,19 +24,19 @@ BY_SUFFIX: dict[str, Format] = {
 }
 
 
-def read_graph(
-    path: str | Path,
-    format: Format | None = None,
-    *,
-    directed: bool | None = None,
-    self_loops: bool = True,
-) -> RelationalGraph:
-    """The graph in a file; see :meth:`RelationalGraph.from_file`.
+def read(
+    path: Path, format: Format | None = None, directed: bool | None = None
+) -> tuple[int, npt.NDArray[np.int64], bool]:
+    """The graph in a file: number of nodes, (2, E) source and target, whether it is directed.
+
+    Args:
+        path: of the file; see :meth:`RelationalGraph.from_file`.
+        format: what the file holds, if its name does not say.
+        directed: False for undirected edges; None for what the file holds.
 
     Raises:
         InputError: no such file, an unknown format, or content that is no graph.
     """
-    path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}; check the path")
     kind = format or BY_SUFFIX.get(path.suffix.lower())
@@ -48,10 +48,12 @@ def read_graph(
     try:
         if kind == "matrix":
             matrix = read_matrix(path)
+            edges = edges_of(matrix)
             if directed is None:
-                directed = bool((matrix != matrix.T).any()) if _is_square(matrix) else False
-            return RelationalGraph.from_adjacency(matrix, directed=directed, self_loops=self_loops)
-        return _from_networkx(path, kind, directed, self_loops)
+                directed = bool((matrix != matrix.T).any())
+            return len(matrix), edges, directed
+        graph = _read_networkx(path, kind, directed)
+        return len(graph), edges_of_networkx(graph), graph.is_directed()
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
 
@@ -91,38 +93,32 @@ def read_matrix(path: Path) -> npt.NDArray[Any]:
         ) from (None)
 
 
-def _is_square(matrix: npt.NDArray[Any]) -> bool:
-    return matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-
-
-def _from_networkx(
-    path: Path, kind: str, directed: bool | None, self_loops: bool
-) -> RelationalGraph:
+def _read_networkx(path: Path, kind: str, directed: bool | None) -> Any:
     import networkx as nx
 
     try:
         if kind == "edges":
             delimiter = "," if "," in path.read_text() else None
-            read = nx.read_edgelist(
+            graph = nx.read_edgelist(
                 path,
                 create_using=nx.DiGraph if directed else nx.Graph,
                 delimiter=delimiter,
                 data=False,
             )
             try:  # nodes 0, 1, 2 in this order, not as they turn up; names keep theirs
-                order = sorted(read.nodes, key=int)
+                order = sorted(graph.nodes, key=int)
             except ValueError:
-                order = list(read.nodes)
-            ordered = read.__class__()
+                order = list(graph.nodes)
+            ordered = graph.__class__()
             ordered.add_nodes_from(order)
-            ordered.add_edges_from(read.edges)
-            read = ordered
+            ordered.add_edges_from(graph.edges)
+            graph = ordered
         else:
-            read = nx.read_graphml(path) if kind == "graphml" else nx.read_gexf(path)
+            graph = nx.read_graphml(path) if kind == "graphml" else nx.read_gexf(path)
     except Exception as error:  # parsers of three formats, each with errors of its own
         raise InputError(f"it cannot be read as {kind} ({error}); check its content") from None
-    if not len(read):
+    if not len(graph):
         raise InputError("it holds no node; save a graph with some")
-    if directed is False and read.is_directed():
-        read = read.to_undirected()
-    return RelationalGraph.from_networkx(read, self_loops=self_loops)
+    if directed is False and graph.is_directed():
+        graph = graph.to_undirected()
+    return graph

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import bitset, c_and_l
+from mpnn_arch.graphs.arrays import as_array, as_edges, edges_of, edges_of_networkx
 
 # Torch is imported where a tensor is handed out, not here: a sweep's worker processes make
 # millions of graphs and need none of it.
@@ -59,7 +60,7 @@ class RelationalGraph:
         num_nodes = int(num_nodes)
         if num_nodes < 1:
             raise InputError(f"a relational graph has at least 1 node, {num_nodes} were asked for")
-        edges = _as_edges(edge_index)
+        edges = as_edges(edge_index)
         if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
             worst = int(edges.min() if edges.min() < 0 else edges.max())
             raise InputError(
@@ -109,7 +110,7 @@ class RelationalGraph:
         Raises:
             InputError: as for the class.
         """
-        edges = _as_edges(edge_index)
+        edges = as_edges(edge_index)
         if num_nodes is None:
             if not edges.size:
                 raise InputError("an edge index without edges does not tell num_nodes; give it")
@@ -129,28 +130,15 @@ class RelationalGraph:
         Raises:
             InputError: not square, or an entry other than 0 and 1.
         """
-        matrix = _as_array(adjacency)
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise InputError(
-                f"an adjacency matrix is square, this one has shape {matrix.shape}; give (N, N)"
-            )
-        wrong = matrix[(matrix != 0) & (matrix != 1)]
-        if wrong.size:
-            raise InputError(
-                f"an adjacency matrix holds 0 and 1, this one holds {wrong.flat[0]}; "
-                "threshold a weighted matrix first"
-            )
-        target, source = np.nonzero(matrix)
-        edges = np.stack([source, target])
-        return cls(matrix.shape[0], edges, directed=directed, self_loops=self_loops)
+        matrix = as_array(adjacency)
+        edges = edges_of(matrix)
+        return cls(len(matrix), edges, directed=directed, self_loops=self_loops)
 
     @classmethod
     def from_networkx(cls, graph: nx.Graph, *, self_loops: bool = True) -> RelationalGraph:
         """From a networkx ``Graph`` or ``DiGraph``; nodes are numbered in its own order."""
-        number = {node: i for i, node in enumerate(graph.nodes)}
-        pairs = [(number[u], number[v]) for u, v in graph.edges()]
-        edges = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
-        return cls(len(number), edges, directed=graph.is_directed(), self_loops=self_loops)
+        edges, directed = edges_of_networkx(graph), graph.is_directed()
+        return cls(len(graph), edges, directed=directed, self_loops=self_loops)
 
     @classmethod
     def from_file(
@@ -175,9 +163,14 @@ class RelationalGraph:
         Raises:
             InputError: no such file, an unknown format, or content that is no graph.
         """
-        from mpnn_arch.graphs.files import read_graph
+        from mpnn_arch.graphs.files import read
 
-        return read_graph(path, format, directed=directed, self_loops=self_loops)
+        path = Path(path)
+        num_nodes, edges, is_directed = read(path, format, directed)
+        try:
+            return cls(num_nodes, edges, directed=is_directed, self_loops=self_loops)
+        except InputError as error:
+            raise InputError(f"{path.name}: {error}") from None
 
     # -- handed out -------------------------------------------------------------------------
 
@@ -274,9 +267,7 @@ class RelationalGraph:
         Self-loops are ignored; equal to ``networkx.average_clustering`` to the last bit, also for
         directed graphs.
         """
-        from mpnn_arch.graphs.measures import GraphBatch, clustering_coefficient
-
-        return float(clustering_coefficient(GraphBatch.of([self]))[0])
+        return float(c_and_l.clustering_coefficient(self._words(), self.is_directed)[0])
 
     @cached_property
     def average_path_length(self) -> float:
@@ -288,9 +279,11 @@ class RelationalGraph:
         Raises:
             InputError: a graph of one node, or one with unreachable pairs.
         """
-        from mpnn_arch.graphs.measures import GraphBatch, average_path_length
+        return float(c_and_l.average_path_length(self._words(), self.is_directed)[0])
 
-        return float(average_path_length(GraphBatch.of([self]))[0])
+    def _words(self) -> bitset.Words:
+        """(1, N, W) packed adjacency rows without self-loops."""
+        return bitset.without_loops(bitset.pack(self.adjacency[None]))
 
     def draw(
         self,
@@ -314,7 +307,7 @@ class RelationalGraph:
         """
         from mpnn_arch.graphs.drawing import draw
 
-        return draw(self, layout, ax, seed=seed, **style)
+        return draw(self.to_networkx(), layout, ax, seed=seed, **style)
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -336,21 +329,3 @@ class RelationalGraph:
 
 def _rebuild(num_nodes: int, edges: npt.NDArray[np.int64]) -> RelationalGraph:
     return RelationalGraph(num_nodes, edges, directed=True, self_loops=False)
-
-
-def _as_array(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
-    detach = getattr(values, "detach", None)
-    return np.asarray(detach().cpu().numpy() if detach is not None else values)
-
-
-def _as_edges(edge_index: torch.Tensor | npt.ArrayLike | Sequence[Any]) -> npt.NDArray[np.int64]:
-    array = _as_array(edge_index)
-    if array.size == 0:
-        return np.zeros((2, 0), dtype=np.int64)
-    if array.ndim != 2 or array.shape[0] != 2:
-        raise InputError(
-            f"an edge index has shape (2, E), this one has {array.shape}; transpose a list of pairs"
-        )
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"an edge index holds integers, this one holds {array.dtype}; convert it")
-    return array.astype(np.int64)

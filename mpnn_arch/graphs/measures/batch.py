@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
+from mpnn_arch.graphs.c_and_l import Array, check_reachable
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
-Array = npt.NDArray[np.float64]
+__all__ = ["Array", "GraphBatch"]
 
 
 class GraphBatch:
@@ -91,20 +92,7 @@ class GraphBatch:
         Raises:
             InputError: a graph of one node, without edges, or with unreachable pairs.
         """
-        if self.num_nodes < 2:
-            raise InputError(f"a graph of 1 node has no pairs, so no {what}; use 2 nodes or more")
-        if not joined.all():
-            raise InputError(
-                f"a graph without edges joins no pair of nodes, so no {what}; add some"
-            )
-        pairs = self.num_nodes * (self.num_nodes - 1)
-        apart = np.flatnonzero(joined < pairs)
-        if apart.size and not self.reachable_only:
-            which = f"graph {apart[0]} of {len(self)}" if len(self) > 1 else "the graph"
-            raise InputError(
-                f"{which} has {pairs - joined[apart[0]]} unreachable pairs of nodes, so no {what}; "
-                "pass reachable_only=True to leave them out"
-            )
+        check_reachable(joined, self.num_nodes, what, self.reachable_only)
 
     def refuse_directed(self, what: str) -> None:
         """Raise if the graphs are directed.
@@ -116,13 +104,3 @@ class GraphBatch:
             raise InputError(
                 f"{what} is defined for undirected graphs, one of these is directed; symmetrise it"
             )
-
-
-def mean_in_order(values: Array) -> Array:
-    """(B, N) to (B,): the mean of each row, added from left to right as networkx adds.
-
-    Python's ``sum`` is used for it: numpy adds pairwise, which rounds elsewhere in the last bit,
-    and newer Pythons compensate.
-    """
-    num_nodes = values.shape[1]
-    return np.array([sum(row) / num_nodes for row in values.tolist()], dtype=np.float64)

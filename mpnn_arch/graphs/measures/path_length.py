@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpnn_arch.graphs import bitset
+from mpnn_arch.graphs import bitset, c_and_l
 from mpnn_arch.graphs.measures.batch import Array, GraphBatch
 from mpnn_arch.graphs.measures.registry import MEASURES
 
@@ -13,17 +13,14 @@ from mpnn_arch.graphs.measures.registry import MEASURES
 def average_path_length(batch: GraphBatch) -> Array:
     """(B,): L, the mean length of the shortest paths over all ordered pairs of nodes.
 
-    Equal to ``networkx.average_shortest_path_length`` to the last bit, directed paths included.
-
     Raises:
         InputError: a graph of one node, or one with unreachable pairs, unless those are left out.
 
     Source: Watts and Strogatz, Nature 1998; You, Leskovec, He, Xie, ICML 2020, section 3.2.
     """
-    out_of = batch.reversed_words if batch.directed else None
-    total, joined = bitset.distance_sums(batch.words, out_of)
-    batch.refuse_unreachable(joined, "average path length")
-    return total / joined
+    return c_and_l.average_path_length(
+        batch.words, batch.directed, reachable_only=batch.reachable_only
+    )
 
 
 @MEASURES.register("diameter")
