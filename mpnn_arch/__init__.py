@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 # public name -> the module it lives in
 _HOME = {
     "ChannelPartition": "mpnn_arch.partition",
+    "FusedRound": "mpnn_arch.rounds.fused_round",
+    "GraphRound": "mpnn_arch.rounds.graph_round",
     "InputError": "mpnn_arch.errors",
     "MessageFunction": "mpnn_arch.rounds.messages",
     "MessageRound": "mpnn_arch.rounds.message_round",

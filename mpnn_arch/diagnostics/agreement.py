@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.kernels.backends import unavailable_reason
-from mpnn_arch.rounds.backend import BACKENDS
+from mpnn_arch.kernels.backends import names, unavailable_reason
 from mpnn_arch.rounds.layers import RelationalConv2d, RelationalLinear
 
 #: dtype -> largest relative difference that rounding explains.
@@ -121,13 +120,12 @@ def compare_backends(
     expected = _run(reference, x, direction, edges)
     ways: list[tuple[str, Callable[[], nn.Module]]] = [
         (backend, lambda backend=backend: like_reference(backend))  # type: ignore[misc]
-        for backend in BACKENDS
-        if backend not in ("auto", "reference")
+        for backend in names()
     ]
     ways.append(("nn.Linear" if kernel_size is None else "nn.Conv2d", plain))
     found = []
     for name, make in ways:
-        reason = unavailable_reason(name, torch.device(device).type, dtype)
+        reason = name in names() and unavailable_reason(name, torch.device(device).type, dtype)
         if reason:
             found.append(Agreement(name=name, differences={}, unavailable=reason))
             continue

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 import mpnn_arch
-from mpnn_arch.kernels.choice import cpu_name
+from mpnn_arch.kernels.dispatch.choice import cpu_name
+from mpnn_arch.kernels.dispatch.turns import time_turns
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Time every run once a turn, turn after turn, so that a busy moment strikes all alike.
 
-    Right before it is timed, a run is run untimed: in training a step follows its like, and finds
-    the caches and freed memory that the like has left, not those of another candidate.
+    See :func:`~mpnn_arch.kernels.dispatch.turns.time_turns`.
 
     Args:
         runs: by name; each is called warm_ups + 2 * repeats times.
@@ -64,18 +64,7 @@ def interleaved(
         for run in runs.values():
             run()
     wait()
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    begun = time.perf_counter()
-    for turn in range(repeats):
-        if seconds is not None and turn >= 3 and time.perf_counter() - begun > seconds:
-            break
-        for name, run in runs.items():
-            run()
-            wait()
-            start = clock()
-            run()
-            wait()
-            taken[name].append(clock() - start)
+    taken = time_turns(runs, repeats, seconds=seconds, wait=wait, clock=clock)
     return {name: Timing(tuple(times)) for name, times in taken.items()}
 
 

@@ -1,68 +1,201 @@
-"""Which backends there are, and which can run on a given tensor here."""
+"""The backends: the protocol each fulfils, their registry, and which can run on a tensor here."""
 
 from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Sequence
 from functools import cache
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
-# Backends with a module of three products behind the operators. "masked" is plain torch.
-FUSED = ("gather", "cpu", "triton")
-BACKENDS = ("masked", *FUSED)
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.geometry import Pair
+from mpnn_arch.kernels.plan import RoundPlan
 
-_DTYPES = {
-    "cpu": (torch.float32, torch.float64),
-    "triton": (torch.float32, torch.float16, torch.bfloat16, torch.float64),
+
+class Backend(Protocol):
+    """One way to compute y_v = sum over u in N(v) of W_vu x_u, and its two gradients.
+
+    A module or an object; :func:`register` enters it. The three products are plain functions of
+    tensors, without autograd: each is the gradient of the others, so derivatives of any order
+    follow. Shapes are checked before.
+
+    Shapes:
+        - **x:** (B, C_in), **weight:** (num_weights,), **y**, **grad:** (B, C_out)
+        - over maps (B, C_in, H, W), (num_weights, K, K), (B, C_out, H', W')
+    """
+
+    @property
+    def DTYPES(self) -> tuple[torch.dtype, ...] | None:
+        """What it multiplies; None: every floating-point dtype of torch."""
+
+    @property
+    def DIFFERENTIABLE(self) -> bool:
+        """Whether its forward products are torch operations, which torch itself differentiates."""
+
+    def unavailable_reason(self) -> str:
+        """Why it cannot run on this machine, in one sentence; empty where it can."""
+
+    def device_type(self) -> str | None:
+        """The device type whose tensors it takes; None: any."""
+
+    def untimed_rank(self, block_density: float) -> float:
+        """Where nothing can be timed, the backend of the lowest rank runs."""
+
+    def worth_timing(self, device: str, kernel: Sequence[int]) -> bool:
+        """Whether a trial should time it, for kernels of this size (empty for vectors)."""
+
+    def prepare(self, plan: RoundPlan) -> None:
+        """Make what the products read from the plan, so that no trace has to."""
+
+    def release(self, plan: RoundPlan) -> None:
+        """Forget what :meth:`prepare` or a product made; the next product makes it again."""
+
+    def linear_forward(self, x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+        """y from x and W."""
+
+    def linear_grad_input(self, grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+        """The gradient for x from that for y, and W."""
+
+    def linear_grad_weight(self, grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
+        """The gradient for W from that for y, and x."""
+
+    def conv2d_forward(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        plan: RoundPlan,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+    ) -> Tensor:
+        """y from x and W over maps."""
+
+    def conv2d_grad_input(
+        self,
+        grad: Tensor,
+        weight: Tensor,
+        plan: RoundPlan,
+        input_size: tuple[int, ...],
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+    ) -> Tensor:
+        """The gradient for x, of ``input_size`` (B, C_in, H, W)."""
+
+    def conv2d_grad_weight(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        plan: RoundPlan,
+        kernel_size: Pair,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+    ) -> Tensor:
+        """The gradient for W."""
+
+
+# name -> the backend, or the module to import at its first use
+_BACKENDS: dict[str, Backend | str] = {
+    name: f"mpnn_arch.kernels.{name}" for name in ("masked", "gather", "cpu", "triton")
 }
 
+#: The backend that torch alone computes, on any device and for any dtype.
+PLAIN = "masked"
 
-def unavailable_reason(backend: str, device: str, dtype: torch.dtype) -> str:
-    """Why ``backend`` cannot run on such a tensor here, in one sentence; empty where it can.
 
-    Args:
-        backend: one of ``BACKENDS``.
-        device: a device type, ``"cpu"`` or ``"cuda"``.
-        dtype: of the tensor.
+def register(name: str, backend: Backend) -> None:
+    """Enter a backend of your own under ``name``: ``backend=name`` selects it, ``auto`` times it.
+
+    Raises:
+        InputError: the name is taken.
     """
-    if backend not in _DTYPES:
-        return ""
-    reason = _module_reason(backend)
-    if reason:
-        return reason
-    if dtype not in _DTYPES[backend]:
-        return f"the {backend} backend has no kernels for {dtype}"
-    home = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
-    return "" if device == home else f"the {backend} backend runs on {home}, not on {device}"
+    if name in (*_BACKENDS, "auto", "reference"):
+        raise InputError(f"there is a backend {name!r} already; choose another name")
+    _BACKENDS[name] = backend
 
 
-def candidates(device: str, dtype: torch.dtype) -> list[str]:
-    """The backends that can run on such a tensor here and are made for it.
+def names() -> tuple[str, ...]:
+    """All backends, in the order in which they are tried."""
+    return tuple(_BACKENDS)
 
-    Triton's interpreter is a test bench; it is never a candidate.
+
+def get(name: str) -> Backend:
+    """The backend called ``name``.
+
+    Raises:
+        ImportError: it is a module that cannot be imported here.
     """
-    return [
-        backend
-        for backend in BACKENDS
-        if not unavailable_reason(backend, device, dtype)
-        and not (backend == "triton" and device == "cpu")
-    ]
+    backend = _BACKENDS[name]
+    if isinstance(backend, str):
+        backend = _BACKENDS[name] = importlib.import_module(backend)  # type: ignore[assignment]
+    return backend  # type: ignore[return-value]
+
+
+def check_name(name: str, *others: str) -> None:
+    """Refuse a name that is neither a backend nor one of ``others``.
+
+    Raises:
+        InputError: naming the choices.
+    """
+    if name not in (*others, *_BACKENDS):
+        raise InputError(
+            f"there is no backend {name!r}; choose one of {', '.join((*others, *_BACKENDS))}"
+        )
 
 
 _REASONS: dict[str, str] = {}
 
 
 @torch.compiler.assume_constant_result  # a tracer cannot follow an import, nor functools.cache
-def _module_reason(backend: str) -> str:
-    if backend not in _REASONS:
-        try:
-            module = importlib.import_module(f"mpnn_arch.kernels.{backend}")
-        except ImportError as error:
-            _REASONS[backend] = f"the {backend} backend cannot be imported: {error}"
-        else:
-            _REASONS[backend] = module.unavailable_reason()
-    return _REASONS[backend]
+def _limits(name: str) -> tuple[str, str | None, tuple[torch.dtype, ...] | None]:
+    """Why a backend cannot run on this machine, else its device type and dtypes."""
+    try:
+        backend = get(name)
+    except ImportError as error:
+        _REASONS.setdefault(name, f"the {name} backend cannot be imported: {error}")
+    else:
+        if name not in _REASONS:
+            _REASONS[name] = backend.unavailable_reason()
+    reason = _REASONS[name]
+    return (reason, None, None) if reason else ("", backend.device_type(), backend.DTYPES)
+
+
+def unavailable_reason(backend: str, device: str, dtype: torch.dtype) -> str:
+    """Why ``backend`` cannot run on such a tensor here, in one sentence; empty where it can.
+
+    Args:
+        backend: a registered name.
+        device: a device type, ``"cpu"`` or ``"cuda"``.
+        dtype: of the tensor.
+    """
+    reason, home, dtypes = _limits(backend)
+    if reason:
+        return reason
+    if dtypes is not None and dtype not in dtypes:
+        return f"the {backend} backend has no kernels for {dtype}"
+    if home is not None and device != home:
+        return f"the {backend} backend runs on {home}, not on {device}"
+    return ""
+
+
+def candidates(device: str, dtype: torch.dtype, kernel: Sequence[int] = ()) -> list[str]:
+    """The backends that can run on such a tensor here and are worth timing.
+
+    Args:
+        device: a device type.
+        dtype: of the tensor.
+        kernel: size of the kernels, for maps.
+    """
+    return [
+        name
+        for name in _BACKENDS
+        if not unavailable_reason(name, device, dtype) and get(name).worth_timing(device, kernel)
+    ]
 
 
 @cache

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.kernels.backends import BACKENDS
-from mpnn_arch.kernels.choice import choose
-from mpnn_arch.kernels.ops import Window, run
-from mpnn_arch.kernels.picker import Picker
+from mpnn_arch.kernels import backends, masked
+from mpnn_arch.kernels.dispatch.choice import choose
+from mpnn_arch.kernels.dispatch.picker import Picker
+from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_plain, is_traced
+from mpnn_arch.kernels.geometry import ConvGeometry, Pair
+from mpnn_arch.kernels.ops import traced_product
 from mpnn_arch.kernels.plan import RoundPlan
-from mpnn_arch.kernels.tracing import is_plain
+from mpnn_arch.kernels.product import Product, differentiable
 
-Pair = tuple[int, int]
-Backend = str | Callable[[Tensor, Tensor, RoundPlan, Window | None], str]
+Backend = str | Callable[[Tensor, Tensor, RoundPlan, ConvGeometry | None], str]
 
 
 def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: Backend = "auto") -> Tensor:
@@ -26,12 +27,13 @@ def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: Backend = 
     ``F.linear``. Under autocast x and weight take its dtype, as for ``F.linear``.
 
     Args:
-        x: what the nodes hold, side by side.
+        x: the nodes' channels, side by side.
         weight: the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
         plan: where shares and weights lie.
         backend: ``"masked"``, ``"gather"``, ``"cpu"``, ``"triton"``; ``"auto"`` for the quickest,
-            see :mod:`mpnn_arch.kernels.choice`; or what tells one of these from x, weight, plan
-            and window, such as a :class:`~mpnn_arch.kernels.picker.Picker`.
+            see :mod:`mpnn_arch.kernels.dispatch.choice`; or a function that names one of these for
+            x, weight, plan and geometry, such as a
+            :class:`~mpnn_arch.kernels.dispatch.picker.Picker`.
 
     Shapes:
         - **x:** (B, C_in)
@@ -43,7 +45,7 @@ def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: Backend = 
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, Equation 1.
     """
-    return _product(x, weight, plan, None, backend)
+    return block_product(x, weight, plan, None, backend)
 
 
 def block_conv2d(
@@ -70,31 +72,47 @@ def block_conv2d(
         - **output:** (B, C_out, H', W')
 
     Raises:
-        InputError: a shape, device or backend that does not fit.
+        InputError: a shape, geometry, device or backend that does not fit.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.3.
     """
-    return _product(x, weight, plan, Window(stride, padding, dilation), backend)
+    kernel = tuple(weight.shape[1:]) if weight.dim() == 3 else (1, 1)
+    geometry = ConvGeometry.of(kernel, stride, padding, dilation)
+    return block_product(x, weight, plan, geometry, backend)
 
 
-def _product(
-    x: Tensor, weight: Tensor, plan: RoundPlan, window: Window | None, backend: Backend
+def block_product(
+    x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None, backend: Backend
 ) -> Tensor:
-    _check(x, weight, plan, spatial_dims=2 if window else 0)
+    """:func:`block_matmul` where ``geometry`` is None, else :func:`block_conv2d`."""
+    _check(x, weight, plan, geometry)
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight = _autocast(x, weight)
-    plain = is_plain(x, weight)
-    if plain and type(backend) is Picker:
-        backend = backend.known(x) or backend(x, weight, plan, window)
-    elif not isinstance(backend, str):
-        backend = backend(x, weight, plan, window)
-    elif backend == "auto":
-        backend = choose(x, weight, plan, window).backend
-    elif backend not in BACKENDS:
-        raise InputError(
-            f"there is no backend {backend!r}; choose one of auto, {', '.join(BACKENDS)}"
-        )
-    return run(x, weight, plan, window, backend, plain)
+    if not x.numel() and not is_traced(x, weight):
+        return masked.product(x, weight, plan, geometry)  # kernels are not asked about nothing
+    if is_plain(x, weight):
+        if isinstance(backend, Picker):
+            return backend.prepare(x, weight, plan, geometry)(x, weight)
+        name = _name(x, weight, plan, geometry, backend)
+        return Product(plan, backends.get(name), geometry)(x, weight)
+    name = _name(x, weight, plan, geometry, backend)
+    # A plan keeps its indices when a layer goes to the meta device: only an operator takes both.
+    if (name == backends.PLAIN and not x.is_meta) or plan.is_complete or in_functorch():
+        return masked.product(x, weight, plan, geometry)
+    if is_traced(x, weight):
+        return traced_product(x, weight, plan, geometry, name)
+    return differentiable(Product(plan, backends.get(name), geometry), x, weight)
+
+
+def _name(
+    x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None, backend: Backend
+) -> str:
+    if not isinstance(backend, str):
+        return backend(x, weight, plan, geometry)
+    backends.check_name(backend, "auto")
+    if plan.is_complete:
+        return backends.PLAIN
+    return choose(x, weight, plan, geometry).backend if backend == "auto" else backend
 
 
 def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +123,8 @@ def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), weight.to(dtype)
 
 
-def _check(x: Tensor, weight: Tensor, plan: RoundPlan, spatial_dims: int) -> None:
+def _check(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> None:
+    spatial_dims = 0 if geometry is None else 2
     if x.dim() != 2 + spatial_dims or x.shape[1] != plan.in_channels:
         space = ", H, W" if spatial_dims else ""
         raise InputError(f"x has shape (B, {plan.in_channels}{space}), not {tuple(x.shape)}")
@@ -117,3 +136,5 @@ def _check(x: Tensor, weight: Tensor, plan: RoundPlan, spatial_dims: int) -> Non
         )
     if x.device != weight.device:
         raise InputError(f"x lies on {x.device} and the weights on {weight.device}; move one")
+    if geometry is not None and not torch.compiler.is_compiling():
+        geometry.checked_output_size(x.shape[2:])

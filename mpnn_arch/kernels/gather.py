@@ -6,7 +6,7 @@ gather and a product, never a scattered addition, so the same input gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from weakref import WeakKeyDictionary
@@ -17,9 +17,34 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as conv_grad
 
+from mpnn_arch.kernels.dispatch.tracing import untraced
+from mpnn_arch.kernels.geometry import Pair
 from mpnn_arch.kernels.plan import RoundPlan
 
-Pair = tuple[int, int]
+DTYPES = None
+DIFFERENTIABLE = False
+
+
+def unavailable_reason() -> str:
+    """Never: it runs anywhere."""
+    return ""
+
+
+def device_type() -> None:
+    """Any device."""
+
+
+def untimed_rank(block_density: float) -> float:
+    """Last: ``masked`` mostly outran it."""
+    return 2.0
+
+
+def worth_timing(device: str, kernel: Sequence[int]) -> bool:
+    """Not for kernels larger than 1 x 1.
+
+    It convolves node by node: 10 times slower wherever it was timed, and slow to be timed.
+    """
+    return max(kernel, default=1) == 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +82,17 @@ _WALKS: WeakKeyDictionary[RoundPlan, tuple[Walk, Walk]] = WeakKeyDictionary()
 
 def walks(plan: RoundPlan) -> tuple[Walk, Walk]:
     """The walk along the edges and the one against them; made at the first call."""
-    if plan not in _WALKS:
-        _WALKS[plan] = _make(plan, transposed=False), _make(plan, transposed=True)
-    return _WALKS[plan]
+    made = _WALKS.get(plan)
+    if made is None:
+        with untraced():
+            made = _WALKS[plan] = _make(plan, transposed=False), _make(plan, transposed=True)
+    return made
+
+
+def prepare(plan: RoundPlan) -> None:
+    """Make both walks, unless the round is a plain dense layer."""
+    if not plan.is_complete:
+        walks(plan)
 
 
 def release(plan: RoundPlan) -> None:

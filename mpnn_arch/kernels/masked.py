@@ -1,59 +1,113 @@
 """The masked backend: assemble the round's dense matrix, zeros where there is no edge.
 
-Simple, and quick near the complete graph; a sparse graph pays for its zeros.
+Simple, and quick near the complete graph; a sparse graph pays for its zeros. Plain torch: where
+torch traces or transforms a round, this is what runs.
 """
 
-import torch
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.nn import grad as conv_grad
 
-from mpnn_arch.kernels.plan import RoundPlan, find_plan
-from mpnn_arch.kernels.tracing import in_functorch
+from mpnn_arch.kernels.dense import dense_weight
+from mpnn_arch.kernels.geometry import ConvGeometry, Pair
+from mpnn_arch.kernels.plan import RoundPlan
 
-
-def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
-    """The round's weights laid out as its dense matrix, or its dense kernels.
-
-    Shapes:
-        - **weight:** (num_weights, ...)
-        - **output:** (C_out, C_in, ...), a view of ``weight`` on the complete graph
-    """
-    shape = (plan.out_channels, plan.in_channels, *weight.shape[1:])
-    if plan.is_complete:
-        return weight.view(shape)
-    dense = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
-    if torch.compiler.is_compiling():
-        index = _constant_index(plan.key, str(plan.device))
-        return dense.index_copy(0, index, weight).view(shape)
-    if in_functorch():  # which may not write in place
-        return dense.index_copy(0, plan.dense_index, weight).view(shape)
-    if weight.dim() > 1:
-        return dense.index_copy_(0, plan.dense_index, weight).view(shape)
-    return dense.scatter_(0, plan.dense_index, weight).view(shape)
+DTYPES = None
+DIFFERENTIABLE = True
 
 
-@torch.compiler.assume_constant_result
-def _constant_index(key: str, device: str) -> Tensor:
-    """``dense_index`` while a program is traced: found by name, and made of real numbers."""
-    plan = find_plan(key, torch.device(device))
-    assert plan is not None
-    with _disable_current_modes():
-        return plan.dense_index
+def unavailable_reason() -> str:
+    """Never: it runs anywhere."""
+    return ""
 
 
-def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
-    """y_v = sum over u in N(v) of W_vu x_u: (B, C_in) -> (B, C_out)."""
+def device_type() -> None:
+    """Any device."""
+
+
+def untimed_rank(block_density: float) -> float:
+    """After a kernel that multiplies along the edges; it mostly outran ``gather``."""
+    return 1.0
+
+
+def worth_timing(device: str, kernel: Sequence[int]) -> bool:
+    """Always."""
+    return True
+
+
+def prepare(plan: RoundPlan) -> None:
+    """Make the index of the dense matrix."""
+    if not plan.is_complete:
+        _ = plan.dense_index
+
+
+def release(plan: RoundPlan) -> None:
+    """Forget that index."""
+    plan.release_dense_index()
+
+
+def product(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> Tensor:
+    """y_v = sum over u in N(v) of W_vu x_u, over vectors or maps."""
+    if geometry is None:
+        return linear_forward(x, weight, plan)
+    return conv2d_forward(x, weight, plan, *geometry[1:])
+
+
+def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+    """(B, C_in) -> (B, C_out)."""
     return F.linear(x, dense_weight(weight, plan))
 
 
-def block_conv2d(
-    x: Tensor,
+def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+    """(B, C_out) -> (B, C_in)."""
+    return grad @ dense_weight(weight, plan)
+
+
+def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
+    """(B, C_out), (B, C_in) -> (num_weights,)."""
+    return _on_edges(grad.t() @ x, plan)
+
+
+def conv2d_forward(
+    x: Tensor, weight: Tensor, plan: RoundPlan, stride: Pair, padding: Pair, dilation: Pair
+) -> Tensor:
+    """(B, C_in, H, W) -> (B, C_out, H', W')."""
+    return F.conv2d(x, dense_weight(weight, plan), None, stride, padding, dilation)
+
+
+def conv2d_grad_input(
+    grad: Tensor,
     weight: Tensor,
     plan: RoundPlan,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
+    input_size: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
 ) -> Tensor:
-    """The same for maps, with (K, K) kernels: (B, C_in, H, W) -> (B, C_out, H', W')."""
-    return F.conv2d(x, dense_weight(weight, plan), None, stride, padding, dilation)
+    """(B, C_out, H', W') -> (B, C_in, H, W)."""
+    dense = dense_weight(weight, plan)
+    return conv_grad.conv2d_input(input_size, dense, grad, stride, padding, dilation)
+
+
+def conv2d_grad_weight(
+    grad: Tensor,
+    x: Tensor,
+    plan: RoundPlan,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """(B, C_out, H', W'), (B, C_in, H, W) -> (num_weights, K, K)."""
+    size = (plan.out_channels, plan.in_channels, *kernel_size)
+    return _on_edges(conv_grad.conv2d_weight(x, size, grad, stride, padding, dilation), plan)
+
+
+def _on_edges(dense: Tensor, plan: RoundPlan) -> Tensor:
+    """(C_out, C_in, ...) -> (num_weights, ...): the entries that the graph has an edge for."""
+    entries = dense.flatten(0, 1)
+    return entries if plan.is_complete else entries.index_select(0, plan.dense_index)

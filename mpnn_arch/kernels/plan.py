@@ -11,8 +11,9 @@ graph it is the dense weight itself.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,20 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.dispatch.tracing import untraced
+
+
+def _table(make: Callable[[Any], Tensor]) -> Any:
+    """A cached property that is a real tensor, whatever traces or transforms its first reader."""
+
+    @functools.wraps(make)
+    def real(plan: Any) -> Tensor:
+        if torch.compiler.is_compiling():  # a compiler reads Python, not context managers
+            return make(plan)
+        with untraced():
+            return make(plan)
+
+    return cached_property(real)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +88,7 @@ class RoundPlan:
         """E, both directions and self-loops counted."""
         return self.source.numel()
 
-    @cached_property
+    @property
     def is_complete(self) -> bool:
         """Whether every node hears every node: the round is a dense layer."""
         return self.num_weights == self.in_channels * self.out_channels
@@ -109,33 +124,17 @@ class RoundPlan:
                 made.__dict__[name] = table.to(device)
         return _enter(made)
 
-    def prepare(self, backend: str) -> None:
-        """Make the tables that ``backend`` reads now, as plain tensors.
-
-        ``"shares"`` stands for messages that need no table of blocks.
-
-        Made on first use instead, they could be born inside ``torch.export`` and stay fake.
-        """
-        tables = {
-            "shares": ("in_index", "out_index"),
-            "reference": ("in_index", "out_index", "block_index"),
-            "masked": () if self.is_complete else ("dense_index",),
-        }
-        # The others make theirs at the first call, outside whatever traces a program.
-        for name in tables.get(backend, ()):
-            getattr(self, name)
-
-    @cached_property
+    @_table
     def in_sizes(self) -> Tensor:
         """(N,) input channels of each node."""
         return self.in_offsets.diff()
 
-    @cached_property
+    @_table
     def out_sizes(self) -> Tensor:
         """(N,) output channels of each node."""
         return self.out_offsets.diff()
 
-    @cached_property
+    @_table
     def dense_index(self) -> Tensor:
         """(num_weights,) each weight's place in the flattened (C_out, C_in) matrix, ascending."""
         return self.dense_mask.flatten().nonzero().squeeze(1)
@@ -152,7 +151,7 @@ class RoundPlan:
         """Forget ``dense_index``; it is made again when it is needed."""
         self.__dict__.pop("dense_index", None)
 
-    @cached_property
+    @_table
     def block_index(self) -> Tensor:
         """(E, largest_out, largest_in): each edge's block within the weight vector.
 
@@ -169,12 +168,12 @@ class RoundPlan:
         )
         return torch.where(real, index, self.num_weights)
 
-    @cached_property
+    @_table
     def in_index(self) -> Tensor:
         """(N, largest_in): each node's input channels, then C_in (one past the end) as padding."""
         return _share_index(self.in_offsets, self.largest_in, self.in_channels)
 
-    @cached_property
+    @_table
     def out_index(self) -> Tensor:
         """(C_out,): where each output channel lies in (N * largest_out) padded shares."""
         padded = _share_index(self.out_offsets, self.largest_out, self.out_channels)

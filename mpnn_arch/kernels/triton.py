@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.triton_configs import (
     Config,
@@ -44,10 +45,14 @@ from mpnn_arch.kernels.triton_launch import (
     sum_splits,
     walk_arguments,
 )
-from mpnn_arch.kernels.triton_tables import Walk, tables
-from mpnn_arch.kernels.triton_window import IntPair, Window, taps
+from mpnn_arch.kernels.triton_tables import Walk, forget_tables, tables
+from mpnn_arch.kernels.triton_taps import constants_of, taps
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+DIFFERENTIABLE = False
+
+# From this block density up a GPU's dense product with zeros is taken untimed.
+DENSE_FROM = 0.8
 
 
 def is_available() -> bool:
@@ -65,6 +70,30 @@ def unavailable_reason() -> str:
             "TRITON_INTERPRET=1 runs it on the CPU, slowly, for tests"
         )
     return ""
+
+
+def device_type() -> str:
+    """CUDA tensors, or the CPU's where the kernels are interpreted."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def untimed_rank(block_density: float) -> float:
+    """First on a sparse graph; from 0.8 up the dense product with zeros is taken."""
+    return 0.5 if block_density < DENSE_FROM else 1.5
+
+
+def worth_timing(device: str, kernel: Sequence[int]) -> bool:
+    """On a GPU: the interpreter is a test bench."""
+    return device == "cuda"
+
+
+def prepare(plan: RoundPlan) -> None:
+    """Nothing: the first launch makes its tables."""
+
+
+def release(plan: RoundPlan) -> None:
+    """Forget the plan's tables; the next launch makes them again."""
+    forget_tables(plan)
 
 
 def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
@@ -162,9 +191,9 @@ def conv2d_forward(
     x: Tensor,
     weight: Tensor,
     plan: RoundPlan,
-    stride: IntPair = 1,
-    padding: IntPair = 0,
-    dilation: IntPair = 1,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
 ) -> Tensor:
     """y_v = sum over u in N(v) of W_vu * x_u, a 2-d cross-correlation of each message.
 
@@ -184,10 +213,10 @@ def conv2d_forward(
     """
     _check("x", x, (-1, plan.in_channels, -1, -1), x)
     _check("weight", weight, (plan.num_weights, -1, -1), x)
-    window = Window(weight.shape[1:], stride, padding, dilation)
-    out = x.new_empty(x.shape[0], plan.out_channels, *window.output_size(x.shape[2:]))
+    geometry = ConvGeometry.of(tuple(weight.shape[1:]), stride, padding, dilation)
+    out = x.new_empty(x.shape[0], plan.out_channels, *geometry.checked_output_size(x.shape[2:]))
     walk = tables(plan, x.device).forward
-    return _conv_product(out, x, weight, walk, window, transposed=False)
+    return _conv_product(out, x, weight, walk, geometry, transposed=False)
 
 
 def conv2d_grad_input(
@@ -195,9 +224,9 @@ def conv2d_grad_input(
     weight: Tensor,
     plan: RoundPlan,
     input_size: Sequence[int],
-    stride: IntPair = 1,
-    padding: IntPair = 0,
-    dilation: IntPair = 1,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
 ) -> Tensor:
     """The gradient of :func:`conv2d_forward` for x.
 
@@ -216,23 +245,23 @@ def conv2d_grad_input(
     Raises:
         InputError: a shape, dtype or device that the kernels cannot take.
     """
-    window = Window(weight.shape[1:], stride, padding, dilation)
+    geometry = ConvGeometry.of(tuple(weight.shape[1:]), stride, padding, dilation)
     size = tuple(input_size)[-2:]
-    _check("grad", grad, (-1, plan.out_channels, *window.output_size(size)), grad)
+    _check("grad", grad, (-1, plan.out_channels, *geometry.checked_output_size(size)), grad)
     _check("weight", weight, (plan.num_weights, -1, -1), grad)
     out = grad.new_empty(grad.shape[0], plan.in_channels, *size)
     walk = tables(plan, grad.device).transposed
-    return _conv_product(out, grad, weight, walk, window, transposed=True)
+    return _conv_product(out, grad, weight, walk, geometry, transposed=True)
 
 
 def conv2d_grad_weight(
     grad: Tensor,
     x: Tensor,
     plan: RoundPlan,
-    kernel_size: IntPair,
-    stride: IntPair = 1,
-    padding: IntPair = 0,
-    dilation: IntPair = 1,
+    kernel_size: Pair,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
 ) -> Tensor:
     """The gradient of :func:`conv2d_forward` for the weights.
 
@@ -251,21 +280,21 @@ def conv2d_grad_weight(
     Raises:
         InputError: a shape, dtype or device that the kernels cannot take.
     """
-    window = Window(kernel_size, stride, padding, dilation)
+    geometry = ConvGeometry.of(kernel_size, stride, padding, dilation)
     _check("x", x, (-1, plan.in_channels, -1, -1), grad)
-    output_size = window.output_size(x.shape[2:])
+    output_size = geometry.checked_output_size(x.shape[2:])
     _check("grad", grad, (x.shape[0], plan.out_channels, *output_size), grad)
     pixels = grad.shape[0] * grad.shape[2] * grad.shape[3]
     if pixels == 0:
-        return x.new_zeros(plan.num_weights, *window.kernel)
+        return x.new_zeros(plan.num_weights, *geometry.kernel_size)
     walk = tables(plan, x.device).forward
-    numbers = plan.num_weights * window.taps
+    numbers = plan.num_weights * geometry.area
     constants = number_constants(x, convolution=True)
 
     def run(config: Config) -> Tensor:
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
-        programs = walk.num_nodes * row_tiles * list_tiles * window.taps
+        programs = walk.num_nodes * row_tiles * list_tiles * geometry.area
         splits, per_split = cut(programs, pixels)
         out = split_output(splits, numbers, x)
         kernels().conv_weights[(programs * splits,)](
@@ -283,14 +312,14 @@ def conv2d_grad_weight(
             *x.shape[2:],
             *grad.stride(),
             *x.stride(),
-            **window.constants(),
+            **constants_of(geometry),
             **constants,
             **kernel_options(config),
         )
-        return sum_splits(out, x.dtype).view(plan.num_weights, *window.kernel)
+        return sum_splits(out, x.dtype).view(plan.num_weights, *geometry.kernel_size)
 
     configs = conv_configs(walk, least_rows=8, pixels=(64, 128), list_blocks=(64, 32, 16))
-    key = ("conv_weights", window.key, *x.shape[2:], constants["PRECISION"], *shape_key(x, walk))
+    key = ("conv_weights", geometry, *x.shape[2:], constants["PRECISION"], *shape_key(x, walk))
     return launch(run, configs, x, key)
 
 
@@ -332,18 +361,18 @@ def _linear_product(a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool) 
 
 
 def _conv_product(
-    out: Tensor, a: Tensor, weight: Tensor, walk: Walk, window: Window, *, transposed: bool
+    out: Tensor, a: Tensor, weight: Tensor, walk: Walk, geometry: ConvGeometry, *, transposed: bool
 ) -> Tensor:
     if out.numel() == 0:
         return out
     weight = weight.contiguous()
     constants = number_constants(a, convolution=True)
-    phases = window.stride[0] * window.stride[1] if transposed else 1
+    phases = geometry.stride[0] * geometry.stride[1] if transposed else 1
     height, width = out.shape[2:]
     if transposed:
-        height, width = num_tiles(height, window.stride[0]), num_tiles(width, window.stride[1])
+        height, width = num_tiles(height, geometry.stride[0]), num_tiles(width, geometry.stride[1])
     pixels = out.shape[0] * height * width
-    reach, reach_count = taps(window, transposed, a.device)
+    reach, reach_count = taps(geometry, transposed, a.device)
 
     def run(config: Config) -> Tensor:
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
@@ -363,7 +392,7 @@ def _conv_product(
             *a.shape[2:],
             *a.stride(),
             *out.stride(),
-            **window.constants(),
+            **constants_of(geometry),
             PHASES=phases,
             ROW_TILES=row_tiles,
             TRANSPOSED=transposed,
@@ -376,7 +405,7 @@ def _conv_product(
     key = (
         "conv_product",
         transposed,
-        window.key,
+        geometry,
         height,
         width,
         constants["PRECISION"],

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.plan import RoundPlan
 
 
@@ -74,8 +75,14 @@ def tables(plan: RoundPlan, device: torch.device) -> Tables:
     """
     made = _TABLES.setdefault(plan, {})
     if device not in made:
-        made[device] = _make(plan, device)
+        with untraced():
+            made[device] = _make(plan, device)
     return made[device]
+
+
+def forget_tables(plan: RoundPlan) -> None:
+    """Drop the tables of ``plan`` on all devices."""
+    _TABLES.pop(plan, None)
 
 
 def _make(plan: RoundPlan, device: torch.device) -> Tables:

@@ -2,12 +2,12 @@
 
 from mpnn_arch.models import architectures
 from mpnn_arch.models.budget import match_budget, match_widths
-from mpnn_arch.models.build import build, list_models, make_config, mlp
+from mpnn_arch.models.build import build, mlp
 from mpnn_arch.models.complexity import Complexity, LayerCost, complexity
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.diagram import diagram
 from mpnn_arch.models.init import initialise
-from mpnn_arch.models.registry import MODELS
+from mpnn_arch.models.registry import MODELS, list_models, make_config
 from mpnn_arch.models.relationalize import RelationalizeReport, relationalize
 
 __all__ = [

@@ -10,33 +10,6 @@ from torch import Tensor, nn
 from mpnn_arch.models.layers import Layers
 
 
-class Vectors(nn.Sequential):
-    """layer, BatchNorm, ReLU over vectors: sigma of what the layer aggregates."""
-
-    def __init__(self, layers: Layers, layer: nn.Module, out_features: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.norm = layers.batch_norm(out_features, spatial=False)
-        self.act = nn.ReLU(inplace=True)
-
-
-class Maps(nn.Sequential):
-    """layer, BatchNorm and an activation over maps."""
-
-    def __init__(
-        self,
-        layers: Layers,
-        layer: nn.Module,
-        out_channels: int,
-        activation: type[nn.Module] | None = nn.ReLU,
-    ) -> None:
-        super().__init__()
-        self.layer = layer
-        self.norm = layers.batch_norm(out_channels)
-        if activation is not None:
-            self.act = activation(inplace=True)
-
-
 class MeanPoolHead(nn.Module):
     """The mean pixel, then a dense linear layer to the classes."""
 
@@ -75,3 +48,22 @@ class AttentionProduct(nn.Module):
     def multiply_adds(tokens: int, width: int) -> int:
         """Of Q K^T and of the product with V, over all heads of ``width`` together."""
         return 2 * tokens * tokens * width
+
+
+class FeedForward(nn.Sequential):
+    """Two rounds with GELU between them, as in a transformer's block; the second adds its input.
+
+    Shapes:
+        - **x**, **residual** and **output:** (..., width)
+    """
+
+    def __init__(self, layers: Layers, width: int, hidden: int) -> None:
+        super().__init__(
+            layers.round(width, hidden, bias=True, activation=nn.GELU),
+            layers.round(hidden, width, bias=True),
+        )
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """W2 gelu(W1 x) + residual."""
+        first, second = self
+        return cast(Tensor, second(first(x), residual))

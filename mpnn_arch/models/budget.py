@@ -9,7 +9,9 @@ from typing import Any
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.assignment import Graphs, as_graphs
 from mpnn_arch.models.config import ModelConfig
+from mpnn_arch.models.layers import round_meter
 from mpnn_arch.models.meter import RoundMeter
+from mpnn_arch.models.registry import make_config
 from mpnn_arch.partition import Order
 
 Widths = tuple[int, ...]
@@ -201,9 +203,6 @@ def match_budget(
 
     Source: see :func:`match_widths`.
     """
-    from mpnn_arch.models.build import make_config
-    from mpnn_arch.models.layers import round_meter
-
     return match_widths(
         make_config(name, **model_kwargs),
         graph,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,31 +12,12 @@ from torch_geometric.nn import Aggregation
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.assignment import Graphs, as_graphs
 from mpnn_arch.models.budget import match_widths
-from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.init import Init, initialise
 from mpnn_arch.models.layers import Layers, Message, round_meter
-from mpnn_arch.models.registry import MODELS
+from mpnn_arch.models.old_names import accept_old_names
+from mpnn_arch.models.registry import make_config
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import message_functions
-
-
-def list_models() -> list[str]:
-    """Names of all models."""
-    return MODELS.names()
-
-
-def make_config(name: str, **model_kwargs: Any) -> ModelConfig:
-    """The settings of the model called ``name``.
-
-    Raises:
-        InputError: an unknown model, or a setting that it does not have.
-    """
-    kind = MODELS.get(name)
-    known = [field.name for field in dataclasses.fields(kind)]
-    for key in model_kwargs:
-        if key not in known:
-            raise InputError(f"{name} has no setting {key!r}; it takes {', '.join(known)}")
-    return kind(**model_kwargs)
 
 
 def build(
@@ -129,6 +109,7 @@ def build(
         model: Any = settings.make(layers, widths)
     init = init or settings.default_init
     initialise(model, init, generator)
+    accept_old_names(model)
     model.model_config = settings
     model.widths = widths
     model.graphs = list(graphs)

@@ -169,24 +169,14 @@ def _on_meta(model: nn.Module) -> nn.Module:
     return copied
 
 
-def _shape_of(layer: MessageRound) -> Callable[[Tensor], Tensor]:
+def _shape_of(layer: MessageRound) -> Callable[..., Tensor]:
     """What a round's output looks like."""
     function: Any = layer.message_function
 
-    def forward(x: Tensor) -> Tensor:
-        if not function.spatial_dims:
+    def forward(x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if function.geometry is None:
             return x.new_empty(*x.shape[:-1], layer.out_channels)
-        size = [
-            (length + 2 * pad - spread * (kernel - 1) - 1) // step + 1
-            for length, pad, spread, kernel, step in zip(
-                x.shape[-2:],
-                getattr(layer, "padding", (0, 0)),
-                getattr(layer, "dilation", (1, 1)),
-                getattr(layer, "kernel_size", (1, 1)),
-                getattr(layer, "stride", (1, 1)),
-                strict=True,
-            )
-        ]
+        size = function.geometry.checked_output_size(x.shape[-2:])
         return x.new_empty(*x.shape[:-3], layer.out_channels, *size)
 
     return forward

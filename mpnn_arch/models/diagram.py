@@ -82,7 +82,9 @@ def _groups(model: nn.Module) -> list[list[Any]]:
         (name, part)
         for name, part in model.named_modules()
         # A round without a graph of its own gets one with every input: nothing to draw.
-        if isinstance(part, MessageRound) and part.graph is not None and ".shortcut." not in name
+        if isinstance(part, MessageRound)
+        and part.graph is not None
+        and "shortcut" not in name.split(".")
     ]
 
     def place(item: tuple[str, Any]) -> tuple[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,14 +12,26 @@ from torch_geometric.nn import Aggregation
 
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.assignment import GraphAssignment
+from mpnn_arch.models.dense import Dense
 from mpnn_arch.models.meter import RoundMeter
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import MessageFunction, RelationalConv2d, RelationalLinear
 
 Message = str | type[MessageFunction] | None
+Activation = Callable[[], nn.Module] | None
 
 # What a layer on vectors and a layer on maps mean by the same plain message.
 _PLAIN = (None, "linear", "conv")
+
+
+def relu() -> nn.Module:
+    """A ReLU that overwrites its input, the sum, which nothing else reads."""
+    return nn.ReLU(inplace=True)
+
+
+def silu() -> nn.Module:
+    """A SiLU (swish) that overwrites its input."""
+    return nn.SiLU(inplace=True)
 
 
 class Layers:
@@ -26,7 +39,8 @@ class Layers:
 
     Blocks ask it for their layers, so one block class serves the dense model and the relational
     one. Its methods are the twins of :class:`~mpnn_arch.models.meter.Meter`'s. Convs are padded by
-    half their kernel and have no bias: a BatchNorm follows.
+    half their kernel and have no bias: a BatchNorm follows. Norm and activation belong to the
+    round: sigma is part of Equation 1.
 
     Args:
         graphs: which graph each round runs on.
@@ -59,12 +73,12 @@ class Layers:
         self._round: dict[str, Any] = {
             "order": order,
             "aggr": aggr,
+            "backend": backend or "auto",
             "message_kwargs": message_kwargs,
             "aggr_kwargs": aggr_kwargs,
             "generator": generator,
             **self._made,
         }
-        self._backend = backend
         self._message = message
 
     @property
@@ -80,21 +94,44 @@ class Layers:
         """A dense linear layer."""
         return nn.Linear(in_features, out_features, bias, **self._made)
 
-    def round(self, in_features: int, out_features: int, *, bias: bool = False) -> nn.Module:
-        """A round over vectors; ``nn.Linear`` where the model has no graph."""
-        graph = self.graphs.next()
+    def round(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        norm: bool = False,
+        activation: Activation = None,
+    ) -> nn.Module:
+        """A round over vectors; a dense layer where the model has no graph.
+
+        Args:
+            in_features, out_features: channels.
+            bias: whether the sum has one.
+            norm: whether a BatchNorm follows it.
+            activation: makes the activation; None for none.
+        """
+        graph, act = self.graphs.next(), activation() if activation else None
         if graph is None:
-            return self.linear(in_features, out_features, bias=bias)
-        message = "linear" if self._message in _PLAIN else self._message
-        return self._with_backend(
-            RelationalLinear,
+            linear = self.linear(in_features, out_features, bias=bias)
+            return Dense(
+                linear, self.batch_norm(out_features, spatial=False) if norm else None, act
+            )
+        return RelationalLinear(
             graph,
             in_features,
             out_features,
             bias=bias,
-            message=message,
+            message="linear" if self._message in _PLAIN else self._message,
+            norm="batch" if norm else None,
+            activation=act,
             **self._round,
         )
+
+    def vectors(self, in_features: int, out_features: int) -> nn.Module:
+        """A dense linear layer with BatchNorm and ReLU."""
+        linear = self.linear(in_features, out_features, bias=False)
+        return Dense(linear, self.batch_norm(out_features, spatial=False), nn.ReLU(inplace=True))
 
     def conv(
         self,
@@ -118,22 +155,43 @@ class Layers:
             **self._made,
         )
 
+    def maps(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        activation: Activation = relu,
+    ) -> nn.Module:
+        """A dense conv with BatchNorm and an activation."""
+        conv = self.conv(in_channels, out_channels, kernel_size, stride, groups=groups)
+        return Dense(conv, self.batch_norm(out_channels), activation() if activation else None)
+
     def patches(self, in_channels: int, out_channels: int, patch_size: int) -> nn.Conv2d:
         """A dense layer on every patch of an image."""
         return nn.Conv2d(in_channels, out_channels, patch_size, patch_size, **self._made)
 
     def conv_round(
-        self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        *,
+        activation: Activation = relu,
     ) -> nn.Module:
-        """A conv round; ``nn.Conv2d`` where the model has no graph."""
-        return self._conv_round(self.graphs.next(), in_channels, out_channels, kernel_size, stride)
+        """A conv round with BatchNorm and an activation; dense where the model has no graph."""
+        graph = self.graphs.next()
+        return self._conv_round(graph, in_channels, out_channels, kernel_size, stride, activation)
 
     def shortcut(
         self, in_channels: int, out_channels: int, stride: int, *, relational: bool
     ) -> nn.Module:
         """The 1 x 1 conv beside the block to come, on the graph of the block's first round."""
         graph = self.graphs.peek() if relational else None
-        return self._conv_round(graph, in_channels, out_channels, 1, stride)
+        return self._conv_round(graph, in_channels, out_channels, 1, stride, None)
 
     def batch_norm(self, channels: int, *, spatial: bool = True) -> nn.Module:
         """A BatchNorm over maps, or over vectors."""
@@ -154,12 +212,11 @@ class Layers:
         out_channels: int,
         kernel_size: int,
         stride: int,
+        activation: Activation,
     ) -> nn.Module:
         if graph is None:
-            return self.conv(in_channels, out_channels, kernel_size, stride)
-        message = "conv" if self._message in _PLAIN else self._message
-        return self._with_backend(
-            RelationalConv2d,
+            return self.maps(in_channels, out_channels, kernel_size, stride, activation=activation)
+        return RelationalConv2d(
             graph,
             in_channels,
             out_channels,
@@ -167,12 +224,11 @@ class Layers:
             stride,
             kernel_size // 2,
             bias=False,
-            message=message,
+            message="conv" if self._message in _PLAIN else self._message,
+            norm="batch",
+            activation=activation() if activation else None,
             **self._round,
         )
-
-    def _with_backend(self, kind: Any, *args: Any, **kwargs: Any) -> nn.Module:
-        return cast(nn.Module, kind(*args, backend=self._backend or "auto", **kwargs))
 
 
 def round_meter(

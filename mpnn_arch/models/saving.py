@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
-
-if TYPE_CHECKING:
-    from torch import nn
+from mpnn_arch.models.build import build
+from mpnn_arch.models.old_names import renamed
+from mpnn_arch.rounds import export_choices, import_choices
 
 _KIND = "mpnn_arch model 1"
 
@@ -28,8 +29,6 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: the model does not tell how to rebuild it, or the path cannot be written.
     """
-    from mpnn_arch.rounds import export_choices
-
     config, graphs = getattr(model, "config", None), getattr(model, "graphs", None)
     if config is None or graphs is None:
         raise InputError(
@@ -64,9 +63,6 @@ def load(
     Raises:
         InputError: no such file, or one that is truncated, changed, or not a saved model.
     """
-    from mpnn_arch import models
-    from mpnn_arch.rounds import import_choices
-
     tensors, told = read_tensors(path, kind=_KIND)
     graphs = []
     for number, entry in enumerate(json.loads(told["graphs"])):
@@ -75,11 +71,13 @@ def load(
     config = json.loads(told["config"]) | changes
     if config.get("seed") is None:  # it was drawn from a generator; the weights come below
         config["seed"] = 0
-    model = models.build(config.pop("model"), graphs, **config)
+    model = build(config.pop("model"), graphs, **config)
     prefix = "model/"
     model.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )
     if "backend" not in changes:
-        import_choices(model, json.loads(told.get("backend_choices", "{}")))
+        choices = json.loads(told.get("backend_choices", "{}"))
+        names = renamed(model, choices)
+        import_choices(model, {names[name]: kept for name, kept in choices.items()})
     return model if device is None else model.to(device)

@@ -1,6 +1,8 @@
 """One round of message exchange, as a PyTorch Geometric ``MessagePassing`` module."""
 
-from mpnn_arch.rounds.backend import export_choices, import_choices
+from mpnn_arch.rounds.choices import export_choices, import_choices
+from mpnn_arch.rounds.fused_round import FusedRound
+from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.layers import RelationalConv2d, RelationalLinear
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import (
@@ -12,6 +14,8 @@ from mpnn_arch.rounds.messages import (
 
 __all__ = [
     "ConvMessage",
+    "FusedRound",
+    "GraphRound",
     "LinearMessage",
     "MessageFunction",
     "MessageRound",

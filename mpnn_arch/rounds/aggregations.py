@@ -276,7 +276,7 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
     if is_channelwise(aggr):
         return 1
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        table, index = torch.ones(3, channels, **_like(aggr)), torch.tensor([0, 0, 1])
+        table, index = torch.ones(3, channels, **place_of(aggr)), torch.tensor([0, 0, 1])
         try:
             out = aggr(table, index, dim_size=2, dim=-2)
         except Exception as error:
@@ -292,78 +292,36 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
     return int(out.shape[1] // channels)
 
 
-def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor:
-    """(N,) the factor by which messages to a node of each degree should exceed those of a sum.
-
-    With it, what the aggregation makes of random messages has the size that a sum of messages
-    drawn by ``nn.Linear``'s rule has: root mean square 1/sqrt(3) for input of 1. Known for sum and
-    mean, and measured on random messages for the rest, so that it holds for a user's own too.
-
-    Args:
-        aggr: the aggregation.
-        degree: (N,) messages each node receives.
-        channels: of a message.
-    """
-    if isinstance(aggr, pyg.SumAggregation):
-        return torch.ones(len(degree), dtype=torch.float64)
-    if isinstance(aggr, pyg.MeanAggregation):
-        return degree.to("cpu", torch.float64)
-    place = _like(aggr)
-    kinds, back = degree.cpu().unique(return_inverse=True)
-    index = torch.arange(len(kinds)).repeat_interleave(kinds)
-    samples = max(1, 256 // channels)
-    messages = torch.randn(
-        len(index), samples, channels, generator=torch.Generator().manual_seed(0)
-    )
-    messages = messages * (3 * kinds[index]).rsqrt()[:, None, None]
-
-    def size(gain: Tensor) -> Tensor:
-        scaled = (messages * gain[index][:, None, None]).to(**place)
-        with torch.no_grad():
-            out = aggregate_messages(aggr, scaled, index.to(scaled.device), len(kinds))
-        return out.double().square().flatten(1).mean(1).sqrt().cpu()
-
-    one, target = torch.ones(len(kinds)), 3**-0.5
-    first, second = size(one), size(2 * one)
-    if torch.allclose(second, 2 * first, rtol=1e-3):  # it scales with its messages
-        gain = target / first
-    else:
-        low, high = one.log() - 7, one.log() + 7
-        for _ in range(20):
-            middle = (low + high) / 2
-            small = size(middle.exp()) < target
-            low, high = torch.where(small, middle, low), torch.where(small, high, middle)
-        gain = high.exp()
-    # A node of which the aggregation makes nothing (the spread of one message) has no such size.
-    gain = torch.where((gain > 1e-3) & (gain < 1e3), gain, 1.0)
-    return gain.double()[back]
-
-
-def reset_parameters_of(module: Any, generator: torch.Generator | None) -> None:
-    """Draw anew, from ``generator``, what a module draws from torch's global state by itself."""
-    parameter = next(module.parameters(), None)
-    if parameter is None or parameter.is_meta:
-        return
-    seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
-        torch.manual_seed(seed)
-        module.reset_parameters()
-
-
 def aggregation_multiply_adds(aggr: pyg.Aggregation, plan: RoundPlan, pixels: int) -> int:
     """Multiply-adds of the networks inside the aggregation, for one sample, by counting them."""
     if next(aggr.parameters(), None) is None:
         return 0
-    table = torch.zeros(plan.num_edges, 1, plan.largest_out, **_like(aggr))
+    table = torch.zeros(plan.num_edges, 1, plan.largest_out, **place_of(aggr))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         aggregate_messages(aggr, table, plan.target.to(table.device), plan.num_nodes)
     return int(counter.get_total_flops()) // 2 * pixels
 
 
-def _like(aggr: pyg.Aggregation) -> dict[str, Any]:
+def place_of(aggr: pyg.Aggregation) -> dict[str, Any]:
+    """Device and dtype of its parameters."""
     for parameter in aggr.parameters():
         return {"device": parameter.device, "dtype": parameter.dtype}
     return {"device": "cpu", "dtype": torch.float32}
+
+
+def aggregation_name(aggr: Aggr) -> str | list[str]:
+    """What was asked for, as ``repr`` and messages show it."""
+    if isinstance(aggr, list | tuple):
+        return [str(one) for one in aggr]
+    return aggr.__name__ if isinstance(aggr, type) else str(aggr)
+
+
+def make_projection(
+    aggr: pyg.Aggregation, plan: RoundPlan, **factory: Any
+) -> "ShareProjection | None":
+    """What leads the channels of an aggregation that widens its input back to the shares."""
+    blocks = widening(aggr, plan.largest_out)
+    return ShareProjection(plan, blocks, **factory) if blocks > 1 else None
 
 
 class ShareProjection(nn.Module):

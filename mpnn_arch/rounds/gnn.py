@@ -1,8 +1,8 @@
 """Graph neural networks: the same round, with shared messages and the graph as input.
 
 The paper's Equation 6 is Equation 1 with f shared by all edges and the graph given with the data.
-Each layer here is a :class:`~mpnn_arch.rounds.message_round.MessageRound` without a graph of its
-own; ``from_pyg`` takes over the weights of PyG's layer of the same name.
+Each layer here is a :class:`~mpnn_arch.rounds.graph_round.GraphRound`; ``from_pyg`` takes over the
+weights of PyG's layer of the same name.
 """
 
 from collections.abc import Callable
@@ -12,28 +12,30 @@ import torch
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.typing import OptTensor
 from torch_geometric.utils import add_self_loops, remove_self_loops
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.registry import Registry
+from mpnn_arch.rounds.graph_round import GraphRound, as_rows
 from mpnn_arch.rounds.layers import RelationalLinear
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import SharedLinearMessage
 
-gnn_layers: Registry[Callable[[int, int], MessageRound]] = Registry("GNN layer")
+gnn_layers: Registry[Callable[[int, int], GraphRound]] = Registry("GNN layer")
 
 L = TypeVar("L", bound=nn.Module)
 
 
-class GCN(MessageRound):
+class GCN(GraphRound):
     r"""x_v' = sum over u in N(v) and v of W x_u / sqrt(d_u d_v), plus bias.
 
     Args:
         in_channels: of every node.
         out_channels: of every node.
         normalize: whether messages are divided by the degrees, and self-loops added.
-        **kwargs: as for :class:`MessageRound`.
+        **kwargs: as for :class:`GraphRound`.
 
     Shapes: **x** (..., N, in_channels), **edge_index** (2, E), **output** (..., N, out_channels)
 
@@ -44,7 +46,7 @@ class GCN(MessageRound):
     def __init__(
         self, in_channels: int, out_channels: int, *, normalize: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(None, in_channels, out_channels, "shared_linear", "sum", **kwargs)
+        super().__init__(in_channels, out_channels, "shared_linear", "sum", **kwargs)
         self.normalize = normalize
 
     def forward(
@@ -72,7 +74,7 @@ class GCN(MessageRound):
         return _filled(made, copied)
 
 
-class _LinearOfNeighbours(MessageRound):
+class _LinearOfNeighbours(GraphRound):
     """x_v' = W1 AGG(x_u) + b + W2 x_v: what SAGE and Graph have in common."""
 
     def __init__(
@@ -87,7 +89,7 @@ class _LinearOfNeighbours(MessageRound):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            None, in_channels, in_channels, "identity", aggr, bias=False, generator=generator
+            in_channels, in_channels, "identity", aggr, bias=False, generator=generator
         )
         # The rounds' own linear layers draw from the generator too, never from the global state.
         one = RelationalGraph(1, [[0], [0]])
@@ -97,10 +99,12 @@ class _LinearOfNeighbours(MessageRound):
             RelationalLinear(one, in_channels, out_channels, False, **made) if root else None
         )
 
-    def update(self, inputs: Tensor, layer: Tensor) -> Tensor:
-        """(B * N, in_channels) twice -> (B * N, out_channels)."""
+    def update(  # type: ignore[override]
+        self, inputs: Tensor, residual: OptTensor, x: Tensor
+    ) -> Tensor:
+        """(B * N, in_channels), (N, B, in_channels) -> (B * N, out_channels)."""
         out: Tensor = self.neighbours(inputs)
-        return out if self.root is None else out + self.root(layer)
+        return out if self.root is None else out + self.root(as_rows(x))
 
     def _weights_of(self, neighbours: Any, root: Any) -> dict[str, Tensor | None]:
         copied = {
@@ -118,7 +122,7 @@ class SAGE(_LinearOfNeighbours):
     Args:
         in_channels: of every node.
         out_channels: of every node.
-        aggr: see :class:`MessageRound`.
+        aggr: see :class:`GraphRound`.
         bias: whether b is added.
         root: whether a node hears itself through W2.
 
@@ -155,7 +159,7 @@ class Graph(_LinearOfNeighbours):
     Args:
         in_channels: of every node.
         out_channels: of every node.
-        aggr: see :class:`MessageRound`.
+        aggr: see :class:`GraphRound`.
         bias: whether b is added.
 
     Shapes: **x** (..., N, in_channels), **edge_index** (2, E), **edge_weight** (E,) or None,
@@ -178,7 +182,7 @@ class Graph(_LinearOfNeighbours):
         return _filled(made, made._weights_of(layer.lin_rel, layer.lin_root))
 
 
-class GIN(MessageRound):
+class GIN(GraphRound):
     r"""x_v' = h((1 + eps) x_v + sum over u in N(v) of x_u), h a small network.
 
     Args:
@@ -195,13 +199,15 @@ class GIN(MessageRound):
     def __init__(
         self, in_channels: int, network: nn.Module, eps: float = 0.0, train_eps: bool = False
     ) -> None:
-        super().__init__(None, in_channels, in_channels, "identity", "sum", bias=False)
+        super().__init__(in_channels, in_channels, "identity", "sum", bias=False)
         self.network = network
         self.eps = nn.Parameter(torch.tensor(float(eps)), requires_grad=train_eps)
 
-    def update(self, inputs: Tensor, layer: Tensor) -> Tensor:
-        """(B * N, in_channels) twice -> (B * N, out_channels)."""
-        out: Tensor = self.network(inputs + (1 + self.eps) * layer)
+    def update(  # type: ignore[override]
+        self, inputs: Tensor, residual: OptTensor, x: Tensor
+    ) -> Tensor:
+        """(B * N, in_channels), (N, B, in_channels) -> (B * N, out_channels)."""
+        out: Tensor = self.network(inputs + (1 + self.eps) * as_rows(x))
         return out
 
     @classmethod
@@ -219,7 +225,7 @@ class GIN(MessageRound):
         return made
 
 
-class GAT(MessageRound):
+class GAT(GraphRound):
     r"""x_v' = sum over u in N(v) and v of alpha_vu W x_u, plus bias; see ``shared_attention``.
 
     Args:
@@ -230,7 +236,7 @@ class GAT(MessageRound):
         negative_slope: of the leaky relu in the logits.
         dropout: of alpha, in training.
         self_loops: whether every node also hears itself.
-        **kwargs: as for :class:`MessageRound`.
+        **kwargs: as for :class:`GraphRound`.
 
     Shapes: **x** (..., N, in_channels), **edge_index** (2, E), **output** (..., N, heads *
     out_channels), or (..., N, out_channels) without ``concat``
@@ -257,9 +263,7 @@ class GAT(MessageRound):
             "dropout": dropout,
         }
         width = out_channels * heads if concat else out_channels
-        super().__init__(
-            None, in_channels, width, "shared_attention", message_kwargs=attention, **kwargs
-        )
+        super().__init__(in_channels, width, "shared_attention", message_kwargs=attention, **kwargs)
         self.self_loops = self_loops
 
     def forward(
@@ -298,7 +302,7 @@ class GAT(MessageRound):
 # -- the bridge -------------------------------------------------------------------------------
 
 
-def tie(layer: MessageRound) -> MessageRound:
+def tie(layer: MessageRound) -> GraphRound:
     """The GNN layer that a round of tied messages is, its weights shared with no one.
 
     Given the layer's relational graph and a node's share as its features, it computes the round.
@@ -322,8 +326,7 @@ def tie(layer: MessageRound) -> MessageRound:
     bias = None if layer.bias is None else layer.bias.detach().view(plan.num_nodes, -1)
     if bias is not None and (bias != bias[0]).any():
         raise InputError("the nodes have biases of their own; make the round with bias=False")
-    made = MessageRound(
-        None,
+    made = GraphRound(
         plan.largest_in,
         plan.largest_out,
         "shared_linear",
@@ -337,7 +340,7 @@ def tie(layer: MessageRound) -> MessageRound:
     return _filled(made, copied)
 
 
-def untie(layer: MessageRound, graph: RelationalGraph) -> MessageRound:
+def untie(layer: GraphRound, graph: RelationalGraph) -> RelationalLinear:
     """The relational round that a GNN layer is on ``graph``, every edge with a copy of its weight.
 
     Its input and output are the nodes' features side by side; trained on, its edges drift apart.
@@ -348,8 +351,8 @@ def untie(layer: MessageRound, graph: RelationalGraph) -> MessageRound:
     function = layer.message_function
     if layer.graph is not None or not isinstance(function, SharedLinearMessage):
         raise InputError(
-            "only a GNN layer with message='shared_linear' and graph=None can be untied; this one "
-            f"has {type(function).__name__} and graph={layer.graph!r}"
+            "only a GNN layer with message='shared_linear' and the graph as input can be untied; "
+            f"this one has {type(function).__name__} and graph={layer.graph!r}"
         )
     n = graph.num_nodes
     widths = (n * layer.in_channels, n * layer.out_channels)
@@ -398,7 +401,7 @@ def _filled(made: L, copied: dict[str, Tensor | None]) -> L:
     return made
 
 
-def _gin(in_channels: int, out_channels: int) -> MessageRound:
+def _gin(in_channels: int, out_channels: int) -> GraphRound:
     network = nn.Sequential(
         nn.Linear(in_channels, out_channels), nn.ReLU(), nn.Linear(out_channels, out_channels)
     )

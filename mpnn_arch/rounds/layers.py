@@ -1,38 +1,36 @@
 """``nn.Linear`` and ``nn.Conv2d`` on a relational graph."""
 
-from typing import Any, cast
+from typing import Any
 
-from torch import nn
-
-from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.rounds.aggregations import Aggr
-from mpnn_arch.rounds.message_round import MessageRound
+from mpnn_arch.rounds.fused_round import FusedRound
 from mpnn_arch.rounds.messages import MessageFunction
 
 
-class RelationalLinear(MessageRound):
+class RelationalLinear(FusedRound):
     r"""``nn.Linear`` on a relational graph: y_v = sum over u in N(v) of W_vu x_u, plus bias.
 
     On the complete graph it is ``nn.Linear``.
 
     Args:
-        graph: who talks to whom.
+        graph: along whose edges the messages flow.
         in_features: channels in all, or their partition over the nodes.
         out_features: likewise for the output.
         bias: whether every output channel has one.
-        aggr: a PyG aggregation; see :class:`MessageRound`.
-        backend: how it is computed; see :class:`MessageRound`.
+        aggr: a PyG aggregation; see :class:`FusedRound`.
+        backend: how it is computed; see :class:`FusedRound`.
         message: the message function.
-        **kwargs: as for :class:`MessageRound`.
+        **kwargs: as for :class:`FusedRound`.
 
     Shapes:
         - **x:** (..., in_features)
         - **output:** (..., out_features)
 
     Raises:
-        InputError: as for :class:`MessageRound`.
+        InputError: as for :class:`FusedRound`.
     """
 
     def __init__(
@@ -67,17 +65,12 @@ class RelationalLinear(MessageRound):
         """Channels out."""
         return self.out_channels
 
-    @property
-    def weight(self) -> nn.Parameter:
-        """(num_weights,) the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`."""
-        return cast(nn.Parameter, self.message_function.weight)
 
-
-class RelationalConv2d(MessageRound):
+class RelationalConv2d(FusedRound):
     r"""``nn.Conv2d`` on a relational graph, with its own K x K kernels on every edge.
 
     Args:
-        graph: who talks to whom.
+        graph: along whose edges the messages flow.
         in_channels: maps in all, or their partition over the nodes.
         out_channels: likewise for the output.
         kernel_size: of the kernels, a number or (height, width).
@@ -85,18 +78,18 @@ class RelationalConv2d(MessageRound):
         padding: likewise, or ``"valid"`` or ``"same"``.
         dilation: likewise.
         bias: whether every output map has one.
-        aggr: a PyG aggregation; see :class:`MessageRound`.
-        backend: how it is computed; see :class:`MessageRound`.
+        aggr: a PyG aggregation; see :class:`FusedRound`.
+        backend: how it is computed; see :class:`FusedRound`.
         message: the message function over maps.
         message_kwargs: further arguments of the message function.
-        **kwargs: as for :class:`MessageRound`.
+        **kwargs: as for :class:`FusedRound`.
 
     Shapes:
         - **x:** (B, in_channels, H, W)
         - **output:** (B, out_channels, H', W')
 
     Raises:
-        InputError: as for :class:`MessageRound`, or padding that does not fit.
+        InputError: as for :class:`FusedRound`, or padding that does not fit.
     """
 
     def __init__(
@@ -115,13 +108,7 @@ class RelationalConv2d(MessageRound):
         message_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        kernel, step, spread = _pair(kernel_size), _pair(stride), _pair(dilation)
-        geometry = {
-            "kernel_size": kernel,
-            "stride": step,
-            "padding": _padding(padding, kernel, step, spread),
-            "dilation": spread,
-        }
+        geometry = ConvGeometry.of(kernel_size, stride, padding, dilation)
         super().__init__(
             graph,
             in_channels,
@@ -130,51 +117,16 @@ class RelationalConv2d(MessageRound):
             aggr=aggr,
             bias=bias,
             backend=backend,
-            message_kwargs=geometry | (message_kwargs or {}),
+            message_kwargs=geometry._asdict() | (message_kwargs or {}),
             **kwargs,
         )
-        self.kernel_size, self.stride, self.dilation = kernel, step, spread
-        self.padding = geometry["padding"]
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """(num_weights, K, K) the kernels of every edge; see :mod:`mpnn_arch.kernels.plan`."""
-        return cast(nn.Parameter, self.message_function.weight)
+        self.kernel_size, self.stride, self.padding, self.dilation = geometry
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the output maps for input maps of this size."""
-        made = [
-            (size + 2 * pad - spread * (kernel - 1) - 1) // step + 1
-            for size, pad, spread, kernel, step in zip(
-                (height, width),
-                self.padding,
-                self.dilation,
-                self.kernel_size,
-                self.stride,
-                strict=True,
-            )
-        ]
-        return made[0], made[1]
+        """Height and width of the output maps for input maps of this size.
 
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _padding(
-    padding: int | tuple[int, int] | str,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-) -> tuple[int, int]:
-    if not isinstance(padding, str):
-        return _pair(padding)
-    if padding == "valid":
-        return (0, 0)
-    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    if padding == "same" and stride == (1, 1) and not any(r % 2 for r in reach):
-        return (reach[0] // 2, reach[1] // 2)
-    raise InputError(
-        f"padding {padding!r} does not fit kernel {kernel} with stride {stride}; give numbers, "
-        "'valid', or 'same' with stride 1 and odd kernels"
-    )
+        Raises:
+            InputError: maps that the kernel does not fit.
+        """
+        geometry = ConvGeometry(self.kernel_size, self.stride, self.padding, self.dilation)
+        return geometry.checked_output_size((height, width))

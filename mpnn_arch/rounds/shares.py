@@ -1,9 +1,61 @@
 """From a layer's channels to the nodes' shares of them, and back."""
 
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.graphs.spec import parse_one
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.partition import ChannelPartition, Order
+
+
+def as_graph(graph: RelationalGraph | str) -> RelationalGraph:
+    """``graph``, or the one that a specification such as ``"ring:16,4"`` names.
+
+    Raises:
+        InputError: neither, or a specification of no graph or of several.
+    """
+    if isinstance(graph, str):
+        return parse_one(graph)
+    if not isinstance(graph, RelationalGraph):
+        raise InputError(
+            f"a round's graph is a RelationalGraph or a specification such as 'ring:16,4', not "
+            f"{graph!r}; it comes first, as in RelationalLinear(graph, 512, 512). Where the graph "
+            "comes with the input, use GraphRound"
+        )
+    return graph
+
+
+def share_channels(
+    channels: int | ChannelPartition, graph: RelationalGraph, order: Order, side: str
+) -> ChannelPartition:
+    """The partition of a round's channels over the nodes of its graph.
+
+    Args:
+        channels: a number, or the partition itself.
+        graph: of the round.
+        order: which nodes hold the larger shares of a number of channels.
+        side: ``"input"`` or ``"output"``, for the error message.
+
+    Raises:
+        InputError: fewer channels than nodes, or a partition over other nodes.
+    """
+    if not isinstance(channels, ChannelPartition):
+        return ChannelPartition(channels, graph.num_nodes, order)
+    if channels.num_nodes != graph.num_nodes:
+        raise InputError(
+            f"the {side} partition shares channels among {channels.num_nodes} nodes, the graph "
+            f"has {graph.num_nodes}: use one share a node"
+        )
+    return channels
 
 
 def split_shares(x: Tensor, plan: RoundPlan) -> Tensor:
@@ -33,3 +85,50 @@ def merge_shares(shares: Tensor, plan: RoundPlan) -> Tensor:
     if plan.out_channels != plan.num_nodes * plan.largest_out:
         x = x.index_select(1, plan.out_index)
     return x
+
+
+def own_channels(index: Tensor, plan: RoundPlan) -> Tensor | None:
+    """Which channels of each message belong to its receiver's share; None: all of them.
+
+    Shapes:
+        - **index:** (E,) the receiver of each message
+        - **output:** (E, largest_out) bool
+    """
+    if plan.out_channels == plan.num_nodes * plan.largest_out:
+        return None
+    channel = torch.arange(plan.largest_out, device=index.device)
+    return channel < plan.out_sizes[index][:, None]
+
+
+def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a round's ``forward`` take any leading dimensions, as ``nn.Linear`` and ``nn.Conv2d`` do.
+
+    The method itself sees (B, C_in) or (B, C_in, H, W).
+
+    Raises:
+        InputError: when called with an input of another shape.
+    """
+
+    @functools.wraps(forward)
+    def of_any_batch(self: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        spatial = self.message_function.spatial_dims
+        channel_dim = x.dim() - 1 - spatial
+        fits = channel_dim == 0 or (channel_dim == 1 if spatial else channel_dim > 0)
+        if not fits or x.shape[channel_dim] != self.in_channels:
+            wanted = f"(B, {self.in_channels}, H, W)" if spatial else f"(..., {self.in_channels})"
+            raise InputError(f"this round takes {wanted}, it was given {tuple(x.shape)}")
+        if residual is not None and not residual.is_floating_point():
+            raise InputError(
+                f"this round stands on {self.graph!r} and takes no other edges: the second "
+                f"argument is a residual to add, not {residual.dtype}; where the graph comes with "
+                "the input, use GraphRound"
+            )
+        if channel_dim == 1:
+            return forward(self, x, residual)
+        leading = x.shape[:channel_dim]
+        if residual is not None:
+            residual = residual.reshape(-1, *residual.shape[channel_dim:])
+        out = forward(self, x.reshape(-1, *x.shape[channel_dim:]), residual)
+        return out.reshape(*leading, *out.shape[1:])
+
+    return of_any_batch

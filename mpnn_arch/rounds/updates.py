@@ -133,6 +133,30 @@ def make_norm(
     return norms.get(norm)(partition, spatial_dims) if isinstance(norm, str) else norm
 
 
+def make_squeeze(reduction: int | None, partition: ChannelPartition) -> SqueezeExcitation | None:
+    """The squeeze-and-excitation of this reduction; None for none. Its draw is not the last one."""
+    if reduction is None:
+        return None
+    with torch.random.fork_rng(devices=[]):  # drawn again, from the round's generator
+        return SqueezeExcitation(partition, reduction)
+
+
+def check_residual(
+    residual: bool, in_partition: ChannelPartition, out_partition: ChannelPartition
+) -> bool:
+    """Refuse a residual between other shares.
+
+    Raises:
+        InputError: the shares in and out differ.
+    """
+    if residual and in_partition.sizes != out_partition.sizes:
+        raise InputError(
+            f"a residual needs the same shares in and out, these are {in_partition.num_channels} "
+            f"-> {out_partition.num_channels} channels; use equal ones, or residual=False"
+        )
+    return residual
+
+
 def make_activation(
     activation: str | Callable[[Tensor], Tensor] | None,
 ) -> Callable[[Tensor], Tensor] | None:

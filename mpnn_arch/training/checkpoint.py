@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
+from mpnn_arch.models.old_names import renamed
 from mpnn_arch.rounds import export_choices, import_choices
 from mpnn_arch.training.trainer import Trainer
 
@@ -57,7 +58,10 @@ def load_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
     )
     trainer.model.load_state_dict(weights)
     # Backends round differently: a continuation keeps those that the run began with.
-    import_choices(trainer.model, json.loads(metadata.get("backend_choices", "{}")))
+    choices = json.loads(metadata.get("backend_choices", "{}"))
+    names = renamed(trainer.model, [*choices, *momenta])
+    import_choices(trainer.model, {names[name]: kept for name, kept in choices.items()})
+    momenta = {names[name]: value for name, value in momenta.items()}
     for name, parameter in trainer.model.named_parameters():
         if name in momenta:
             trainer.optimizer.state[parameter]["momentum_buffer"] = momenta[name].to(

@@ -35,7 +35,7 @@ def test_stages_of_one_beside_the_complete_graph(run):
 def test_layers_and_dense(run):
     code, out, _ = run("models", "cnn8", "--dense", "--layers", "--image-size", "32")
     assert code == 0
-    assert "stages.2.1.layer" in out
+    assert "stages.2.1" in out
     assert "48,957,952" not in out  # that is with 10 classes
     assert (
         out.splitlines()[-1].split()[-1]

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from mpnn_arch import InputError, RelationalGraph
-from mpnn_arch.kernels import backends, choice
+from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.block_matmul import block_matmul
-from mpnn_arch.kernels.choice import choose, sample_bucket, static_rule
-from mpnn_arch.kernels.picker import Picker
+from mpnn_arch.kernels.dispatch import choice
+from mpnn_arch.kernels.dispatch.choice import choose, sample_bucket, static_rule
+from mpnn_arch.kernels.dispatch.picker import Picker
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 SPARSE = RelationalGraph(8, [[0, 1, 2, 3], [1, 2, 3, 4]])
@@ -184,7 +185,7 @@ def test_a_picker_keeps_what_it_told(plan: RoundPlan, trials: list) -> None:
 
 def test_the_explanation_names_times(plan: RoundPlan, trials: list) -> None:
     picker = Picker()
-    assert "nothing picked yet" in picker.explain(plan)
+    assert "nothing selected yet" in picker.explain(plan)
     picker(*tensors(plan), plan, None)
     told = picker.explain(plan)
     assert "gather (timed in this process: gather 1 ms, masked 2 ms" in told

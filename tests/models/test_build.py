@@ -95,7 +95,7 @@ def test_one_graph_per_stage_or_per_round(random_graph):
     assert [r.graph for r in rounds_of(per_round.stages[0][1])] == graphs[2:4]
     # The shortcut at a stage's start shares the graph of its block's first round.
     first = per_round.stages[1][0]
-    assert first.shortcut.layer.graph == first.transform.a.layer.graph == graphs[6]
+    assert first.shortcut.graph == first.transform.a.graph == graphs[6]
     assert per_round.graphs == graphs
     assert rebuilt(per_round).graphs == graphs
     with pytest.raises(InputError, match=r"one per stage \(3\) or one per round \(18\); 5 were"):
@@ -111,7 +111,7 @@ def test_graphs_of_different_size_follow_one_another(random_graph):
 def test_shortcut_is_an_option(random_graph):
     graph = random_graph(16, 0.3)
     published = models.build("resnet20", graph)
-    assert isinstance(published.stages[1][0].shortcut.layer, MessageRound)
+    assert isinstance(published.stages[1][0].shortcut, MessageRound)
     dense = models.build("resnet20", graph, shortcut="dense")
     assert isinstance(dense.stages[1][0].shortcut.layer, torch.nn.Conv2d)
     assert models.make_config("resnet34").shortcut == "relational"

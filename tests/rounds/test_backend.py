@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from mpnn_arch import InputError, MessageRound, RelationalGraph
+from mpnn_arch import FusedRound, InputError, RelationalGraph
 from mpnn_arch.rounds import RelationalLinear, export_choices, import_choices
 
 PATH = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
 
 
 def test_auto_is_the_default_and_fuses() -> None:
-    layer = MessageRound(PATH, 8, 8)
+    layer = FusedRound(PATH, 8, 8)
     calls = []
     layer.register_message_and_aggregate_forward_hook(lambda m, i, out: calls.append(out.shape))
     layer(torch.zeros(3, 8))
@@ -21,7 +21,7 @@ def test_auto_is_the_default_and_fuses() -> None:
 
 
 def test_auto_passes_messages_where_nothing_can_be_fused() -> None:
-    layer = MessageRound(PATH, 8, 8, aggr="max")
+    layer = FusedRound(PATH, 8, 8, aggr="max")
     assert layer(torch.ones(3, 8)).shape == (3, 8)
     assert layer.explain_backend() == "reference: aggr='max' is not the sum or mean of its messages"
     with pytest.raises(InputError, match="'gather' cannot compute this round, aggr='max'"):
@@ -33,7 +33,7 @@ def test_auto_passes_messages_where_nothing_can_be_fused() -> None:
     ["message_forward_pre", "message_forward", "aggregate_forward_pre", "aggregate_forward"],
 )
 def test_a_message_hook_switches_to_the_reference_and_says_so(kind: str) -> None:
-    layer = MessageRound(PATH, 8, 8, backend="gather")
+    layer = FusedRound(PATH, 8, 8, backend="gather")
     x = torch.ones(3, 8)
     expected = layer(x)
     seen = []
@@ -75,24 +75,24 @@ def test_the_complete_graph_has_nothing_to_choose() -> None:
     assert "plain dense layer" in layer.explain_backend()
 
 
-class Doubled(MessageRound):
+class Doubled(FusedRound):
     """A round whose messages are twice as large."""
 
-    def message(self, x, x_j, index, edge_weight):  # type: ignore[no-untyped-def]
-        return 2 * super().message(x, x_j, index, edge_weight)
+    def message(self, x_j, x_i, index):  # type: ignore[no-untyped-def]
+        return 2 * super().message(x_j, x_i, index)
 
 
-class Shifted(MessageRound):
+class Shifted(FusedRound):
     """A round with an update of its own."""
 
-    def update(self, inputs, layer):  # type: ignore[no-untyped-def]
-        return super().update(inputs, layer) + 4
+    def update(self, inputs, residual):  # type: ignore[no-untyped-def]
+        return super().update(inputs, residual) + 4
 
 
 def test_a_subclass_with_messages_of_its_own_passes_them() -> None:
     plain, doubled = (
         kind(PATH, 8, 8, bias=False, generator=torch.Generator().manual_seed(0))
-        for kind in (MessageRound, Doubled)
+        for kind in (FusedRound, Doubled)
     )
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(doubled(x), 2 * plain(x))
@@ -105,7 +105,7 @@ def test_a_subclass_with_messages_of_its_own_passes_them() -> None:
 def test_a_subclass_with_an_update_of_its_own_has_it_called(backend: str) -> None:
     plain, shifted = (
         kind(PATH, 8, 8, backend=backend, generator=torch.Generator().manual_seed(0))
-        for kind in (MessageRound, Shifted)
+        for kind in (FusedRound, Shifted)
     )
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(shifted(x), plain(x) + 4)
@@ -113,7 +113,7 @@ def test_a_subclass_with_an_update_of_its_own_has_it_called(backend: str) -> Non
 
 @pytest.mark.parametrize("kind", ["propagate", "message_and_aggregate"])
 def test_a_hook_of_the_fused_round_is_called_and_changes_nothing(kind: str) -> None:
-    layer = MessageRound(PATH, 8, 8, backend="gather", activation="ReLU")
+    layer = FusedRound(PATH, 8, 8, backend="gather", activation="ReLU")
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     expected, seen = layer(x), []
     before = getattr(layer, f"register_{kind}_forward_pre_hook")(lambda *args: seen.append("pre"))
@@ -126,9 +126,9 @@ def test_a_hook_of_the_fused_round_is_called_and_changes_nothing(kind: str) -> N
 
 
 def test_a_subclass_without_steps_of_its_own_is_fused_like_its_base() -> None:
-    MessageRound(PATH, 8, 8)  # PyG puts a `propagate` on the class of its first instance
+    FusedRound(PATH, 8, 8)  # PyG puts a `propagate` on the class of its first instance
 
-    class Named(MessageRound):
+    class Named(FusedRound):
         pass
 
     class NamedTwice(Doubled):

@@ -7,7 +7,7 @@ from torch_geometric import nn as pyg
 from torch_geometric.datasets import KarateClub
 from torch_geometric.utils import erdos_renyi_graph
 
-from mpnn_arch import InputError, MessageRound, RelationalGraph, RelationalLinear
+from mpnn_arch import GraphRound, InputError, RelationalGraph, RelationalLinear
 from mpnn_arch.rounds.gnn import GAT, GCN, GIN, SAGE, Graph, tie, untie
 from mpnn_arch.training.nodes import train_on_karate_club
 
@@ -81,13 +81,13 @@ def test_the_order_of_the_edges_changes_nothing():
     x, edge_index = next(graphs())
     shuffled = edge_index[:, torch.randperm(edge_index.shape[1])]
     for aggr in ("sum", "max", "softmax", "median", "attentional"):
-        layer = MessageRound(None, 34, 6, "shared_linear", aggr, dtype=torch.float64)
+        layer = GraphRound(34, 6, "shared_linear", aggr, dtype=torch.float64)
         torch.testing.assert_close(layer(x, edge_index), layer(x, shuffled))
 
 
 def test_features_may_carry_a_batch():
     x, edge_index = next(graphs())
-    layer = MessageRound(None, 34, 6, "shared_linear", ["mean", "max"], dtype=torch.float64)
+    layer = GraphRound(34, 6, "shared_linear", ["mean", "max"], dtype=torch.float64)
     both = layer(torch.stack([x, 2 * x]), edge_index)
     torch.testing.assert_close(both[1], layer(2 * x, edge_index))
 
@@ -110,7 +110,7 @@ def test_a_tied_relational_mlp_is_a_gnn_on_its_relational_graph(aggr):
 
 
 def test_an_untied_gnn_layer_is_a_relational_round():
-    gnn = MessageRound(None, 3, 4, "shared_linear", dtype=torch.float64)
+    gnn = GraphRound(3, 4, "shared_linear", dtype=torch.float64)
     layer = untie(gnn, RELATIONAL)
     assert layer.weight.numel() == RELATIONAL.edge_index.shape[1] * 12
     x = torch.randn(7, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -140,7 +140,7 @@ def test_tying_needs_tied_weights_and_even_shares():
 
 
 def test_bad_calls_get_one_sentence():
-    layer = MessageRound(None, 3, 4, "shared_linear")
+    layer = GraphRound(3, 4, "shared_linear")
     x = torch.zeros(5, 3)
     with pytest.raises(InputError, match=r"call round\(x, edge_index\)"):
         layer(x)
@@ -153,9 +153,7 @@ def test_bad_calls_get_one_sentence():
     with pytest.raises(InputError, match="takes no other edges"):
         RelationalLinear(RELATIONAL, 15, 15)(torch.zeros(1, 15), RELATIONAL.edge_index)
     with pytest.raises(InputError, match="needs its graph when it is made"):
-        MessageRound(None, 3, 4, "linear")
-    with pytest.raises(InputError, match="its graph comes with the input"):
-        MessageRound(None, 3, 4, "shared_linear", backend="masked")
+        GraphRound(3, 4, "linear")
     with pytest.raises(InputError, match="takes over a GCNConv, this is a SAGEConv"):
         GCN.from_pyg(pyg.SAGEConv(3, 4))
     with pytest.raises(InputError, match="only normalize=False is taken over"):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import MessagePassing, SumAggregation
 
-from mpnn_arch import ChannelPartition, InputError, MessageRound, RelationalGraph
+from mpnn_arch import ChannelPartition, FusedRound, InputError, RelationalGraph
 from mpnn_arch.rounds import LinearMessage
 
 
@@ -15,7 +15,7 @@ def path():
 
 
 def test_it_is_a_pyg_message_passing_layer(path):
-    layer = MessageRound(path, 65, 65)
+    layer = FusedRound(path, 65, 65)
     assert isinstance(layer, MessagePassing)
     assert isinstance(layer.aggr_module, SumAggregation)
     assert layer.in_partition.sizes == (17, 16, 16, 16)
@@ -23,7 +23,7 @@ def test_it_is_a_pyg_message_passing_layer(path):
 
 def test_hooks_show_every_message(path, generator):
     made = {"dtype": torch.float64, "generator": generator}
-    layer = MessageRound(path, 8, 8, backend="reference", **made)
+    layer = FusedRound(path, 8, 8, backend="reference", **made)
     seen = {}
     layer.register_propagate_forward_pre_hook(lambda m, inputs: seen.update(propagate=inputs))
     layer.register_message_forward_hook(lambda m, i, out: seen.update(message=out))
@@ -42,13 +42,13 @@ def test_hooks_show_every_message(path, generator):
 
 
 def test_a_hook_can_change_the_messages(path):
-    layer = MessageRound(path, 8, 8, bias=False, backend="reference")
+    layer = FusedRound(path, 8, 8, bias=False, backend="reference")
     layer.register_message_forward_hook(lambda m, i, out: torch.zeros_like(out))
     assert layer(torch.ones(2, 8)).abs().max() == 0
 
 
 def test_the_fused_round_takes_pygs_fused_path(path):
-    layer = MessageRound(path, 8, 8, backend="masked")
+    layer = FusedRound(path, 8, 8, backend="masked")
     calls = []
     layer.register_message_and_aggregate_forward_hook(lambda m, i, out: calls.append(out.shape))
     layer(torch.zeros(3, 8))
@@ -56,7 +56,7 @@ def test_the_fused_round_takes_pygs_fused_path(path):
 
 
 def test_the_first_instance_does_not_decide_for_the_class(path):
-    class Fresh(MessageRound):
+    class Fresh(FusedRound):
         pass
 
     Fresh(path, 8, 8, aggr="median")
@@ -68,8 +68,8 @@ def test_the_first_instance_does_not_decide_for_the_class(path):
 
 
 def test_update_applies_bias_then_norm_then_activation(path, generator):
-    layer = MessageRound(path, 8, 9, norm="batch", activation="relu", generator=generator)
-    plain = MessageRound(path, 8, 9)
+    layer = FusedRound(path, 8, 9, norm="batch", activation="relu", generator=generator)
+    plain = FusedRound(path, 8, 9)
     plain.load_state_dict(layer.state_dict(), strict=False)
     x = torch.randn(16, 8, generator=generator)
     expected = torch.relu(nn.BatchNorm1d(9)(plain(x)))
@@ -78,21 +78,21 @@ def test_update_applies_bias_then_norm_then_activation(path, generator):
 
 def test_given_shares_are_kept(path):
     shares = ChannelPartition.from_sizes([16, 16, 16, 17])
-    layer = MessageRound(path, shares, shares)
+    layer = FusedRound(path, shares, shares)
     assert layer.out_partition.sizes == (16, 16, 16, 17)
     assert layer(torch.zeros(2, 65)).shape == (2, 65)
 
 
 def test_the_graph_travels_in_the_state_dict(path):
-    state = MessageRound(path, 8, 8).state_dict()
+    state = FusedRound(path, 8, 8).state_dict()
     assert torch.equal(state["edge_index"], path.edge_index)
     assert bytes(state["graph_hash"].tolist()).hex() == path.content_hash
 
 
 def test_weights_of_another_graph_are_refused(path):
     ring = RelationalGraph(4, [[0, 1, 2, 3], [1, 2, 3, 0]])
-    state = MessageRound(ring, 8, 8).state_dict()
-    layer = MessageRound(path, 8, 8)
+    state = FusedRound(ring, 8, 8).state_dict()
+    layer = FusedRound(path, 8, 8)
     before = layer.message_function.weight.clone()
     with pytest.raises(InputError, match=r"hash=.*stands on RelationalGraph\(4 nodes, 3 edges"):
         layer.load_state_dict(state)
@@ -100,9 +100,9 @@ def test_weights_of_another_graph_are_refused(path):
 
 
 def test_weights_of_another_partition_are_refused(path):
-    state = MessageRound(path, ChannelPartition.from_sizes([1, 2, 3, 2]), 8).state_dict()
+    state = FusedRound(path, ChannelPartition.from_sizes([1, 2, 3, 2]), 8).state_dict()
     with pytest.raises(InputError, match="partition"):
-        MessageRound(path, 8, 8).load_state_dict(state)
+        FusedRound(path, 8, 8).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
@@ -119,17 +119,17 @@ def test_weights_of_another_partition_are_refused(path):
 )
 def test_bad_arguments_get_one_sentence(path, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
-        MessageRound(**{"graph": path, "in_channels": 8, "out_channels": 8} | arguments)
+        FusedRound(**{"graph": path, "in_channels": 8, "out_channels": 8} | arguments)
 
 
 def test_input_of_a_wrong_width_is_named(path):
     with pytest.raises(InputError, match=r"takes \(\.\.\., 8\), it was given \(2, 9\)"):
-        MessageRound(path, 8, 8)(torch.zeros(2, 9))
+        FusedRound(path, 8, 8)(torch.zeros(2, 9))
 
 
 def test_an_aggregation_that_is_no_sum_cannot_be_fused(path):
     with pytest.raises(InputError, match="masked"):
-        MessageRound(path, 8, 8, aggr="max", backend="masked")
+        FusedRound(path, 8, 8, aggr="max", backend="masked")
 
 
 def test_a_message_function_class_is_taken(path):
@@ -138,11 +138,11 @@ def test_a_message_function_class_is_taken(path):
 
         fusable = False
 
-        def forward(self, x_j, x_i, index):
-            return 2 * super().forward(x_j, x_i, index)
+        def forward(self, x_j, edges):
+            return 2 * super().forward(x_j, edges)
 
-    twice = MessageRound(path, 8, 8, message=Twice, bias=False)
-    once = MessageRound(path, 8, 8, bias=False)
+    twice = FusedRound(path, 8, 8, message=Twice, bias=False)
+    once = FusedRound(path, 8, 8, bias=False)
     once.load_state_dict(twice.state_dict())
     x = torch.ones(3, 8)
     torch.testing.assert_close(twice(x), 2 * once(x))

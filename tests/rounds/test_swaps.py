@@ -13,7 +13,7 @@ from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalG
 from mpnn_arch.models import build
 from mpnn_arch.rounds import RelationalLinear, message_functions
 from mpnn_arch.rounds.aggregations import aggregations
-from mpnn_arch.rounds.messages import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages import EdgeProduct
 
 # A path with a chord: degrees 3, 3, 4, 2 with self-loops.
 EDGES = [[0, 1, 2, 0], [1, 2, 3, 2]]
@@ -358,9 +358,9 @@ class SineMessage(MessageFunction):
 
     def __init__(self, plan, **kwargs):
         super().__init__(plan, **kwargs)
-        self.product = EdgeProduct(self)
+        self.product = EdgeProduct(plan, self.geometry, **self.factory)
 
-    def forward(self, x_j, x_i, index, edges=ALL_EDGES):
+    def forward(self, x_j, edges):
         return self.product(x_j, edges).sin()
 
 
@@ -397,7 +397,7 @@ def test_a_message_of_a_wrong_shape_is_told_what_was_expected():
     class Wrong(MessageFunction):
         """Forgets the padding."""
 
-        def forward(self, x_j, x_i, index):
+        def forward(self, x_j):
             return x_j[:, :, :1]
 
     layer = RelationalLinear(GRAPH, 7, 9, message=Wrong)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpnn_arch import InputError, MessageRound, RelationalConv2d, RelationalGraph, RelationalLinear
+from mpnn_arch import GraphRound, InputError, RelationalConv2d, RelationalGraph, RelationalLinear
 
 GRAPH = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
 
@@ -33,7 +33,7 @@ def test_all_updates_work_on_vectors_maps_and_graphs(norm, generator):
     made = {**update, "generator": generator}
     vectors = RelationalLinear(GRAPH, 9, 9, **made)
     maps = RelationalConv2d(GRAPH, 9, 9, 3, padding=1, **made)
-    gnn = MessageRound(None, 9, 9, "shared_linear", **made)
+    gnn = GraphRound(9, 9, "shared_linear", **made)
     rows = torch.randn(6, 9, generator=generator)
     cases = [
         (vectors, (rows,)),

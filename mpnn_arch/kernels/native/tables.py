@@ -10,7 +10,6 @@ import numpy.typing as npt
 from mpnn_arch.kernels.plan import RoundPlan
 
 Numbers = npt.NDArray[np.int64]
-_KEY = "_native_tables"
 _AHEAD = 8  # entries past the end that a kernel looks at to prefetch
 
 
@@ -115,14 +114,6 @@ class Tables:
             self._keep(np.insert(channel, marks, 0), np.int32),
             self._keep(np.insert(column, marks, self._width), np.int32),
         )
-
-
-def tables_of(plan: RoundPlan, places: tuple[int, int]) -> Tables:
-    """The plan's tables, made once and kept on it (its copies and its file do without)."""
-    made = plan.__dict__.get(_KEY)
-    if made is None:
-        made = plan.__dict__[_KEY] = Tables(plan, places)
-    return made
 
 
 def _running(sizes: Numbers) -> Numbers:

@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.models.blocks import Maps, MeanPoolHead
+from mpnn_arch.models.blocks import MeanPoolHead
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -65,8 +65,8 @@ class CNN8(nn.Module):
     def __init__(self, config: CNN8Config, layers: Layers, widths: Sequence[int]) -> None:
         super().__init__()
         width = config.scaled(config.stem_width)
-        conv = layers.conv(config.in_channels, width, 3, stride=1 if config.is_small else 2)
-        self.stem = nn.Sequential(Maps(layers, conv, width))
+        stride = 1 if config.is_small else 2
+        self.stem = nn.Sequential(layers.maps(config.in_channels, width, 3, stride))
         if not config.is_small:
             self.stem.append(nn.MaxPool2d(3, stride=2, padding=1))
         self.stages = nn.Sequential()
@@ -74,8 +74,8 @@ class CNN8(nn.Module):
             layers.start_stage(stage)
             blocks = nn.Sequential()
             for index in range(config.rounds_per_stage):
-                layer = layers.conv_round(width, out_channels, 3, stride=2 if index == 0 else 1)
-                blocks.append(Maps(layers, layer, out_channels))
+                stride = 2 if index == 0 else 1
+                blocks.append(layers.conv_round(width, out_channels, 3, stride))
                 width = out_channels
             self.stages.append(blocks)
         self.head = MeanPoolHead(layers, width, config.num_classes)

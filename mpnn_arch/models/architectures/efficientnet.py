@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, TypedDict, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.models.blocks import Maps, MeanPoolHead, SqueezeExcitation
+from mpnn_arch.models.blocks import MeanPoolHead, SqueezeExcitation
 from mpnn_arch.models.config import ModelConfig
-from mpnn_arch.models.layers import Layers
+from mpnn_arch.models.layers import Layers, silu
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
 
@@ -38,19 +38,19 @@ class MBConv(nn.Module):
         out_channels, stride = block["out_channels"], block["stride"]
         self.expand: nn.Module = nn.Identity()
         if block["expand"]:
-            layer = layers.conv_round(in_channels, expanded)
-            self.expand = Maps(layers, layer, expanded, nn.SiLU)
-        depthwise = layers.conv(expanded, expanded, block["kernel_size"], stride, groups=expanded)
-        self.depthwise = Maps(layers, depthwise, expanded, nn.SiLU)
+            self.expand = layers.conv_round(in_channels, expanded, activation=silu)
+        kernel_size = block["kernel_size"]
+        self.depthwise = layers.maps(
+            expanded, expanded, kernel_size, stride, groups=expanded, activation=silu
+        )
         self.gate = SqueezeExcitation(layers, expanded, squeeze_width(in_channels))
-        projection = layers.conv_round(expanded, out_channels)
-        self.project = Maps(layers, projection, out_channels, activation=None)
+        self.project = layers.conv_round(expanded, out_channels, activation=None)
         self.has_skip = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H', W')."""
-        out = self.project(self.gate(self.depthwise(self.expand(x))))
-        return cast(Tensor, x + out if self.has_skip else out)
+        inner = self.gate(self.depthwise(self.expand(x)))
+        return cast(Tensor, self.project(inner, x if self.has_skip else None))
 
     @staticmethod
     def cost(meter: Meter, block: Block) -> None:
@@ -155,14 +155,13 @@ class EfficientNet(nn.Module):
 
     def __init__(self, config: EfficientNetB0Config, layers: Layers, widths: Sequence[int]) -> None:
         super().__init__()
-        stem = layers.conv(config.in_channels, config.stem_width, 3, 1 if config.is_small else 2)
-        self.stem = Maps(layers, stem, config.stem_width, nn.SiLU)
+        stride = 1 if config.is_small else 2
+        self.stem = layers.maps(config.in_channels, config.stem_width, 3, stride, activation=silu)
         self.stages = nn.Sequential()
         for stage, blocks in enumerate(config.blocks(widths, dense=layers.is_dense)):
             layers.start_stage(stage)
             self.stages.append(nn.Sequential(*(MBConv(layers, block) for block in blocks)))
-        last = layers.conv(widths[-1], config.head_width)
-        self.last = Maps(layers, last, config.head_width, nn.SiLU)
+        self.last = layers.maps(widths[-1], config.head_width, activation=silu)
         self.head = MeanPoolHead(layers, config.head_width, config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

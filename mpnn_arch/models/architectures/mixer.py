@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, cast
 from torch import Tensor, nn
 
 from mpnn_arch.models.architectures.patches import PatchConfig
+from mpnn_arch.models.blocks import FeedForward
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
@@ -67,16 +68,12 @@ class MixerBlock(nn.Module):
             layers.linear(config.token_width, patches),
         )
         self.channel_norm = layers.layer_norm(width)
-        self.channel_mlp = nn.Sequential(
-            layers.round(width, hidden, bias=True),
-            nn.GELU(),
-            layers.round(hidden, width, bias=True),
-        )
+        self.channel_mlp = FeedForward(layers, width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, patches, width) -> (B, patches, width)."""
         x = x + self.token_mlp(self.token_norm(x).transpose(1, 2)).transpose(1, 2)
-        return cast(Tensor, x + self.channel_mlp(self.channel_norm(x)))
+        return cast(Tensor, self.channel_mlp(self.channel_norm(x), residual=x))
 
 
 class MLPMixer(nn.Module):

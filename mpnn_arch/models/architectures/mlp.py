@@ -9,9 +9,8 @@ from typing import ClassVar, cast
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.models.blocks import Vectors
 from mpnn_arch.models.config import ModelConfig
-from mpnn_arch.models.layers import Layers
+from mpnn_arch.models.layers import Layers, relu
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
 
@@ -88,12 +87,12 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig, layers: Layers, width: int) -> None:
         super().__init__()
         stem = config.scaled(config.hidden_features)
-        self.stem = Vectors(layers, layers.linear(config.features, stem, bias=False), stem)
+        self.stem = layers.vectors(config.features, stem)
         layers.start_stage(0)
         self.rounds = nn.Sequential()
         for index in range(config.num_rounds):
-            layer = layers.round(stem if index == 0 else width, width)
-            self.rounds.append(Vectors(layers, layer, width))
+            before = stem if index == 0 else width
+            self.rounds.append(layers.round(before, width, norm=True, activation=relu))
         self.head = layers.linear(width, config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

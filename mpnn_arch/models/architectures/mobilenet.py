@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.models.blocks import Maps, MeanPoolHead
+from mpnn_arch.models.blocks import MeanPoolHead
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -66,21 +66,15 @@ class MobileNetV1(nn.Module):
     def __init__(self, config: MobileNetV1Config, layers: Layers, widths: Sequence[int]) -> None:
         super().__init__()
         width = config.scaled(32)
-        conv = layers.conv(config.in_channels, width, 3, stride=1 if config.is_small else 2)
-        self.stem = Maps(layers, conv, width)
+        self.stem = layers.maps(config.in_channels, width, 3, 1 if config.is_small else 2)
         self.stages = nn.Sequential()
         for stage, (depth, out_channels) in enumerate(zip(config.depths, widths, strict=True)):
             layers.start_stage(stage)
             blocks = nn.Sequential()
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                depthwise = layers.conv(width, width, 3, stride, groups=width)
-                pointwise = layers.conv_round(width, out_channels)
-                blocks.append(
-                    nn.Sequential(
-                        Maps(layers, depthwise, width), Maps(layers, pointwise, out_channels)
-                    )
-                )
+                depthwise = layers.maps(width, width, 3, stride, groups=width)
+                blocks.append(nn.Sequential(depthwise, layers.conv_round(width, out_channels)))
                 width = out_channels
             self.stages.append(blocks)
         self.head = MeanPoolHead(layers, width, config.num_classes)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, cast
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.models.blocks import Maps, MeanPoolHead
+from mpnn_arch.models.blocks import MeanPoolHead
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -75,10 +75,17 @@ class ResNetConfig(ModelConfig):
 
 
 class ResidualTransform(nn.Sequential):
-    """What a residual block adds to its input: layers, the last a BatchNorm."""
+    """The layers of a residual block, the last a round to whose sum the shortcut is added."""
 
     def __init__(self, layers: Layers, in_channels: int, out_channels: int, stride: int) -> None:
         raise NotImplementedError
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """relu(norm(layers(x)) + residual): (B, C_in, H, W) -> (B, C_out, H', W')."""
+        *before, last = self
+        for layer in before:
+            x = layer(x)
+        return cast(Tensor, last(x, residual))
 
     @staticmethod
     def cost(meter: Meter, in_channels: int, out_channels: int, stride: int) -> None:
@@ -91,10 +98,8 @@ class Basic(ResidualTransform):
 
     def __init__(self, layers: Layers, in_channels: int, out_channels: int, stride: int) -> None:
         nn.Module.__init__(self)
-        first = layers.conv_round(in_channels, out_channels, 3, stride)
-        self.a = Maps(layers, first, out_channels)
-        second = layers.conv_round(out_channels, out_channels, 3)
-        self.b = Maps(layers, second, out_channels, activation=None)
+        self.a = layers.conv_round(in_channels, out_channels, 3, stride)
+        self.b = layers.conv_round(out_channels, out_channels, 3)
 
     @staticmethod
     def cost(meter: Meter, in_channels: int, out_channels: int, stride: int) -> None:
@@ -109,10 +114,9 @@ class Separable(ResidualTransform):
     def __init__(self, layers: Layers, in_channels: int, out_channels: int, stride: int) -> None:
         nn.Module.__init__(self)
         self.a_depthwise = layers.conv(in_channels, in_channels, 3, stride, groups=in_channels)
-        self.a = Maps(layers, layers.conv_round(in_channels, out_channels), out_channels)
+        self.a = layers.conv_round(in_channels, out_channels)
         self.b_depthwise = layers.conv(out_channels, out_channels, 3, groups=out_channels)
-        second = layers.conv_round(out_channels, out_channels)
-        self.b = Maps(layers, second, out_channels, activation=None)
+        self.b = layers.conv_round(out_channels, out_channels)
 
     @staticmethod
     def cost(meter: Meter, in_channels: int, out_channels: int, stride: int) -> None:
@@ -129,10 +133,9 @@ class Bottleneck(ResidualTransform):
     def __init__(self, layers: Layers, in_channels: int, out_channels: int, stride: int) -> None:
         nn.Module.__init__(self)
         inner = self.inner(out_channels)
-        self.a = Maps(layers, layers.conv_round(in_channels, inner), inner)
-        self.b = Maps(layers, layers.conv_round(inner, inner, 3, stride), inner)
-        last = layers.conv_round(inner, out_channels)
-        self.c = Maps(layers, last, out_channels, activation=None)
+        self.a = layers.conv_round(in_channels, inner)
+        self.b = layers.conv_round(inner, inner, 3, stride)
+        self.c = layers.conv_round(inner, out_channels)
 
     @staticmethod
     def inner(out_channels: int) -> int:
@@ -162,12 +165,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels or stride != 1:
-            projection = layers.shortcut(
+            self.shortcut = layers.shortcut(
                 in_channels, out_channels, stride, relational=config.shortcut == "relational"
             )
-            self.shortcut = Maps(layers, projection, out_channels, activation=None)
         self.transform = config.block(layers, in_channels, out_channels, stride)
-        self.act = nn.ReLU(inplace=True)
 
     @property
     def zero_init_norm(self) -> nn.Module:
@@ -176,7 +177,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H', W')."""
-        return cast(Tensor, self.act(self.shortcut(x) + self.transform(x)))
+        return cast(Tensor, self.transform(x, residual=self.shortcut(x)))
 
 
 class ResNet(nn.Module):
@@ -191,13 +192,10 @@ class ResNet(nn.Module):
         super().__init__()
         width = config.scaled(config.stem_width)
         if config.is_small:
-            conv = layers.conv(config.in_channels, width, 3)
-            self.stem = nn.Sequential(Maps(layers, conv, width))
+            self.stem = nn.Sequential(layers.maps(config.in_channels, width, 3))
         else:
-            conv = layers.conv(config.in_channels, width, 7, stride=2)
-            self.stem = nn.Sequential(
-                Maps(layers, conv, width), nn.MaxPool2d(3, stride=2, padding=1)
-            )
+            stem = layers.maps(config.in_channels, width, 7, stride=2)
+            self.stem = nn.Sequential(stem, nn.MaxPool2d(3, stride=2, padding=1))
         self.stages = nn.Sequential()
         for stage, (depth, out_channels) in enumerate(zip(config.depths, widths, strict=True)):
             layers.start_stage(stage)

@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.models.blocks import Maps, MeanPoolHead
+from mpnn_arch.models.blocks import MeanPoolHead
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -66,7 +66,7 @@ class VGG11(nn.Module):
     def __init__(self, config: VGG11Config, layers: Layers, widths: Sequence[int]) -> None:
         super().__init__()
         width = config.scaled(64)
-        self.stem = nn.Sequential(Maps(layers, layers.conv(config.in_channels, width, 3), width))
+        self.stem = nn.Sequential(layers.maps(config.in_channels, width, 3))
         if not config.is_small:
             self.stem.append(nn.MaxPool2d(2))
         self.stages = nn.Sequential()
@@ -74,8 +74,7 @@ class VGG11(nn.Module):
             layers.start_stage(stage)
             blocks = nn.Sequential()
             for _ in range(depth):
-                layer = layers.conv_round(width, out_channels, 3)
-                blocks.append(Maps(layers, layer, out_channels))
+                blocks.append(layers.conv_round(width, out_channels, 3))
                 width = out_channels
             blocks.append(nn.MaxPool2d(2))
             self.stages.append(blocks)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.models.architectures.patches import PatchConfig
-from mpnn_arch.models.blocks import AttentionProduct
+from mpnn_arch.models.blocks import AttentionProduct, FeedForward
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
@@ -78,13 +78,14 @@ class Attention(nn.Module):
         self.product = AttentionProduct()
         self.out = layers.round(inner, width, bias=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Every token gathers what it attends to."""
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Every token gathers what it attends to; the output projection adds ``residual``."""
         heads = (
             project(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, tokens, d)
             for project in (self.query, self.key, self.value)
         )
-        return cast(Tensor, self.out(self.product(*heads).transpose(1, 2).flatten(2)))
+        gathered = self.product(*heads).transpose(1, 2).flatten(2)
+        return cast(Tensor, self.out(gathered, residual))
 
 
 class TransformerBlock(nn.Module):
@@ -97,16 +98,12 @@ class TransformerBlock(nn.Module):
         self.attention = Attention(layers, width, inner, config.num_heads)
         self.mlp_norm = layers.layer_norm(width)
         hidden = config.mlp_ratio * width
-        self.mlp = nn.Sequential(
-            layers.round(width, hidden, bias=True),
-            nn.GELU(),
-            layers.round(hidden, width, bias=True),
-        )
+        self.mlp = FeedForward(layers, width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, tokens, width) -> (B, tokens, width)."""
-        x = x + self.attention(self.attention_norm(x))
-        return cast(Tensor, x + self.mlp(self.mlp_norm(x)))
+        x = self.attention(self.attention_norm(x), residual=x)
+        return cast(Tensor, self.mlp(self.mlp_norm(x), residual=x))
 
 
 class ViT(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
 
 @message_functions.register("affine")
@@ -28,10 +28,8 @@ class AffineMessage(MessageFunction):
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
-        self.product = EdgeProduct(self, bias=True)
+        self.product = EdgeProduct(plan, self.geometry, bias=True, **self.factory)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
         return self.product(x_j, edges)

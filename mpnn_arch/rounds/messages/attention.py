@@ -10,7 +10,7 @@ from torch_geometric.utils import softmax
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 from mpnn_arch.rounds.messages.initial import fill_uniform
 
 
@@ -38,26 +38,22 @@ class AttentionMessage(MessageFunction):
     Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018, here with nothing shared.
     """
 
-    uses_target = True
-
     def __init__(self, plan: RoundPlan, *, negative_slope: float = 0.2, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
         self.negative_slope = negative_slope
         receiver = plan.in_sizes[plan.target]
-        self.value = EdgeProduct(self)
-        self.source_logit = EdgeProduct(self, rows=1, geometry=None)
-        self.target_logit = EdgeProduct(self, rows=1, columns=receiver, geometry=None)
+        self.value = EdgeProduct(plan, self.geometry, **self.factory)
+        self.source_logit = EdgeProduct(plan, None, rows=1, **self.factory)
+        self.target_logit = EdgeProduct(plan, None, rows=1, columns=receiver, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """W grows with the neighbours, since alpha shares 1 out among them."""
         neighbours = self.plan.edge_ptr.diff().cpu()
-        self.value.reset_parameters(generator, neighbours * self.gain)
+        self.value.reset_parameters(generator, neighbours * self.initial_gain)
         for logit in (self.source_logit, self.target_logit):
             logit.reset_parameters(generator, fan_in=logit.columns)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, x_i: Tensor, index: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, ...) twice -> (E, B, largest_out, ...)."""
         logits = self.source_logit(_pooled(x_j), edges) + self.target_logit(_pooled(x_i), edges)
         logits = F.leaky_relu(logits, self.negative_slope)  # (E, B, 1)
@@ -92,7 +88,6 @@ class SharedAttentionMessage(MessageFunction):
     Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018.
     """
 
-    uses_target = True
     shared = True
     maps_instead = "attention"
 
@@ -123,15 +118,13 @@ class SharedAttentionMessage(MessageFunction):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """W keeps the scale of a share through the mean that alpha takes."""
         degree = self.plan.edge_ptr.diff().cpu().to(torch.float64)
-        scale = float((degree * self.gain.square()).mean().sqrt())
+        scale = float((degree * self.initial_gain.square()).mean().sqrt())
         fill_uniform(self.weight, scale / self.plan.largest_in**0.5, generator)
         for logit in (self.source_logit, self.target_logit):
             # The logits stay small, however large the messages.
             fill_uniform(logit, logit.shape[1] ** -0.5 / scale, generator)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, x_i: Tensor, index: Tensor) -> Tensor:
         """(E, B, largest_in) twice -> (E, B, largest_out)."""
         h_j, h_i = (self._heads(x, index) for x in (x_j, x_i))  # (E, B, H, D)
         logits = (h_j * self.source_logit).sum(-1) + (h_i * self.target_logit).sum(-1)
@@ -140,8 +133,7 @@ class SharedAttentionMessage(MessageFunction):
         messages = h_j * alpha.unsqueeze(-1)
         return messages.flatten(2) if self.concat else messages.mean(2)
 
-    def _heads(self, x: Tensor | None, index: Tensor) -> Tensor:
-        assert x is not None
+    def _heads(self, x: Tensor, index: Tensor) -> Tensor:
         h = F.linear(x, self.weight)
         if self.concat and self.plan.out_channels != self.plan.num_nodes * self.plan.largest_out:
             # A logit reads the receiver's own channels, not those past its share.
@@ -156,7 +148,6 @@ class SharedAttentionMessage(MessageFunction):
         return self.plan.num_nodes * per_node + self.plan.num_edges * per_edge
 
 
-def _pooled(x: Tensor | None) -> Tensor:
+def _pooled(x: Tensor) -> Tensor:
     """The mean of every map; vectors stay: (E, B, C, ...) -> (E, B, C)."""
-    assert x is not None
     return x.flatten(3).mean(3) if x.dim() > 3 else x

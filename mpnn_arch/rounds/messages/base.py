@@ -1,26 +1,31 @@
 """What every message function is, and where it is found by name."""
 
 import inspect
+import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.kernels.block_matmul import Backend
+from mpnn_arch.kernels.dense import dense_weight
+from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
-from mpnn_arch.rounds.messages.geometry import Geometry
 
 message_functions: Registry[type["MessageFunction"]] = Registry("message function")
+
+# What a `forward` may ask for, by these names.
+_ARGUMENTS = ("x_j", "x_i", "index", "edges")
 
 
 class MessageFunction(nn.Module):
     r"""f_vu, the message along every edge of one round, all edges at once.
 
-    A subclass makes its parameters in ``__init__`` and computes the messages in :meth:`forward`.
+    A subclass makes its parameters in ``__init__`` and computes the messages in ``forward``, which
+    names the arguments it wants, as in PyG: ``forward(self, x_j)``, or ``x_j, x_i``, in any order.
     Where the parameters are :class:`EdgeProduct` modules, :meth:`reset_parameters` and
     :meth:`multiply_adds` are inherited; otherwise it gives its own.
 
@@ -31,32 +36,34 @@ class MessageFunction(nn.Module):
         device, dtype: of the parameters, as for ``nn.Linear``.
 
     Attributes:
-        uses_target: whether :meth:`forward` reads ``x_i``, what the receiver holds.
+        arguments: the names that ``forward`` asks for, in its order.
         shared: whether all edges share the parameters, so that the graph may come with the input.
-        fusable: whether :meth:`fused` computes the sum of the messages without making them.
-        uses_block_index: whether messages are made with ``plan.block_index``, which is large.
+        plan_layout: whether ``weight`` holds the entries of every W_vu as the plan lays them out.
+        fusable: whether the sum of the messages is one product with :meth:`flat_weight`.
         vectors_instead: for a function over maps only, the one to use over vectors.
         maps_instead: for a function over vectors only, the one to use over maps.
         geometry: how kernels move over the maps; None over vectors.
-        gain: (N,) the factor that the initial messages to each node carry, so that what the
-            aggregation makes of them starts at the scale of a sum. The round sets it.
+        factory: device and dtype, to hand to an :class:`EdgeProduct`.
+        initial_gain: (N,) the factor that the initial messages to each node carry, so that what the
+            aggregation returns starts at the scale of a sum. The round sets it.
 
     Shapes:
-        - **x_j:** (E, B, largest_in, ...), what the sender of each edge holds, zero-padded
-        - **x_i:** (E, B, largest_in, ...), what the receiver holds, or None
+        - **x_j:** (E, B, largest_in, ...), the sender's features on each edge, zero-padded
+        - **x_i:** (E, B, largest_in, ...), the receiver's
         - **index:** (E,) the receiver of each edge, ascending
-        - **edges:** which edges these are, a slice of all; a function that does not take it is
+        - **edges:** which edges these are, a slice of all; a function that does not ask for it is
           always given all edges
         - **output:** (E, B, largest_out, ...); channels past a receiver's share are dropped
 
     Raises:
-        InputError: vectors for a function over maps, or the other way around.
+        InputError: vectors for a function over maps, or the other way around; or, when the class
+            is defined, a ``forward`` that asks for something else.
     """
 
-    uses_target: ClassVar[bool] = False
+    arguments: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[bool] = False
+    plan_layout: ClassVar[bool] = False
     fusable: ClassVar[bool] = False
-    uses_block_index: ClassVar[bool] = False
     vectors_instead: ClassVar[str | None] = None
     maps_instead: ClassVar[str | None] = None
 
@@ -85,17 +92,46 @@ class MessageFunction(nn.Module):
             )
         self.plan = plan
         self.geometry = (
-            None if kernel_size is None else Geometry(kernel_size, stride, padding, dilation)
+            None if kernel_size is None else ConvGeometry.of(kernel_size, stride, padding, dilation)
         )
-        self.gain = torch.ones(plan.num_nodes, dtype=torch.float64, device="cpu")
+        self.initial_gain = torch.ones(plan.num_nodes, dtype=torch.float64, device="cpu")
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """A subclass with messages of its own cannot be computed by its parent's product."""
+        """Read what ``forward`` asks for; messages of its own are not its parent's product."""
         super().__init_subclass__(**kwargs)
-        own = cls.__dict__
-        if "forward" in own and "fused" not in own and "fusable" not in own:
+        if "forward" not in cls.__dict__:
+            return
+        _, *asked = inspect.signature(cls.forward).parameters.values()
+        unknown = [p.name for p in asked if p.name not in _ARGUMENTS and p.default is p.empty]
+        if unknown or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in asked):
+            raise InputError(
+                f"{cls.__name__}.forward asks for {', '.join(map(str, asked))}; a message function "
+                f"names the arguments it wants among {', '.join(_ARGUMENTS)}"
+            )
+        cls.arguments = tuple(p.name for p in asked if p.name in _ARGUMENTS)
+        if "flat_weight" not in cls.__dict__ and "fusable" not in cls.__dict__:
             cls.fusable = False
+
+    def __call__(
+        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+    ) -> Tensor:
+        """The messages along ``edges``: :meth:`forward` with the arguments that it asks for.
+
+        Raises:
+            InputError: messages of another shape than (E, B, largest_out, ...).
+        """
+        given = {"x_j": x_j, "x_i": x_i, "index": index, "edges": edges}
+        messages: Tensor = super().__call__(*[given[name] for name in self.arguments])
+        expected = (*x_j.shape[:2], self.plan.largest_out)
+        if messages.dim() != x_j.dim() or messages.shape[:3] != expected:
+            space = ", H', W'" if self.spatial_dims else ""
+            raise InputError(
+                f"{type(self).__name__} returned messages of shape {tuple(messages.shape)}; "
+                f"expected ({', '.join(map(str, expected))}{space}): edges, batch, channels of "
+                "the largest share"
+            )
+        return messages
 
     @property
     def spatial_dims(self) -> int:
@@ -107,10 +143,11 @@ class MessageFunction(nn.Module):
         """Weights of one kernel; 1 over vectors."""
         return 1 if self.geometry is None else self.geometry.area
 
-    @property
-    def takes_edges(self) -> bool:
-        """Whether :meth:`forward` can be given some of the edges."""
-        return "edges" in inspect.signature(self.forward).parameters
+    def prepare(self) -> None:
+        """Make the index tensors that messages read, so that no trace has to."""
+        _ = self.plan.in_index, self.plan.out_index
+        if self.plan_layout:
+            _ = self.plan.block_index
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """Move the plan's index tensors along with the parameters."""
@@ -122,31 +159,29 @@ class MessageFunction(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw fresh parameters from ``generator`` (None: torch's default one)."""
-        products = self._products()
-        if not products and any(True for _ in self.parameters()):
-            raise NotImplementedError(f"{type(self).__name__} has no reset_parameters")
-        for product in products:
-            product.reset_parameters(generator, self.gain)
+        for product in self._products("reset_parameters"):
+            product.reset_parameters(generator, self.initial_gain)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
-        """The messages along ``edges``."""
-        raise NotImplementedError
-
-    def fused(self, x: Tensor, backend: Backend) -> Tensor:
-        """The sum of the messages every node receives: (B, C_in, ...) -> (B, C_out, ...)."""
-        raise NotImplementedError
-
-    def dense_weight(self) -> Tensor:
-        """The (C_out, C_in, ...) matrix that :meth:`fused` multiplies with.
+    def flat_weight(self) -> Tensor:
+        """(num_weights, ...) the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
 
         Raises:
             InputError: the sum of these messages is not a product with one matrix.
         """
-        raise InputError(
-            f"a round of {type(self).__name__} is not one matrix; use message='linear' or 'conv'"
-        )
+        if not self.plan_layout:
+            raise InputError(
+                f"a round of {type(self).__name__} is not one matrix; use message='linear' or "
+                "'conv'"
+            )
+        return cast(Tensor, self.weight)
+
+    def dense_weight(self) -> Tensor:
+        """The (C_out, C_in, ...) matrix of the round, zero where the graph has no edge.
+
+        Raises:
+            InputError: as :meth:`flat_weight`.
+        """
+        return dense_weight(self.flat_weight(), self.plan)
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
         """Multiply-adds of all messages for one sample.
@@ -154,44 +189,40 @@ class MessageFunction(nn.Module):
         Args:
             spatial_size: height and width of the output maps, for a message over maps.
         """
-        products = self._products()
-        if not products and any(True for _ in self.parameters()):
-            raise NotImplementedError(f"{type(self).__name__} has no multiply_adds")
-        return sum(product.multiply_adds(spatial_size) for product in products)
+        if self.fusable:
+            return self.plan.num_weights * self.kernel_area * math.prod(spatial_size)
+        return sum(p.multiply_adds(spatial_size) for p in self._products("multiply_adds"))
 
     def extra_repr(self) -> str:
         """Edges, and the kernel's geometry."""
         edges = f"{self.plan.num_edges} edges"
         if self.geometry is None:
             return edges
-        told = ", ".join(f"{key}={value}" for key, value in vars(self.geometry).items())
-        return f"{edges}, {told}"
+        moves = ", ".join(f"{key}={value}" for key, value in self.geometry._asdict().items())
+        return f"{edges}, {moves}"
 
-    def _products(self) -> list[EdgeProduct]:
-        return [module for module in self.children() if isinstance(module, EdgeProduct)]
+    def _products(self, method: str) -> list[EdgeProduct]:
+        """The edge products it is made of, which have ``method``."""
+        products = [module for module in self.children() if isinstance(module, EdgeProduct)]
+        if not products and any(True for _ in self.parameters()):
+            raise NotImplementedError(f"{type(self).__name__} has no {method}")
+        return products
 
 
 def make_message(
-    message: str | type[MessageFunction] | MessageFunction, plan: RoundPlan, **kwargs: Any
+    message: str | type[MessageFunction], plan: RoundPlan, **kwargs: Any
 ) -> MessageFunction:
     """The message function called ``message``, or of that class, on ``plan``.
 
     Raises:
         InputError: an unknown name, or arguments the function does not take.
     """
-    if isinstance(message, MessageFunction):
-        if message.plan is not plan:
-            raise InputError(
-                f"this {type(message).__name__} was made for another round; give its class, "
-                "or a name, and let the round make it"
-            )
-        return message
-    made = message_functions.get(message) if isinstance(message, str) else message
-    if not (isinstance(made, type) and issubclass(made, MessageFunction)):
+    kind = message_functions.get(message) if isinstance(message, str) else message
+    if not (isinstance(kind, type) and issubclass(kind, MessageFunction)):
         raise InputError(
-            f"a message is the name of a message function or a MessageFunction class, not {made!r}"
+            f"a message is the name of a message function or a MessageFunction class, not {kind!r}"
         )
     try:
-        return made(plan, **kwargs)
+        return kind(plan, **kwargs)
     except TypeError as error:
-        raise InputError(f"the message function {made.__name__} refused: {error}") from error
+        raise InputError(f"the message function {kind.__name__} refused: {error}") from error

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
 
 @message_functions.register("bilinear")
@@ -30,20 +30,18 @@ class BilinearMessage(MessageFunction):
     edge.
     """
 
-    uses_target = True
-
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
-        self.source = EdgeProduct(self)
-        self.target = EdgeProduct(self, columns=plan.in_sizes[plan.target])
+        self.source = EdgeProduct(plan, self.geometry, **self.factory)
+        self.target = EdgeProduct(
+            plan, self.geometry, columns=plan.in_sizes[plan.target], **self.factory
+        )
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """W as ``linear``; V so that V x_v keeps the scale of x_v."""
-        self.source.reset_parameters(generator, self.gain)
+        self.source.reset_parameters(generator, self.initial_gain)
         self.target.reset_parameters(generator, 3**0.5, fan_in=self.target.columns)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, x_i: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, ...) twice -> (E, B, largest_out, ...)."""
         return self.source(x_j, edges) * self.target(x_i, edges)

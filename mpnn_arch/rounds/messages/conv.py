@@ -1,18 +1,16 @@
 """The paper's message for a CNN: a stack of kernels on every edge."""
 
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpnn_arch.kernels import masked
-from mpnn_arch.kernels.block_matmul import Backend, block_conv2d
+from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
+from mpnn_arch.rounds.messages.edge_convolution import conv_by_edge
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
-from mpnn_arch.rounds.messages.geometry import Geometry, conv_by_edge
 from mpnn_arch.rounds.messages.initial import fan_in_bound, fill_uniform
 
 
@@ -34,9 +32,9 @@ class ConvMessage(MessageFunction):
     """
 
     fusable = True
-    uses_block_index = True
+    plan_layout = True
     vectors_instead = "linear"
-    geometry: Geometry
+    geometry: ConvGeometry
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
@@ -45,28 +43,13 @@ class ConvMessage(MessageFunction):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Uniform in +-1/sqrt(K_v K K), K_v the maps node v hears: ``nn.Conv2d``'s rule."""
-        bound = fan_in_bound(self.plan, self.kernel_area, self.gain)
+        bound = fan_in_bound(self.plan, self.kernel_area, self.initial_gain)
         fill_uniform(self.weight, bound, generator)
 
     def edge_blocks(self, edges: slice = ALL_EDGES) -> Tensor:
         """Every W_vu, zero-padded: (E, largest_out, largest_in, K, K)."""
         return F.pad(self.weight, [0, 0, 0, 0, 0, 1])[self.plan.block_index[edges]]
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""
         return conv_by_edge(x_j, self.edge_blocks(edges), self.geometry)
-
-    def fused(self, x: Tensor, backend: Backend) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, H', W'), one convolution with the gathered kernels."""
-        g = self.geometry
-        return block_conv2d(x, self.weight, self.plan, g.stride, g.padding, g.dilation, backend)
-
-    def dense_weight(self) -> Tensor:
-        """(C_out, C_in, K, K), zero where the graph has no edge."""
-        return masked.dense_weight(self.weight, self.plan)
-
-    def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
-        """One per weight and output pixel."""
-        return self.plan.num_weights * self.kernel_area * math.prod(spatial_size)

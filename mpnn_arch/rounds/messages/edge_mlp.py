@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.geometry import POINTWISE
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
-from mpnn_arch.rounds.messages.geometry import POINTWISE
+from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
 
 @message_functions.register("edge_mlp")
@@ -42,19 +42,17 @@ class EdgeMLPMessage(MessageFunction):
             raise InputError(f"an edge MLP of {hidden} hidden channels says nothing; use 1 or more")
         self.hidden_channels = hidden
         pointwise = self.geometry and POINTWISE
-        self.inner = EdgeProduct(self, rows=hidden, bias=True)
-        self.outer = EdgeProduct(self, columns=hidden, bias=True, geometry=pointwise)
+        self.inner = EdgeProduct(plan, self.geometry, rows=hidden, bias=True, **self.factory)
+        self.outer = EdgeProduct(plan, pointwise, columns=hidden, bias=True, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """The inner layer keeps the scale of x_u through the relu; the outer makes the sum's."""
         self.inner.reset_parameters(generator, 6**0.5, fan_in=self.inner.columns)
         if self.inner.bias is not None and not self.inner.bias.is_meta:
             torch.nn.init.zeros_(self.inner.bias)
-        self.outer.reset_parameters(generator, self.gain)
+        self.outer.reset_parameters(generator, self.initial_gain)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
         return self.outer(self.inner(x_j, edges).relu(), edges)
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpnn_arch.rounds.messages.geometry import Geometry, conv_by_edge
+from mpnn_arch.kernels.geometry import ConvGeometry
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.messages.edge_convolution import conv_by_edge
 from mpnn_arch.rounds.messages.initial import fill_uniform
-
-if TYPE_CHECKING:
-    from mpnn_arch.rounds.messages.base import MessageFunction
 
 ALL_EDGES = slice(None)
 
@@ -26,12 +24,13 @@ class EdgeProduct(nn.Module):
     entries of all of them, edge by edge and row by row; an entry is a K x K kernel over maps.
 
     Args:
-        function: the message function it is part of.
+        plan: where the shares of the round lie.
+        geometry: how the kernels move over maps; None for vectors.
         rows: (E,) channels that come out on each edge, or one number for all edges; None for the
             receiver's share.
         columns: likewise that go in; None for the sender's share.
         bias: whether b_e is added, with its own numbers on every edge.
-        geometry: how the kernels move; by default that of the function, None for vectors.
+        device, dtype: of the parameters.
 
     Shapes:
         - **x:** (E, B, largest columns, ...)
@@ -43,29 +42,32 @@ class EdgeProduct(nn.Module):
 
     def __init__(
         self,
-        function: MessageFunction,
+        plan: RoundPlan,
+        geometry: ConvGeometry | None = None,
+        *,
         rows: Tensor | int | None = None,
         columns: Tensor | int | None = None,
-        *,
         bias: bool = False,
-        geometry: Geometry | str | None = "function",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        plan = function.plan.to("cpu")
+        plan = plan.to("cpu")
         self.rows = _per_edge(rows, plan.out_sizes[plan.target])
         self.columns = _per_edge(columns, plan.in_sizes[plan.source])
         self.target = plan.target
         # The channels that a node hears through its edges, which set the scale of a sum.
         heard = torch.zeros(plan.num_nodes, dtype=torch.int64, device="cpu")
         self.heard = heard.index_add(0, plan.target, self.columns)[plan.target]
-        self.geometry = function.geometry if isinstance(geometry, str) else geometry
+        self.geometry = geometry
         self.weight_index = _block_index(self.rows, self.columns)
         self.bias_index = _block_index(self.rows, torch.ones_like(self.rows)).squeeze(2)
         kernel = () if self.geometry is None else self.geometry.kernel_size
         sizes = (int((self.rows * self.columns).sum()), *kernel)
-        self.weight = nn.Parameter(torch.empty(sizes, **function.factory))
+        self.weight = nn.Parameter(torch.empty(sizes, device=device, dtype=dtype))
+        num_rows = int(self.rows.sum())
         self.bias = (
-            nn.Parameter(torch.empty(int(self.rows.sum()), **function.factory)) if bias else None
+            nn.Parameter(torch.empty(num_rows, device=device, dtype=dtype)) if bias else None
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:

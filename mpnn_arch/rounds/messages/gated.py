@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
 
 @message_functions.register("gated")
@@ -30,16 +30,14 @@ class GatedMessage(MessageFunction):
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
-        self.value = EdgeProduct(self)
-        self.gate = EdgeProduct(self)
+        self.value = EdgeProduct(plan, self.geometry, **self.factory)
+        self.gate = EdgeProduct(plan, self.geometry, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """W at twice the scale of ``linear``: a gate starts half open."""
-        self.value.reset_parameters(generator, 2 * self.gain)
+        self.value.reset_parameters(generator, 2 * self.initial_gain)
         self.gate.reset_parameters(generator, fan_in=self.gate.columns)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
         return self.value(x_j, edges) * self.gate(x_j, edges).sigmoid()

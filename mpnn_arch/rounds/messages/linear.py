@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpnn_arch.kernels import masked
-from mpnn_arch.kernels.block_matmul import Backend, block_matmul
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
@@ -33,7 +31,7 @@ class LinearMessage(MessageFunction):
     """
 
     fusable = True
-    uses_block_index = True
+    plan_layout = True
     maps_instead = "conv"
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
@@ -42,26 +40,12 @@ class LinearMessage(MessageFunction):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Uniform in +-1/sqrt(K_v), K_v the channels node v hears: ``nn.Linear``'s rule."""
-        fill_uniform(self.weight, fan_in_bound(self.plan, 1, self.gain), generator)
+        fill_uniform(self.weight, fan_in_bound(self.plan, 1, self.initial_gain), generator)
 
     def edge_blocks(self, edges: slice = ALL_EDGES) -> Tensor:
         """Every W_vu, zero-padded: (E, largest_out, largest_in)."""
         return F.pad(self.weight, [0, 1])[self.plan.block_index[edges]]
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in) -> (E, B, largest_out)."""
         return torch.bmm(x_j, self.edge_blocks(edges).transpose(1, 2))
-
-    def fused(self, x: Tensor, backend: Backend) -> Tensor:
-        """(B, C_in) -> (B, C_out), one product with the gathered blocks."""
-        return block_matmul(x, self.weight, self.plan, backend)
-
-    def dense_weight(self) -> Tensor:
-        """(C_out, C_in), zero where the graph has no edge."""
-        return masked.dense_weight(self.weight, self.plan)
-
-    def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
-        """One per weight."""
-        return self.plan.num_weights

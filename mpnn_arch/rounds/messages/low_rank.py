@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.geometry import POINTWISE
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
-from mpnn_arch.rounds.messages.geometry import POINTWISE
+from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
 
 @message_functions.register("low_rank")
@@ -40,17 +40,15 @@ class LowRankMessage(MessageFunction):
         if rank < 1:
             raise InputError(f"a message of rank {rank} says nothing; use a rank of 1 or more")
         self.rank = rank
-        self.down = EdgeProduct(self, rows=rank)
-        self.up = EdgeProduct(self, columns=rank, geometry=self.geometry and POINTWISE)
+        self.down = EdgeProduct(plan, self.geometry, rows=rank, **self.factory)
+        self.up = EdgeProduct(plan, self.geometry and POINTWISE, columns=rank, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """V keeps the scale of x_u; U then makes the sum that of ``linear``."""
         self.down.reset_parameters(generator, 3**0.5, fan_in=self.down.columns)
-        self.up.reset_parameters(generator, self.gain)
+        self.up.reset_parameters(generator, self.initial_gain)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
         return self.up(self.down(x_j, edges), edges)
 

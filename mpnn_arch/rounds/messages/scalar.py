@@ -8,8 +8,8 @@ from torch import Tensor
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
-from mpnn_arch.rounds.messages.geometry import depthwise_by_edge
+from mpnn_arch.rounds.messages.edge_convolution import depthwise_by_edge
+from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
 
 @message_functions.register("scalar")
@@ -37,11 +37,9 @@ class ScalarMessage(MessageFunction):
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
         require_equal_shares(plan, "scalar", "affine" if self.geometry else "linear")
-        self.scale = EdgeProduct(self, rows=1, columns=1)
+        self.scale = EdgeProduct(plan, self.geometry, rows=1, columns=1, **self.factory)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, C, ...) -> (E, B, C, ...)."""
         scale = self.scale.blocks(edges)
         if self.geometry is None:

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpnn_arch.kernels.geometry import POINTWISE, ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
-from mpnn_arch.rounds.messages.geometry import POINTWISE, Geometry, depthwise_by_edge
+from mpnn_arch.rounds.messages.edge_convolution import depthwise_by_edge
+from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
 
 @message_functions.register("separable_conv")
@@ -30,21 +31,21 @@ class SeparableConvMessage(MessageFunction):
     """
 
     vectors_instead = "linear"
-    geometry: Geometry
+    geometry: ConvGeometry
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
-        self.depthwise = EdgeProduct(self, rows=plan.in_sizes[plan.source], columns=1)
-        self.pointwise = EdgeProduct(self, geometry=POINTWISE)
+        self.depthwise = EdgeProduct(
+            plan, self.geometry, rows=plan.in_sizes[plan.source], columns=1, **self.factory
+        )
+        self.pointwise = EdgeProduct(plan, POINTWISE, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """D keeps the scale of a map; P then makes the sum that of ``conv``."""
         self.depthwise.reset_parameters(generator, 3**0.5, fan_in=self.depthwise.columns)
-        self.pointwise.reset_parameters(generator, self.gain)
+        self.pointwise.reset_parameters(generator, self.initial_gain)
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""
         kernels = self.depthwise.blocks(edges).squeeze(2)
         return self.pointwise(depthwise_by_edge(x_j, kernels, self.geometry), edges)

@@ -1,18 +1,14 @@
 """Messages whose parameters all edges share, as in a graph neural network."""
 
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpnn_arch.kernels import masked
-from mpnn_arch.kernels.block_matmul import Backend, block_conv2d, block_matmul
+from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
-from mpnn_arch.rounds.messages.geometry import Geometry
 from mpnn_arch.rounds.messages.initial import fill_uniform
 from mpnn_arch.rounds.messages.scalar import require_equal_shares
 
@@ -21,7 +17,6 @@ class _SharedMessage(MessageFunction):
     """One matrix, or stack of kernels, for all edges; smaller shares use its first channels."""
 
     shared = True
-    fusable = True
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
@@ -32,7 +27,7 @@ class _SharedMessage(MessageFunction):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Uniform; a node of average degree starts at the scale of its untied twin."""
         heard = (self.plan.row_width.cpu() * self.kernel_area).to(torch.float64)
-        bound = float((self.gain.square() / heard).mean().sqrt())
+        bound = float((self.initial_gain.square() / heard).mean().sqrt())
         fill_uniform(self.weight, bound, generator)
 
     def flat_weight(self) -> Tensor:
@@ -42,14 +37,6 @@ class _SharedMessage(MessageFunction):
         entry = torch.zeros(self.plan.num_weights + 1, dtype=torch.int64, device=blocks.device)
         entry = entry.scatter(0, blocks, shared.repeat(self.plan.num_edges))
         return self.weight.flatten(0, 1)[entry[:-1]]
-
-    def dense_weight(self) -> Tensor:
-        """(C_out, C_in, ...), the same block wherever the graph has an edge."""
-        return masked.dense_weight(self.flat_weight(), self.plan)
-
-    def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
-        """As many as the untied twin: every message is computed for itself."""
-        return self.plan.num_weights * self.kernel_area * math.prod(spatial_size)
 
 
 @message_functions.register("shared_linear")
@@ -67,17 +54,12 @@ class SharedLinearMessage(_SharedMessage):
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.2.
     """
 
+    fusable = True
     maps_instead = "shared_conv"
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor) -> Tensor:
         """(E, B, largest_in) -> (E, B, largest_out)."""
         return F.linear(x_j, self.weight)
-
-    def fused(self, x: Tensor, backend: Backend) -> Tensor:
-        """(B, C_in) -> (B, C_out), one product with the block repeated along the edges."""
-        return block_matmul(x, self.flat_weight(), self.plan, backend)
 
 
 @message_functions.register("shared_conv")
@@ -93,23 +75,15 @@ class SharedConvMessage(_SharedMessage):
         - **x_j:** (E, B, largest_in, H, W), **output:** (E, B, largest_out, H', W')
     """
 
+    fusable = True
     vectors_instead = "shared_linear"
-    geometry: Geometry
+    geometry: ConvGeometry
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor) -> Tensor:
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""
         g = self.geometry
         maps = F.conv2d(x_j.flatten(0, 1), self.weight, None, g.stride, g.padding, g.dilation)
         return maps.unflatten(0, x_j.shape[:2])
-
-    def fused(self, x: Tensor, backend: Backend) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, H', W'), one convolution with the repeated kernels."""
-        g = self.geometry
-        return block_conv2d(
-            x, self.flat_weight(), self.plan, g.stride, g.padding, g.dilation, backend
-        )
 
 
 @message_functions.register("identity")
@@ -134,8 +108,6 @@ class IdentityMessage(MessageFunction):
         super().__init__(plan, **kwargs)
         require_equal_shares(plan, "identity", "shared_linear")
 
-    def forward(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
-    ) -> Tensor:
+    def forward(self, x_j: Tensor) -> Tensor:
         """(E, B, C) -> (E, B, C)."""
         return x_j

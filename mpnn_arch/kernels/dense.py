@@ -1,0 +1,43 @@
+"""A round's weights as one dense matrix, zero where the graph has no edge."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.kernels.dispatch.tracing import in_functorch, untraced
+from mpnn_arch.kernels.plan import RoundPlan, find_plan
+
+
+def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
+    """The round's weights laid out as its dense matrix, or its dense kernels.
+
+    Shapes:
+        - **weight:** (num_weights, ...)
+        - **output:** (C_out, C_in, ...), a view of ``weight`` on the complete graph
+    """
+    shape = (plan.out_channels, plan.in_channels, *weight.shape[1:])
+    if plan.is_complete:
+        return weight.view(shape)
+    dense = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
+    if torch.compiler.is_compiling():
+        _make_index(plan.key, str(plan.device))
+        return dense.index_copy(0, plan.dense_index, weight).view(shape)
+    if in_functorch():  # which may not write in place
+        return dense.index_copy(0, plan.dense_index, weight).view(shape)
+    if weight.dim() > 1:
+        return dense.index_copy_(0, plan.dense_index, weight).view(shape)
+    return dense.scatter_(0, plan.dense_index, weight).view(shape)
+
+
+@torch.compiler.assume_constant_result
+def _make_index(key: str, device: str) -> bool:
+    """Make the plan's ``dense_index`` before a traced program reads it, of real numbers.
+
+    A tensor returned from here would be a constant of the program under this function's name, which
+    a second layer's would share.
+    """
+    plan = find_plan(key, torch.device(device))
+    assert plan is not None
+    with untraced():
+        return plan.dense_index.numel() > 0

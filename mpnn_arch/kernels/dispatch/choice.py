@@ -1,0 +1,166 @@
+"""Which backend a round runs on, where it is left to us: a short timed trial, remembered.
+
+A trial times forward and backward of every backend that can run, on the tensors at hand, turn by
+turn, and selects the lowest lower quartile: what is left where others use the machine too. One
+that beats the rule's backend must do so again. The answer is remembered in the process and on
+disk, for the same plan, shape, dtype, device and number of threads. Trials are noisy and backends
+round differently, so a layer keeps what was selected for it, and a checkpoint keeps what its layers
+selected: the same run gives the same bits.
+
+No trial is run where it could not be trusted or repeated: while a program is traced or a CUDA
+graph captured, and under ``torch.use_deterministic_algorithms(True)``. Then :func:`static_rule`
+answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import mpnn_arch
+from mpnn_arch.kernels import backends
+from mpnn_arch.kernels.backends import candidates
+from mpnn_arch.kernels.dispatch.memory import Choice, forget, key_of, recall, remember
+from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_traced
+from mpnn_arch.kernels.dispatch.trial import time_backends
+from mpnn_arch.kernels.geometry import ConvGeometry
+from mpnn_arch.kernels.plan import RoundPlan, find_plan
+
+__all__ = ["Choice", "choose", "cpu_name", "forget", "may_time", "sample_bucket", "static_rule"]
+
+
+def sample_bucket(num_samples: int) -> int:
+    """The power of two that ``num_samples`` is rounded up to; a choice holds for all below it."""
+    return 1 << max(0, num_samples - 1).bit_length()
+
+
+def static_rule(plan: RoundPlan, device: str, dtype: torch.dtype) -> str:
+    """The backend where nothing can be timed: of those that can run, the lowest untimed rank."""
+    return _rule(plan.key, str(plan.device), device, dtype)
+
+
+@torch.compiler.assume_constant_result  # asked while a program is traced; backends are modules
+def _rule(plan_key: str, plan_device: str, device: str, dtype: torch.dtype) -> str:
+    plan = find_plan(plan_key, torch.device(plan_device))
+    density = 1.0 if plan is None else plan.block_density
+    able = candidates(device, dtype)
+    return min(able, key=lambda name: backends.get(name).untimed_rank(density))
+
+
+def choose(
+    x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None = None
+) -> Choice:
+    """The backend for such an input, by memory, disk, trial or rule.
+
+    Args:
+        x: (B, C_in) or (B, C_in, H, W), in the dtype that is computed with.
+        weight: (num_weights,) or (num_weights, K, K).
+        plan: of the round.
+        geometry: how the kernels move; None for vectors.
+    """
+    if plan.is_complete:
+        return Choice(backends.PLAIN, "complete")
+    if not may_time(x, weight):
+        return Choice(static_rule(plan, x.device.type, x.dtype), "rule")
+    described = _describe(x, weight, plan, geometry)
+    key = key_of(described)
+    known = recall(key)
+    if known is None or known.backend not in candidates(x.device.type, x.dtype):
+        known = _trial(x, weight, plan, geometry)
+        remember(key, known, described)
+    else:
+        remember(key, known)
+    return known
+
+
+def may_time(*tensors: Tensor) -> bool:
+    """Whether a timed trial may run now, on these tensors."""
+    if is_traced(*tensors) or torch.are_deterministic_algorithms_enabled():
+        return False
+    x = tensors[0]
+    if in_functorch() or not x.numel():
+        return False
+    return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> Choice:
+    able = candidates(x.device.type, x.dtype, weight.shape[1:])
+    rule = static_rule(plan, x.device.type, x.dtype)
+    timed = time_backends(x, weight, plan, able, geometry, favourite=rule)
+    selected = _quickest(timed)
+    if selected != rule:
+        again = time_backends(x, weight, plan, [selected, rule], geometry, favourite=rule)
+        selected = _quickest(again)
+        timed |= again
+    seconds = {backend: _lower_quartile(times) for backend, times in timed.items()}
+    spread = {b: (max(t) - min(t)) / 2 / seconds[b] for b, t in timed.items()}
+    # The losers' index tables are larger than the weights.
+    for backend in able:
+        if backend != selected:
+            backends.get(backend).release(plan)
+    return Choice(selected, "trial", seconds, spread)
+
+
+def _quickest(timed: dict[str, list[float]]) -> str:
+    return min(timed, key=lambda backend: _lower_quartile(timed[backend]))
+
+
+def _lower_quartile(times: list[float]) -> float:
+    return sorted(times)[len(times) // 4]
+
+
+def _describe(
+    x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
+) -> dict[str, Any]:
+    """Everything that a trial's answer depends on."""
+    return {
+        "plan": plan.key,
+        "samples": sample_bucket(x.shape[0]),
+        "space": list(x.shape[2:]),
+        "kernel": list(weight.shape[1:]),
+        "moves": [list(pair) for pair in geometry[1:]] if geometry else [],
+        "dtype": str(x.dtype),
+        "device": torch.cuda.get_device_name(x.device) if x.is_cuda else cpu_name(),
+        "float32": _float32_mode() if x.is_cuda else "",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "version": mpnn_arch.__version__,
+        "kernels": _kernels_version(),
+        "candidates": candidates(x.device.type, x.dtype),
+    }
+
+
+def _float32_mode() -> str:
+    """Whether float32 products may use TF32; torch's older switch raises once the newer is set."""
+    switches = torch.backends.cuda.matmul
+    return str(getattr(switches, "fp32_precision", None) or switches.allow_tf32)
+
+
+@cache
+def _kernels_version() -> str:
+    """A digest of the kernels' sources: other kernels, other times."""
+    folder = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(
+        [*folder.glob("*.py"), *folder.glob("native/*.cpp"), *folder.glob("native/*.h")]
+    ):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

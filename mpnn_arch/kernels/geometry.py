@@ -1,0 +1,112 @@
+"""How a convolution's kernels move over maps: kernel size, stride, padding, dilation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from mpnn_arch.errors import InputError
+
+Pair = tuple[int, int]
+_LARGEST = 2**31 - 1
+
+
+class ConvGeometry(NamedTuple):
+    """Kernel size, stride, padding and dilation of a convolution, (height, width) each.
+
+    :meth:`of` checks what a user gave; the constructor takes the numbers as they are.
+    """
+
+    kernel_size: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+    @classmethod
+    def of(
+        cls,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+    ) -> ConvGeometry:
+        """The geometry of ``nn.Conv2d``'s arguments: one number or (height, width) each.
+
+        Args:
+            kernel_size: at least 1.
+            stride: at least 1.
+            padding: at least 0; or ``"valid"`` for none, ``"same"`` for maps that keep their size
+                (stride 1, and dilation * (kernel_size - 1) even).
+            dilation: at least 1.
+
+        Raises:
+            InputError: not whole numbers in these ranges, or a padding that cannot be had.
+        """
+        kernel = _pair("kernel_size", kernel_size, 1)
+        steps, spread = _pair("stride", stride, 1), _pair("dilation", dilation, 1)
+        if not isinstance(padding, str):
+            return cls(kernel, steps, _pair("padding", padding, 0), spread)
+        if padding == "valid":
+            return cls(kernel, steps, (0, 0), spread)
+        reach = [d * (k - 1) for d, k in zip(spread, kernel, strict=True)]
+        if padding == "same" and steps == (1, 1) and not any(r % 2 for r in reach):
+            return cls(kernel, steps, (reach[0] // 2, reach[1] // 2), spread)
+        raise InputError(
+            f"padding={padding!r} cannot be had with kernel_size={kernel}, stride={steps} and "
+            f"dilation={spread}; give numbers, 'valid', or 'same' with stride 1 and odd kernels"
+        )
+
+    @property
+    def area(self) -> int:
+        """Weights of one kernel."""
+        return math.prod(self.kernel_size)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether every pixel of the output reads that pixel of the input alone."""
+        return (self.kernel_size, self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
+
+    def output_size(self, size: Sequence[Any]) -> tuple[Any, Any]:
+        """(H', W') for maps of (H, W), as of ``nn.Conv2d``; below 1 where the kernel does not fit.
+
+        The numbers may be symbolic ones of a traced program.
+        """
+        height, width = (
+            (size[i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
+            // self.stride[i]
+            + 1
+            for i in (0, 1)
+        )
+        return height, width
+
+    def checked_output_size(self, size: Sequence[int]) -> Pair:
+        """:meth:`output_size` of maps that the kernel fits.
+
+        Raises:
+            InputError: empty maps, or a dilated kernel larger than the padded map.
+        """
+        if min(size) < 1:
+            raise InputError(f"maps of {tuple(size)} hold no pixel; give H and W of at least 1")
+        made = self.output_size(size)
+        if min(made) < 1:
+            raise InputError(
+                f"a {self.kernel_size} kernel of dilation {self.dilation} does not fit into a map "
+                f"of {tuple(size)} with padding {self.padding}; pad more, or use a smaller kernel"
+            )
+        return made
+
+
+POINTWISE = ConvGeometry((1, 1))
+
+
+def _pair(name: str, value: int | Sequence[int], least: int) -> Pair:
+    given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in given)
+    if len(given) not in (1, 2) or not whole or not all(least <= n <= _LARGEST for n in given):
+        raise InputError(
+            f"{name} is one whole number or two, (height, width), from {least} to {_LARGEST}; "
+            f"{value!r} was given"
+        )
+    return int(given[0]), int(given[-1])

@@ -1,0 +1,341 @@
+"""The fast twin of a round: the same numbers, parameters and state dict, in one product."""
+
+# Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
+import math
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from torch_geometric.edge_index import EdgeIndex
+from torch_geometric.nn import MeanAggregation, SumAggregation
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.backends import check_name, get, names
+from mpnn_arch.kernels.block_matmul import block_product
+from mpnn_arch.kernels.dispatch.picker import Picker
+from mpnn_arch.kernels.dispatch.tracing import is_plain
+from mpnn_arch.rounds.aggregations import aggregate_messages
+from mpnn_arch.rounds.message_round import MessageRound
+from mpnn_arch.rounds.shares import batched, merge_shares, own_channels, split_shares
+
+# The steps of a round, which a subclass may have in its own way.
+_STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")
+# PyG's hooks that see single messages or a node's aggregate, which a product does not make; and
+# those of `propagate` and the fused step, which it has.
+_MESSAGE_HOOKS = ("message", "aggregate")
+_FUSED_HOOKS = ("propagate", "message_and_aggregate")
+
+
+def _hook_kinds(steps: tuple[str, ...]) -> list[str]:
+    return [f"{step}_forward_{kind}" for step in steps for kind in ("pre_hook", "hook")]
+
+
+# Attributes that decide how a round is computed.
+_DECIDING = frozenset({"message_function", "aggr_module", "fuse", "_explain", "_backend"})
+
+
+class FusedRound(MessageRound):
+    r"""A :class:`MessageRound` that is one product with the gathered weights, where it can be
+
+    .. math::
+        x' = \sigma(W x + b), \qquad W_{vu} = 0 \text{ where the graph has no edge } u \to v.
+
+    That is so for sums and means of linear messages. Other rounds pass their messages, some target
+    nodes at a time, so that never all messages exist at once; so does any round while a hook on its
+    messages or aggregates is registered.
+
+    Args:
+        graph, in_channels, out_channels, ...: as for :class:`MessageRound`.
+        backend: ``"auto"`` selects the quickest for a shape by a short timed trial;
+            ``"reference"`` passes messages one by one; ``"masked"`` multiplies with the dense
+            matrix that has zeros where the graph has no edge; ``"gather"`` fetches the channels
+            that each node receives and multiplies node by node; ``"cpu"`` and ``"triton"`` are
+            kernels that do both at once. The state dict is the same for all.
+
+    Shapes: as for :class:`MessageRound`
+
+    Raises:
+        InputError: as for :class:`MessageRound`, or a backend that cannot compute this message
+            and aggregation.
+    """
+
+    SUPPORTS_FUSED_EDGE_INDEX = True
+    # Numbers that the messages of one call may hold; more are made for some target nodes at a
+    # time, and made again in the backward pass.
+    max_message_elements: ClassVar[int] = 2**26
+
+    picker: Picker
+    _own_steps: ClassVar[frozenset[str]] = frozenset()
+    _is_product = False
+
+    def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for kind in _hook_kinds(_MESSAGE_HOOKS + _FUSED_HOOKS):
+            setattr(self, f"_{kind}s", _Hooks(self, kind))
+        self.backend = backend
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Begun with the first base's: later, PyG puts a `propagate` of its own on every class.
+        own = set(cls._own_steps)
+        for kind in cls.__mro__[: cls.__mro__.index(FusedRound)]:
+            if kind is cls or not issubclass(kind, FusedRound):
+                own.update(name for name in _STEPS if name in vars(kind))
+        cls._own_steps = frozenset(own)
+
+    # -- the twin ---------------------------------------------------------------------------
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As :meth:`MessageRound.forward`, straight to the product of a known shape."""
+        if self._is_product:
+            function = self._modules["message_function"]
+            weight = function._parameters.get("weight") if function.plan_layout else None
+            if weight is None:  # shared by the edges, or parametrised
+                weight = function.flat_weight()
+            if is_plain(x, weight) and not torch.is_autocast_enabled(x.device.type):
+                product = self.picker.products.get((x.shape, x.dtype, x.device))
+                if product is not None:
+                    out = product(x, weight)
+                    return self.update(out, x if residual is None and self.residual else residual)
+        return self._forward(x, residual)
+
+    def message_and_aggregate(self, edge_index: EdgeIndex, x: Tensor) -> Tensor:
+        """``message`` and ``aggregate`` in one product: (B, C_in, ...) -> (B, C_out, ...)."""
+        function = self.message_function
+        out = block_product(x, function.flat_weight(), self.plan, function.geometry, self.picker)
+        if type(self.aggr_module) is MeanAggregation:
+            out = out / self._channel_degree().to(out.dtype).view(-1, *[1] * (out.dim() - 2))
+        return out
+
+    @batched
+    def _forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if residual is None and self.residual:
+            residual = x
+        if self.passes_messages:
+            literal = self._backend == "reference" and len(self._chunks(x)) == 1
+            if literal or self._needs_every_message():
+                return super().forward(x, residual)
+            return self.update(self._in_chunks(x), residual)
+        if not self._goes_through_propagate():
+            return self.update(self.message_and_aggregate(self.edge_index, x), residual)
+        # PyG takes its fused path for an `EdgeIndex` sorted by column (the target).
+        size = (self.plan.num_nodes, self.plan.num_nodes)
+        edges = EdgeIndex(self.edge_index, sparse_size=size, sort_order="col")
+        return self.propagate(edges, size=size, x=x, residual=residual)
+
+    # -- how it is computed, decided when something changes -----------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _DECIDING and "_backend" in self.__dict__:
+            self._decide()
+
+    def _decide(self) -> None:
+        """Whether a call is a product and an update, and nothing else."""
+        self._is_product = not (
+            self.passes_messages
+            or self._goes_through_propagate()
+            or type(self.aggr_module) is MeanAggregation
+        )
+
+    def _goes_through_propagate(self) -> bool:
+        """Whether hooks or a subclass's own steps want PyG's ``propagate`` around the product."""
+        return bool(self._own_steps or self._explain or not self.fuse or self._hook(_FUSED_HOOKS))
+
+    def _needs_every_message(self) -> bool:
+        """Whether hooks, an explainer or a subclass want all messages at once, from PyG."""
+        return bool(self._own_steps or self._explain or self._hook((*_MESSAGE_HOOKS, "propagate")))
+
+    def why_not_fused(self) -> str | None:
+        """Why the round is not one product with gathered weights; None if it is one."""
+        function, own = self.message_function, self._own_steps
+        if not function.fusable:
+            return f"{type(function).__name__} is not one product on every edge"
+        if ("message" in own or "aggregate" in own) and "message_and_aggregate" not in own:
+            return f"{type(self).__name__} has a message or aggregate of its own"
+        if type(self.aggr_module) not in (SumAggregation, MeanAggregation):
+            return f"aggr={self.aggr!r} is not the sum or mean of its messages"
+        return None
+
+    @property
+    def passes_messages(self) -> bool:
+        """Whether messages are made one by one: asked for, not one product, hooked or explained."""
+        return (
+            self._backend == "reference"
+            or bool(self._explain)
+            or self._hook(_MESSAGE_HOOKS) is not None
+            or (self._backend == "auto" and self.why_not_fused() is not None)
+        )
+
+    @property
+    def backend(self) -> str:
+        """How the round is computed; set it to another backend at any time.
+
+        ``"auto"`` times those that can run on the first batch of a shape and keeps the quickest,
+        see :meth:`explain_backend`; a round that is not one product passes messages then.
+        """
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: str) -> None:
+        check_name(backend, "auto", "reference")
+        reason = self.why_not_fused()
+        if reason and backend not in ("auto", "reference"):
+            raise InputError(
+                f"backend {backend!r} cannot compute this round, {reason}; use backend='reference'"
+            )
+        self.picker = Picker("auto" if backend == "reference" else backend)
+        self._backend = backend
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the index tensors that the backend reads now, so that no trace has to."""
+        if "_backend" not in self.__dict__:
+            return  # the constructor is at work, and the backend comes last
+        if self.passes_messages:
+            self.message_function.prepare()
+        elif self._backend in names():
+            get(self._backend).prepare(self.plan)
+        if not self.message_function.plan_layout and not self.passes_messages:
+            _ = self.plan.block_index  # which repeats a shared weight along the edges
+
+    @property
+    def backend_choices(self) -> dict[str, str]:
+        """What ``"auto"`` selected so far, shape to backend; JSON-able.
+
+        Assign what was kept, and the same shapes run on the same backends, to the same bits.
+        """
+        return self.picker.choices
+
+    @backend_choices.setter
+    def backend_choices(self, choices: Mapping[str, str]) -> None:
+        self.picker.choices = choices  # type: ignore[assignment]
+
+    def explain_backend(self) -> str:
+        """What computes this round and why, with each candidate's time where they were timed."""
+        if self._backend == "reference":
+            return "reference: asked for"
+        hook = self._hook(_MESSAGE_HOOKS)
+        if hook:
+            return f"reference: a {hook} is registered, and a fused round makes no messages"
+        if self._explain:
+            return "reference: an explainer reads the messages"
+        reason = self.why_not_fused()
+        return f"reference: {reason}" if reason else self.picker.explain(self.plan)
+
+    # -- some targets at a time ---------------------------------------------------------------
+
+    def _chunks(self, x: Tensor) -> list[tuple[int, int]]:
+        """Ranges of target nodes whose messages fit ``max_message_elements``."""
+        plan, function = self.plan, self.message_function
+        per_edge = x.shape[0] * max(plan.largest_in, plan.largest_out) * math.prod(x.shape[2:])
+        if per_edge * plan.num_edges <= self.max_message_elements:
+            return [(0, plan.num_nodes)]
+        if not (function.shared or "edges" in function.arguments):
+            return [(0, plan.num_nodes)]
+        chunks, ptr, start = [], plan.edge_ptr.tolist(), 0
+        for end in range(1, plan.num_nodes + 1):
+            full = (ptr[end] - ptr[start]) * per_edge > self.max_message_elements
+            if full and end - 1 > start:
+                chunks.append((start, end - 1))
+                start = end - 1
+        return [*chunks, (start, plan.num_nodes)]
+
+    def _in_chunks(self, x: Tensor) -> Tensor:
+        """:meth:`message` and :meth:`aggregate` over some target nodes at a time."""
+        shares, plan, function = split_shares(x, self.plan), self.plan, self.message_function
+
+        def run(shares: Tensor, start: int, end: int) -> Tensor:
+            edges = slice(int(plan.edge_ptr[start]), int(plan.edge_ptr[end]))
+            source, target = self.edge_index[:, edges]
+            x_i = shares.index_select(0, target) if "x_i" in function.arguments else None
+            messages = function(shares.index_select(0, source), x_i, target, edges)
+            own = own_channels(target, plan)
+            return aggregate_messages(self.aggr_module, messages, target - start, end - start, own)
+
+        chunks = self._chunks(x)
+        again = len(chunks) > 1 and torch.is_grad_enabled()  # made again in the backward pass
+        made = [
+            checkpoint(run, shares, *chunk, use_reentrant=False) if again else run(shares, *chunk)
+            for chunk in chunks
+        ]
+        out = made[0] if len(made) == 1 else torch.cat(made)
+        return merge_shares(out if self.projection is None else self.projection(out), plan)
+
+    def _hook(self, steps: tuple[str, ...]) -> str | None:
+        """The name of a hook that is registered on one of these steps."""
+        return next((kind for kind in _hook_kinds(steps) if self.__dict__[f"_{kind}s"]), None)
+
+    # -- what it holds ------------------------------------------------------------------------
+
+    @property
+    def weight(self) -> Tensor:
+        """(num_weights, ...) the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`."""
+        return cast(Tensor, self.message_function.weight)
+
+    def __getattr__(self, name: str) -> Any:
+        parameter = self.__dict__.get("_parameters", {}).get(name)
+        if parameter is not None:  # the usual case, without a second call
+            return parameter
+        if name == "weight" and "message_function" in self.__dict__.get("_modules", {}):
+            kind = type(self.message_function).__name__
+            parameters = ", ".join(n for n, _ in self.message_function.named_parameters())
+            raise AttributeError(
+                f"a round of {kind} has no weight of its own: its message_function has "
+                f"{parameters or 'no parameters'}"
+            )
+        return super().__getattr__(name)
+
+    def dense_weight(self) -> Tensor:
+        """The (C_out, C_in, ...) matrix of the round, zero where the graph has no edge.
+
+        Raises:
+            InputError: the round is not a product with one matrix.
+        """
+        if reason := self.why_not_fused():
+            raise InputError(f"this round is not one matrix, {reason}")
+        dense = self.message_function.dense_weight()
+        if isinstance(self.aggr_module, MeanAggregation):
+            dense = dense / self._channel_degree().view(-1, *[1] * (dense.dim() - 1))
+        return dense
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows before the submodules."""
+        return f"{super().extra_repr()}, backend={self.backend!r}"
+
+    def _channel_degree(self) -> Tensor:
+        """(C_out,) the messages that the node of each output channel receives."""
+        plan = self.plan
+        return plan.edge_ptr.diff().repeat_interleave(plan.out_sizes, output_size=plan.out_channels)
+
+
+class _Hooks(OrderedDict[int, Callable[..., Any]]):
+    """PyG's hooks of one kind, whose round decides anew when one comes or goes."""
+
+    def __init__(self, layer: FusedRound, kind: str) -> None:
+        super().__init__()
+        self.layer, self.kind = layer, kind
+
+    def __reduce__(self) -> Any:
+        return _Hooks, (self.layer, self.kind), None, None, iter(self.items())
+
+    def __setitem__(self, key: int, hook: Callable[..., Any]) -> None:
+        was_fused = not self.layer.passes_messages
+        super().__setitem__(key, hook)
+        self.layer._decide()
+        if was_fused and self.layer.passes_messages:
+            self.layer.prepare()
+            warnings.warn(
+                f"a {self.kind} sees messages, which a fused round does not make: this round runs "
+                f"on the reference backend instead of {self.layer.backend!r} until the hook is "
+                "removed",
+                stacklevel=4,
+            )
+
+    def __delitem__(self, key: int) -> None:
+        super().__delitem__(key)
+        self.layer._decide()

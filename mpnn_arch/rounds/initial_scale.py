@@ -1,0 +1,102 @@
+"""The scale at which a round's parameters start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import aggr as pyg
+
+from mpnn_arch.rounds.aggregations import aggregate_messages, place_of
+
+
+def reset_round(
+    layer: Any, generator: torch.Generator | None = None, *, by_degree: bool = True
+) -> None:
+    """Draw all parameters of a round anew, from ``generator``.
+
+    The initial messages are as large as the aggregation needs them, see :func:`message_gain`;
+    biases are uniform in +-1/sqrt(fan-in), as of ``nn.Linear``.
+
+    Args:
+        layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`.
+        generator: draws the numbers; None for torch's default one.
+        by_degree: whether the round knows how many messages each node receives.
+    """
+    reset_parameters_of(layer.aggr_module, generator)
+    if layer.squeeze is not None:
+        reset_parameters_of(layer.squeeze, generator)
+    if layer.projection is not None:
+        layer.projection.reset_parameters(generator)
+    function, plan = layer.message_function, layer.plan
+    if by_degree and not any(p.is_meta for p in layer.parameters()):
+        function.initial_gain = message_gain(
+            layer.aggr_module, plan.edge_ptr.diff(), plan.largest_out
+        )
+    function.reset_parameters(generator)
+    if layer.bias is not None and not layer.bias.is_meta:
+        fan_in = (plan.row_width * function.kernel_area).repeat_interleave(plan.out_sizes)
+        bound = fan_in.to(torch.float64).rsqrt().to(layer.bias.dtype)
+        drawn = torch.empty(layer.out_channels, dtype=layer.bias.dtype)
+        drawn.uniform_(-1, 1, generator=generator)
+        with torch.no_grad():
+            layer.bias.copy_(drawn * bound.to(drawn.device))
+
+
+def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor:
+    """(N,) the factor by which messages to a node of each degree should exceed those of a sum.
+
+    With it, what the aggregation makes of random messages has the size that a sum of messages
+    drawn by ``nn.Linear``'s rule has: root mean square 1/sqrt(3) for input of 1. Known for sum and
+    mean, and measured on random messages for the rest, so that it holds for a user's own too.
+
+    Args:
+        aggr: the aggregation.
+        degree: (N,) messages each node receives.
+        channels: of a message.
+    """
+    if isinstance(aggr, pyg.SumAggregation):
+        return torch.ones(len(degree), dtype=torch.float64)
+    if isinstance(aggr, pyg.MeanAggregation):
+        return degree.to("cpu", torch.float64)
+    place = place_of(aggr)
+    kinds, back = degree.cpu().unique(return_inverse=True)
+    index = torch.arange(len(kinds)).repeat_interleave(kinds)
+    samples = max(1, 256 // channels)
+    messages = torch.randn(
+        len(index), samples, channels, generator=torch.Generator().manual_seed(0)
+    )
+    messages = messages * (3 * kinds[index]).rsqrt()[:, None, None]
+
+    def size(gain: Tensor) -> Tensor:
+        scaled = (messages * gain[index][:, None, None]).to(**place)
+        with torch.no_grad():
+            out = aggregate_messages(aggr, scaled, index.to(scaled.device), len(kinds))
+        return out.double().square().flatten(1).mean(1).sqrt().cpu()
+
+    one, target = torch.ones(len(kinds)), 3**-0.5
+    first, second = size(one), size(2 * one)
+    if torch.allclose(second, 2 * first, rtol=1e-3):  # it scales with its messages
+        gain = target / first
+    else:
+        low, high = one.log() - 7, one.log() + 7
+        for _ in range(20):
+            middle = (low + high) / 2
+            small = size(middle.exp()) < target
+            low, high = torch.where(small, middle, low), torch.where(small, high, middle)
+        gain = high.exp()
+    # A node of which the aggregation makes nothing (the spread of one message) has no such size.
+    gain = torch.where((gain > 1e-3) & (gain < 1e3), gain, 1.0)
+    return gain.double()[back]
+
+
+def reset_parameters_of(module: Any, generator: torch.Generator | None) -> None:
+    """Draw anew, from ``generator``, what a module draws from torch's global state by itself."""
+    parameter = next(module.parameters(), None)
+    if parameter is None or parameter.is_meta:
+        return
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
+        torch.manual_seed(seed)
+        module.reset_parameters()
