@@ -1,10 +1,10 @@
-"""The plane of C and L with every family's cloud, after the paper's Figure 3.
+"""All families of graphs in the plane of C and L, after the paper's Figure 3.
 
-    python experiments/fig3_generators.py small     # a minute
+    python experiments/fig3_generators.py small     # takes a minute
     python experiments/fig3_generators.py full
 
-WS-flex is swept over the paper's grid (thinned in ``small``); every other family over its own
-parameters at the same number of nodes. Writes a PNG and the points as CSV.
+WS-flex is swept over the paper's grid (a subset of it in ``small``), every other family over its
+own parameters, at the same number of nodes. Writes a PNG and the points as CSV.
 
 Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, Figure 3.
 """
@@ -26,7 +26,7 @@ from mpnn_arch.graphs.measures import MEASURES
 
 
 def grids(num_nodes: int, points: int) -> dict[str, list[dict[str, float]]]:
-    """The parameters that each family is drawn with."""
+    """The parameters with which each family is generated."""
     n, most = num_nodes, num_nodes * (num_nodes - 1) // 2
     edges = np.unique(np.linspace(4 * n, most, points).round().astype(int)).tolist()
     even = list(range(4, n - 1, max(2, 2 * (n // (2 * points)))))
@@ -61,16 +61,16 @@ def clouds(num_nodes: int, points: int, repeats: int) -> pd.DataFrame:
     """C and L of every graph of every family."""
     tables = []
     for name, calls in grids(num_nodes, points).items():
-        made: list[RelationalGraph] = []
+        generated: list[RelationalGraph] = []
         for call in calls:
             for seed in range(repeats if is_seeded(name) else 1):
                 seeded = {**call, "seed": seed} if is_seeded(name) else call
                 try:
-                    made.append(generate(name, num_nodes=num_nodes, **seeded))
-                except InputError:  # some corners of a family's grid hold no connected graph
+                    generated.append(generate(name, num_nodes=num_nodes, **seeded))
+                except InputError:  # no connected graph at some points of a family's grid
                     continue
-        if made:
-            tables.append(measure(made).assign(family=name))
+        if generated:
+            tables.append(measure(generated).assign(family=name))
     return pd.concat(tables, ignore_index=True)
 
 

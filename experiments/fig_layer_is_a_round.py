@@ -1,4 +1,4 @@
-"""The README's picture: one round on a graph, the messages, and the matrix they add up to.
+"""The README's figure: the messages of one round, and the equivalent block matrix.
 
 python experiments/fig_layer_is_a_round.py [--out experiments/figures/layer_is_a_round.png]
 """

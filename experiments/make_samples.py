@@ -1,17 +1,17 @@
-"""Make the shipped samples: WS-flex graphs that fill the plane of C and L.
+"""Generate the shipped samples: WS-flex graphs that cover the plane of C and L.
 
     python experiments/make_samples.py small      # every tenth degree and p, 2 seeds: a minute
     python experiments/make_samples.py full       # the paper's whole grid, 30 seeds
 
 ``full`` sweeps every point of ``paper_grid``: 300 degrees x 300 p x 30 seeds = 2.7 million graphs
 of 64 nodes (15 minutes on one core) and 200 x 300 x 30 = 1.8 million of 16 nodes (70 seconds),
-under 200 MB a process, and goes on where it was interrupted. The sample holds one graph per
-occupied bin, the one nearest the bin's middle; of more bins than the published list has graphs,
+under 200 MB per process; an interrupted sweep is resumed. The sample has one graph per occupied
+bin, the one nearest the bin's centre; if more bins are occupied than the published list has graphs,
 those with the fewest graphs in the sweep are left out. The smaller lists are nested in it: the
-graph nearest the middle of each coarser bin, the nearest first, up to the published number.
+graph nearest the centre of each coarser bin, the nearest first, up to the published number.
 
-The share of the published bins that the sweep and the sample fill is printed where the published
-lists are at hand (``--published`` or $MPNN_ARCH_DATA).
+The share of the published bins that the sweep and the sample occupy is printed if the published
+lists are available (``--published`` or $MPNN_ARCH_DATA).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mpnn_arch.graphs.measures import MEASURES
 
 
 def one_per_bin(sweep: Path, bins: Bins, count: int) -> tuple[pd.DataFrame, int]:
-    """The finest list, read part by part, and how many graphs the sweep holds."""
+    """The finest list, read part by part, and the number of graphs in the sweep."""
     picked, graphs_in, num_graphs = pd.DataFrame(), Counter[int](), 0
     for part in sorted(sweep.glob("part-*.parquet")):
         table = pd.read_parquet(part)
@@ -52,7 +52,7 @@ def one_per_bin(sweep: Path, bins: Bins, count: int) -> tuple[pd.DataFrame, int]
 
 
 def nested(sample: pd.DataFrame, num_nodes: int) -> list[int]:
-    """For every row of the finest list, the smallest list that holds it."""
+    """For every row of the finest list, the size of the smallest list that contains it."""
     smallest = [len(sample)] * len(sample)
     kept: list[int] = []
     for count, bins in sorted(PAPER_BINS[num_nodes].items())[:-1]:
@@ -65,7 +65,7 @@ def nested(sample: pd.DataFrame, num_nodes: int) -> list[int]:
 
 
 def published_table(num_nodes: int, count: int, root: str | None) -> pd.DataFrame | None:
-    """C and L of a published list; None if it is not at hand."""
+    """C and L of a published list; None if it is not available."""
     try:
         batch = GraphBatch.of(published(num_nodes, count, root, download=False))
     except InputError as error:
@@ -114,14 +114,14 @@ def main() -> None:
                 )
         args.out.mkdir(parents=True, exist_ok=True)
         path = args.out / f"ws_flex_n{num_nodes}.csv"
-        half = path.with_suffix(".tmp")
-        with half.open("w", newline="") as file:
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             names = ["average_degree", "rewiring_probability", "seed"]
             writer.writerow([*names, "smallest_list"])
             columns = [sample[name].tolist() for name in names]
             writer.writerows(zip(*columns, smallest, strict=True))
-        half.replace(path)
+        temporary.replace(path)
         print(f"  wrote {path}")
 
 

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/aggregations.py [--device cuda]
 
-Both ways run in one process and in turn, after a warm-up; the ratio is the median of their pairs.
+Both run interleaved in one process, after a warm-up; the ratio is the median over pairs of runs.
 """
 
 import argparse
@@ -25,24 +25,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
     if importlib.util.find_spec("torch_scatter") is None:
-        raise SystemExit("torch-scatter is not installed: there is nothing to compare")
+        raise SystemExit("torch-scatter is not installed; install it to compare")
     (graph,) = graphs.parse("ws_flex:64,12,0.15,0")
     layer = RelationalLinear(graph, 512, 512).to(args.device)
     name = torch.cuda.get_device_name() if args.device == "cuda" else platform.processor()
     print(f"{name or platform.machine()}, torch {torch.__version__}, PyG", end=" ")
     print(f"{torch_geometric.__version__}, {torch.get_num_threads()} threads")
-    print(f"{graph}, batch {args.batch}, 8 channels a node, forward and backward")
+    print(f"{graph}, batch {args.batch}, 8 channels per node, forward and backward")
     print(f"{'aggr':<8} {'scatter ms':>10} {'torch ms':>10} {'torch/scatter':>14}  (range)")
     for aggr in ("max", "min", "mean", "softmax"):
-        made = make_aggregation(aggr, layer.plan)
+        aggregation = make_aggregation(aggr, layer.plan)
         shape = (layer.plan.num_edges, args.batch, 8)
         messages = torch.randn(shape, device=args.device, requires_grad=True)
 
-        def step(segmented: bool, made=made, messages=messages) -> float:
+        def step(segmented: bool, aggregation=aggregation, messages=messages) -> float:
             wait(messages)
             start = time.perf_counter()
             target = layer.plan.target
-            out = aggregate_messages(made, messages, target, 64, segmented=segmented)
+            out = aggregate_messages(aggregation, messages, target, 64, segmented=segmented)
             torch.autograd.grad(out.sum(), messages)
             wait(messages)
             return 1e3 * (time.perf_counter() - start)

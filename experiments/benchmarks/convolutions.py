@@ -19,7 +19,7 @@ from mpnn_arch.kernels.backends import candidates
 from mpnn_arch.rounds import RelationalConv2d
 
 CHANNELS, BATCH, SIZE = 128, 16, 16
-DENSITY = 0.2  # block density of the graph that the ResNets stand on
+DENSITY = 0.2  # block density of the graph of the ResNets
 
 
 def step(layer: nn.Module, x: Tensor) -> None:
@@ -39,9 +39,11 @@ def main() -> None:
     for graph in graphs[:: 1 if options.quick else 4]:
         for kernel in (1, 3):
             width = equal_width(graph, None, CHANNELS**2, 1)
-            made = {"padding": kernel // 2, "bias": False, "order": "published"}
+            conv_kwargs = {"padding": kernel // 2, "bias": False, "order": "published"}
             layers = {
-                name: RelationalConv2d(graph, width, width, kernel, backend=name, **made).to(**put)
+                name: RelationalConv2d(graph, width, width, kernel, backend=name, **conv_kwargs).to(
+                    **put
+                )
                 for name in ("auto", *able)
             }
             dense = nn.Conv2d(CHANNELS, CHANNELS, kernel, padding=kernel // 2, bias=False).to(**put)

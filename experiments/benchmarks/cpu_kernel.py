@@ -1,12 +1,12 @@
 """The cpu kernels against dense layers of equal multiply-adds, pass by pass.
 
 For each of the paper's 52 graphs the round's width is the smallest that meets the dense layer's
-multiply-adds. Every kernel and its dense twin run in turn in one process; a ratio is the median of
-one over the median of the other, and the spread is that of the single turns' ratios.
+multiply-adds. Every kernel and its dense counterpart run interleaved in one process; a ratio is
+that of their medians, and the spread is that of the ratios of single repeats.
 
     python experiments/benchmarks/cpu_kernel.py --limit 8
 
-On a machine that others use too, ``--threads 1 --processor-time`` leaves their share out.
+On a shared machine, ``--threads 1 --processor-time`` excludes the time of other processes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def race(
     turns: int,
     clock: Callable[[], float],
 ) -> tuple[float, float, float]:
-    """Median ratio, and the quartiles of the turns' ratios."""
+    """Ratio of medians, and the quartiles of the ratios of single repeats."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(turns + 3):
         for run, kept in zip((ours, dense), times, strict=True):
@@ -76,7 +76,7 @@ def linear_passes(plan: RoundPlan, batch: int) -> dict[str, tuple[Callable, Call
 
 
 class Round(torch.autograd.Function):
-    """A round with nothing around it."""
+    """A bare round: only the kernels and autograd."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:  # type: ignore[no-untyped-def]
@@ -165,7 +165,7 @@ def show(name: str, figures: tuple[float, float, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--graphs", type=Path, help="folder with the published lists of graphs")
-    parser.add_argument("--limit", type=int, default=0, help="graphs to take, 0 for all")
+    parser.add_argument("--limit", type=int, default=0, help="number of graphs, 0 for all")
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--turns", type=int, default=50)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -184,7 +184,7 @@ def main() -> None:
             processor = line.split(":")[1].strip()
     print(f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{clock.__name__}; numpy {np.__version__}, Python {platform.python_version()}")
-    print("ratio to dense of equal multiply-adds: median (quartiles of single turns)")
+    print("ratio to dense of equal multiply-adds: median (quartiles of single repeats)")
     torch.manual_seed(0)
     totals: dict[str, list[float]] = {}
     for graph in spread_graphs(arguments.limit, arguments.graphs):

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the published graphs, equal-cost widths, the goals' table."""
+"""Shared by the benchmarks: the published graphs, equal-cost widths, the table of goals."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mpnn_arch.graphs import published
 from mpnn_arch.io.files import write_text
 from mpnn_arch.models.round_cost import round_cost
 
-# The published lists beside the checkout, where they lie there; else they are fetched.
+# The published lists beside the checkout; if they are not there, they are fetched.
 PUBLISHED = Path(__file__).parents[2].parent / "shared/published"
 
 
 @dataclass
 class Row:
-    """One line of the goals' table: ratios, one a graph, against a limit."""
+    """One line of the table of goals: ratios, one per graph, and their limit."""
 
     what: str
     ratios: list[float]
@@ -52,17 +52,17 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="count processor time, not wall time: for a busy machine, with --threads 1",
+        help="measure processor time, not wall time: for a busy machine, with --threads 1",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
     parser.add_argument("--out", type=Path, help="directory for a CSV with every graph")
-    made = parser.parse_args()
-    torch.set_num_threads(made.threads)
-    made.clock = time.process_time if made.cpu_time else time.perf_counter
-    if made.quick:
-        made.repeats = min(made.repeats, 7)
-    return made
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.clock = time.process_time if options.cpu_time else time.perf_counter
+    if options.quick:
+        options.repeats = min(options.repeats, 7)
+    return options
 
 
 def published_graphs(options: argparse.Namespace) -> list[RelationalGraph]:
@@ -73,16 +73,16 @@ def published_graphs(options: argparse.Namespace) -> list[RelationalGraph]:
 def spread_graphs(limit: int, folder: Path | None = None) -> list[RelationalGraph]:
     """``limit`` of the paper's 52 graphs, spread evenly over their densities; all if 0."""
     root = folder or (PUBLISHED if PUBLISHED.is_dir() else None)
-    made = sorted(published(64, 52, root), key=lambda graph: graph.block_density)
-    if not 0 < limit < len(made):
-        return made
-    return [made[round(i * (len(made) - 1) / max(limit - 1, 1))] for i in range(limit)]
+    graphs = sorted(published(64, 52, root), key=lambda graph: graph.block_density)
+    if not 0 < limit < len(graphs):
+        return graphs
+    return [graphs[round(i * (len(graphs) - 1) / max(limit - 1, 1))] for i in range(limit)]
 
 
 def equal_width(graph: RelationalGraph, first: int | None, reference: int, rounds: int) -> int:
     """The largest width whose rounds cost no more than ``reference`` multiply-adds.
 
-    ``first`` is the width of the first round's input; None for that of the others.
+    ``first`` is the input width of the first round; None if it equals the width of the others.
     """
     cost = round_cost(graph).multiply_adds
 
@@ -118,14 +118,14 @@ def report(rows: Sequence[Row], options: argparse.Namespace, title: str) -> None
 
 
 def write_csv(rows: Sequence[dict[str, object]], options: argparse.Namespace, name: str) -> None:
-    """One line a graph, and the machine in every line."""
+    """One line per graph, with the machine in every line."""
     if options.out is None or not rows:
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    told = machine(options.device)
-    names = list(dict.fromkeys(key for row in rows for key in row)) + list(told)
+    environment = machine(options.device)
+    names = list(dict.fromkeys(key for row in rows for key in row)) + list(environment)
     lines = [",".join(names)]
     for row in rows:
-        full = {**row, **told}
+        full = {**row, **environment}
         lines.append(",".join(f'"{full.get(name, "")}"' for name in names))
     write_text(options.out / name, "\n".join(lines) + "\n")

@@ -2,8 +2,8 @@
 
 Two networks: three rounds (512 -> w -> w -> w with ReLU, against three dense 512 x 512) and the
 `mlp` model (with its stem, head, BatchNorm and optimiser, against the complete-graph model). Each
-step is timed eagerly and as a CUDA graph. Candidates take turns within one process, every timing
-is the median of several turns, and the ratio to dense is that of the medians.
+step is timed eagerly and as a CUDA graph. Candidates run interleaved in one process, every timing
+is the median of several repeats, and the ratio to dense is that of the medians.
 
     python experiments/benchmarks/gpu_rounds.py --batch 128 512 4096 --csv gpu_rounds.csv
 """
@@ -54,7 +54,7 @@ def three_rounds(graph: RelationalGraph | None, backend: str) -> nn.Module:
 
 
 def rounds_step(model: nn.Module, batch: int, dtype: torch.dtype) -> Step:
-    """Forward and all gradients, those for the input too."""
+    """Forward and all gradients, including those for the input."""
     model = model.to("cuda", dtype)
     x = torch.randn(batch, WIDTH, device="cuda", dtype=dtype, requires_grad=True)
     wanted = [x, *model.parameters()]
@@ -132,11 +132,13 @@ def main() -> None:
     )
     parser.add_argument("--backend", nargs="+", default=["triton", "gather", "masked"])
     parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--calls", type=int, default=20, help="steps in one timing")
+    parser.add_argument("--calls", type=int, default=20, help="steps per timing")
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit("gpu_rounds needs a CUDA device and torch sees none; run it where there is one")
+        sys.exit(
+            "gpu_rounds needs a CUDA device, but torch finds none; run it on a machine with a GPU"
+        )
     if "triton" in args.backend and not triton.is_available():
         sys.exit(triton.unavailable_reason())
 
@@ -146,7 +148,7 @@ def main() -> None:
     print(
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}, "
         f"triton {triton_package.__version__}, {torch.get_num_threads()} threads; "
-        f"median of {args.turns} turns of {args.calls} steps"
+        f"median of {args.turns} repeats of {args.calls} steps"
     )
     rows = []
     for spec in args.graph:
@@ -191,13 +193,13 @@ def main() -> None:
                             rows.append(row)
                             print(*row.values(), sep="\t", flush=True)
     if args.csv:
-        # Whole or not at all: a cut-off run leaves no half a table.
-        unfinished = args.csv.with_suffix(".tmp")
-        with unfinished.open("w", newline="") as file:
+        # Atomic write: an interrupted run leaves no partial table.
+        temporary = args.csv.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-        unfinished.replace(args.csv)
+        temporary.replace(args.csv)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""Making and measuring 64-node WS-flex graphs, against networkx doing the same, on one core.
+"""Generating and measuring 64-node WS-flex graphs, compared with networkx, on one core.
 
 python experiments/benchmarks/graph_measures.py
 
 The graphs are random points of the paper's grid of degrees and rewiring probabilities; networkx,
-which is slow, does the first few of them. The ways take turns in one process, and a figure is the
-median over turns:
+which is slow, runs on the first few of them. The methods run interleaved in one process, and a
+figure is the median over repeats:
 
-  made      networkx: the generator's loop on ``nx.Graph`` with the published random stream (the
-            edges are checked to be those of ``ws_flex``); ``ws_flex`` rows with that stream in
-            plain Python; ``ws_flex_population``, which draws all at once from a stream of its own.
+  generated networkx: the generator's loop on ``nx.Graph`` with the published random stream (the
+            edges are checked to equal those of ``ws_flex``); ``ws_flex`` rows with that stream in
+            pure Python; ``ws_flex_population``, which draws all at once from another stream.
   measured  networkx: ``average_clustering`` and ``average_shortest_path_length``; 64-bit words
             (checked equal to the last bit).
-  overall   both.
+  both      generated and measured.
 
-Times are of the process (user and system), so that other work on the machine counts little; nothing
+Times are process times (user and system), so that other load on the machine matters little; nothing
 here uses threads.
 """
 
@@ -81,8 +81,10 @@ def seconds(run: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--graphs", type=int, default=200, help="that networkx does, a turn")
-    parser.add_argument("--population", type=int, default=4000, help="graphs drawn at once, a turn")
+    parser.add_argument("--graphs", type=int, default=200, help="graphs per repeat for networkx")
+    parser.add_argument(
+        "--population", type=int, default=4000, help="graphs per repeat for the other methods"
+    )
     parser.add_argument("--turns", type=int, default=7)
     args = parser.parse_args()
 
@@ -102,15 +104,15 @@ def main() -> None:
     population = ws_flex_population(NUM_NODES, many_degree, many_p)
 
     runs: dict[str, tuple[Callable[[], object], int]] = {
-        "made, networkx": (
+        "generated, networkx": (
             lambda: [networkx_ws_flex(*c) for c in zip(few_degree, few_p, seeds, strict=True)],
             len(few),
         ),
-        "made, published stream": (
+        "generated, published stream": (
             lambda: ws_flex_words(NUM_NODES, few_degree, few_p, seeds),
             len(few),
         ),
-        "made, population": (
+        "generated, population": (
             lambda: ws_flex_population(NUM_NODES, many_degree, many_p),
             len(many),
         ),
@@ -121,21 +123,21 @@ def main() -> None:
     for turn in range(args.turns + 1):
         for name, (run, count) in runs.items():
             taken = seconds(run) / count * 1e6
-            if turn:  # the first warms up
+            if turn:  # the first is a warm-up
                 turns[name].append(taken)
-    turns["both, networkx"] = added(turns["made, networkx"], turns["measured, networkx"])
+    turns["both, networkx"] = added(turns["generated, networkx"], turns["measured, networkx"])
     turns["both, published stream"] = added(
-        turns["made, published stream"], turns["measured, words"]
+        turns["generated, published stream"], turns["measured, words"]
     )
-    turns["both, population"] = added(turns["made, population"], turns["measured, words"])
+    turns["both, population"] = added(turns["generated, population"], turns["measured, words"])
 
     print(
         f"{platform.processor() or platform.machine()}, 1 thread; Python "
         f"{platform.python_version()}, numpy {np.__version__}, networkx {nx.__version__}; "
-        f"{len(few)} graphs ({len(many)} at once), {args.turns} turns"
+        f"{len(few)} graphs ({len(many)} at once), {args.turns} repeats"
     )
     print(f"C and L equal networkx to the last bit: {exact}\n")
-    print("| 64-node WS-flex, a graph | microseconds | against networkx | spread of the ratio |")
+    print("| 64-node WS-flex | microseconds per graph | speed-up over networkx | spread of it |")
     print("| --- | ---: | ---: | ---: |")
     for name, taken in turns.items():
         base = turns[f"{name.split(',')[0]}, networkx"]

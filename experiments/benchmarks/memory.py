@@ -1,6 +1,6 @@
-"""What a step needs: parameters, optimiser state, and the most memory at once, against masked.
+"""Memory of a step: parameters, optimiser state, and peak memory relative to masked.
 
-Each backend takes its steps in a process of its own, whose largest resident size is read.
+Each backend runs in a separate process, whose peak resident size is read.
 
     python experiments/benchmarks/memory.py
 """

@@ -47,7 +47,7 @@ def main() -> None:
             images = torch.randn(batch, 3072, generator=generator).to(options.device)
             images = images.to(getattr(torch, options.dtype))
             target = torch.randint(10, (batch,), generator=generator).to(options.device)
-            made = interleaved(
+            timed = interleaved(
                 {
                     "dense": training_step(dense, images, target),
                     "rounds": training_step(model, images, target),
@@ -57,9 +57,9 @@ def main() -> None:
                 seconds=15.0,
                 clock=options.clock,
             )
-            ratio = made["rounds"].median / made["dense"].median
+            ratio = timed["rounds"].median / timed["dense"].median
             ratios[batch].append(ratio)
-            spreads += [timing.spread for timing in made.values()]
+            spreads += [timing.spread for timing in timed.values()]
             print(f"density {graph.block_density:.3f} batch {batch}: {ratio:.2f}", flush=True)
             lines.append(
                 {
@@ -67,10 +67,10 @@ def main() -> None:
                     "block_density": round(graph.block_density, 4),
                     "width": model.widths[0],
                     "batch": batch,
-                    "step_ms": 1e3 * made["rounds"].median,
-                    "dense_ms": 1e3 * made["dense"].median,
+                    "step_ms": 1e3 * timed["rounds"].median,
+                    "dense_ms": 1e3 * timed["dense"].median,
                     "ratio": round(ratio, 3),
-                    "spread": round(made["rounds"].spread, 3),
+                    "spread": round(timed["rounds"].spread, 3),
                 }
             )
     rows = [

@@ -1,4 +1,4 @@
-"""Three rounds against three dense layers of equal cost, and against the other ways to run them.
+"""Three rounds against three dense layers of equal cost, and against the other implementations.
 
 python experiments/benchmarks/rounds.py --quick
 python experiments/benchmarks/rounds.py --device cuda --dtype bfloat16 --out runs/bench
@@ -20,14 +20,14 @@ from mpnn_arch.kernels.backends import candidates
 from mpnn_arch.rounds import RelationalLinear
 
 WIDTH = 512
-SPARSE = 0.42  # block density up to which the sparse backends are to win clearly
+SPARSE = 0.42  # block density up to which the sparse backends should be clearly faster
 
 
 def three_rounds(graph: RelationalGraph, width: int, backend: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for in_features in (WIDTH, width, width):
-        made = {"generator": torch.Generator().manual_seed(0), "order": "published"}
-        layer = RelationalLinear(graph, in_features, width, bias=False, backend=backend, **made)
+        options = {"generator": torch.Generator().manual_seed(0), "order": "published"}
+        layer = RelationalLinear(graph, in_features, width, bias=False, backend=backend, **options)
         layers += [layer, nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -47,8 +47,8 @@ def step(model: nn.Module, x: Tensor) -> None:
 
 def forward(model: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
-        made: Tensor = model(x)
-    return made
+        out: Tensor = model(x)
+    return out
 
 
 def torch_sparse(layer: RelationalLinear, x: Tensor) -> Callable[[], Tensor]:
@@ -99,7 +99,7 @@ def main() -> None:
 
             seconds = {name: timing.median for name, timing in whole.items()}
             ones = {name: timing.median for name, timing in one.items()}
-            # The widths are whole numbers, so costs agree only nearly: compare at equal cost.
+            # Widths are integers, so costs agree only nearly: scale the ratios to equal cost.
             plans = [layer.plan for layer in models["auto"] if isinstance(layer, RelationalLinear)]
             share = sum(plan.num_weights for plan in plans) / (3 * WIDTH * WIDTH)
             share_one = plans[1].num_weights / WIDTH**2

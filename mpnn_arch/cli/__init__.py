@@ -1,6 +1,6 @@
-"""The command line, ``mpnn-arch``: one command a file, loaded when it is asked for.
+"""The command line, ``mpnn-arch``: one command per file, loaded on demand.
 
-A command's module imports torch and its like inside the command, never at its top, so that
+A command's module imports torch and other large packages inside the command, so that
 ``mpnn-arch --help`` answers in under a second.
 """
 
@@ -28,14 +28,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class LazyGroup(click.Group):
-    """A click group that imports a command's module when the command is named."""
+    """A click group that imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None if there is none of that name."""
+        """Import and return the command; None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
         module, function = COMMANDS[cmd_name]
@@ -51,7 +51,7 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; bad input prints one sentence and exits with 2."""
-    # PyG scripts some functions when it is imported; a user of ours can do nothing about it.
+    # PyG scripts some functions on import, which a user cannot avoid.
     warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
     try:

@@ -1,4 +1,4 @@
-"""``mpnn-arch bench``: what a step costs on a graph, against its equal-cost dense twin."""
+"""``mpnn-arch bench``: the time of a step on a graph, against a dense layer of equal cost."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mpnn_arch.errors import InputError
     multiple=True,
     help="A graph, as in ws_flex:64,8.5,0.1,0; repeat for several  [default: six ws_flex graphs]",
 )
-@click.option("--batch", default=128, show_default=True, help="Samples a step.")
+@click.option("--batch", default=128, show_default=True, help="Batch size.")
 @click.option("--width", default=512, show_default=True, help="Channels of the dense layer.")
-@click.option("--repeats", default=25, show_default=True, help="Timed turns of each.")
+@click.option("--repeats", default=25, show_default=True, help="Timed repeats of each backend.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option(
     "--dtype",
@@ -26,8 +26,8 @@ from mpnn_arch.errors import InputError
     show_default=True,
     help="float32, float64, bfloat16 or float16.",
 )
-@click.option("--threads", type=int, help="Of torch on the CPU  [default: torch's choice]")
-@click.option("--quick", is_flag=True, help="Three graphs by default, and seven turns.")
+@click.option("--threads", type=int, help="CPU threads of torch  [default: torch's choice]")
+@click.option("--quick", is_flag=True, help="Three default graphs, at most seven repeats.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory for bench.csv and .png")
 def bench(
     specs: tuple[str, ...],
@@ -43,8 +43,8 @@ def bench(
     """Write a speed receipt: time per step of one round against its equal-cost dense layer.
 
     For every graph the round is as wide as the dense layer's multiply-adds allow. A step is
-    forward and backward, for input and weights. Every backend that can run here is timed, turn by
-    turn with the dense layer and the round on the complete graph.
+    forward and backward, for input and weights. Every available backend is timed, interleaved with
+    the dense layer and the round on the complete graph.
     """
     from rich.console import Console
     from rich.table import Table
@@ -68,18 +68,18 @@ def bench(
     from mpnn_arch.training.devices import find_device
 
     if out is not None:
-        new_figure(1, 1)  # without matplotlib, say so before the timing
+        new_figure(1, 1)  # fails before the timing if matplotlib is missing
     if threads is not None:
         torch.set_num_threads(threads)
     if not specs:
         specs = DEFAULT_GRAPHS[::2] if quick else DEFAULT_GRAPHS
-    made = {}
+    chosen = {}
     for spec in specs:
         found = graphs.parse(spec)
         for index, graph in enumerate(found):
-            made[spec if len(found) == 1 else f"{spec} {index}"] = graph
+            chosen[spec if len(found) == 1 else f"{spec} {index}"] = graph
     lines = receipt(
-        made,
+        chosen,
         batch=batch,
         width=width,
         repeats=min(repeats, 7) if quick else repeats,
@@ -107,14 +107,14 @@ def bench(
             f"{line.spread:.0%}",
         )
     console = Console()
-    if console.width < 140:  # a receipt is for keeping: rather long lines than cut numbers
+    if console.width < 140:  # long lines rather than truncated numbers
         console = Console(width=140)
     console.print(table)
-    told = machine(device)
-    for what, told_value in told.items():
-        console.print(f"{what}: {told_value}", highlight=False)
+    environment = machine(device)
+    for key, text in environment.items():
+        console.print(f"{key}: {text}", highlight=False)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_csv(lines, out / "bench.csv", told)
-        write_plot(lines, out / "bench.png", told)
+        write_csv(lines, out / "bench.csv", environment)
+        write_plot(lines, out / "bench.png", environment)
         console.print(f"written: {out / 'bench.csv'}, {out / 'bench.png'}", highlight=False)

@@ -1,4 +1,4 @@
-"""``mpnn-arch compare``: what swapping the message and the aggregation comes to."""
+"""``mpnn-arch compare``: message functions and aggregations, trained and compared."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from mpnn_arch.errors import InputError
 @click.command()
 @click.option("--model", default="mlp", show_default=True, help="See `mpnn-arch models`.")
 @click.option("--dataset", default="mnist5k", show_default=True, help="mnist5k, digits, cifar10.")
-@click.option("--graph", help="A relational graph, as ws_flex:64,12,0.15,0.  [default: by model]")
-@click.option("--aggr", "aggrs", default="sum,mean,max,softmax", show_default=True, help="Names.")
+@click.option("--graph", help="A graph, such as ws_flex:64,12,0.15,0.  [default: by model]")
 @click.option(
-    "--message", "messages", default="linear,gated,low_rank", show_default=True, help="Names."
+    "--aggr", "aggrs", default="sum,mean,max,softmax", show_default=True, help="Aggregations."
 )
-@click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+@click.option(
+    "--message", "messages", default="linear,gated,low_rank", show_default=True, help="Messages."
+)
+@click.option("--seeds", type=int, default=3, show_default=True, help="Number of seeds.")
 @click.option("--epochs", type=int, help="Passes over the training images.  [default: by model]")
-@click.option("--train-images", type=int, help="Train on so many only.")
-@click.option("--test-images", type=int, help="Test on so many only.")
+@click.option("--train-images", type=int, help="Number of training images.  [default: all]")
+@click.option("--test-images", type=int, help="Number of test images.  [default: all]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of the table and the plot.  [default: runs/compare-MODEL-DATASET-TIME]",
+    help="Folder for the table and the plot.  [default: runs/compare-MODEL-DATASET-TIME]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def compare(
@@ -42,11 +44,11 @@ def compare(
     out: Path | None,
     device: str,
 ) -> None:
-    """Train a model with every message and aggregation named, at equal multiply-adds.
+    """Train a model with every given message and aggregation, at equal multiply-adds.
 
-    Names are separated by commas; several aggregations joined by + are used side by side. The
-    table tells the test error, parameters, multiply-adds, and the time of a training step against
-    that of the fused linear-sum round.
+    Names are separated by commas; aggregations joined by + are used together. The table shows the
+    test error, parameters, multiply-adds, and the time of a training step relative to the fused
+    linear-sum round.
     """
     if seeds < 1:
         raise InputError(f"--seeds {seeds} trains nothing; give 1 or more")
@@ -120,7 +122,7 @@ def compare(
     title = f"{model} on {dataset}, {specification}, equal multiply-adds"
     console.print(f"{title}, {seeds} seeds, {training.epochs} epochs", highlight=False)
     console.print(table)
-    console.print("time per step: against the fused linear-sum round", highlight=False)
+    console.print("time per step: relative to the fused linear-sum round", highlight=False)
 
     def write_table(path: Path) -> None:
         rows = [r.to_dict() for r in results]
@@ -138,5 +140,5 @@ def compare(
 def _names(option: str, text: str) -> list[str]:
     names = [part.strip() for part in text.split(",") if part.strip()]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"--{option} {text!r} is empty or names one twice; give each name once")
+        raise InputError(f"--{option} {text!r} is empty or repeats a name; give each name once")
     return names

@@ -12,16 +12,15 @@ from mpnn_arch.errors import InputError
     "--model",
     default="gcn",
     show_default=True,
-    help="gcn, sage, sage_max, gin, graph or gat; several separated by commas.",
+    help="gcn, sage, sage_max, gin, graph or gat; or several, separated by commas.",
 )
-@click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
-@click.option("--hidden", type=int, default=16, show_default=True, help="Channels of every node.")
-@click.option("--epochs", type=int, default=100, show_default=True, help="Steps.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Number of seeds.")
+@click.option("--hidden", type=int, default=16, show_default=True, help="Hidden channels per node.")
+@click.option("--epochs", type=int, default=100, show_default=True, help="Training steps.")
 def gnn(*, model: str, seeds: int, hidden: int, epochs: int) -> None:
     """Classify the members of Zachary's Karate Club with rounds on its own graph.
 
-    One member of each of the 4 communities is labelled; the table tells how many of the other 30
-    are put into theirs.
+    One member of each of the 4 communities is labelled; the accuracy is that on the other 30.
     """
     if seeds < 1:
         raise InputError(f"--seeds {seeds} trains nothing; give 1 or more")
@@ -33,7 +32,7 @@ def gnn(*, model: str, seeds: int, hidden: int, epochs: int) -> None:
 
     from mpnn_arch.training.nodes import train_on_karate_club
 
-    torch.set_num_threads(1)  # 34 nodes leave nothing to share out
+    torch.set_num_threads(1)  # 34 nodes are too few to parallelise
     names = [name.strip() for name in model.split(",") if name.strip()]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("model")
@@ -44,14 +43,14 @@ def gnn(*, model: str, seeds: int, hidden: int, epochs: int) -> None:
             train_on_karate_club(name, seed=seed, hidden_features=hidden, epochs=epochs)
             for seed in range(seeds)
         ]
-        found = [run.accuracy for run in runs]
-        spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+        accuracies = [run.accuracy for run in runs]
+        spread = f" ± {statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
         table.add_row(
             name,
             f"{runs[0].parameters:,}",
-            f"{statistics.mean(found):.1f}{spread}",
-            f"{min(found):.1f}",
-            f"{max(found):.1f}",
+            f"{statistics.mean(accuracies):.1f}{spread}",
+            f"{min(accuracies):.1f}",
+            f"{max(accuracies):.1f}",
         )
     console = Console()
     console.print(f"Karate Club, 34 members, 4 labelled, {seeds} seeds", highlight=False)

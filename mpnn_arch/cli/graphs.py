@@ -36,11 +36,11 @@ def list_command() -> None:
     from mpnn_arch.graphs.measures import MEASURES
 
     console = Console(soft_wrap=True)
-    table = _table("generator", "parameters", "what it makes")
+    table = _table("generator", "parameters", "description")
     for name in list_generators():
         table.add_row(name, describe(name), _first_line(GENERATORS.get(name)))
     console.print(table)
-    table = _table("measure", "what it is")
+    table = _table("measure", "description")
     for name in list_measures():
         table.add_row(name, _first_line(MEASURES.get(name)).removeprefix("(B,): "))
     console.print(table)
@@ -56,9 +56,9 @@ def list_command() -> None:
 @graphs.command()
 @click.argument("spec")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the adjacency matrix here.")
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def make(spec: str, out: Path | None, force: bool) -> None:
-    """Make the one graph that SPEC names, and write it as .npy, .csv, .txt, .graphml or .gexf."""
+    """Make the graph that SPEC names, and write it as .npy, .csv, .txt, .graphml or .gexf."""
     from mpnn_arch.graphs import parse_one
 
     graph = parse_one(spec)
@@ -74,9 +74,9 @@ def make(spec: str, out: Path | None, force: bool) -> None:
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @click.option("--measure", "-m", "names", multiple=True, help="A measure; may be repeated.")
 @click.option("--all", "all_", is_flag=True, help="Every measure.")
-@click.option("--reachable-only", is_flag=True, help="Leave pairs that no path joins out.")
+@click.option("--reachable-only", is_flag=True, help="Leave out pairs without a path.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the table as CSV.")
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def measure(
     specs: tuple[str, ...],
     names: tuple[str, ...],
@@ -85,7 +85,7 @@ def measure(
     out: Path | None,
     force: bool,
 ) -> None:
-    """Measure graphs: clustering coefficient and average path length, or what is asked for."""
+    """Measure graphs: clustering coefficient and average path length, or the given measures."""
     from rich.console import Console
 
     from mpnn_arch import graphs as library
@@ -98,9 +98,9 @@ def measure(
     found = library.measure(made, chosen, reachable_only=reachable_only)
     if out is not None:
         found.insert(0, "graph", labels)
-        half = out.with_name(out.name + ".tmp")
-        found.to_csv(half, index=False)
-        half.replace(out)
+        temporary = out.with_name(out.name + ".tmp")
+        found.to_csv(temporary, index=False)
+        temporary.replace(out)
         click.echo(f"{len(found)} graphs -> {out}")
         return
     table = _table("graph", "nodes", "edges", *chosen)
@@ -116,15 +116,15 @@ def measure(
     "--layout", type=click.Choice(["ring", "spring", "matrix"]), default="ring", show_default=True
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".png, .pdf or .svg")
-@click.option("--seed", type=int, default=0, help="Of the spring layout.")
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--seed", type=int, default=0, help="Seed of the spring layout.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
     """Draw the graphs that SPEC names, at most 64, side by side."""
     from mpnn_arch.graphs import parse
     from mpnn_arch.io.figures import new_figure, save_figure
 
     if out.suffix not in (".png", ".pdf", ".svg"):
-        raise InputError(f"a picture is .png, .pdf or .svg, {out.name} was asked for; rename it")
+        raise InputError(f"a picture is a .png, .pdf or .svg file, not {out.name}; rename it")
     _refuse_existing(out, force)
     made = parse(spec)
     if len(made) > 64:
@@ -142,12 +142,12 @@ def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
 
 @graphs.command()
 @click.option("--num-nodes", type=int, default=64, show_default=True)
-@click.option("--degrees", type=int, default=30, show_default=True, help="Values of the degree.")
-@click.option("--probabilities", type=int, default=30, show_default=True, help="Values of p.")
-@click.option("--repeats", type=int, default=2, show_default=True, help="Seeds at every point.")
-@click.option("--bins", type=int, default=45, show_default=True, help="Bins along C and L.")
+@click.option("--degrees", type=int, default=30, show_default=True, help="Number of degrees.")
+@click.option("--probabilities", type=int, default=30, show_default=True, help="Number of p.")
+@click.option("--repeats", type=int, default=2, show_default=True, help="Seeds per point.")
+@click.option("--bins", type=int, default=45, show_default=True, help="Bins along each of C and L.")
 @click.option("--workers", type=int, default=1, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the sweep.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
 def sample(
     num_nodes: int,
     degrees: int,
@@ -157,10 +157,10 @@ def sample(
     workers: int,
     out: Path,
 ) -> None:
-    """Sweep WS-flex over the paper's grid, thinned, and pick one graph per bin of (C, L).
+    """Sweep WS-flex over a subset of the paper's grid, and select one graph per bin of (C, L).
 
-    OUT holds the sweep as Parquet files and the picked graphs as sample.csv; a sweep that was
-    interrupted goes on where it was.
+    The output folder gets the sweep as Parquet files and the selected graphs as sample.csv. An
+    interrupted sweep is resumed.
     """
     import numpy as np
     import pandas as pd
@@ -188,18 +188,18 @@ def sample(
             progress=lambda done, parts: bar.update(task, completed=done, total=parts),
         )
     table = pd.concat(pd.read_parquet(part) for part in sorted(out.glob("part-*.parquet")))
-    # Any grid has its own longest path length: the bins reach to the largest of the sweep.
+    # The bins extend to the largest average path length of this sweep.
     picked = subsample(table, Bins(bins, (1.0, float(table["average_path_length"].max()) + 1e-9)))
-    half = out / "sample.tmp"
-    picked.to_csv(half, index=False)
-    half.replace(out / "sample.csv")
+    temporary = out / "sample.tmp"
+    picked.to_csv(temporary, index=False)
+    temporary.replace(out / "sample.csv")
     click.echo(f"{len(table)} graphs, {len(picked)} bins filled -> {out / 'sample.csv'}")
 
 
 @graphs.command()
-@click.option("--root", type=click.Path(path_type=Path), help="Folder with the files.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder with the raw matrices.")
 def connectomes(root: Path | None) -> None:
-    """Show C and L of the cat's and the macaque's cortex under each definition."""
+    """Show C and L of the cat and macaque cortex under each definition."""
     from rich.console import Console
 
     from mpnn_arch.graphs import connectome_measures
@@ -240,10 +240,10 @@ def _refuse_existing(out: Path | None, force: bool) -> None:
     if out is None:
         return
     if out.exists() and not force:
-        raise InputError(f"{out} exists; choose another name, or pass --force to write over it")
+        raise InputError(f"{out} exists; choose another name, or pass --force to overwrite it")
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise InputError(
-            f"the folder {out.parent} cannot be written to; make it, or choose another"
+            f"the folder {out.parent} cannot be written to; create it, or choose another"
         )
 
 
@@ -251,18 +251,18 @@ def _write(graph: Any, out: Path) -> None:
     import networkx as nx
     import numpy as np
 
-    half = out.with_name(f"{out.stem}.tmp{out.suffix}")
+    temporary = out.with_name(f"{out.stem}.tmp{out.suffix}")
     matrix = graph.adjacency.astype(np.uint8)
     if out.suffix == ".npy":
-        np.save(half, matrix)
+        np.save(temporary, matrix)
     elif out.suffix in (".csv", ".txt"):
-        np.savetxt(half, matrix, fmt="%d", delimiter="," if out.suffix == ".csv" else "")
+        np.savetxt(temporary, matrix, fmt="%d", delimiter="," if out.suffix == ".csv" else "")
     elif out.suffix == ".graphml":
-        nx.write_graphml(graph.to_networkx(), half)
+        nx.write_graphml(graph.to_networkx(), temporary)
     elif out.suffix == ".gexf":
-        nx.write_gexf(graph.to_networkx(), half)
+        nx.write_gexf(graph.to_networkx(), temporary)
     else:
         raise InputError(
-            f"{out.name} is no known format; write .npy, .csv, .txt, .graphml or .gexf"
+            f"{out.name} has an unknown format; write .npy, .csv, .txt, .graphml or .gexf"
         )
-    half.replace(out)
+    temporary.replace(out)

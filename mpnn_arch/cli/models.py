@@ -1,4 +1,4 @@
-"""``mpnn-arch models``: which models there are, and what one costs on a graph."""
+"""``mpnn-arch models``: the list of models, and the cost of one on a graph."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from mpnn_arch.errors import InputError
     "--graph",
     "specs",
     multiple=True,
-    help="As ws_flex:64,12,0.15,0; repeat it for one per stage or round.  [default: the model's]",
+    help="A graph, such as ws_flex:64,12,0.15,0; repeat for one per stage or round.  "
+    "[default: the model's]",
 )
 @click.option("--dense", is_flag=True, help="Show the dense model only.")
-@click.option("--image-size", type=int, help="Pixels along an image.  [default: the model's]")
+@click.option("--image-size", type=int, help="Image height and width.  [default: the model's]")
 @click.option("--in-channels", type=int, help="Channels of an image.  [default: 3]")
 @click.option("--num-classes", type=int, help="Outputs.  [default: the model's]")
 @click.option("--width-multiplier", type=float, help="Scales every width.  [default: 1]")
-@click.option("--layers", is_flag=True, help="A row for every layer, not every stage.")
+@click.option("--layers", is_flag=True, help="One row per layer instead of per stage.")
 @click.option("--diagram", type=click.Path(path_type=Path), help="Draw the model to this file.")
 def models(
     name: str | None,
@@ -36,10 +37,10 @@ def models(
     layers: bool,
     diagram: Path | None,
 ) -> None:
-    """List the models, or show the stages of the one called NAME and what they cost.
+    """List the models, or show the stages of the one called NAME and their cost.
 
-    Its widths are those at which it costs what the dense model does; the columns on the right show
-    the same model on the complete graph.
+    Its widths are matched to the cost of the dense model; the columns on the right show the same
+    model on the complete graph.
     """
     settings: dict[str, Any] = {
         key: value
@@ -67,7 +68,7 @@ def _list() -> None:
 
     from mpnn_arch.models import MODELS
 
-    table = Table("model", "what it is", "default graph")
+    table = Table("model", "description", "default graph")
     for column in ("input", "dense multiply-adds"):
         table.add_column(column, justify="right")
     for name in MODELS:
@@ -95,31 +96,31 @@ def _show(
 
     kind = models.MODELS.get(name)
     chosen = () if dense else specs or (kind.default_graph,)
-    made_of = [graph for spec in chosen for graph in graphs.parse(spec)]
-    model: Any = models.build(name, made_of or None, device="meta", **settings)
-    told = models.complexity(model)
+    on_graphs = [graph for spec in chosen for graph in graphs.parse(spec)]
+    model: Any = models.build(name, on_graphs or None, device="meta", **settings)
+    costs = models.complexity(model)
     console = Console()
     title = f"{name} on {', '.join(chosen)}" if chosen else f"{name}, dense"
     console.print(title, highlight=False)
     if layers:
-        # Wide as it is: a pipe or a pager takes it whole.
-        click.echo(str(told))
+        # Not wrapped to the terminal, for a pipe or a pager.
+        click.echo(str(costs))
     else:
-        complete = _on_complete_graphs(model, name, settings) if made_of else None
+        complete = _on_complete_graphs(model, name, settings) if on_graphs else None
         table = Table("stage", "width")
         for column in ("parameters", "multiply-adds", "relational"):
             table.add_column(column, justify="right")
-        if made_of:
+        if on_graphs:
             table.add_column("complete: width")
             table.add_column("parameters", justify="right")
             table.add_column("multiply-adds", justify="right")
-        for row in _rows(told, complete):
+        for row in _rows(costs, complete):
             table.add_row(*row)
         console.print(table)
         dense_cost = model.model_config.multiply_adds()
         console.print(
-            f"{told.multiply_adds:,} multiply-adds, "
-            f"{100 * (told.multiply_adds / dense_cost - 1):+.3f} % of the dense model's "
+            f"{costs.multiply_adds:,} multiply-adds, "
+            f"{100 * (costs.multiply_adds / dense_cost - 1):+.3f} % of the dense model's "
             f"{dense_cost:,}",
             highlight=False,
         )
@@ -134,7 +135,7 @@ def _show(
 
 
 def _on_complete_graphs(model: Any, name: str, settings: dict[str, Any]) -> Any:
-    """The dense widths on the complete graph of as many nodes; they may be too few for them."""
+    """Costs at the dense widths on complete graphs with the same numbers of nodes."""
     from mpnn_arch import graphs, models
 
     complete: Any = [graphs.generate("complete", num_nodes=g.num_nodes) for g in model.graphs]
@@ -142,22 +143,22 @@ def _on_complete_graphs(model: Any, name: str, settings: dict[str, Any]) -> Any:
     try:
         model.model_config.multiply_adds(dense_widths, complete)
     except InputError:
-        complete = None  # then the dense model stands beside it
+        complete = None  # too narrow for that many nodes: compare with the dense model
     return models.complexity(
         models.build(name, complete, widths=dense_widths, device="meta", **settings)
     )
 
 
-def _rows(told: Any, complete: Any) -> list[list[str]]:
-    """A row a stage, then the sums."""
+def _rows(costs: Any, complete: Any) -> list[list[str]]:
+    """One row per stage, then the totals."""
     beside = complete.by_stage() if complete is not None else {}
     rows = []
-    for stage, part in told.by_stage().items():
+    for stage, part in costs.by_stage().items():
         row = [stage, _width(part), *_costs(part), f"{100 * part.relational_share:.1f} %"]
         if complete is not None:
             row += [_width(beside[stage]), *_costs(beside[stage])]
         rows.append(row)
-    row = ["total", "", *_costs(told), f"{100 * told.relational_share:.1f} %"]
+    row = ["total", "", *_costs(costs), f"{100 * costs.relational_share:.1f} %"]
     rows.append(row + (["", *_costs(complete)] if complete is not None else []))
     return rows
 

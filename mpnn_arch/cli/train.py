@@ -27,25 +27,25 @@ if TYPE_CHECKING:
     "--graph",
     "graphs",
     multiple=True,
-    help="A relational graph, as ws_flex:64,12,0.15,0 or complete:64; repeat it to compare.  "
-    "[default: the model's own and the complete graph]",
+    help="A relational graph, such as ws_flex:64,12,0.15,0 or complete:64; repeat it to compare.  "
+    "[default: the model's default graph and the complete graph]",
 )
-@click.option("--seeds", help="How many (3: seeds 0, 1, 2), or which (0,5,7).  [default: 3]")
+@click.option("--seeds", help="A number (3: seeds 0, 1, 2) or a list (0,5,7).  [default: 3]")
 @click.option("--epochs", type=int, help="Passes over the training images.  [default: by model]")
-@click.option("--batch-size", type=int, help="Images a step.  [default: by model]")
-@click.option("--learning-rate", type=float, help="Of the first step.  [default: by model]")
+@click.option("--batch-size", type=int, help="Images per step.  [default: by model]")
+@click.option("--learning-rate", type=float, help="Initial learning rate.  [default: by model]")
 @click.option("--weight-decay", type=float, help="[default: by model]")
-@click.option("--init", help="How weights are drawn: published or kaiming.  [default: by model]")
-@click.option("--backend", help="How rounds are computed, as reference.  [default: the fastest]")
+@click.option("--init", help="Initialisation: published or kaiming.  [default: by model]")
+@click.option("--backend", help="Backend of the rounds, such as reference.  [default: the fastest]")
 @click.option("--width-multiplier", type=float, help="Scales the dense model.  [default: 1]")
-@click.option("--train-images", type=int, help="Train on so many only.")
-@click.option("--test-images", type=int, help="Test on so many only.")
+@click.option("--train-images", type=int, help="Number of training images.  [default: all]")
+@click.option("--test-images", type=int, help="Number of test images.  [default: all]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="The run directory.  [default: runs/MODEL-DATASET-TIME]",
 )
-@click.option("--resume", is_flag=True, help="Continue the stopped run in --out.")
+@click.option("--resume", is_flag=True, help="Resume the interrupted run in --out.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
     "--data-root",
@@ -62,17 +62,17 @@ def train(
 ) -> None:
     """Train a model on relational graphs and compare them.
 
-    Every graph gets the widths at which the model costs what the dense one does. The run
-    directory holds configuration, metrics, weights, a table and a figure. Ctrl-C stops the run;
-    --resume continues it to the same result.
+    On every graph the widths are matched to the cost of the dense model. The run directory holds
+    configuration, metrics, weights, a table and a figure. Ctrl-C interrupts the run; --resume
+    continues it with the same result.
     """
     from rich.console import Console
 
     if resume and out is None:
-        raise InputError("--resume needs --out with the run directory to continue")
+        raise InputError("--resume needs --out with the run directory to resume")
     console = Console()
     if not console.is_terminal:
-        console.width = 110  # a file has no edge to wrap at
+        console.width = 110  # do not wrap at 80 columns in a file
     errors = Console(stderr=True)
     with errors.status("loading torch, data and graphs"):
         from mpnn_arch.training.devices import find_device
@@ -100,7 +100,7 @@ def train(
             results = train_run(run, device=where, data_root=data_root, watch=progress)
     except KeyboardInterrupt:
         errors.print(
-            f"stopped; to continue: mpnn-arch train --out {run.path} --resume",
+            f"interrupted; to continue: mpnn-arch train --out {run.path} --resume",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -115,13 +115,13 @@ _TRAINING_OPTIONS = ("epochs", "batch_size", "learning_rate", "weight_decay")
 
 
 def _configure(given: dict[str, Any]) -> RunConfig:
-    """The configuration that the options ask for, the rest by the model's recipe."""
+    """The configuration from the options, completed by the model's recipe."""
     import dataclasses
 
     from mpnn_arch.training.config import RunConfig
     from mpnn_arch.training.recipes import default_graphs, recipe
 
-    run, training = _asked_for(given)
+    run, training = _split_options(given)
     model = run.setdefault("model", "mlp")
     run.setdefault("dataset", "mnist5k")
     run.setdefault("seeds", (0, 1, 2))
@@ -133,45 +133,45 @@ def _configure(given: dict[str, Any]) -> RunConfig:
 
 
 def _check_same(config: RunConfig, given: dict[str, Any]) -> None:
-    """Options beside --resume may only repeat what the run was started with."""
-    for options, holder in zip(_asked_for(given), (config, config.training), strict=True):
+    """Options given with --resume must equal those that the run was started with."""
+    for options, part in zip(_split_options(given), (config, config.training), strict=True):
         for name, value in options.items():
-            started = getattr(holder, name)
+            started = getattr(part, name)
             if value != started:
                 raise InputError(
-                    f"the run was started with {name} {_told(started)}, not {_told(value)}; leave "
-                    "the option out to continue it, or start a new run"
+                    f"the run was started with {name} {_shown(started)}, not {_shown(value)}; "
+                    "leave the option out to resume it, or start a new run"
                 )
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return " ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
-def _asked_for(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options that were given, those of the run and those of its recipe."""
-    asked = {name: value for name, value in given.items() if value not in (None, ())}
-    if "seeds" in asked:
-        asked["seeds"] = _seeds(asked["seeds"])
-    training = {name: asked.pop(name) for name in _TRAINING_OPTIONS if name in asked}
-    return asked, training
+def _split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The given options: those of the run, and those of its recipe."""
+    options = {name: value for name, value in given.items() if value not in (None, ())}
+    if "seeds" in options:
+        options["seeds"] = _seeds(options["seeds"])
+    training = {name: options.pop(name) for name in _TRAINING_OPTIONS if name in options}
+    return options, training
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    """``"3"`` is seeds 0, 1, 2; ``"0,5"`` and ``"5,"`` are those."""
+    """``"3"`` gives seeds 0, 1, 2; ``"0,5"`` and ``"5,"`` give the listed ones."""
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] < 1):
         raise InputError(
-            f"--seeds {text!r} is neither a number of seeds, as 3, nor a list of them, as 0,1,2"
+            f"--seeds {text!r} is neither a number of seeds, such as 3, nor a list, such as 0,1,2"
         )
     return tuple(numbers) if "," in text else tuple(range(numbers[0]))
 
 
 class _Progress:
-    """A bar over all epochs of the run, and a line for every training that ends."""
+    """A progress bar over all epochs of the run, and a line for every finished training."""
 
     def __init__(self, console: Console, run: RunDirectory) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -1,4 +1,4 @@
-"""``mpnn-arch verify``: do all ways to compute a layer agree?"""
+"""``mpnn-arch verify``: whether all implementations of a layer agree."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mpnn_arch.errors import InputError
 
 
 @click.command()
-@click.option("--graph", default="ws_flex:64,8.5,0.1,0", show_default=True, help="Its graph.")
-@click.option("--in", "in_channels", default=250, show_default=True, help="Channels in.")
-@click.option("--out", "out_channels", default=300, show_default=True, help="Channels out.")
-@click.option("--batch", default=32, show_default=True, help="Random inputs.")
+@click.option("--graph", default="ws_flex:64,8.5,0.1,0", show_default=True, help="Graph spec.")
+@click.option("--in", "in_channels", default=250, show_default=True, help="Input channels.")
+@click.option("--out", "out_channels", default=300, show_default=True, help="Output channels.")
+@click.option("--batch", default=32, show_default=True, help="Number of random inputs.")
 @click.option("--dtype", default="float64", show_default=True, help="float32 or float64.")
-@click.option("--kernel-size", type=int, help="Verify a conv round with such (odd) kernels.")
+@click.option("--kernel-size", type=int, help="Verify a conv round with this (odd) kernel size.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--seed", default=0, show_default=True, help="Of weights and inputs.")
-@click.option("--tolerance", type=float, help="Largest difference  [default: by dtype]")
+@click.option("--seed", default=0, show_default=True, help="Seed of weights and inputs.")
+@click.option("--tolerance", type=float, help="Largest accepted difference  [default: by dtype]")
 def verify(
     graph: str,
     in_channels: int,
@@ -30,10 +30,10 @@ def verify(
     seed: int,
     tolerance: float | None,
 ) -> None:
-    """Build one layer in every way there is and compare outputs and gradients.
+    """Compute one layer with every implementation and compare outputs and gradients.
 
-    The reference passes messages along every edge. A difference is the largest absolute one over
-    the reference's largest value. Exits with 1 if one lies above the tolerance.
+    The reference passes messages along every edge. A difference is the largest absolute difference
+    over the largest absolute value of the reference. Exits with 1 if one exceeds the tolerance.
     """
     from rich.console import Console
     from rich.table import Table
@@ -56,13 +56,13 @@ def verify(
     from mpnn_arch.diagnostics.agreement import TOLERANCE, compare_backends
     from mpnn_arch.training.devices import find_device
 
-    made = graphs.parse(graph)
-    if len(made) != 1:
-        raise InputError(f"--graph {graph!r} names {len(made)} graphs; give one")
+    parsed = graphs.parse(graph)
+    if len(parsed) != 1:
+        raise InputError(f"--graph {graph!r} names {len(parsed)} graphs; give one")
     torch_dtype = getattr(torch, dtype)
     limit = TOLERANCE[torch_dtype] if tolerance is None else tolerance
     found = compare_backends(
-        made[0],
+        parsed[0],
         in_channels,
         out_channels,
         batch_size=batch,
@@ -75,16 +75,16 @@ def verify(
     quantities = next(a.differences for a in found if a.differences)
     kind = "conv" if kernel_size else "linear"
     title = (
-        f"{made[0]!r}\n{in_channels} -> {out_channels}, {kind}, {dtype}, against message passing"
+        f"{parsed[0]!r}\n{in_channels} -> {out_channels}, {kind}, {dtype}, against message passing"
     )
     table = Table(title=title)
-    table.add_column("way")
+    table.add_column("implementation")
     for quantity in quantities:
         table.add_column(quantity, justify="right")
     table.add_column("")
     for agreement in found:
         if agreement.unavailable is not None:
-            table.add_row(agreement.name, *["-"] * len(quantities), "absent")
+            table.add_row(agreement.name, *["-"] * len(quantities), "unavailable")
             continue
         verdict = "agrees" if agreement.largest <= limit else "[red]differs[/red]"
         values = [f"{value:.1e}" for value in agreement.differences.values()]

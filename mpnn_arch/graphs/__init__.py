@@ -1,6 +1,6 @@
-"""Relational graphs: what they are, how they are made, and how they are measured.
+"""Relational graphs: the data type, its generators and its measures.
 
-None of it imports torch before a tensor is asked for.
+Torch is imported only when a tensor is requested.
 """
 
 from mpnn_arch.graphs.connectomes import CONNECTOMES, connectome, connectome_measures

@@ -1,11 +1,11 @@
 """Exact counts on graphs whose adjacency rows are 64-bit words.
 
-A row of N nodes is W = ceil(N / 64) words, node j being bit j % 64 of word j // 64. Two rows then
-share a node where their ``and`` is not zero, and as many as its bits: counts come out as integers,
-so the measures made of them are exact to the last bit. Everything here takes a batch of graphs of
-equal size, works through it in blocks of bounded memory, and imports numpy alone.
+A row of N nodes is W = ceil(N / 64) words, node j being bit j % 64 of word j // 64. The bitwise
+``and`` of two rows gives the nodes they share, and its bit count their number. Counts are integers,
+so measures computed from them are exact to the last bit. Every function takes a batch of graphs of
+equal size, processes it in blocks of bounded memory, and needs only numpy.
 
-Shapes: B graphs, N nodes, W words a row.
+Shapes: B graphs, N nodes, W words per row.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def unpack(words: Words, num_nodes: int) -> npt.NDArray[np.bool_]:
 
 
 def sizes(words: Words) -> Counts:
-    """(..., N, W) to (..., N): how many nodes each row holds."""
+    """(..., N, W) to (..., N): the number of nodes in each row."""
     return np.bitwise_count(words).sum(axis=-1, dtype=np.int64)
 
 
 def with_loops(words: Words) -> Words:
-    """The same graphs with every self-loop."""
+    """The same graphs with a self-loop on every node."""
     return words | _diagonal(words)
 
 
@@ -56,15 +56,15 @@ def without_loops(words: Words) -> Words:
 
 
 def transpose(words: Words) -> Words:
-    """(B, N, W): the graphs with every edge turned round."""
+    """(B, N, W): the graphs with every edge reversed."""
     num_nodes = words.shape[-2]
     return pack(np.swapaxes(unpack(words, num_nodes), -1, -2))
 
 
 def triangles(words: Words) -> Counts:
-    """(B, N, W) undirected, no self-loops, to (B, N): neighbours' links, each counted twice.
+    """(B, N, W) undirected, no self-loops, to (B, N): links among neighbours, each counted twice.
 
-    Entry i is the sum over i's neighbours j of the neighbours that i and j share, (A^3)_ii.
+    Entry i sums, over the neighbours j of i, the number of neighbours that i and j share: (A^3)_ii.
     """
     batch, num_nodes, num_words = words.shape
     found = np.zeros((batch, num_nodes), dtype=np.int64)
@@ -87,7 +87,7 @@ def distance_sums(into: Words, out_of: Words | None = None) -> tuple[Counts, Cou
             (None) if the graphs are undirected.
 
     Returns:
-        Two (B,) integer arrays. A graph all of whose pairs are joined has N (N - 1) of them.
+        Two (B,) integer arrays. A connected graph has N (N - 1) joined pairs.
     """
     batch = into.shape[0]
     total, joined = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64)
@@ -99,10 +99,11 @@ def distance_sums(into: Words, out_of: Words | None = None) -> tuple[Counts, Cou
 
 
 def distances(into: Words, out_of: Words | None = None) -> Distances:
-    """Lengths of all shortest paths, the arguments as for :func:`distance_sums`.
+    """Lengths of all shortest paths, with the arguments of :func:`distance_sums`.
 
     Returns:
-        (B, N, N), the edges of the shortest path from node j to node i; -1 where there is none.
+        (B, N, N), entry (i, j) the number of edges on the shortest path from node j to node i; -1
+        where there is none.
     """
     batch, num_nodes, _ = into.shape
     length = np.full((batch, num_nodes, num_nodes), -1, dtype=np.int32)
@@ -114,9 +115,10 @@ def distances(into: Words, out_of: Words | None = None) -> Distances:
 
 
 def _steps(into: Words, out_of: Words | None) -> Iterator[tuple[Counts, int, Words, Words]]:
-    """Which graphs, the step, and their rows of nodes within step - 1 and within step edges.
+    """Breadth-first search from all nodes at once, one step per item.
 
-    A graph takes part until nothing new is within reach.
+    Yields the indices of the graphs that still reach new nodes, the step, and their rows of nodes
+    within step - 1 edges and within step edges.
     """
     batch, num_nodes, _ = into.shape
     for graphs in _chunks(batch, max(1, _BLOCK // num_nodes**2)):
@@ -149,7 +151,7 @@ def is_connected(words: Words) -> npt.NDArray[np.bool_]:
 
 
 def _one_step_further(reached: Words, onward: Words) -> Words:
-    """Row i of the result holds u if an edge leads from u to a node of row i of ``reached``."""
+    """Row i of the result contains u if u has an edge to a node of row i of ``reached``."""
     batch, num_nodes, num_words = reached.shape
     wider = np.empty_like(reached)
     for graphs, rows in _blocks(batch, num_nodes):

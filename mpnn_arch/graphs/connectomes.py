@@ -1,4 +1,4 @@
-"""Biological networks that the paper compares with: cat and macaque cortex."""
+"""The biological networks of the paper: cat and macaque cortex."""
 
 from __future__ import annotations
 
@@ -52,25 +52,25 @@ CONNECTOMES = {
 def connectome(
     name: str, root: str | Path | None = None, *, directed: bool = True, download: bool = True
 ) -> RelationalGraph:
-    """A map of the links between areas of a cortex, every area with a self-loop added.
+    """The graph of connections between the areas of a cortex, with self-loops added.
 
     ``cat_cortex`` (52 areas), ``macaque_visual_cortex`` (30) and ``macaque_whole_cortex`` (71).
-    The raw matrices are directed, row = receiver, column = sender, as in the paper's runs. Of the
-    definitions of its table, these come closest: C, the directed links among all of a node's in-
-    or out-neighbours over k (k - 1) (0.551, 0.526, 0.455 against 0.55, 0.53, 0.46); L, directed
-    paths over reachable pairs (1.808, 1.722, 2.330 against 1.81, 1.73, 2.38), for not every pair
-    of the whole cortex has a path. :func:`connectome_measures` computes them all.
+    The raw matrices are directed, row = target, column = source, as in the paper's runs. The
+    definitions that come closest to the paper's table are: C, the directed links among a node's
+    in- and out-neighbours over k (k - 1) (0.551, 0.526, 0.455 against 0.55, 0.53, 0.46); L, the
+    mean directed path over reachable pairs (1.808, 1.722, 2.330 against 1.81, 1.73, 2.38), since
+    in the whole cortex some pairs have no path. :func:`connectome_measures` computes all of them.
 
     Args:
         name: one of the three.
         root: folder with the files, as ``<name>.txt`` or ``connectomes/<name>.txt``; by default
             $MPNN_ARCH_DATA, then the cache.
         directed: False adds the reverse of every link.
-        download: fetch a file that is not there from the paper's public repository.
+        download: fetch a missing file from the paper's public repository.
 
     Raises:
-        InputError: an unknown name, a file that is not there or is not the published one, or a
-            download that fails; nothing is kept then.
+        InputError: an unknown name, a file that is missing or differs from the published one, or
+            a failed download, which leaves no file behind.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.5; the file of facebookresearch/graph2nn.
     """
@@ -93,7 +93,7 @@ def connectome(
 
 
 def connectome_measures(root: str | Path | None = None) -> list[dict[str, Any]]:
-    """C and L of every connectome under each definition, beside the paper's, a row each.
+    """C and L of every connectome under each definition, with the paper's values; one row each.
 
     ``C_neighbourhood`` and ``C_directed`` (Fagiolo) and ``L_directed`` are of the raw matrix,
     ``C_undirected`` and ``L_undirected`` of the symmetrised one; every L is over reachable pairs.
@@ -119,11 +119,11 @@ def connectome_measures(root: str | Path | None = None) -> list[dict[str, Any]]:
 
 def _read(path: Path, source: _Source) -> npt.NDArray[np.uint8]:
     matrix = read_matrix(path)
-    # Over the entries, not the file: how lines end is not what was published.
+    # A checksum of the entries, not of the file: line endings may differ.
     entries = matrix.astype(np.uint8)
     if matrix.size == 0 or hashlib.sha256(entries.tobytes()).hexdigest() != source.sha256:
         raise InputError(
-            f"{path} is not the published matrix of {source.num_nodes} areas (its checksum is "
-            "another one); delete it and fetch it again, or load it with RelationalGraph.from_file"
+            f"{path} is not the published matrix of {source.num_nodes} areas (its checksum "
+            "differs); delete it and fetch it again, or load it with RelationalGraph.from_file"
         )
     return entries

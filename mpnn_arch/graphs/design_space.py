@@ -1,4 +1,4 @@
-"""The design space: sweep a family of graphs, and pick graphs that fill the plane of C and L."""
+"""The design space: sweep a family of graphs, and select graphs that cover the plane of C and L."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 C_AND_L = ("clustering_coefficient", "average_path_length")
 
-# Graphs a part: some seconds of work, and a few megabytes of words.
+# Graphs per part: some seconds of work, and a few megabytes of words.
 PART = 10_000
-# Graphs measured together: bounds the memory of a worker.
+# Graphs measured at once; bounds the memory of a worker.
 _BATCH = 1_000
 
 
@@ -59,12 +59,12 @@ def sweep_design_space(
     measures: Sequence[str] = C_AND_L,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Make and measure every graph of a grid, streaming the rows to Parquet files.
+    """Generate and measure every graph of a grid, streaming the rows to Parquet files.
 
-    The rows run over all seeds, and for every seed over the product of the grid's lists. They are
-    written in parts of 10,000; a part is there whole or not at all, so a sweep that was
-    interrupted goes on where it was when it is called again, also with more repeats. A graph that
-    its generator refuses (none connected in its tries) has no row.
+    Rows are ordered by seed, then by the product of the grid's lists. They are written in parts
+    of 10,000 graphs, each part atomically, so that calling an interrupted sweep again resumes it,
+    also with more repeats. A graph that its generator rejects (none connected in its tries) has no
+    row.
 
     Args:
         generator: name of the family.
@@ -72,16 +72,16 @@ def sweep_design_space(
         grid: the values of every other parameter of the family but the seed.
         repeats: seeds 0 .. repeats - 1 at every point; 1 for families without a seed.
         workers: processes.
-        out: folder of the Parquet files; made if it is not there.
+        out: folder of the Parquet files; created if it does not exist.
         measures: names of the columns to measure.
-        progress: called with the parts done and all parts.
+        progress: called with the number of finished parts and of all parts.
 
     Returns:
         ``out``; read it with ``pandas.read_parquet``.
 
     Raises:
         InputError: an unknown name, an empty list, a folder that holds another sweep, or values
-            that the generator refuses through a whole part.
+            that the generator rejects throughout a part.
     """
     GENERATORS.get(generator)
     for name in measures:
@@ -113,7 +113,7 @@ def sweep_design_space(
             if progress:
                 progress(done, len(parts))
         return out
-    # Spawned, not forked: the caller may hold threads (torch's) that a fork would leave broken.
+    # Spawned, not forked: threads of the caller (torch's) would not survive a fork.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_sweep_part, plan, out, part) for part in waiting]
         try:
@@ -147,7 +147,7 @@ class Bins:
         return column * self.count + row, inside
 
     def off_centre(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-        """Squared distance of every row from the middle of its bin, in widths of a bin."""
+        """Squared distance of every row from the centre of its bin, in bin widths."""
         c, length = self._scaled(table)
         return (c % 1 - 0.5) ** 2 + (length % 1 - 0.5) ** 2
 
@@ -158,8 +158,8 @@ class Bins:
         return c, length
 
     def _along(self, table: pd.DataFrame) -> tuple[Any, Any]:
-        # By the edges themselves, not by division: a graph that lies on an edge falls on the same
-        # side as in the published lists.
+        # Compare with the edges instead of dividing: a graph that lies on an edge then falls into
+        # the same bin as in the published lists.
         c_edges = np.linspace(0, 1, self.count + 1)
         l_edges = np.linspace(*self.path_length, self.count + 1)
         c = np.searchsorted(c_edges, table["clustering_coefficient"].to_numpy(), side="right")
@@ -175,14 +175,14 @@ PAPER_BINS: dict[int, dict[int, Bins]] = {
 
 
 def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
-    """One graph per bin of (C, L): the one nearest the middle of its bin, the first of equals.
+    """One graph per bin of (C, L): the one nearest the bin's centre, the first in case of a tie.
 
     Args:
         table: rows with ``clustering_coefficient`` and ``average_path_length``.
         bins: the bins; those of the paper are ``PAPER_BINS[num_nodes][count]``.
 
     Returns:
-        The picked rows, ordered by bin. Rows outside the bins are never picked.
+        The selected rows, ordered by bin. Rows outside the bins are never selected.
 
     Raises:
         InputError: the table lacks a column.
@@ -198,7 +198,7 @@ def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
 
 
 def coverage(ours: pd.DataFrame, theirs: pd.DataFrame, bins: Bins) -> float:
-    """Share of the bins that ``theirs`` occupies in which ``ours`` has a graph too."""
+    """Fraction of the bins occupied by ``theirs`` that ``ours`` occupies too."""
     mine, my_inside = bins.place(ours)
     other, other_inside = bins.place(theirs)
     wanted = np.unique(other[other_inside])
@@ -223,7 +223,7 @@ class _Sweep:
         return self.num_points * self.repeats
 
     def rows(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
-        """The parameters of graphs start .. stop - 1, a column each; seeds vary slowest."""
+        """The parameters of graphs start .. stop - 1, one column each; seeds vary slowest."""
         number = np.arange(start, stop)
         seed, point = np.divmod(number, self.num_points)
         places = np.unravel_index(point, [len(values) for values in self.grid.values()] or [1])
@@ -247,7 +247,7 @@ class _Sweep:
 
 
 def _claim(out: Path, plan: _Sweep) -> None:
-    """Make the folder, or check that it holds this sweep, with as many repeats or fewer."""
+    """Create the folder, or check that it holds this sweep with at most as many repeats."""
     out.mkdir(parents=True, exist_ok=True)
     note = out / "_sweep.json"
     described = plan.description()
@@ -255,7 +255,7 @@ def _claim(out: Path, plan: _Sweep) -> None:
         found = json.loads(note.read_text())
         differs = [key for key, value in described.items() if found.get(key) != value]
         if differs == ["repeats"] and found["repeats"] < plan.repeats:
-            # The seeds vary slowest, so the parts stay as they are but for a last short one.
+            # The seeds vary slowest, so all parts stay valid except a last, shorter one.
             short = plan.num_points * found["repeats"] // plan.part
             _part_path(out, short).unlink(missing_ok=True)
         elif differs:
@@ -309,7 +309,7 @@ def _sweep_part(plan: _Sweep, out: Path, part: int) -> None:
 def _make(
     generator: str, num_nodes: int, params: dict[str, npt.NDArray[Any]]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_], InputError | None]:
-    """Words of the graphs that could be made, which those are, and why the first other was not."""
+    """Words of the valid graphs, a mask of which are valid, and the first error."""
     from mpnn_arch.graphs import bitset
 
     names, count = list(params), len(next(iter(params.values()), [0]))

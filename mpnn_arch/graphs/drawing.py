@@ -1,4 +1,4 @@
-"""Pictures of relational graphs."""
+"""Drawing relational graphs."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def draw(
     drawn = graph.copy()
     drawn.remove_edges_from(list(nx.selfloop_edges(drawn)))
     place = nx.circular_layout(drawn) if layout == "ring" else nx.spring_layout(drawn, seed=seed)
-    plain = {
+    defaults = {
         "node_size": max(8, 1200 / len(graph)),
         "node_color": "#2b6cb0",
         "edge_color": "#9aa5b1",
         "width": min(1.0, 40 / max(1, len(graph))),
         "with_labels": False,
     }
-    nx.draw_networkx(drawn, pos=place, ax=ax, **plain | style)
+    nx.draw_networkx(drawn, pos=place, ax=ax, **defaults | style)
     ax.set_aspect("equal")
     ax.set_axis_off()
     return ax

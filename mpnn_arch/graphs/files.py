@@ -35,14 +35,14 @@ def read(
         directed: False for undirected edges; None for what the file holds.
 
     Raises:
-        InputError: no such file, an unknown format, or content that is no graph.
+        InputError: no such file, an unknown format, or content that is not a graph.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}; check the path")
     kind = format or BY_SUFFIX.get(path.suffix.lower())
     if kind not in set(BY_SUFFIX.values()):
         raise InputError(
-            f"{path.name} has no format that is known; name it {', '.join(BY_SUFFIX)}, or pass "
+            f"{path.name} has an unknown format; name it {', '.join(BY_SUFFIX)}, or pass "
             "format='matrix' or 'edges'"
         )
     try:
@@ -59,7 +59,7 @@ def read(
 
 
 def read_matrix(path: Path) -> npt.NDArray[Any]:
-    """The matrix in a ``.npy`` file, or in text whose numbers may stand without anything between.
+    """The matrix in a ``.npy`` file, or in a text file, with or without separators.
 
     Raises:
         InputError: not a matrix of numbers.
@@ -68,7 +68,7 @@ def read_matrix(path: Path) -> npt.NDArray[Any]:
         try:
             array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"it is no .npy file of plain numbers ({error}); save one") from None
+            raise InputError(f"it is not a .npy file of numbers ({error}); save one") from None
         if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
             raise InputError(f"it holds {array.dtype}, not numbers; save a matrix of 0 and 1")
         return array
@@ -78,7 +78,7 @@ def read_matrix(path: Path) -> npt.NDArray[Any]:
         raise InputError("it is not text; save a matrix of 0 and 1, one row a line") from None
     rows = [line.replace(",", " ").replace(";", " ").split() for line in lines]
     if all(len(row) == 1 for row in rows) and len(rows) > 1:
-        rows = [list(row[0]) for row in rows]  # 0101: digits without anything between
+        rows = [list(row[0]) for row in rows]  # 0101: digits without separators
     widths = {len(row) for row in rows}
     if len(widths) != 1:
         raise InputError(
@@ -89,7 +89,7 @@ def read_matrix(path: Path) -> npt.NDArray[Any]:
         return np.array(rows, dtype=np.float64)
     except ValueError as error:
         raise InputError(
-            f"it holds something that is no number ({error}); leave headers out"
+            f"it contains a value that is not a number ({error}); leave headers out"
         ) from (None)
 
 
@@ -105,7 +105,7 @@ def _read_networkx(path: Path, kind: str, directed: bool | None) -> Any:
                 delimiter=delimiter,
                 data=False,
             )
-            try:  # nodes 0, 1, 2 in this order, not as they turn up; names keep theirs
+            try:  # integer nodes in ascending order, named nodes in file order
                 order = sorted(graph.nodes, key=int)
             except ValueError:
                 order = list(graph.nodes)
@@ -115,10 +115,10 @@ def _read_networkx(path: Path, kind: str, directed: bool | None) -> Any:
             graph = ordered
         else:
             graph = nx.read_graphml(path) if kind == "graphml" else nx.read_gexf(path)
-    except Exception as error:  # parsers of three formats, each with errors of its own
+    except Exception as error:  # three parsers, each with its own exceptions
         raise InputError(f"it cannot be read as {kind} ({error}); check its content") from None
     if not len(graph):
-        raise InputError("it holds no node; save a graph with some")
+        raise InputError("it contains no nodes; save a graph with at least one")
     if directed is False and graph.is_directed():
         graph = graph.to_undirected()
     return graph

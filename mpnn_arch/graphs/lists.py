@@ -1,4 +1,4 @@
-"""Lists of WS-flex graphs that fill the plane of C and L: the paper's, and our own samples."""
+"""Lists of WS-flex graphs that cover the plane of C and L: the paper's, and our own samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 @dataclass(frozen=True)
 class WSFlexParameters:
-    """The call that makes one graph of a list."""
+    """The parameters of one graph of a list."""
 
     num_nodes: int
     average_degree: float
@@ -69,11 +69,11 @@ def published(
         root: folder with ``graphs_n<nodes>_<count>.csv`` (or ``.npy``, as in the paper's public
             repository), also within ``published/`` or ``analysis/``; by default $MPNN_ARCH_DATA,
             then the cache.
-        download: fetch a list that is not there from the paper's public repository.
+        download: fetch a missing list from the paper's public repository.
 
     Raises:
-        InputError: no such list, a file that is not there or is not the published one, or a
-            download that fails; nothing is kept then.
+        InputError: no such list, a file that is missing or differs from the published one, or a
+            failed download, which leaves no file behind.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 3.3; facebookresearch/graph2nn (MIT).
     """
@@ -83,10 +83,10 @@ def published(
 def published_parameters(
     num_nodes: int, count: int, root: str | Path | None = None, *, download: bool = True
 ) -> list[WSFlexParameters]:
-    """The calls that make the graphs of :func:`published`.
+    """The parameters of the graphs of :func:`published`.
 
     Raises:
-        InputError: as there.
+        InputError: as for :func:`published`.
     """
     _listed("published list", PUBLISHED, num_nodes, count)
     stem = f"graphs_n{num_nodes}_{count}"
@@ -115,11 +115,11 @@ def published_parameters(
 
 
 def sample(num_nodes: int, count: int) -> list[RelationalGraph]:
-    """Our own graphs that fill the plane of C and L as the paper's lists do; shipped.
+    """Our own graphs, shipped, which cover the plane of C and L as the paper's lists do.
 
-    They were made by ``experiments/make_samples.py``: ``sweep_design_space`` over the paper's whole
-    grid with seeds 0 to 29, then ``subsample``. Of the 3,942 published bins ours fill all, of the
-    2,698 of 16 nodes all but one. The smaller lists are parts of the larger.
+    ``experiments/make_samples.py`` generated them: ``sweep_design_space`` over the paper's whole
+    grid with seeds 0 to 29, then ``subsample``. They occupy all 3,942 published bins of 64 nodes,
+    and all but one of the 2,698 of 16 nodes. Each smaller list is part of the larger ones.
 
     Args:
         num_nodes: 64 or 16.
@@ -132,7 +132,7 @@ def sample(num_nodes: int, count: int) -> list[RelationalGraph]:
 
 
 def sample_parameters(num_nodes: int, count: int) -> list[WSFlexParameters]:
-    """The calls that make the graphs of :func:`sample`.
+    """The parameters of the graphs of :func:`sample`.
 
     Raises:
         InputError: no such list.
@@ -154,12 +154,12 @@ def sample_parameters(num_nodes: int, count: int) -> list[WSFlexParameters]:
 
 def _listed(kind: str, lists: Mapping[int, Collection[int]], num_nodes: int, count: int) -> None:
     if count not in lists.get(num_nodes, ()):
-        there = "; ".join(
+        available = "; ".join(
             f"{', '.join(str(c) for c in counts)} of {nodes} nodes"
             for nodes, counts in lists.items()
         )
         raise InputError(
-            f"there is no {kind} of {count} graphs of {num_nodes} nodes; there are {there}"
+            f"there is no {kind} of {count} graphs of {num_nodes} nodes; there are {available}"
         )
 
 
@@ -173,10 +173,10 @@ def _read(path: Path, checksum: str) -> npt.NDArray[np.float64]:
                 rows = [[float(row[name]) for name in _COLUMNS] for row in csv.DictReader(file)]
             table = np.array(rows, dtype=np.float64)
     except (ValueError, KeyError, TypeError, IndexError, EOFError):
-        table = np.zeros((0, 6))  # whatever it is, its checksum is wrong
+        table = np.zeros((0, 6))  # not a list at all: it fails the checksum
     if hashlib.sha256(table.astype("<f8").tobytes()).hexdigest() != checksum:
         raise InputError(
-            f"{path} is not the published list (its checksum is another one); delete it, and it "
-            "will be fetched again"
+            f"{path} is not the published list (its checksum differs); delete it, and it will be "
+            "fetched again"
         )
     return table

@@ -1,4 +1,4 @@
-"""The relational graph: what a layer's message exchange runs on."""
+"""The relational graph, along whose edges the messages of a layer flow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset, c_and_l
 from mpnn_arch.graphs.arrays import as_array, as_edges, edges_of, edges_of_networkx
 
-# Torch is imported where a tensor is handed out, not here: a sweep's worker processes make
-# millions of graphs and need none of it.
+# Torch is imported where a tensor is returned, not here: a sweep's worker processes generate
+# millions of graphs without it.
 if TYPE_CHECKING:
     import networkx as nx
     import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RelationalGraph:
-    """A graph G = (V, E) whose nodes hold shares of a layer's channels; it cannot be changed.
+    """A graph G = (V, E) whose nodes hold shares of a layer's channels; immutable.
 
     Node v of a round receives a message from every u with an edge u -> v. The paper's graphs are
     undirected (both directions of every edge are present) and every node keeps a self-loop.
@@ -38,8 +38,8 @@ class RelationalGraph:
         self_loops: if True, every node gets a self-loop; if False, only those given are kept.
 
     Raises:
-        InputError: an edge index out of range or of the wrong shape, or a node that would receive
-            no message at all.
+        InputError: an edge index out of range or of the wrong shape, or a node without incoming
+            edges.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.1.
     """
@@ -94,7 +94,7 @@ class RelationalGraph:
     def __deepcopy__(self, memo: dict[int, Any]) -> RelationalGraph:
         return self
 
-    # -- made from --------------------------------------------------------------------------
+    # -- constructors -----------------------------------------------------------------------
 
     @classmethod
     def from_edge_index(
@@ -113,7 +113,7 @@ class RelationalGraph:
         edges = as_edges(edge_index)
         if num_nodes is None:
             if not edges.size:
-                raise InputError("an edge index without edges does not tell num_nodes; give it")
+                raise InputError("an edge index without edges does not imply num_nodes; give it")
             num_nodes = int(edges.max()) + 1
         return cls(num_nodes, edges, directed=directed, self_loops=self_loops)
 
@@ -125,7 +125,7 @@ class RelationalGraph:
         directed: bool = False,
         self_loops: bool = True,
     ) -> RelationalGraph:
-        """From an (N, N) matrix of 0 and 1, row = receiver (target), column = sender (source).
+        """From an (N, N) matrix of 0 and 1, row = target, column = source.
 
         Raises:
             InputError: not square, or an entry other than 0 and 1.
@@ -153,15 +153,15 @@ class RelationalGraph:
 
         Args:
             path: ``.txt``, ``.csv``, ``.tsv`` and ``.npy`` (without pickles) hold a matrix, row =
-                receiver, column = sender, one row a line; ``.edges`` and ``.edgelist`` two nodes a
-                line; ``.graphml`` and ``.gexf`` what they say.
-            format: what the file is, if its name does not tell.
-            directed: False adds every edge's reverse; None takes the graph as it stands (edge
-                lists as undirected).
+                target, column = source, one row per line; ``.edges`` and ``.edgelist`` two nodes
+                per line; ``.graphml`` and ``.gexf`` those formats.
+            format: the format, if the suffix does not imply it.
+            directed: False adds every edge's reverse; None keeps the directions of the file (edge
+                lists are undirected).
             self_loops: whether every node gets a self-loop.
 
         Raises:
-            InputError: no such file, an unknown format, or content that is no graph.
+            InputError: no such file, an unknown format, or content that is not a graph.
         """
         from mpnn_arch.graphs.files import read
 
@@ -172,7 +172,7 @@ class RelationalGraph:
         except InputError as error:
             raise InputError(f"{path.name}: {error}") from None
 
-    # -- handed out -------------------------------------------------------------------------
+    # -- conversions ------------------------------------------------------------------------
 
     @property
     def num_nodes(self) -> int:
@@ -183,7 +183,7 @@ class RelationalGraph:
     def edge_index(self) -> torch.Tensor:
         """(2, E) int64, row 0 source, row 1 target, sorted by target and then by source.
 
-        A fresh tensor each time, so that writing into it cannot change the graph.
+        A new tensor on every access, so that writing into it does not change the graph.
         """
         import torch
 
@@ -202,7 +202,7 @@ class RelationalGraph:
         return matrix
 
     def to_networkx(self) -> nx.Graph:
-        """A networkx ``Graph`` (``DiGraph`` if directed) with the self-loops it has."""
+        """A networkx ``Graph`` (``DiGraph`` if directed) with its self-loops."""
         import networkx as nx
 
         made = nx.DiGraph() if self.is_directed else nx.Graph()
@@ -216,11 +216,11 @@ class RelationalGraph:
 
         return Data(edge_index=self.edge_index, num_nodes=self.num_nodes)
 
-    # -- what it is -------------------------------------------------------------------------
+    # -- properties -------------------------------------------------------------------------
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of the nodes and edges, in hexadecimal; equal for equal graphs everywhere."""
+        """SHA-256 of the nodes and edges, in hexadecimal; the same on every machine."""
         digest = hashlib.sha256(f"relational graph of {self.num_nodes} nodes:".encode())
         digest.update(self._edges.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -244,7 +244,7 @@ class RelationalGraph:
 
     @property
     def average_degree(self) -> float:
-        """Mean number of neighbours a node hears, self-loops left out."""
+        """Mean in-degree of the nodes, self-loops left out."""
         return float((self._edges[0] != self._edges[1]).sum() / self.num_nodes)
 
     @property
@@ -254,9 +254,9 @@ class RelationalGraph:
 
     @property
     def block_density(self) -> float:
-        """Ones of the N x N adjacency, self-loops counted, over N^2.
+        """Fraction of ones in the N x N adjacency, self-loops included.
 
-        This is the share of a dense layer's multiply-adds that a round costs.
+        This is the cost of a round relative to the dense layer of the same width.
         """
         return self._edges.shape[1] / self.num_nodes**2
 
@@ -300,7 +300,7 @@ class RelationalGraph:
                 ``"matrix"`` (row = target, column = source).
             ax: where to draw; a new figure if None.
             seed: of the spring layout.
-            style: handed to ``networkx.draw_networkx`` or ``Axes.imshow``.
+            style: passed to ``networkx.draw_networkx`` or ``Axes.imshow``.
 
         Raises:
             InputError: no such layout.

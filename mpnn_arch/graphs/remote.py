@@ -1,4 +1,4 @@
-"""Files of the paper's public repository: looked for in a folder, else fetched and checked."""
+"""Files of the paper's public repository: read locally if present, else fetched and verified."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpnn_arch.errors import InputError
 
 T = TypeVar("T")
 
-# One commit of facebookresearch/graph2nn (MIT license), so that what is fetched never changes.
+# One commit of facebookresearch/graph2nn (MIT license), so that the files never change.
 REPOSITORY = (
     "https://raw.githubusercontent.com/facebookresearch/graph2nn/"
     "b6a67ccca99737d31b45aa4c938f6b7998050cb3/"
@@ -24,7 +24,7 @@ ENVIRONMENT = "MPNN_ARCH_DATA"
 
 
 def data_folders(root: str | Path | None) -> list[Path]:
-    """Where files are looked for: ``root`` alone if given, else $MPNN_ARCH_DATA, then the cache."""
+    """Folders to search: ``root`` alone if given, else $MPNN_ARCH_DATA, then the cache."""
     if root is not None:
         return [Path(root)]
     named = os.environ.get(ENVIRONMENT)
@@ -32,13 +32,13 @@ def data_folders(root: str | Path | None) -> list[Path]:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept."""
+    """Folder of the fetched files."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "mpnn_arch"
 
 
 def find(names: list[str], root: str | Path | None) -> Path | None:
-    """The first of these relative paths that is there."""
+    """The first of these relative paths that exists in a data folder; None if there is none."""
     for folder in data_folders(root):
         for name in names:
             if (folder / name).is_file():
@@ -47,42 +47,42 @@ def find(names: list[str], root: str | Path | None) -> Path | None:
 
 
 def fetch(remote: str, to: Path, read: Callable[[Path], T], timeout: float = 30) -> T:
-    """Fetch ``remote`` of the repository, read and check it, and only then keep it at ``to``.
+    """Fetch ``remote`` from the repository, read and verify it, then store it at ``to``.
 
     Args:
         remote: path within the repository.
-        to: where the file is kept.
+        to: where to store the file.
         read: reads the fetched file and raises InputError if its checksum is wrong.
-        timeout: seconds without an answer.
+        timeout: seconds to wait for a response.
 
     Raises:
-        InputError: no connection, a broken transfer, or whatever ``read`` finds wrong. Nothing is
-            kept then.
+        InputError: no connection, an incomplete download, or an error that ``read`` raises; no
+            file is left behind.
     """
     url = REPOSITORY + remote
-    half = None
+    temporary = None
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             dir=to.parent, prefix=".fetched-", suffix=to.suffix, delete=False
         ) as file:
-            half = Path(file.name)
-            with urlopen(url, timeout=timeout) as answer:
-                expected = answer.headers.get("Content-Length")
-                body = answer.read()
+            temporary = Path(file.name)
+            with urlopen(url, timeout=timeout) as response:
+                expected = response.headers.get("Content-Length")
+                body = response.read()
             file.write(body)
         if expected is not None and int(expected) != len(body):
             raise InputError(
-                f"the download of {url} broke off after {len(body)} of {expected} bytes; try again"
+                f"the download of {url} stopped after {len(body)} of {expected} bytes; try again"
             )
-        found = read(half)
-        half.replace(to)
+        found = read(temporary)
+        temporary.replace(to)
         return found
     except (URLError, HTTPException, OSError) as error:
         raise InputError(
             f"{url} could not be fetched ({error}); connect to the network, or put the file into "
-            f"a folder and name it as root or in {ENVIRONMENT}"
+            f"a folder and pass that folder as root or in {ENVIRONMENT}"
         ) from error
     finally:
-        if half is not None:
-            half.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

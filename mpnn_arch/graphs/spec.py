@@ -1,4 +1,4 @@
-"""The one parser of graph names, used by every command: ``ws_flex:64,8.5,0.1,0``."""
+"""The parser of graph specs such as ``ws_flex:64,8.5,0.1,0``, used by every command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpnn_arch.graphs.lists import WSFlexParameters, published_parameters, sampl
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.registry import Registry
 
-# What a name before the colon can be besides a generator: each takes the text after it.
+# Sources other than generators, by the name before the colon; each parses the text after it.
 SOURCES: Registry[Callable[[str], list[RelationalGraph]]] = Registry("source of graphs")
 
 
@@ -31,7 +31,7 @@ def _connectome(rest: str) -> list[RelationalGraph]:
     name, _, option = rest.partition(",")
     if option not in ("", "directed", "undirected"):
         raise InputError(
-            f"connectome:{rest}: {option!r} is no way to read it; "
+            f"connectome:{rest}: unknown option {option!r}; "
             f"write connectome:{name} or connectome:{name},undirected"
         )
     return [connectome(name, directed=option != "undirected")]
@@ -53,8 +53,8 @@ def _picked(
             raise ValueError
     except ValueError:
         raise InputError(
-            f"{source}:{rest} names no list; write {source}:64/52, {source}:64/52/17 for one "
-            f"graph, or {source}:64/52/0:6 for a slice"
+            f"{source}:{rest} does not name a list; write {source}:64/52, {source}:64/52/17 for "
+            f"one graph, or {source}:64/52/0:6 for a slice"
         ) from None
     listed = parameters(num_nodes, count)
     if len(parts) == 2:
@@ -84,21 +84,21 @@ def parse(spec: str) -> list[RelationalGraph]:
     ==============================  ===========================================================
 
     Raises:
-        InputError: no such name, or text after it that it cannot read.
+        InputError: an unknown name, or parameters that cannot be parsed.
     """
     name, colon, rest = spec.strip().partition(":")
     if name in SOURCES:
         if not rest:
-            raise InputError(f"{spec!r} names no graph; write something after {name}:")
+            raise InputError(f"{spec!r} does not name a graph; add what follows {name}:")
         return SOURCES.get(name)(rest)
     if name not in GENERATORS:
         choices = ", ".join([*GENERATORS.names(), *SOURCES.names()])
         raise InputError(
-            f"{spec!r} is no graph: before the colon stands one of {choices}, "
+            f"{spec!r} is not a graph spec: it starts with one of {choices}, "
             "as in ws_flex:64,8.5,0.1,0"
         )
     if not colon or not rest:
-        raise InputError(f"{spec!r} lacks parameters; write {name}: and then {describe(name)}")
+        raise InputError(f"{spec!r} lacks parameters; write {name}: followed by {describe(name)}")
     return [_generated(name, rest, spec)]
 
 
@@ -129,7 +129,7 @@ def _generated(name: str, rest: str, spec: str) -> RelationalGraph:
                 )
             params[key.strip()] = _number(value, spec)
         elif params:
-            raise InputError(f"{spec!r}: {part!r} follows a parameter by name; name it too")
+            raise InputError(f"{spec!r}: {part!r} follows a named parameter; name it too")
         else:
             args.append(_number(part, spec))
     return generate(name, *args, **params)

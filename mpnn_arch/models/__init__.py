@@ -1,4 +1,4 @@
-"""The paper's architectures, and others, at exactly the cost of their dense form."""
+"""The paper's architectures and others, with widths matched to the cost of their dense form."""
 
 from mpnn_arch.models import architectures
 from mpnn_arch.models.budget import match_budget, match_widths

@@ -1,4 +1,4 @@
-"""Which graph each round of a model runs on."""
+"""The assignment of graphs to the rounds of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def as_graphs(graph: Graphs) -> tuple[RelationalGraph, ...]:
     """``graph`` as a tuple: empty for the dense model, one, or one per stage or round.
 
     Raises:
-        InputError: something else than relational graphs.
+        InputError: anything other than relational graphs.
     """
     if graph is None:
         return ()
@@ -23,22 +23,21 @@ def as_graphs(graph: Graphs) -> tuple[RelationalGraph, ...]:
         if not isinstance(item, RelationalGraph):
             raise InputError(
                 f"a model's graph is a RelationalGraph (or one per stage or round), not "
-                f"{type(item).__name__}; make one with RelationalGraph.from_networkx or a generator"
+                f"{type(item).__name__}; use RelationalGraph.from_networkx or a generator"
             )
     return graphs
 
 
 class GraphAssignment:
-    """Hands each round of a model its graph, in the order in which the rounds are made.
+    """Gives each round of a model its graph, in the order in which the rounds are built.
 
-    Shared by the factory that makes layers and the meter that counts them, so that both see the
-    same graphs.
+    Shared by the factory that builds layers and the meter that counts them, so that they agree.
 
     Args:
         graphs: none (every layer is dense), one, one per stage, or one per round.
         name: the model, for error messages.
         num_stages: its stages.
-        num_rounds: its rounds; a projection shortcut counts none, it uses its block's first graph.
+        num_rounds: its rounds, without projection shortcuts, which use their block's first graph.
 
     Raises:
         InputError: any other number of graphs.
@@ -62,11 +61,11 @@ class GraphAssignment:
 
     @property
     def is_dense(self) -> bool:
-        """Whether there is no graph at all."""
+        """Whether the model has no graph."""
         return not self._graphs
 
     def start_stage(self, index: int, label: str | None = None) -> None:
-        """The rounds to come belong to stage ``index`` (from 0)."""
+        """Start stage ``index`` (from 0): the next rounds belong to it."""
         self._stage_index = index
         self.stage = label or f"stage {index + 1}"
 
@@ -79,13 +78,13 @@ class GraphAssignment:
         return self._graphs[self.rounds_made if self._per_round else self._stage_index]
 
     def next(self) -> RelationalGraph | None:
-        """The next round's graph, and one round more is made."""
+        """The next round's graph; advances to the round after it."""
         graph = self.peek()
         self.rounds_made += 1
         return graph
 
     def check_width(self, graph: RelationalGraph, channels: int, what: str = "") -> None:
-        """Refuse a layer with fewer channels than the graph has nodes.
+        """Reject a layer with fewer channels than the graph has nodes.
 
         Raises:
             InputError: naming the stage and both numbers.

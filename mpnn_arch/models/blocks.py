@@ -1,4 +1,4 @@
-"""Blocks shared by the architectures; each makes its layers through a factory."""
+"""Blocks shared by the architectures; a factory builds their layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpnn_arch.models.layers import Layers
 
 
 class MeanPoolHead(nn.Module):
-    """The mean pixel, then a dense linear layer to the classes."""
+    """Global average pooling, then a dense linear layer to the classes."""
 
     def __init__(self, layers: Layers, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class MeanPoolHead(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Each channel times a gate that two dense layers compute from the mean pixel."""
+    """Each channel times a gate that two dense layers compute from the global average."""
 
     def __init__(self, layers: Layers, channels: int, inner: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class AttentionProduct(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V, every head by itself; it has no parameters."""
+    """softmax(Q K^T / sqrt(d)) V, for each head separately; no parameters."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(B, heads, tokens, d) each -> (B, heads, tokens, d)."""
@@ -46,12 +46,12 @@ class AttentionProduct(nn.Module):
 
     @staticmethod
     def multiply_adds(tokens: int, width: int) -> int:
-        """Of Q K^T and of the product with V, over all heads of ``width`` together."""
+        """Of Q K^T and of the product with V, over all heads; ``width`` is that of all heads."""
         return 2 * tokens * tokens * width
 
 
 class FeedForward(nn.Sequential):
-    """Two rounds with GELU between them, as in a transformer's block; the second adds its input.
+    """Two rounds with GELU between them, as in a transformer's block; the second adds the residual.
 
     Shapes:
         - **x**, **residual** and **output:** (..., width)

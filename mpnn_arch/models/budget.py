@@ -1,4 +1,4 @@
-"""Widths that meet a reference budget without touching the graph."""
+"""Widths that meet a reference budget on a given graph."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def match_widths(
     first, and the first gets the smallest width whose cost is at least the reference. Then, for
     stages 2, 3, ... in turn, that stage's width is lowered one at a time, at most (its ratio to
     the first, rounded) times, while the cost stays at least the reference. EfficientNet's ratios
-    are not whole numbers, so its first step depends on the path: see :func:`_scaled_first`.
+    are not integers, so its first step is a different search: see :func:`_scaled_first`.
 
     Args:
         config: the architecture.
         graph: one, one per stage or one per round.
         reference: multiply-adds to meet; None: those of the dense model.
-        order: how larger shares are placed; the published widths depend on it.
+        order: which nodes hold the larger shares; the published widths depend on it.
         round_meter: cost of a round, if it is not a sum of linear messages.
 
     Returns:
@@ -60,7 +60,7 @@ def match_widths(
         )
 
     def check(widths: Widths) -> None:
-        config.multiply_adds(widths, graphs, order=order)  # told in a sentence if too narrow
+        config.multiply_adds(widths, graphs, order=order)  # raises if one is too narrow
 
     if config.search == "scaled":
         widths = _scaled_first(config.stage_widths, cost, wanted)
@@ -90,14 +90,14 @@ def _smallest_first(
     high = dense[0]
     while not is_wide_enough(high):
         high *= 2
-        if high > 1024 * dense[0]:  # not the stages are too narrow but the stem before them
+        if high > 1024 * dense[0]:  # the stem, not a stage, is too narrow
             check(stages(high))
     low = _first_true(1, high, is_wide_enough)
     while cost(stages(high)) < wanted:
         high *= 2
     first = _first_true(low, high, lambda first: cost(stages(first)) >= wanted)
-    # The one step at which a wider network costs less: at the stem's width the first stage's
-    # shortcut needs no projection, so the search may have passed over narrower widths.
+    # The cost is not monotone at one point: at the stem's width the first stage's shortcut needs no
+    # projection, so the search may have missed narrower widths.
     if low <= dense[0] - 1 < first and cost(stages(dense[0] - 1)) >= wanted:
         first = _first_true(low, dense[0] - 1, lambda first: cost(stages(first)) >= wanted)
     if first == low:
@@ -105,17 +105,17 @@ def _smallest_first(
         if least - wanted > step:
             raise InputError(
                 f"no width of {config.name} meets {wanted:,} multiply-adds on this graph: at "
-                f"{low} channels, the fewest that its nodes allow in stage 1, it costs {least:,}; "
+                f"{low} channels in stage 1, the fewest for its nodes, it costs {least:,}; "
                 "use a graph of fewer nodes or edges, or a larger reference"
             )
     return stages(first)
 
 
 def _scaled_first(dense: Widths, cost: CostOf, wanted: int) -> Widths:
-    """The published search where stage ratios are not whole numbers; it depends on its path.
+    """The published search for stage ratios that are not integers; its result depends on its path.
 
     Nine times: scale the first width by sqrt(reference / cost), rounded to 2 decimals, and the
-    others in their present (rounded) ratio to it. Then move the first by one at a time until the
+    others in their current (rounded) ratio to it. Then move the first by one at a time until the
     cost crosses the reference, and step back once if it ended below.
     """
 
@@ -182,15 +182,15 @@ def match_budget(
 ) -> Widths:
     """Stage widths at which the model called ``name`` meets a budget on ``graph``.
 
-    A call takes milliseconds: the cost of summed linear messages is a formula of the widths. Of
-    other messages and aggregations, the rounds are asked, which are made without weights.
+    A call takes milliseconds: the cost of summed linear messages is a formula of the widths. For
+    other messages and aggregations the rounds are built, without weights, to read their cost.
 
     Args:
         name: a model, see ``models.list_models()``.
         graph: one, one per stage or one per round.
         reference: multiply-adds; None: those of the dense model with the same ``model_kwargs``.
-        order: how larger shares are placed; the published widths depend on it.
-        message, aggr, message_kwargs, aggr_kwargs: of the rounds, as for ``models.build``.
+        order: which nodes hold the larger shares; the published widths depend on it.
+        message, aggr, message_kwargs, aggr_kwargs: for the rounds, as for ``models.build``.
         model_kwargs: as for ``models.build``: ``num_classes``, ``in_channels``, ``in_features``,
             ``image_size``, ``width_multiplier``, ...
 

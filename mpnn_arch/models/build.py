@@ -1,4 +1,4 @@
-"""A model by name."""
+"""Building a model by name."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ def build(
     dtype: torch.dtype | None = None,
     **model_kwargs: Any,
 ) -> nn.Module:
-    """The model called ``name`` on a graph, at the dense model's cost.
+    """The model called ``name`` on a graph, matched to the cost of the dense model.
 
     Args:
         name: see :func:`list_models`.
         graph: one relational graph, one per stage, or one per round; None: the dense model.
         widths: channels of each stage; None: those that meet ``reference`` (dense: the paper's).
         reference: multiply-adds to meet; None: those of the dense model.
-        seed: draws the initial weights: a number, or a CPU ``torch.Generator``. Torch's global
-            random state is left alone, and the same seed gives the same bits on every device.
+        seed: of the initial weights: a number, or a CPU ``torch.Generator``. Torch's global random
+            state is not changed, and the same seed gives the same bits on every device.
         init: ``"published"`` or ``"kaiming"``, see :func:`~mpnn_arch.models.init.initialise`;
-            None: the model's own choice.
+            None: the model's default.
         order: which nodes hold the larger shares, see :class:`~mpnn_arch.ChannelPartition`.
-        backend: of the rounds; None: the fastest that computes them.
+        backend: of the rounds; None: the fastest available.
         message: message function of the rounds; None: linear, or conv on maps.
         aggr: aggregation of the rounds.
-        message_kwargs: handed to the message function.
-        aggr_kwargs: handed to the aggregation.
+        message_kwargs: passed to the message function.
+        aggr_kwargs: passed to the aggregation.
         device, dtype: of the parameters; device ``"meta"`` gives shapes only.
         model_kwargs: ``num_classes``, ``in_channels``, ``image_size``, ``width_multiplier`` and
-            the model's own: ``in_features``, ``shortcut``, ...
+            settings of the particular model: ``in_features``, ``shortcut``, ...
 
     Returns:
         An ``nn.Module`` with ``widths`` (a tuple), ``graphs`` (a list), ``model_config`` (the
         settings), and ``config``: a JSON-able dictionary, the name under ``"model"`` and the
-        arguments with which ``build(name, graphs, **arguments)`` makes it again.
+        arguments with which ``build(name, graphs, **arguments)`` rebuilds it.
 
     Raises:
         InputError: an unknown name or setting, a stage narrower than its graph, a budget no width
@@ -77,22 +77,22 @@ def build(
         widths = match_widths(settings, graphs, reference, order=order, round_meter=cost)
     elif reference is not None:
         raise InputError(
-            "a reference is met by a model on a graph; give one, or scale the dense model with "
-            "width_multiplier"
+            "a reference is met by a model on a graph; give a graph, or scale the dense model "
+            "with width_multiplier"
         )
     else:
         widths = settings.stage_widths
-    # Asked once more for its checks: narrow stages, small images, the number of graphs.
+    # Called for its checks: narrow stages, small images, the number of graphs.
     settings.multiply_adds(widths, graphs, order=order)
 
     generator, number = _generator(seed)
-    # Rounds draw parameters when they are made. They draw from a stream of their own, so that
-    # the dense model and the one on the complete graph get the same weights below.
-    made_from = torch.Generator().manual_seed(
+    # Rounds draw parameters on construction, from a separate stream, so that the dense model and
+    # the model on the complete graph get the same weights below.
+    construction_generator = torch.Generator().manual_seed(
         int(torch.randint(2**62, (), generator=generator).item())
     )
-    # Layers are made on the CPU (or as mere shapes), so that every device gets the same bits.
-    made_on = "meta" if device is not None and torch.device(device).type == "meta" else "cpu"
+    # Layers are built on the CPU (or the meta device), so that every device gets the same bits.
+    build_device = "meta" if device is not None and torch.device(device).type == "meta" else "cpu"
     layers = Layers(
         settings.assignment(graphs),
         order=order,
@@ -101,11 +101,11 @@ def build(
         aggr=aggr,
         message_kwargs=message_kwargs,
         aggr_kwargs=aggr_kwargs,
-        generator=made_from,
-        device=made_on,
+        generator=construction_generator,
+        device=build_device,
         dtype=dtype,
     )
-    with torch.random.fork_rng(devices=[]):  # dense layers draw from the global state when made
+    with torch.random.fork_rng(devices=[]):  # dense layers draw from the global state
         model: Any = settings.make(layers, widths)
     init = init or settings.default_init
     initialise(model, init, generator)
@@ -135,7 +135,7 @@ def _generator(seed: int | torch.Generator) -> tuple[torch.Generator, int | None
         if seed.device.type != "cpu":
             raise InputError(
                 f"the generator is on {seed.device}; weights are drawn on the CPU, so that every "
-                "device gets the same: give torch.Generator() or a number"
+                "device gets the same; give torch.Generator() or a number"
             )
         return seed, None
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
@@ -175,11 +175,11 @@ def mlp(
         num_classes: outputs.
         widths: (w,) of the rounds; None: the smallest at which the model costs at least what it
             does on the complete graph.
-        seed: draws the initial weights.
+        seed: of the initial weights.
         kwargs: as for :func:`build`.
 
     Shapes:
-        - **x:** (B, in_features), or images of as many numbers, which are flattened
+        - **x:** (B, in_features), or images with in_features values, which are flattened
         - **output:** (B, num_classes)
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every layer of a built model costs, told without computing anything."""
+"""The cost of every layer of a built model, derived from shapes without computing values."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mpnn_arch.rounds import MessageRound
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer: where it is, what it is, and what it costs for one input.
+    """One layer and its cost for one input.
 
     Attributes:
         name: its path in the model.
         kind: its class.
         in_channels, out_channels: of a layer that multiplies; None otherwise.
         output_shape: without the batch; None if the layer was not called.
-        parameters: numbers that are trained, exact.
+        parameters: number of parameters, exact.
         multiply_adds: exact.
-        complete_multiply_adds: what the layer costs if its graph is complete.
-        is_round: whether it is a round of message exchange.
+        complete_multiply_adds: cost of the layer on the complete graph.
+        is_round: whether it is a round of message passing.
     """
 
     name: str
@@ -45,7 +45,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Complexity:
-    """The layers of a model with their costs, and the sums."""
+    """The layers of a model with their costs, and the totals."""
 
     layers: tuple[LayerCost, ...]
 
@@ -56,12 +56,12 @@ class Complexity:
 
     @property
     def parameters(self) -> int:
-        """Trained numbers."""
+        """Number of parameters."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def relational_share(self) -> float:
-        """Share of the multiply-adds that lies in rounds."""
+        """Share of the multiply-adds spent in rounds."""
         in_rounds = sum(layer.multiply_adds for layer in self.layers if layer.is_round)
         return in_rounds / self.multiply_adds if self.multiply_adds else 0.0
 
@@ -96,22 +96,22 @@ def complexity(model: nn.Module, input_size: int | Sequence[int] | None = None) 
     """Parameters and multiply-adds of every layer of any torch module.
 
     Linear layers, convs, rounds and attention count; normalisation, activations, pooling, sums and
-    biases do not (save the biases of squeeze-excitation, as in the paper's published figures). The
-    model runs once on the meta device, on a copy whose tensors hold no numbers; rounds and dense
-    layers only tell their output's shape.
+    biases do not (except the biases of squeeze-excitation, as in the paper's published figures). A
+    copy of the model runs once on the meta device, where tensors have shapes but no values; rounds
+    only infer the shape of their output.
 
     Args:
         model: any module that takes one tensor.
         input_size: shape of one input without the batch, such as (3, 224, 224); a number is the
-            height and width of an image (for the MLP its features), of as many channels as the
-            model was built for, or 3; None: what the model was built for.
+            height and width of an image (for the MLP, its features) with the channels that the
+            model was built for, else 3; None: the size that the model was built for.
 
     Returns:
-        Its ``str`` is the table.
+        A :class:`Complexity`; its ``str`` is a table.
 
     Raises:
-        InputError: no input size where the model does not know its own, or one that the model
-            cannot take.
+        InputError: no input size is given and the model has none, or the model does not accept
+            it.
     """
     shape = _input_shape(model, input_size)
     copied = _on_meta(model)
@@ -134,7 +134,7 @@ def _input_shape(model: nn.Module, size: int | Sequence[int] | None) -> tuple[in
     if size is None:
         if config is None:
             raise InputError(
-                f"{type(model).__name__} does not tell the size of its input; give it, as "
+                f"{type(model).__name__} has no known input size; give it, as "
                 "input_size=(3, 224, 224)"
             )
         return tuple(config.input_shape)
@@ -151,8 +151,8 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 
 def _on_meta(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` whose tensors have shapes but no numbers."""
-    # Handing deepcopy the copies of all tensors keeps it from copying any number.
+    """A copy of ``model`` on the meta device: tensors have shapes but no values."""
+    # With meta copies of all tensors in its memo, deepcopy copies no data.
     copies: dict[int, Any] = {}
     for parameter in model.parameters():
         shape = parameter.detach().to("meta")
@@ -170,7 +170,7 @@ def _on_meta(model: nn.Module) -> nn.Module:
 
 
 def _shape_of(layer: MessageRound) -> Callable[..., Tensor]:
-    """What a round's output looks like."""
+    """A forward that only infers the output's shape."""
     function: Any = layer.message_function
 
     def forward(x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -183,7 +183,7 @@ def _shape_of(layer: MessageRound) -> Callable[..., Tensor]:
 
 
 class _Tally:
-    """Watches the layers of a copied model and writes down one row each."""
+    """Records one row per layer of a copied model through forward hooks."""
 
     def __init__(self, model: nn.Module) -> None:
         self._rows: dict[str, LayerCost] = {}
@@ -223,7 +223,7 @@ class _Tally:
             module.register_forward_hook(self._hook(name, count_bias=id(module) in biased))
 
     def rows(self) -> list[LayerCost]:
-        """One a layer, in the order of the model's modules."""
+        """One row per layer, in the order of the model's modules."""
         return list(self._rows.values())
 
     def _hook(self, name: str, *, count_bias: bool) -> Callable[..., None]:
@@ -254,7 +254,7 @@ def _cost(
         positions = out[0].numel() // (module.out_channels * math.prod(size))
         cost = positions * module.multiply_adds(size)
         each = module.in_channels * module.out_channels * math.prod(size) * positions
-        # Messages may cost anything; for other than linear ones the dense layer is the measure.
+        # Other messages have other costs; the dense layer is the reference for all of them.
         each *= math.prod(getattr(module, "kernel_size", ()))
         return cost, each, (module.in_channels, module.out_channels)
     if isinstance(module, nn.Linear):

@@ -1,4 +1,4 @@
-"""What a model is, apart from its graphs and its matched widths."""
+"""The configuration of a model, apart from its graphs and its matched widths."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ SMALL_IMAGE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(ABC):
-    """One architecture of the paper, or past it: its layers, and beside them what they cost.
+    """One architecture: how to build its layers, and how to count their cost.
 
-    A subclass names its stages' dense widths, tells a :class:`~mpnn_arch.models.meter.Meter` its
-    layers (``count``) and makes them (``make``). The two are twins: a test holds them equal.
+    A subclass lists its stages' dense widths, reports its layers to a
+    :class:`~mpnn_arch.models.meter.Meter` (``count``) and builds them (``make``). A test checks
+    that the two agree.
 
     Args:
         num_classes: outputs of the dense head.
@@ -59,7 +60,7 @@ class ModelConfig(ABC):
                 f"width_multiplier is above 0, not {self.width_multiplier!r}; 1 is the paper's"
             )
 
-    # -- told by the architecture -----------------------------------------------------------
+    # -- defined by the architecture --------------------------------------------------------
 
     @property
     @abstractmethod
@@ -68,13 +69,13 @@ class ModelConfig(ABC):
 
     @abstractmethod
     def count(self, meter: Meter, widths: Sequence[int]) -> None:
-        """Tell ``meter`` every layer of the model with these stage widths."""
+        """Report every layer of the model with these stage widths to ``meter``."""
 
     @abstractmethod
     def make(self, layers: Layers, widths: Sequence[int]) -> nn.Module:
-        """The model with these stage widths, its layers made by ``layers``."""
+        """Build the model with these stage widths; ``layers`` builds its layers."""
 
-    # -- follows from it --------------------------------------------------------------------
+    # -- derived ----------------------------------------------------------------------------
 
     @property
     def is_small(self) -> bool:
@@ -83,12 +84,12 @@ class ModelConfig(ABC):
 
     @property
     def num_stages(self) -> int:
-        """Stages that can have a graph of their own."""
+        """Number of stages, each of which can have its own graph."""
         return len(self.stage_widths)
 
     @property
     def num_rounds(self) -> int:
-        """Rounds that can have a graph of their own; projection shortcuts do not count."""
+        """Number of rounds, each of which can have its own graph, without projection shortcuts."""
         return _num_rounds(self)
 
     @property
@@ -101,10 +102,10 @@ class ModelConfig(ABC):
         return max(1, round(width * self.width_multiplier))
 
     def assignment(self, graphs: Sequence[RelationalGraph]) -> GraphAssignment:
-        """Which graph each round runs on.
+        """The assignment of ``graphs`` to the rounds.
 
         Raises:
-            InputError: neither none, one, one per stage nor one per round.
+            InputError: a number of graphs other than none, one, one per stage or one per round.
         """
         rounds = self.num_rounds if len(graphs) > 1 else 1
         return GraphAssignment(graphs, self.name, self.num_stages, rounds)
@@ -118,14 +119,14 @@ class ModelConfig(ABC):
         round_meter: RoundMeter | None = None,
         check: bool = True,
     ) -> int:
-        """Exact multiply-adds of one input through the model, as a formula of its widths.
+        """Exact multiply-adds of one input through the model, computed from its widths.
 
         Args:
             widths: a width per stage; None: the dense ones.
             graphs: none for the dense model, one, one per stage or one per round.
             order: partition order of the rounds.
             round_meter: cost of a round, if it is not a sum of linear messages.
-            check: refuse stages narrower than their graph.
+            check: reject stages narrower than their graph.
 
         Raises:
             InputError: a stage narrower than its graph, an image too small for the strides, or a
@@ -145,13 +146,13 @@ class ModelConfig(ABC):
         Raises:
             InputError: not one positive whole number per stage.
         """
-        made = tuple(int(width) for width in widths)
-        if len(made) != len(self.stage_widths) or min(made) < 1:
+        checked = tuple(int(width) for width in widths)
+        if len(checked) != len(self.stage_widths) or min(checked) < 1:
             raise InputError(
                 f"{self.name} has {len(self.stage_widths)} stage widths, each at least 1; "
                 f"{list(widths)} was given"
             )
-        return made
+        return checked
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-able values; ``type(self)(**config.to_dict())`` is equal to it."""

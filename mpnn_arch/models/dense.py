@@ -1,4 +1,4 @@
-"""The dense twin of a round, for models without a graph and for stems."""
+"""The dense counterpart of a round, for models without a graph and for stems."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Dense(nn.Module):
-    """A dense layer, its norm, what is added, its activation: a round on the complete graph.
+    """A dense layer with norm, residual and activation: a round on the complete graph.
 
     Args:
         layer: linear or a conv.

@@ -1,4 +1,4 @@
-"""A picture of a model as rounds on its graph."""
+"""A diagram of a model as rounds on its graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DENSE, _NODE, _EDGE = "#c9d3df", "#2b6cb0", "#7a8899"
 
 
 def diagram(model: nn.Module) -> Figure:
-    """Draw ``model``: time runs to the right, nodes lie above each other, edges carry messages.
+    """Draw ``model``: rounds from left to right, nodes from top to bottom, messages as edges.
 
     Consecutive rounds on the same graph are drawn once, with their number and widths below. Dense
     layers before the first round and after the last are grey boxes. Projection shortcuts are left
@@ -81,7 +81,7 @@ def _groups(model: nn.Module) -> list[list[Any]]:
     named = [
         (name, part)
         for name, part in model.named_modules()
-        # A round without a graph of its own gets one with every input: nothing to draw.
+        # A round without its own graph gets one with every input: nothing to draw.
         if isinstance(part, MessageRound)
         and part.graph is not None
         and "shortcut" not in name.split(".")
@@ -100,5 +100,5 @@ def _groups(model: nn.Module) -> list[list[Any]]:
 def _cost(model: nn.Module) -> str:
     try:
         return f": {complexity(model).multiply_adds:,} multiply-adds"
-    except InputError:  # a module of the user's own does not tell the size of its input
+    except InputError:  # the input size of a user's module is unknown
         return ""

@@ -1,4 +1,4 @@
-"""Initial weights by the true fan of every node."""
+"""Initial weights scaled by the fan-in of every node."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ INITS = ("published", "kaiming")
 def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None:
     """Draw every weight of ``model`` from ``generator``, in the order of its modules.
 
-    ``"published"``: normal. A conv's standard deviation is sqrt(2 / (K * K * out * share)), share
-    being the layer's true share of a dense kernel's weights; a linear layer's is 0.01. Biases are
-    0 and BatchNorms 1, but for the last BatchNorm of a residual block, which is 0.
+    ``"published"``: normal. A conv's standard deviation is sqrt(2 / (K * K * out * share)), where
+    share is the fraction of a dense kernel's weights that the layer has; a linear layer's is 0.01.
+    Biases are 0 and BatchNorms 1, except the last BatchNorm of a residual block, which is 0.
 
-    ``"kaiming"``: normal with standard deviation sqrt(2 / fan-in), the fan-in counted for every
-    target node by itself: K * K times the channels it hears. Then a ReLU network keeps the scale
-    of its activations on any graph. Biases are 0 and BatchNorms 1.
+    ``"kaiming"``: normal with standard deviation sqrt(2 / fan-in), where the fan-in of a target
+    node is K * K times the channels of its in-neighbours. A ReLU network then keeps the scale of
+    its activations on any graph. Biases are 0 and BatchNorms 1.
 
-    Rounds whose messages are not linear, or not summed, keep the draw of their own
-    ``reset_parameters``.
+    Rounds whose messages are not linear, or not summed, keep the values that their
+    ``reset_parameters`` drew.
 
     Raises:
         InputError: an unknown name.

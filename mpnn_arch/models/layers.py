@@ -1,4 +1,4 @@
-"""The factory that makes a model's layers: dense ones, and rounds where it has a graph."""
+"""The factory of a model's layers: dense ones, and rounds where it has a graph."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mpnn_arch.rounds import MessageFunction, RelationalConv2d, RelationalLinear
 Message = str | type[MessageFunction] | None
 Activation = Callable[[], nn.Module] | None
 
-# What a layer on vectors and a layer on maps mean by the same plain message.
-_PLAIN = (None, "linear", "conv")
+# Names of the default message: linear over vectors, conv over maps.
+_DEFAULT = (None, "linear", "conv")
 
 
 def relu() -> nn.Module:
-    """A ReLU that overwrites its input, the sum, which nothing else reads."""
+    """A ReLU that overwrites its input, which nothing else reads."""
     return nn.ReLU(inplace=True)
 
 
@@ -35,21 +35,21 @@ def silu() -> nn.Module:
 
 
 class Layers:
-    """Makes the layers of one model, each round on its own graph.
+    """Builds the layers of one model, each round on its own graph.
 
-    Blocks ask it for their layers, so one block class serves the dense model and the relational
-    one. Its methods are the twins of :class:`~mpnn_arch.models.meter.Meter`'s. Convs are padded by
-    half their kernel and have no bias: a BatchNorm follows. Norm and activation belong to the
-    round: sigma is part of Equation 1.
+    Blocks get their layers from it, so that one block class serves the dense and the relational
+    model. Each method has a counterpart in :class:`~mpnn_arch.models.meter.Meter` that counts its
+    cost. Convs are padded by half their kernel and have no bias, since a BatchNorm follows. Norm
+    and activation belong to the round: sigma is part of Equation 1.
 
     Args:
         graphs: which graph each round runs on.
         order: partition order of the rounds.
-        backend: of the rounds; None: the fastest that computes them.
+        backend: of the rounds; None: the fastest available.
         message: message function of the rounds; None: linear, or conv on maps.
         aggr: their aggregation.
-        message_kwargs: handed to the message function.
-        aggr_kwargs: handed to the aggregation.
+        message_kwargs: passed to the message function.
+        aggr_kwargs: passed to the aggregation.
         generator: draws the rounds' initial parameters.
         device, dtype: of every parameter.
     """
@@ -69,7 +69,7 @@ class Layers:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.graphs = graphs
-        self._made: dict[str, Any] = {"device": device, "dtype": dtype}
+        self._factory_kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
         self._round: dict[str, Any] = {
             "order": order,
             "aggr": aggr,
@@ -77,7 +77,7 @@ class Layers:
             "message_kwargs": message_kwargs,
             "aggr_kwargs": aggr_kwargs,
             "generator": generator,
-            **self._made,
+            **self._factory_kwargs,
         }
         self._message = message
 
@@ -87,12 +87,12 @@ class Layers:
         return self.graphs.is_dense
 
     def start_stage(self, index: int, label: str | None = None) -> None:
-        """The layers to come belong to stage ``index``."""
+        """Start stage ``index``: the next layers belong to it."""
         self.graphs.start_stage(index, label)
 
     def linear(self, in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
         """A dense linear layer."""
-        return nn.Linear(in_features, out_features, bias, **self._made)
+        return nn.Linear(in_features, out_features, bias, **self._factory_kwargs)
 
     def round(
         self,
@@ -107,9 +107,9 @@ class Layers:
 
         Args:
             in_features, out_features: channels.
-            bias: whether the sum has one.
+            bias: whether a bias is added to the sum.
             norm: whether a BatchNorm follows it.
-            activation: makes the activation; None for none.
+            activation: factory of the activation; None for none.
         """
         graph, act = self.graphs.next(), activation() if activation else None
         if graph is None:
@@ -122,7 +122,7 @@ class Layers:
             in_features,
             out_features,
             bias=bias,
-            message="linear" if self._message in _PLAIN else self._message,
+            message="linear" if self._message in _DEFAULT else self._message,
             norm="batch" if norm else None,
             activation=act,
             **self._round,
@@ -152,7 +152,7 @@ class Layers:
             kernel_size // 2,
             groups=groups,
             bias=bias,
-            **self._made,
+            **self._factory_kwargs,
         )
 
     def maps(
@@ -171,7 +171,7 @@ class Layers:
 
     def patches(self, in_channels: int, out_channels: int, patch_size: int) -> nn.Conv2d:
         """A dense layer on every patch of an image."""
-        return nn.Conv2d(in_channels, out_channels, patch_size, patch_size, **self._made)
+        return nn.Conv2d(in_channels, out_channels, patch_size, patch_size, **self._factory_kwargs)
 
     def conv_round(
         self,
@@ -189,21 +189,21 @@ class Layers:
     def shortcut(
         self, in_channels: int, out_channels: int, stride: int, *, relational: bool
     ) -> nn.Module:
-        """The 1 x 1 conv beside the block to come, on the graph of the block's first round."""
+        """The 1 x 1 projection of the next block's shortcut, on the graph of its first round."""
         graph = self.graphs.peek() if relational else None
         return self._conv_round(graph, in_channels, out_channels, 1, stride, None)
 
     def batch_norm(self, channels: int, *, spatial: bool = True) -> nn.Module:
         """A BatchNorm over maps, or over vectors."""
-        return (nn.BatchNorm2d if spatial else nn.BatchNorm1d)(channels, **self._made)
+        return (nn.BatchNorm2d if spatial else nn.BatchNorm1d)(channels, **self._factory_kwargs)
 
     def layer_norm(self, channels: int) -> nn.LayerNorm:
         """A LayerNorm over the last dimension."""
-        return nn.LayerNorm(channels, **self._made)
+        return nn.LayerNorm(channels, **self._factory_kwargs)
 
     def parameter(self, *shape: int) -> nn.Parameter:
         """A parameter of zeros."""
-        return nn.Parameter(torch.zeros(*shape, **self._made))
+        return nn.Parameter(torch.zeros(*shape, **self._factory_kwargs))
 
     def _conv_round(
         self,
@@ -224,7 +224,7 @@ class Layers:
             stride,
             kernel_size // 2,
             bias=False,
-            message="conv" if self._message in _PLAIN else self._message,
+            message="conv" if self._message in _DEFAULT else self._message,
             norm="batch",
             activation=activation() if activation else None,
             **self._round,
@@ -238,11 +238,11 @@ def round_meter(
     aggr_kwargs: dict[str, Any] | None,
     order: Order,
 ) -> RoundMeter | None:
-    """What such a round costs: None where a formula tells, else a function that asks the round.
+    """The cost function of such rounds; None where the formula for linear messages applies.
 
-    The round is made on the meta device, without weights.
+    The function builds the round on the meta device, without weights, and reads its cost.
     """
-    if message in _PLAIN and aggr in ("sum", "add"):
+    if message in _DEFAULT and aggr in ("sum", "add"):
         return None
 
     @lru_cache(maxsize=4096)
@@ -264,9 +264,9 @@ def round_meter(
             device="meta",
         )
         if kernel_size is None:
-            made: Any = layers.round(in_channels, out_channels)
-            return int(made.multiply_adds())
-        made = layers.conv_round(in_channels, out_channels, kernel_size)
-        return int(made.multiply_adds(size))
+            layer: Any = layers.round(in_channels, out_channels)
+            return int(layer.multiply_adds())
+        layer = layers.conv_round(in_channels, out_channels, kernel_size)
+        return int(layer.multiply_adds(size))
 
     return cost

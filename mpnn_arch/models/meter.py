@@ -1,4 +1,4 @@
-"""Adding up what a model's layers cost, from their widths alone."""
+"""Adding up the cost of a model's layers from their widths."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ RoundMeter = Callable[[RelationalGraph, int, int, int | None, tuple[int, int]], 
 
 
 class Meter:
-    """Walks along a model as an image does and adds up multiply-adds; no tensor is made.
+    """Adds up multiply-adds along a model, tracking the image size; no tensor is created.
 
-    Every block has a ``cost`` twin that tells a meter the block's layers. Biases, normalisation,
-    activations, pooling and additions count nothing (squeeze-excitation's biases do, as in the
-    published figures).
+    Every block has a ``cost`` method that reports its layers to a meter. Biases, normalisation,
+    activations, pooling and additions are not counted (except the biases of squeeze-excitation, as
+    in the published figures).
 
     Args:
         graphs: which graph each round runs on.
-        image_size: (H, W) of the input in pixels; None for a model of plain vectors.
+        image_size: (H, W) of the input in pixels; None for a model over vectors.
         order: partition order of the rounds.
         round_meter: cost of a round, if it is not a sum of linear or conv messages.
-        check: refuse stages narrower than their graph.
+        check: reject stages narrower than their graph.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Meter:
         return self.graphs.is_dense
 
     def start_stage(self, index: int, label: str | None = None) -> None:
-        """The layers to come belong to stage ``index``."""
+        """Start stage ``index``: the next layers belong to it."""
         self.graphs.start_stage(index, label)
 
     def linear(self, in_features: int, out_features: int, positions: int = 1) -> None:
@@ -73,7 +73,7 @@ class Meter:
         *,
         groups: int = 1,
     ) -> None:
-        """A dense conv, padded by half its kernel; the meter moves on to its output."""
+        """A dense conv, padded by half its kernel; updates the image size."""
         self._shrink(stride)
         weights = in_channels // groups * out_channels * kernel_size**2
         self.multiply_adds += weights * self.pixels
@@ -89,13 +89,13 @@ class Meter:
     def shortcut(
         self, in_channels: int, out_channels: int, stride: int, *, relational: bool
     ) -> None:
-        """A 1 x 1 conv beside the block to come: the meter stays where it is."""
+        """The 1 x 1 projection of the next block's shortcut; the image size does not change."""
         graph = self.graphs.peek() if relational else None
         size = (_after(self.size[0], stride), _after(self.size[1], stride))
         self.multiply_adds += self._round(graph, in_channels, out_channels, 1, size)
 
     def pool(self, stride: int, *, ceil: bool = True) -> None:
-        """A pooling by ``stride``; 3 x 3 padded by 1 rounds up, 2 x 2 without padding down."""
+        """Pooling by ``stride``; 3 x 3 padded by 1 rounds the size up, 2 x 2 unpadded down."""
         if ceil:
             self._shrink(stride)
         else:
@@ -138,8 +138,8 @@ class Meter:
 
     def _too_small(self) -> None:
         raise InputError(
-            f"the image is too small for {self.graphs.name}: at {self.graphs.stage} it is down to "
-            f"{self.size[0]} x {self.size[1]} pixels and is to be halved once more; use larger "
+            f"the image is too small for {self.graphs.name}: at {self.graphs.stage} it has "
+            f"{self.size[0]} x {self.size[1]} pixels left to halve once more; use larger "
             "images or a model with fewer strides"
         )
 

@@ -1,7 +1,7 @@
-"""The names that parts of a model had in 0.1.0, whose files still load.
+"""Submodule names of 0.1.0, mapped to the current ones so that its files still load.
 
-There norm and activation stood beside a round, in a block of ``layer``, ``norm`` and ``act``; now
-they are in it.
+In 0.1.0 norm and activation were siblings of a round, in a block of ``layer``, ``norm`` and
+``act``; now they are part of the round.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mpnn_arch.rounds import MessageRound
 
 
 def renamed(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """Every name of a part, parameter or buffer of ``model``, and what it is called today."""
+    """Map names of submodules, parameters or buffers of ``model`` to their current names."""
     rules = _rules(model)
     found = {}
     for name in names:
@@ -30,7 +30,7 @@ def renamed(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
 
 
 def accept_old_names(model: nn.Module) -> None:
-    """Let ``model.load_state_dict`` take a state dict of 0.1.0."""
+    """Make ``model.load_state_dict`` accept a state dict of 0.1.0."""
     model.register_load_state_dict_pre_hook(_rename_keys)
 
 
@@ -42,7 +42,7 @@ def _rename_keys(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
 
 
 def _rules(model: nn.Module) -> list[tuple[str, str]]:
-    """(old, new) prefixes, those of a part before those inside it."""
+    """(old, new) prefixes, outer modules before inner ones."""
     rules = []
     for name, part in model.named_modules():
         if isinstance(part, MessageRound):

@@ -1,4 +1,4 @@
-"""The table of models by name."""
+"""The registry of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any torch module with its dense layers turned into rounds."""
+"""Turning the dense layers of any torch module into rounds."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _DENSE = (nn.Linear, nn.Conv2d)
 
 @dataclass(frozen=True)
 class LayerOutcome:
-    """What became of one dense layer.
+    """The outcome for one dense layer.
 
     Attributes:
         name: its path in the module.
-        in_channels, out_channels: its widths, which stay.
+        in_channels, out_channels: its widths, which do not change.
         outcome: ``"round"``, ``"too narrow"`` (fewer channels than the graph has nodes),
-            ``"grouped"``, ``"skipped"`` (asked for) or ``"left dense"``.
+            ``"grouped"``, ``"skipped"`` (as requested) or ``"left dense"``.
         reason: why it is not a round; empty if it is one.
     """
 
@@ -47,7 +47,7 @@ class RelationalizeReport:
 
     Attributes:
         layers: every dense layer of the module, in its order.
-        parameters_before, parameters_after: trained numbers.
+        parameters_before, parameters_after: numbers of parameters.
         multiply_adds_before, multiply_adds_after: of one input; None if no input size was known.
     """
 
@@ -86,59 +86,58 @@ def relationalize(
 ) -> nn.Module:
     """A copy of ``module`` whose ``nn.Linear`` and ``nn.Conv2d`` layers are rounds on ``graph``.
 
-    Widths stay. A round takes over those of the layer's weights that have an edge, and its bias; so
-    on the complete graph the module computes what it did. Left dense are layers narrower than the
-    graph, grouped convs (a channel hears its own group already), and layers that something else
-    reads or shares: a parent that uses the layer's ``.weight`` itself (``nn.MultiheadAttention``
-    its output projection), a subclass with a forward of its own, a tied weight.
+    Widths do not change. A round keeps the layer's bias and those of its weights that lie on an
+    edge; on the complete graph the module's outputs are therefore unchanged. These layers stay
+    dense: layers narrower than the graph, grouped convs (whose connectivity is restricted already),
+    subclasses with their own forward, tied weights, and layers whose ``.weight`` is read by their
+    parent module (as ``nn.MultiheadAttention`` reads that of its output projection).
 
     Args:
-        module: of torchvision, timm, or the user's own; it is not changed.
+        module: from torchvision, timm or elsewhere; it is not changed.
         graph: of every round.
         skip: layers to leave dense: ``"first"`` and ``"last"`` of the module, or paths of layers
             or of parts of the module.
         order: which nodes hold the larger shares.
         backend: of the rounds.
-        input_size: shape of one input without the batch, to tell the cost; None: 224 x 224 pixels
-            for a module that starts with a conv, the features for one that starts with a linear
-            layer.
+        input_size: shape of one input without the batch, for the cost; None: 224 x 224 pixels for
+            a module that starts with a conv, the features for one that starts with a linear layer.
 
     Returns:
         The copy; its ``relationalize_report`` is a :class:`RelationalizeReport`.
 
     Raises:
-        InputError: a name in ``skip`` that the module does not have, or nothing that can become
+        InputError: a name in ``skip`` that the module does not have, or no layer that can become
             a round.
     """
-    made: Any = copy.deepcopy(module)
-    dense = [(name, part) for name, part in made.named_modules() if isinstance(part, _DENSE)]
+    converted: Any = copy.deepcopy(module)
+    dense = [(name, part) for name, part in converted.named_modules() if isinstance(part, _DENSE)]
     if not dense:
         raise InputError(
             f"{type(module).__name__} has no nn.Linear or nn.Conv2d to turn into a round"
         )
-    skipped = _skipped(made, [name for name, _ in dense], skip)
-    shared = _shared_weights(made)
+    skipped = _skipped(converted, [name for name, _ in dense], skip)
+    shared = _shared_weights(converted)
     outcomes = []
     for name, layer in dense:
-        outcome, reason = _outcome(made, name, layer, graph, skipped, shared)
+        outcome, reason = _outcome(converted, name, layer, graph, skipped, shared)
         outcomes.append(LayerOutcome(name, *_channels(layer), outcome, reason))
         if outcome == "round":
-            made = _replace(made, name, _as_round(layer, graph, order, backend))
+            converted = _replace(converted, name, _as_round(layer, graph, order, backend))
     if not any(layer.outcome == "round" for layer in outcomes):
-        told = "; ".join(f"{o.name or 'it'}: {o.reason}" for o in outcomes[:3])
+        reasons = "; ".join(f"{o.name or 'it'}: {o.reason}" for o in outcomes[:3])
         raise InputError(
-            f"no layer of {type(module).__name__} can be a round on {graph!r} ({told}); use a "
+            f"no layer of {type(module).__name__} can be a round on {graph!r} ({reasons}); use a "
             "graph of fewer nodes, or skip fewer layers"
         )
-    before, after = _multiply_adds(module, made, dense[0][1], input_size)
-    made.relationalize_report = RelationalizeReport(
+    before, after = _multiply_adds(module, converted, dense[0][1], input_size)
+    converted.relationalize_report = RelationalizeReport(
         layers=tuple(outcomes),
         parameters_before=sum(p.numel() for p in module.parameters()),
-        parameters_after=sum(p.numel() for p in made.parameters()),
+        parameters_after=sum(p.numel() for p in converted.parameters()),
         multiply_adds_before=before,
         multiply_adds_after=after,
     )
-    changed: nn.Module = made
+    changed: nn.Module = converted
     return changed
 
 
@@ -178,11 +177,10 @@ def _outcome(
     shared: set[int],
 ) -> tuple[str, str]:
     if name in skipped:
-        return "skipped", "as asked"
+        return "skipped", "as requested"
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return "grouped", (
-            f"its {layer.groups} groups already tell which channels hear each other; a round needs "
-            "groups=1"
+            f"its {layer.groups} groups already restrict its connectivity; a round needs groups=1"
         )
     narrowest = min(_channels(layer))
     if narrowest < graph.num_nodes:
@@ -198,12 +196,12 @@ def _outcome(
     parent_name, _, child = name.rpartition(".")
     parent = module.get_submodule(parent_name)
     if parent is not layer and _reads_weight(type(parent), child):
-        return "left dense", f"{type(parent).__name__} reads its weight itself"
+        return "left dense", f"{type(parent).__name__} reads its weight directly"
     return "round", ""
 
 
 def _reads_weight(parent: type[nn.Module], child: str) -> bool:
-    """Whether a method of ``parent`` other than its set-up uses ``self.<child>.weight``."""
+    """Whether a method of ``parent`` other than its initialisation uses ``self.<child>.weight``."""
     pattern = re.compile(rf"\bself\.{re.escape(child)}\.(weight|bias)\b")
     return any(pattern.search(source) for source in _method_sources(parent))
 
@@ -217,7 +215,7 @@ def _method_sources(kind: type[nn.Module]) -> Iterator[str]:
                 continue
             try:
                 yield inspect.getsource(method)
-            except (OSError, TypeError):  # made at run time: nothing to read
+            except (OSError, TypeError):  # defined at run time: no source
                 continue
 
 
@@ -230,7 +228,7 @@ def _channels(layer: nn.Linear | nn.Conv2d) -> tuple[int, int]:
 def _as_round(
     layer: nn.Linear | nn.Conv2d, graph: RelationalGraph, order: Order, backend: str
 ) -> nn.Module:
-    """The round that keeps those of ``layer``'s weights that have an edge."""
+    """The round that keeps those of ``layer``'s weights that lie on an edge."""
     keywords: dict[str, Any] = {
         "bias": layer.bias is not None,
         "backend": backend,
@@ -239,11 +237,11 @@ def _as_round(
         "device": "meta" if layer.weight.is_meta else "cpu",
         "dtype": layer.weight.dtype,
     }
-    made: RelationalLinear | RelationalConv2d
+    round_: RelationalLinear | RelationalConv2d
     if isinstance(layer, nn.Linear):
-        made = RelationalLinear(graph, layer.in_features, layer.out_features, **keywords)
+        round_ = RelationalLinear(graph, layer.in_features, layer.out_features, **keywords)
     else:
-        made = RelationalConv2d(
+        round_ = RelationalConv2d(
             graph,
             layer.in_channels,
             layer.out_channels,
@@ -255,14 +253,14 @@ def _as_round(
         )
     if not layer.weight.is_meta:
         with torch.no_grad():
-            made.weight.copy_(layer.weight.detach().cpu()[made.plan.dense_mask])
-            if made.bias is not None and layer.bias is not None:
-                made.bias.copy_(layer.bias.detach().cpu())
-        made.to(layer.weight.device)
-    made.weight.requires_grad_(layer.weight.requires_grad)
-    if made.bias is not None and layer.bias is not None:
-        made.bias.requires_grad_(layer.bias.requires_grad)
-    return made.train(layer.training)
+            round_.weight.copy_(layer.weight.detach().cpu()[round_.plan.dense_mask])
+            if round_.bias is not None and layer.bias is not None:
+                round_.bias.copy_(layer.bias.detach().cpu())
+        round_.to(layer.weight.device)
+    round_.weight.requires_grad_(layer.weight.requires_grad)
+    if round_.bias is not None and layer.bias is not None:
+        round_.bias.requires_grad_(layer.bias.requires_grad)
+    return round_.train(layer.training)
 
 
 def _replace(module: nn.Module, name: str, layer: nn.Module) -> nn.Module:
@@ -289,5 +287,5 @@ def _multiply_adds(
     except InputError:
         if input_size is not None:
             raise
-        return None, None  # the guess was wrong; the parameters are told all the same
+        return None, None  # the guessed size does not fit; only the parameters are reported
     return costs

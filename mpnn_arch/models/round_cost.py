@@ -1,4 +1,4 @@
-"""What a round costs, as a formula of its graph and its two widths."""
+"""The cost of a round, as a formula of its graph and its two widths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RoundCost:
 
     Args:
         graph: the relational graph.
-        order: how :class:`~mpnn_arch.ChannelPartition` places the larger shares.
+        order: which nodes hold the larger shares, see :class:`~mpnn_arch.ChannelPartition`.
     """
 
     def __init__(self, graph: RelationalGraph, order: Order = "published") -> None:
@@ -51,12 +51,12 @@ def _larger_first(num_nodes: int, order: Order) -> np.ndarray:
         return np.arange(num_nodes)
     if order == "published":
         # The published stream shuffles the sorted list of sizes; on 0 .. n-1 the same shuffle
-        # tells which place of the list each node's share came from.
+        # gives the place in the list that each node's share came from.
         return np.argsort(np.random.RandomState(1).permutation(num_nodes))
     raise InputError(f"there is no partition order {order!r}; choose 'first' or 'published'")
 
 
 @lru_cache(maxsize=256)
 def round_cost(graph: RelationalGraph, order: Order = "published") -> RoundCost:
-    """The :class:`RoundCost` of ``graph``, made once."""
+    """The cached :class:`RoundCost` of ``graph``."""
     return RoundCost(graph, order)

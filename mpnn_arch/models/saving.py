@@ -20,33 +20,33 @@ _KIND = "mpnn_arch model 1"
 
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write ``model`` to ``path`` as safetensors, whole or not at all.
+    """Write ``model`` to ``path`` as safetensors, atomically.
 
     Args:
-        model: one that :func:`mpnn_arch.models.build` made.
-        path: the file; an older one is replaced.
+        model: one built by :func:`mpnn_arch.models.build`.
+        path: the file; an existing one is replaced.
 
     Raises:
-        InputError: the model does not tell how to rebuild it, or the path cannot be written.
+        InputError: the model has no configuration, or the path cannot be written.
     """
     config, graphs = getattr(model, "config", None), getattr(model, "graphs", None)
     if config is None or graphs is None:
         raise InputError(
-            f"a {type(model).__name__} does not tell how to rebuild it; save a model made by "
-            "mpnn_arch.models.build, or keep its state_dict() and build it yourself"
+            f"a {type(model).__name__} has no configuration to rebuild it from; save a model "
+            "built by mpnn_arch.models.build, or save its state_dict() and build it yourself"
         )
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for number, graph in enumerate(graphs):
         tensors[f"graph/{number}"] = graph.edge_index
-    told = {
+    metadata = {
         "config": json.dumps(config),
         "graphs": json.dumps(
             [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
         ),
-        # Backends round differently: with its choices, a loaded model computes the same bits.
+        # Backends round differently: with the same backends, a loaded model gives the same bits.
         "backend_choices": json.dumps(export_choices(model)),
     }
-    write_tensors(path, tensors, told, kind=_KIND)
+    write_tensors(path, tensors, metadata, kind=_KIND)
 
 
 def load(
@@ -57,19 +57,19 @@ def load(
     Args:
         path: the file.
         device: where to put the model.
-        **changes: replace parts of the saved configuration that leave the weights' shapes as they
-            are, such as ``backend="reference"``.
+        **changes: override settings of the saved configuration that do not change the shapes of
+            the weights, such as ``backend="reference"``.
 
     Raises:
-        InputError: no such file, or one that is truncated, changed, or not a saved model.
+        InputError: no such file, or one that is truncated, modified, or not a saved model.
     """
-    tensors, told = read_tensors(path, kind=_KIND)
+    tensors, metadata = read_tensors(path, kind=_KIND)
     graphs = []
-    for number, entry in enumerate(json.loads(told["graphs"])):
+    for number, entry in enumerate(json.loads(metadata["graphs"])):
         edges = tensors[f"graph/{number}"]
         graphs.append(RelationalGraph(entry["num_nodes"], edges, directed=True, self_loops=False))
-    config = json.loads(told["config"]) | changes
-    if config.get("seed") is None:  # it was drawn from a generator; the weights come below
+    config = json.loads(metadata["config"]) | changes
+    if config.get("seed") is None:  # built from a generator; the weights are loaded below
         config["seed"] = 0
     model = build(config.pop("model"), graphs, **config)
     prefix = "model/"
@@ -77,7 +77,7 @@ def load(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )
     if "backend" not in changes:
-        choices = json.loads(told.get("backend_choices", "{}"))
+        choices = json.loads(metadata.get("backend_choices", "{}"))
         names = renamed(model, choices)
         import_choices(model, {names[name]: kept for name, kept in choices.items()})
     return model if device is None else model.to(device)

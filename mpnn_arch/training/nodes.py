@@ -1,4 +1,4 @@
-"""Node classification: a graph neural network of rounds, on the graph that is its input."""
+"""Node classification with a graph neural network of rounds, whose graph is an input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mpnn_arch.rounds.gnn import gnn_layers
 
 
 class NodeClassifier(nn.Module):
-    """Two rounds with a relu between them: features of every node to logits of every class.
+    """Two rounds with a ReLU between them: node features to class logits.
 
     Args:
         layer: name of a GNN layer, see ``mpnn_arch.rounds.gnn.gnn_layers``.
-        in_features, hidden_features, num_classes: channels of every node.
-        seed: draws the initial weights.
+        in_features, hidden_features, num_classes: channels per node.
+        seed: of the initial weights.
 
     Shapes:
         - **x:** (N, in_features), **edge_index:** (2, E), **output:** (N, num_classes)
@@ -44,7 +44,7 @@ class NodeClassifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeResult:
-    """One training: percent of the nodes outside the training set that were classified right."""
+    """One training; ``accuracy`` is in percent of the nodes outside the training set."""
 
     layer: str
     seed: int
@@ -65,9 +65,9 @@ def train_on_karate_club(
 
     Args:
         layer: name of a GNN layer.
-        seed: draws the initial weights.
-        hidden_features: channels of every node between the two rounds.
-        epochs: steps over the whole graph.
+        seed: of the initial weights.
+        hidden_features: channels per node between the two rounds.
+        epochs: steps, each over the whole graph.
         learning_rate: of Adam.
 
     Raises:
@@ -92,11 +92,11 @@ def train_on_karate_club(
         optimizer.step()
     model.eval()
     with torch.no_grad():
-        right = model(data.x, data.edge_index).argmax(1) == data.y
+        correct = model(data.x, data.edge_index).argmax(1) == data.y
     return NodeResult(
         layer=layer,
         seed=seed,
-        accuracy=100 * right[~data.train_mask].double().mean().item(),
+        accuracy=100 * correct[~data.train_mask].double().mean().item(),
         train_loss=float(loss.detach()),
         parameters=sum(p.numel() for p in model.parameters()),
     )

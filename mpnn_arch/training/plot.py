@@ -15,7 +15,7 @@ from mpnn_arch.training.run_directory import MetricsRow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# More graphs than this are not drawn one by one beside the curves.
+# At most this many graphs are drawn beside the curves.
 MOST_DRAWN = 4
 
 
@@ -25,14 +25,14 @@ def plot_run(
     graphs: Sequence[tuple[str, RelationalGraph, str]],
     rows: Sequence[MetricsRow],
 ) -> None:
-    """Write the figure as PNG, whole or not at all.
+    """Write the figure as PNG, atomically.
 
-    A line is the mean over seeds, its band reaches from the best seed to the worst.
+    A line is the mean over seeds; its band spans the best to the worst seed.
 
     Args:
         path: the file.
         title: of the figure.
-        graphs: for each its name in ``rows``, itself, and a caption.
+        graphs: for each graph its name in ``rows``, the graph, and a caption.
         rows: metrics of every epoch.
 
     Raises:
@@ -72,7 +72,7 @@ def _draw_curve(axes: Axes, name: str, rows: Sequence[MetricsRow], colour: str) 
 
 
 def _style_error_axis(axes: Axes) -> None:
-    """A logarithmic axis with plain numbers; a run without errors keeps a linear one."""
+    """A logarithmic axis with decimal labels; a linear one if some error is 0."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     low = min(float(np.min(line.get_ydata())) for line in axes.get_lines())  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ def _style_error_axis(axes: Axes) -> None:
 def _draw_graph(axes: Axes, graph: RelationalGraph, colour: str) -> None:
     from matplotlib.colors import to_rgba
 
-    # Many edges must stay readable: the more there are, the fainter each.
+    # The more edges, the fainter each, so that the drawing stays readable.
     alpha = float(np.clip(100 / max(1, graph.num_edges), 0.03, 0.7))
     faint = [to_rgba(colour, alpha)]
     graph.draw(ax=axes, node_color=colour, edge_color=faint, node_size=8, width=0.7)

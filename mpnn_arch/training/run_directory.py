@@ -1,4 +1,4 @@
-"""What a run leaves on disk, laid out so that it can be continued at any time."""
+"""The files of a run, laid out so that it can be resumed at any time."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class RunDirectory:
 
         config.json      the RunConfig and the hash of every graph
         metrics.csv      a line per graph, seed and epoch
-        weights/         a trained model per graph and seed, its graph inside (mpnn_arch.load)
-        checkpoints/     trainings under way; empty when the run is finished
+        weights/         a trained model per graph and seed, with its graph (mpnn_arch.load)
+        checkpoints/     unfinished trainings; empty when the run is finished
         results.csv      a line per graph; the same as results.json
         results.json
         curves.png       test error against epochs
 
-    Make it with :meth:`create`, open one that is there with :meth:`open`. Every file is written
-    whole or not at all, and the folder appears together with its configuration.
+    :meth:`create` makes a new one, :meth:`open` opens an existing one. Every file is written
+    atomically, and the folder appears together with its configuration.
     """
 
     def __init__(self, path: Path, config: RunConfig, graph_hashes: Sequence[str]) -> None:
@@ -66,12 +66,12 @@ class RunDirectory:
         """A new folder for ``config``.
 
         Raises:
-            InputError: the folder exists already, or cannot be made.
+            InputError: the folder exists already, or cannot be created.
         """
         path = Path(path)
         if path.exists():
             raise InputError(
-                f"the run directory {path} exists already; continue it with --resume, or choose "
+                f"the run directory {path} exists already; resume it with --resume, or choose "
                 "another with --out"
             )
         try:
@@ -79,7 +79,7 @@ class RunDirectory:
             temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
         except OSError as error:
             raise InputError(
-                f"the run directory {path} cannot be made ({error.strerror}); choose another "
+                f"the run directory {path} cannot be created ({error.strerror}); choose another "
                 "with --out"
             ) from None
         try:
@@ -121,7 +121,7 @@ class RunDirectory:
         return self.path / "weights" / f"{self._stem(graph, seed)}.safetensors"
 
     def checkpoint(self, graph: int, seed: int) -> Path:
-        """The same under way."""
+        """The checkpoint of that training, while it is unfinished."""
         return self.path / "checkpoints" / f"{self._stem(graph, seed)}.safetensors"
 
     @property
@@ -135,15 +135,15 @@ class RunDirectory:
         return self.path / "curves.png"
 
     def _stem(self, graph: int, seed: int) -> str:
-        # Two specifications can look alike once their signs are gone; the number keeps them apart.
+        # Two specifications can have the same slug; the number distinguishes them.
         slug = re.sub(r"[^A-Za-z0-9._]+", "-", self.config.graphs[graph]).strip("-.")[:80]
         return f"{graph}-{slug}-seed{seed}"
 
     def read_metrics(self) -> list[MetricsRow]:
-        """The lines of ``metrics.csv``; none if it is not there yet.
+        """The lines of ``metrics.csv``; none if it does not exist yet.
 
         Raises:
-            InputError: it is not what :meth:`write_metrics` wrote.
+            InputError: a line is not one that :meth:`write_metrics` wrote.
         """
         if not self.metrics.exists():
             return []
@@ -161,11 +161,11 @@ class RunDirectory:
         return rows
 
     def write_metrics(self, rows: Iterable[MetricsRow]) -> None:
-        """All metrics so far; numbers are written so that reading gives the same bits."""
+        """Write all metrics so far; numbers are read back to the same bits."""
         write_text(self.metrics, _csv(_COLUMNS, [dataclasses.asdict(row) for row in rows]))
 
     def write_results(self, results: Sequence[dict[str, Any]]) -> None:
-        """``results.json`` and ``results.csv``, a line per graph."""
+        """Write ``results.json`` and ``results.csv``, a line per graph."""
         write_text(self.path / "results.json", json.dumps(list(results), indent=2) + "\n")
         columns = tuple(results[0])
         write_text(self.path / "results.csv", _csv(columns, results))
@@ -178,8 +178,8 @@ def _read(name: str, text: str) -> str | int | float:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
-    made = io.StringIO()
-    writer = csv.DictWriter(made, columns, lineterminator="\n")
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return made.getvalue()
+    return buffer.getvalue()

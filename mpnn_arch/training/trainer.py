@@ -13,19 +13,19 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
 
-# Images of one evaluation step; it bounds memory and changes no result.
+# Images per evaluation step; bounds memory and does not change results.
 EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """What one epoch came to.
+    """Metrics of one epoch.
 
     Attributes:
         epoch: counted from 1.
         learning_rate: of the epoch's last step.
-        train_loss: mean cross-entropy (nats) over the epoch's images, each as it was trained on.
-        train_error: share of them misclassified then, in percent.
+        train_loss: mean cross-entropy (nats) over the epoch's images, during training.
+        train_error: share of them misclassified during training, in percent.
         test_loss: mean cross-entropy (nats) over the test images after the epoch.
         test_error: share of them misclassified, in percent.
         seconds: time of the epoch's training steps, evaluation not counted.
@@ -41,19 +41,19 @@ class EpochMetrics:
 
 
 class Trainer:
-    """Trains ``model`` on ``dataset`` by the recipe ``config``, an epoch at a time.
+    """Trains ``model`` on ``dataset`` with the recipe ``config``, one epoch at a time.
 
-    The images are shuffled anew each epoch. The last batch of an epoch is smaller where the batch
-    size does not divide the images; if it would hold a single image it is left out, since
+    The images are reshuffled every epoch. The last batch of an epoch is smaller if the batch size
+    does not divide the number of images; if it would hold a single image it is skipped, since
     BatchNorm cannot normalise one (a different image each epoch).
 
-    All chance comes from ``generator``: the order of the images, and a seed per epoch for layers
-    that draw (dropout). The global random state is left as it was. With the state of
-    :mod:`mpnn_arch.training.checkpoint` a stopped run continues to the same bits.
+    All randomness comes from ``generator``: the order of the images, and a seed per epoch for
+    layers that draw (dropout). The global random state is not changed. A training resumed from
+    :mod:`mpnn_arch.training.checkpoint` gives the same bits.
 
     Args:
         model: from images (B, C, H, W) to logits (B, num_classes).
-        dataset: images and labels; moved to ``device`` whole.
+        dataset: images and labels, all moved to ``device``.
         config: the recipe.
         generator: on the CPU.
         device: where to train.
@@ -76,7 +76,7 @@ class Trainer:
         self.dataset = dataset.to(self.device)
         self.config = config
         self.generator = generator
-        self.epoch = 0  # epochs done
+        self.epoch = 0  # finished epochs
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=config.learning_rate,
@@ -94,14 +94,14 @@ class Trainer:
         self._check_outputs()
 
     def _check_outputs(self) -> None:
-        """Compare the shape of the model's outputs with the classes."""
-        # A batch of the size that is trained on: what a round times for a new size it needs anyway.
+        """Compare the shape of the model's outputs with the number of classes."""
+        # A batch of the training size, so that backend trials for it are not wasted.
         images = self.dataset.test_images[: self.config.batch_size]
         with torch.random.fork_rng(self._forked_devices()):
             logits = self._evaluate(images)
         if logits.shape != (len(images), self.dataset.num_classes):
             raise InputError(
-                f"the model gives outputs of shape {tuple(logits.shape)} for {len(images)} images, "
+                f"the model has outputs of shape {tuple(logits.shape)} for {len(images)} images, "
                 f"but {self.dataset.name!r} has {self.dataset.num_classes} classes; build the "
                 f"model with num_classes={self.dataset.num_classes}"
             )
@@ -111,7 +111,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
+        """Whether all epochs are finished."""
         return self.epoch >= self.config.epochs
 
     def train_epoch(self) -> EpochMetrics:
@@ -125,7 +125,7 @@ class Trainer:
         seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
         step = self.epoch * self.steps_per_epoch
         num_steps = self.config.epochs * self.steps_per_epoch
-        # Sums stay on the device: reading them every step would make it wait.
+        # Sums stay on the device: reading them at every step would synchronise.
         loss_sum = torch.zeros((), device=self.device)
         wrong_sum = torch.zeros((), dtype=torch.int64, device=self.device)
         trained = 0

@@ -1,4 +1,4 @@
-"""``mpnn-arch bench`` on small graphs: every candidate is timed, the receipt is whole."""
+"""``mpnn-arch bench`` on small graphs: every candidate is timed, the receipt is complete."""
 
 import csv
 
@@ -15,10 +15,10 @@ def test_the_receipt_names_every_backend(run, tmp_path):
 
     out = tmp_path / "bench"
     args = ["--graphs", "ring:8,2", "--graphs", "complete:8", "--width", "24", "--batch", "4"]
-    code, told, _ = run("bench", *args, "--repeats", "3", "--out", str(out))
+    code, stdout, _ = run("bench", *args, "--repeats", "3", "--out", str(out))
     assert code == 0
-    assert "threads: " in told
-    assert "torch: " in told
+    assert "threads: " in stdout
+    assert "torch: " in stdout
     with (out / "bench.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["graph"] for row in rows] == ["ring:8,2", "complete:8"]
@@ -43,13 +43,13 @@ def test_the_receipt_names_every_backend(run, tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence(run, args, words):
-    code, _, told = run("bench", *args)
+    code, _, err = run("bench", *args)
     assert code == 2
-    assert words in told
-    assert "Traceback" not in told
+    assert words in err
+    assert "Traceback" not in err
 
 
-def test_equal_cost_width_is_the_most_that_fits():
+def test_equal_cost_width_is_the_largest_that_fits():
     graph = generate("ring", 8, 2)
     width = equal_cost_width(graph, 24 * 24)
     assert equal_cost_width(generate("complete", 8), 24 * 24) == 24

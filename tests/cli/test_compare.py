@@ -1,4 +1,4 @@
-"""mpnn-arch compare and mpnn-arch gnn: a table, its files, and refusals without a traceback."""
+"""mpnn-arch compare and mpnn-arch gnn: a table, its files, and errors without a traceback."""
 
 import csv
 
@@ -31,7 +31,7 @@ def test_compare_prints_and_saves_a_table_and_a_plot(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["compare", "--aggr", "sum,sum"], "names one twice"),
+        (["compare", "--aggr", "sum,sum"], "repeats a name"),
         (["compare", "--dataset", "digits", "--message", "linera"], "did you mean 'linear'"),
         (["compare", "--dataset", "digits", "--aggr", "sofmax"], "there is no aggregation"),
         (["compare", "--seeds", "0"], "--seeds 0 trains nothing"),
@@ -42,6 +42,6 @@ def test_bad_names_get_one_sentence(arguments, sentence, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert "Traceback" not in told
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert "Traceback" not in err

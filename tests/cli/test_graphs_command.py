@@ -13,8 +13,8 @@ def run(capsys, *args):
     """Exit code, output and errors of one command."""
     with pytest.raises(SystemExit) as exit_:
         main([str(arg) for arg in ("graphs", *args)])
-    said = capsys.readouterr()
-    return exit_.value.code or 0, said.out, said.err
+    captured = capsys.readouterr()
+    return exit_.value.code or 0, captured.out, captured.err
 
 
 def test_list_names_everything(capsys):
@@ -66,9 +66,9 @@ def test_draw_writes_a_picture(capsys, tmp_path, layout):
 def test_sample_sweeps_and_picks(capsys, tmp_path):
     out = tmp_path / "sweep"
     args = ("sample", "--num-nodes", 16, "--degrees", 5, "--probabilities", 6, "--bins", 8)
-    code, said, _ = run(capsys, *args, "--out", out)
+    code, out_text, _ = run(capsys, *args, "--out", out)
     assert code == 0
-    assert said.startswith("60 graphs")
+    assert out_text.startswith("60 graphs")
     picked = pd.read_csv(out / "sample.csv")
     assert 5 < len(picked) <= 60
     row = picked.iloc[0]
@@ -77,8 +77,8 @@ def test_sample_sweeps_and_picks(capsys, tmp_path):
     assert run(capsys, *args, "--repeats", 1, "--out", out)[0] == 2
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason=f"the published files {SHARED} are not there")
-def test_connectomes_stand_beside_the_papers_table(capsys):
+@pytest.mark.skipif(not SHARED.exists(), reason=f"the published files {SHARED} are missing")
+def test_connectomes_are_shown_with_the_papers_values(capsys):
     code, out, _ = run(capsys, "connectomes", "--root", SHARED)
     assert code == 0
     assert "0.551" in out
@@ -88,9 +88,9 @@ def test_connectomes_stand_beside_the_papers_table(capsys):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("make", "torus:4"), "is no graph"),
+        (("make", "torus:4"), "is not a graph spec"),
         (("make", "sample:64/52/0:2"), "names 2 graphs"),
-        (("make", "complete:4", "--out", "graph.pdf"), "no known format"),
+        (("make", "complete:4", "--out", "graph.pdf"), "unknown format"),
         (("make", "complete:4", "--out", "absent/graph.csv"), "cannot be written"),
         (("measure", "complete:4", "-m", "colour"), "no measure 'colour'"),
         (("draw", "complete:4", "--out", "graph.txt"), "a picture is"),

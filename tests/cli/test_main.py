@@ -1,4 +1,4 @@
-"""The command line as a whole: what it says when something is wrong."""
+"""The command line as a whole: help, exit codes and error messages."""
 
 import os
 import subprocess
@@ -33,14 +33,14 @@ def test_bad_input_is_one_sentence_and_exits_with_2(run, monkeypatch):
     assert run() == (2, "", "mpnn-arch: a sentence\n")
 
 
-def test_a_closed_pipe_is_no_traceback():
+def test_a_closed_pipe_gives_no_traceback():
     read, write = os.pipe()
     os.close(read)
-    made = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", "mpnn_arch", "train", "--help"],
         stdout=write,
         stderr=subprocess.PIPE,
         text=True,
     )
     os.close(write)
-    assert "Traceback" not in made.stderr
+    assert "Traceback" not in finished.stderr

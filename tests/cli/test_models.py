@@ -20,7 +20,7 @@ def test_lists_every_model(run):
     assert "3,663,761,408" in out
 
 
-def test_stages_of_one_beside_the_complete_graph(run):
+def test_stages_are_shown_with_the_complete_graph(run):
     code, out, _ = run("models", "resnet20", "--graph", GRAPH)
     assert code == 0
     widths = models.match_budget("resnet20", graphs.parse_one(GRAPH))
@@ -69,8 +69,8 @@ def test_bad_input_is_one_sentence(run, arguments, sentence):
     assert err.count("\n") == 1
 
 
-def test_graph_wider_than_the_dense_model_stands_beside_it(run):
-    """More nodes than the dense first stage has channels; the stem is wide enough."""
+def test_graph_wider_than_the_dense_model_is_compared_with_it(run):
+    """The graph has more nodes than the dense first stage has channels."""
     code, out, _ = run("models", "mlp", "--graph", "ring:300", "--width-multiplier", "0.75")
     assert code == 0
     assert "384" in out

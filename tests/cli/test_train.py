@@ -100,7 +100,7 @@ def test_an_existing_directory_is_refused_and_left_alone(finished, run):
     assert {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()} == before
 
 
-def test_resuming_a_finished_run_tells_its_table_again(finished, run):
+def test_resuming_a_finished_run_prints_its_table_again(finished, run):
     before = weights(finished), untimed(finished)
     code, out, _ = run("train", "--resume", "--out", str(finished))
     assert code == 0
@@ -109,7 +109,7 @@ def test_resuming_a_finished_run_tells_its_table_again(finished, run):
 
 
 def interrupted(monkeypatch, out, epochs_done):
-    """Start the small run and press Ctrl-C when so many epochs are under way."""
+    """Start the small run and raise KeyboardInterrupt after so many epochs."""
     from mpnn_arch.training.trainer import Trainer
 
     real, done = Trainer.train_epoch, []
@@ -128,7 +128,7 @@ def interrupted(monkeypatch, out, epochs_done):
 
 
 @pytest.mark.parametrize("epochs_done", [0, 1, 2, 5])
-def test_a_stopped_run_continues_to_the_same_bits(
+def test_an_interrupted_run_continues_to_the_same_bits(
     finished, tmp_path, monkeypatch, run, capsys, epochs_done
 ):
     out = tmp_path / "stopped"
@@ -148,7 +148,7 @@ def test_a_real_interrupt_leaves_a_directory_that_can_be_continued(tmp_path, run
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Whoever runs the tests in the background of a shell has interrupts ignored.
+        # Background jobs of a shell ignore SIGINT; restore the default.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -180,7 +180,7 @@ def test_a_truncated_or_changed_checkpoint_stops_the_resume(tmp_path, monkeypatc
         code, _, err = run("train", "--resume", "--out", str(out))
         assert code == 2
         assert words in err
-    file.unlink()  # the mend that the sentence names
+    file.unlink()  # the fix that the message suggests
     assert run("train", "--resume", "--out", str(out))[0] == 0
 
 
@@ -248,10 +248,10 @@ def test_the_default_directory_is_named_after_the_run(tmp_path, monkeypatch, run
     monkeypatch.chdir(tmp_path)
     code, out, _ = run(*SMALL, "--epochs", "1", "--seeds", "4,")
     assert code == 0
-    (made,) = (tmp_path / "runs").iterdir()
-    assert made.name.startswith("mlp-digits-20")
-    assert str(made.relative_to(tmp_path)) in out
-    assert json.loads((made / "config.json").read_text())["run"]["seeds"] == [4]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("mlp-digits-20")
+    assert str(folder.relative_to(tmp_path)) in out
+    assert json.loads((folder / "config.json").read_text())["run"]["seeds"] == [4]
 
 
 def test_several_graphs_in_one_specification_are_refused(monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 
 from mpnn_arch import models
 
-# A share of the width is its square of the cost: the same layers, rounds and strides, sooner. These
-# are narrow already, a stage of theirs must keep a channel for every node.
+# Cost grows with the square of the width: the same layers, rounds and strides, faster. These models
+# are narrow already; every stage needs a channel for every node.
 WIDTH = {"resnet20": 0.5, "efficientnet_b0": 0.5}
 
 

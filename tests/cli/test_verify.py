@@ -6,7 +6,7 @@ SMALL = ["--graph", "ring:8", "--in", "19", "--out", "21", "--batch", "3"]
 
 
 @pytest.mark.parametrize("more", [[], ["--dtype", "float32"], ["--kernel-size", "3"]])
-def test_all_ways_agree(run, more):
+def test_all_implementations_agree(run, more):
     code, out, _ = run("verify", *SMALL, *more)
     assert code == 0
     assert "masked" in out
@@ -15,14 +15,14 @@ def test_all_ways_agree(run, more):
     assert "largest difference" in out
 
 
-def test_a_way_that_differs_is_told_and_exits_with_1(run, monkeypatch):
+def test_an_implementation_that_differs_is_reported_and_exits_with_1(run, monkeypatch):
     real = agreement._run
 
     def wrong(layer, *arguments):
-        made = real(layer, *arguments)
+        results = real(layer, *arguments)
         if getattr(layer, "backend", None) == "masked":
-            made["grad weight"] = made["grad weight"] * 1.001
-        return made
+            results["grad weight"] = results["grad weight"] * 1.001
+        return results
 
     monkeypatch.setattr(agreement, "_run", wrong)
     code, out, _ = run("verify", *SMALL)

@@ -61,7 +61,7 @@ def test_a_sweep_measures_every_graph_of_the_grid(tmp_path, monkeypatch, workers
     pd.testing.assert_frame_equal(table[list(measure(graphs))], measure(graphs), check_exact=True)
 
 
-def test_a_sweep_goes_on_where_it_was_and_keeps_to_its_settings(tmp_path, monkeypatch):
+def test_an_interrupted_sweep_is_resumed_with_the_same_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(design_space, "PART", 7)
     sweep_design_space("ws_flex", 20, GRID, 1, out=tmp_path)
     once = read(tmp_path)
@@ -83,16 +83,16 @@ def test_a_sweep_goes_on_where_it_was_and_keeps_to_its_settings(tmp_path, monkey
         sweep_design_space("ws_flex", 20, GRID, 2, out=tmp_path)
 
 
-def test_a_sweep_that_breaks_leaves_whole_parts_only(tmp_path, monkeypatch):
+def test_a_sweep_that_fails_leaves_only_complete_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(design_space, "PART", 5)
-    made = design_space.ws_flex_words
+    real = design_space.ws_flex_words
     calls = []
 
     def breaks(*args, **params):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return made(*args, **params)
+        return real(*args, **params)
 
     monkeypatch.setattr(design_space, "ws_flex_words", breaks)
     with pytest.raises(KeyboardInterrupt):
@@ -102,7 +102,7 @@ def test_a_sweep_that_breaks_leaves_whole_parts_only(tmp_path, monkeypatch):
     assert len(read(tmp_path)) == 12
 
 
-def test_a_sweep_of_any_family_leaves_out_what_cannot_be_made(tmp_path):
+def test_a_sweep_of_any_family_leaves_out_invalid_graphs(tmp_path):
     grid = {"num_edges": [5.0, 20.0, 40.0]}  # 5 are too few for 10 nodes
     sweep_design_space("er", 10, grid, 2, out=tmp_path / "er", measures=["diameter"])
     table = read(tmp_path / "er")
@@ -138,7 +138,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         sweep_design_space("star", 20, {}, out=tmp_path)
 
 
-def test_subsample_takes_the_graph_nearest_the_middle_of_each_bin():
+def test_subsample_takes_the_graph_nearest_the_centre_of_each_bin():
     table = pd.DataFrame(
         {
             "clustering_coefficient": [0.1, 0.24, 0.26, 0.9, 0.9],
@@ -157,7 +157,7 @@ def test_subsample_takes_the_graph_nearest_the_middle_of_each_bin():
 @pytest.mark.parametrize("num_nodes", [16, 64])
 def test_the_published_lists_lie_on_the_grid_and_fill_a_bin_each(num_nodes):
     if not PUBLISHED.exists():
-        pytest.skip(f"the published lists {PUBLISHED} are not there")
+        pytest.skip(f"the published lists {PUBLISHED} are missing")
     grid = paper_grid(num_nodes)
     finest, bins = max(PAPER_BINS[num_nodes].items())
     listed = published_parameters(num_nodes, finest, PUBLISHED, download=False)
@@ -200,7 +200,7 @@ def test_samples_are_small_and_hold_parameters_alone():
         ]
 
 
-def test_the_note_of_a_sweep_tells_its_settings(tmp_path):
+def test_a_sweep_records_its_settings(tmp_path):
     sweep_design_space("ws_flex", 20, GRID, 1, out=tmp_path)
     note = json.loads((tmp_path / "_sweep.json").read_text())
     assert note["generator"] == "ws_flex"

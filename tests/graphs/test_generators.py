@@ -8,7 +8,7 @@ from mpnn_arch import InputError
 from mpnn_arch.graphs import generate, list_generators
 from mpnn_arch.graphs.generators import GENERATORS, is_seeded
 
-# One call of every family; a family that is registered and not listed here fails the tests.
+# One call per family; the tests fail for a registered family that is not listed here.
 EXAMPLES = {
     "ba": {"edges_per_node": 4},
     "complete": {},
@@ -29,7 +29,7 @@ EXAMPLES = {
 
 
 def check(graph, num_nodes):
-    """What every generator promises."""
+    """Properties of every generated graph."""
     assert graph.num_nodes == num_nodes
     assert graph.has_self_loops
     assert not graph.is_directed
@@ -39,14 +39,14 @@ def check(graph, num_nodes):
 
 
 @pytest.mark.parametrize("name", list_generators())
-def test_every_family_is_connected_and_repeats_itself(name):
+def test_every_family_is_connected_and_reproducible(name):
     graph = generate(name, num_nodes=64, **EXAMPLES[name])
     check(graph, 64)
     assert generate(name, num_nodes=64, **EXAMPLES[name]) == graph
     if is_seeded(name):
-        made = {generate(name, num_nodes=64, seed=s, **EXAMPLES[name]) for s in range(4)}
-        assert len(made) == 4
-        assert graph in made
+        drawn = {generate(name, num_nodes=64, seed=s, **EXAMPLES[name]) for s in range(4)}
+        assert len(drawn) == 4
+        assert graph in drawn
 
 
 @pytest.mark.parametrize("name", list_generators())
@@ -61,7 +61,7 @@ def test_global_random_state_is_left_alone():
     import random
 
     random.seed(1)
-    np.random.seed(1)  # noqa: NPY002 - the global stream is what this test watches
+    np.random.seed(1)  # noqa: NPY002 - this test checks the global stream
     before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     for name in list_generators():
         generate(name, num_nodes=64, **EXAMPLES[name])
@@ -73,7 +73,7 @@ NODES = st.integers(4, 70)
 
 @settings(max_examples=60, deadline=None)
 @given(NODES, st.floats(0, 1), st.floats(0, 1), st.integers(0, 10**6))
-def test_ws_flex_has_the_edges_it_was_asked_for(num_nodes, share, p, seed):
+def test_ws_flex_has_the_requested_number_of_edges(num_nodes, share, p, seed):
     degree = 2 + share * (num_nodes - 3)
     graph = generate("ws_flex", num_nodes, degree, p, seed)
     check(graph, num_nodes)
@@ -82,7 +82,7 @@ def test_ws_flex_has_the_edges_it_was_asked_for(num_nodes, share, p, seed):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(4, 40), st.floats(0.2, 1), st.integers(0, 99))
-def test_er_and_harary_have_the_edges_they_were_asked_for(num_nodes, share, seed):
+def test_er_and_harary_have_the_requested_number_of_edges(num_nodes, share, seed):
     # Dense enough that some try is connected.
     most = num_nodes * (num_nodes - 1) // 2
     edges = max(round(share * most), min(most, 3 * num_nodes))
@@ -120,11 +120,11 @@ def test_trees_and_stars(num_nodes, branching):
     assert generate("tree", num_nodes, num_nodes - 1) == generate("star", num_nodes)
 
 
-def test_lattices_are_what_networkx_calls_them():
+def test_lattices_equal_those_of_networkx():
     def same(graph, other):
-        plain = graph.to_networkx()
-        plain.remove_edges_from(list(nx.selfloop_edges(plain)))
-        return nx.is_isomorphic(plain, other)
+        bare = graph.to_networkx()
+        bare.remove_edges_from(list(nx.selfloop_edges(bare)))
+        return nx.is_isomorphic(bare, other)
 
     assert same(generate("grid", 12), nx.grid_2d_graph(3, 4))
     assert same(generate("grid", 15, 5, 1), nx.grid_2d_graph(3, 5, periodic=True))
@@ -182,13 +182,13 @@ def test_bad_input_is_one_sentence(name, args, sentence):
         generate(name, *args)
 
 
-def test_ws_flex_gives_up_after_its_tries_and_goes_on_with_its_stream_before(monkeypatch):
+def test_ws_flex_draws_on_from_its_stream_until_its_tries_are_used_up(monkeypatch):
     import importlib
 
     module = importlib.import_module("mpnn_arch.graphs.generators.ws_flex")
     call = ("ws_flex", 64, 2, 1.0, 1)
     graph = generate(*call)
-    monkeypatch.setattr(module, "TRIES", 1)  # the seed is one whose first try is disconnected
+    monkeypatch.setattr(module, "TRIES", 1)  # with this seed the first try is disconnected
     with pytest.raises(InputError, match="no connected graph of 64 nodes"):
         generate(*call)
     assert graph.num_edges == 64

@@ -25,7 +25,7 @@ from mpnn_arch.graphs import (
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 needs_shared = pytest.mark.skipif(
-    not SHARED.exists(), reason=f"the published files {SHARED} are not there"
+    not SHARED.exists(), reason=f"the published files {SHARED} are missing"
 )
 
 
@@ -59,7 +59,7 @@ def left_in(folder):
 
 
 @needs_shared
-def test_published_lists_in_either_form(tmp_path):
+def test_published_lists_in_both_formats(tmp_path):
     with (SHARED / "published" / "graphs_n64_52.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     graphs = published(64, 52, SHARED)
@@ -73,12 +73,12 @@ def test_published_lists_in_either_form(tmp_path):
 
 
 @needs_shared
-def test_a_published_list_is_fetched_checked_and_kept(tmp_path, monkeypatch):
+def test_a_published_list_is_fetched_verified_and_stored(tmp_path, monkeypatch):
     with (SHARED / "published" / "graphs_n16_48.csv").open(newline="") as file:
         rows = [[float(value) for value in row.values()] for row in csv.DictReader(file)]
-    made = io.BytesIO()
-    np.save(made, rows)
-    serve(monkeypatch, made.getvalue())
+    file = io.BytesIO()
+    np.save(file, rows)
+    serve(monkeypatch, file.getvalue())
     graphs = published(16, 48)
     assert graphs == published(16, 48, SHARED)
     monkeypatch.setattr(remote, "urlopen", no_network)
@@ -90,17 +90,19 @@ def test_a_published_list_is_fetched_checked_and_kept(tmp_path, monkeypatch):
     ("body", "length", "sentence"),
     [
         (b"not an array", None, "is not the published list"),
-        (b"half", 400, "broke off after 4 of 400 bytes"),
+        (b"half", 400, "stopped after 4 of 400 bytes"),
     ],
 )
-def test_a_wrong_or_broken_download_keeps_nothing(tmp_path, monkeypatch, body, length, sentence):
+def test_a_wrong_or_incomplete_download_leaves_no_file(
+    tmp_path, monkeypatch, body, length, sentence
+):
     serve(monkeypatch, body, length)
     with pytest.raises(InputError, match=sentence):
         published(64, 52, tmp_path / "root")
     assert left_in(tmp_path) == []
 
 
-def test_a_connection_that_is_cut_keeps_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_connection_leaves_no_file(tmp_path, monkeypatch):
     class Cut(io.BytesIO):
         headers: ClassVar = {"Content-Length": "400"}
 
@@ -114,15 +116,15 @@ def test_a_connection_that_is_cut_keeps_nothing(tmp_path, monkeypatch):
 
 
 def test_pickles_are_not_opened(tmp_path, monkeypatch):
-    made = io.BytesIO()
-    np.save(made, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    serve(monkeypatch, made.getvalue())
+    file = io.BytesIO()
+    np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    serve(monkeypatch, file.getvalue())
     with pytest.raises(InputError, match="not the published list"):
         published(64, 52)
     assert left_in(tmp_path) == []
 
 
-def test_without_network_the_sentence_says_where_to_put_the_file(tmp_path):
+def test_without_network_the_error_says_where_to_put_the_file(tmp_path):
     with pytest.raises(InputError, match="MPNN_ARCH_DATA"):
         published(64, 449)
     with pytest.raises(InputError, match=r"graphs_n64_449\.csv is not in"):
@@ -161,17 +163,17 @@ def test_specs_of_samples():
     ("spec", "sentence"),
     [
         ("sample:64/53", "no sample of 53 graphs of 64 nodes; there are 3942, 449, 52 of 64"),
-        ("sample:64", "names no list"),
-        ("sample:64/52/a", "names no list"),
-        ("sample:64/52/1:2:3", "names no list"),
+        ("sample:64", "does not name a list"),
+        ("sample:64/52/a", "does not name a list"),
+        ("sample:64/52/1:2:3", "does not name a list"),
         ("sample:64/52/52", "numbered 0 to 51"),
         ("sample:64/52/-1", "numbered 0 to 51"),
         ("sample:64/52/9:9", "empty slice"),
-        ("sample:", "names no graph"),
+        ("sample:", "does not name a graph"),
         ("published:32/10", "no published list"),
         ("connectome:mouse", "no connectome 'mouse'; choose one of cat_cortex"),
-        ("connectome:cat_cortex,both", "'both' is no way"),
-        ("file:", "names no graph"),
+        ("connectome:cat_cortex,both", "unknown option 'both'"),
+        ("file:", "does not name a graph"),
         ("file:absent.csv", "there is no file absent.csv"),
     ],
 )
@@ -186,7 +188,7 @@ def test_bad_specs(spec, sentence):
 
 
 @needs_shared
-def test_connectomes_are_directed_with_row_as_receiver():
+def test_connectomes_are_directed_with_row_as_target():
     raw = (SHARED / "connectomes" / "cat_cortex.txt").read_text().split()
     graph = connectome("cat_cortex", SHARED)
     assert graph.num_nodes == 52
@@ -213,13 +215,13 @@ def test_the_closest_definitions_are_near_the_papers_table():
 
 
 @needs_shared
-def test_a_connectome_is_fetched_checked_and_kept(monkeypatch, tmp_path):
+def test_a_connectome_is_fetched_verified_and_stored(monkeypatch, tmp_path):
     text = (SHARED / "connectomes" / "cat_cortex.txt").read_bytes()
-    serve(monkeypatch, text.rstrip())  # how lines end does not count
+    serve(monkeypatch, text.rstrip())  # line endings do not matter
     assert connectome("cat_cortex") == connectome("cat_cortex", SHARED)
     assert len(left_in(remote.cache_folder())) == 1
     serve(monkeypatch, text.replace(b"1", b"0", 1))
-    with pytest.raises(InputError, match="checksum is another one"):
+    with pytest.raises(InputError, match="checksum differs"):
         connectome("cat_cortex", tmp_path / "root")
     assert left_in(tmp_path / "root") == []
 
@@ -227,7 +229,7 @@ def test_a_connectome_is_fetched_checked_and_kept(monkeypatch, tmp_path):
 # -- files ------------------------------------------------------------------------------------
 
 
-def test_any_form_of_a_matrix(tmp_path):
+def test_every_format_of_a_matrix(tmp_path):
     graph = RelationalGraph(4, [[0, 1, 3], [1, 2, 0]], directed=True)
     matrix = graph.adjacency.astype(int)
     (tmp_path / "a.txt").write_text("\n".join("".join(map(str, row)) for row in matrix))
@@ -264,15 +266,15 @@ def test_edge_lists_and_network_files(tmp_path):
         ("a.csv", "1,0\n0\n", "between 1 and 2 entries"),
         ("a.csv", "0,2\n2,0\n", "holds 0 and 1"),
         ("a.csv", "0,nan\n1,0\n", "holds 0 and 1"),
-        ("a.csv", "a,b\n0,1\n", "no number"),
+        ("a.csv", "a,b\n0,1\n", "not a number"),
         ("a.csv", "", "between 0 and 0 entries"),
-        ("a.npy", "0,1\n1,0\n", "no .npy file"),
+        ("a.npy", "0,1\n1,0\n", "not a .npy file"),
         ("a.graphml", "<graph", "cannot be read as graphml"),
-        ("a.edgelist", "", "no node"),
-        ("a.pdf", "0", "no format that is known"),
+        ("a.edgelist", "", "no nodes"),
+        ("a.pdf", "0", "unknown format"),
     ],
 )
-def test_what_is_no_graph_is_said_in_one_sentence(tmp_path, name, content, sentence):
+def test_invalid_files_give_one_sentence(tmp_path, name, content, sentence):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=sentence):
         RelationalGraph.from_file(tmp_path / name)
@@ -280,7 +282,7 @@ def test_what_is_no_graph_is_said_in_one_sentence(tmp_path, name, content, sente
 
 def test_a_pickled_matrix_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[None]], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match=r"no \.npy file of plain numbers"):
+    with pytest.raises(InputError, match=r"not a \.npy file of numbers"):
         RelationalGraph.from_file(tmp_path / "a.npy")
 
 
@@ -309,7 +311,7 @@ def test_rewiring_keeps_both_degrees_of_directed_graphs():
         assert (null.adjacency.sum(axis) == graph.adjacency.sum(axis)).all()
 
 
-def test_a_graph_without_choice_cannot_be_rewired():
+def test_a_complete_graph_cannot_be_rewired():
     with pytest.raises(InputError, match="cannot be rewired"):
         rewired(generate("complete", 6), swaps=5)
     with pytest.raises(InputError, match="swaps is at least 0"):

@@ -18,7 +18,7 @@ from mpnn_arch.graphs.measures import MEASURES
 from mpnn_arch.graphs.measures.betweenness import node_betweenness
 
 
-def plain(graph):
+def without_self_loops(graph):
     drawn = graph.to_networkx()
     drawn.remove_edges_from(list(nx.selfloop_edges(drawn)))
     return drawn
@@ -35,7 +35,7 @@ def connected_graphs(draw, least=3, most=80):
     return RelationalGraph.from_adjacency(adjacency)
 
 
-# name -> what networkx says of an undirected graph without self-loops
+# name -> the value by networkx for an undirected graph without self-loops
 NETWORKX = {
     "clustering_coefficient": nx.average_clustering,
     "neighbourhood_clustering": nx.average_clustering,
@@ -59,7 +59,7 @@ NETWORKX = {
 @given(connected_graphs(most=70))
 def test_batched_measures_agree_with_networkx(graph):
     ours = measure(graph, list(NETWORKX)).iloc[0]
-    drawn = plain(graph)
+    drawn = without_self_loops(graph)
     for name, theirs in NETWORKX.items():
         assert ours[name] == pytest.approx(theirs(drawn), rel=1e-9, abs=1e-9), name
 
@@ -67,7 +67,7 @@ def test_batched_measures_agree_with_networkx(graph):
 @settings(max_examples=40, deadline=None)
 @given(connected_graphs(most=150))
 def test_c_and_l_equal_networkx_to_the_last_bit(graph):
-    drawn = plain(graph)
+    drawn = without_self_loops(graph)
     assert graph.clustering_coefficient == nx.average_clustering(drawn)
     assert graph.average_path_length == nx.average_shortest_path_length(drawn)
 
@@ -80,7 +80,7 @@ def test_directed_graphs_equal_networkx_to_the_last_bit(num_nodes, share, seed):
     order = rng.permutation(num_nodes)
     adjacency[order, np.roll(order, 1)] = True  # one cycle through all: every pair is joined
     graph = RelationalGraph.from_adjacency(adjacency, directed=True)
-    drawn = plain(graph)
+    drawn = without_self_loops(graph)
     assert graph.clustering_coefficient == nx.average_clustering(drawn)
     assert graph.average_path_length == nx.average_shortest_path_length(drawn)
     np.testing.assert_allclose(
@@ -92,20 +92,20 @@ def test_directed_graphs_equal_networkx_to_the_last_bit(num_nodes, share, seed):
 
 @settings(max_examples=15, deadline=None)
 @given(connected_graphs(least=6, most=40), st.integers(0, 2**32 - 1))
-def test_measures_do_not_depend_on_how_nodes_are_numbered(graph, seed):
+def test_measures_do_not_depend_on_node_numbers(graph, seed):
     # modularity is left out: Louvain's search visits nodes in their order
     names = [name for name in list_measures() if name != "modularity"]
     order = np.random.default_rng(seed).permutation(graph.num_nodes)
     turned = RelationalGraph.from_adjacency(graph.adjacency[np.ix_(order, order)])
     most = graph.num_nodes * (graph.num_nodes - 1) // 2
-    if graph.num_edges < min(most, 3 * graph.num_nodes):  # no random graph of so few is connected
+    if graph.num_edges < min(most, 3 * graph.num_nodes):  # too few for a connected random graph
         names = [name for name in names if not name.startswith("small_world")]
     both = measure([graph, turned], names)
     for name in names:
         np.testing.assert_allclose(both[name][0], both[name][1], atol=1e-9, err_msg=name)
 
 
-def test_every_measure_gives_one_number_a_graph_and_does_not_mind_self_loops():
+def test_every_measure_gives_one_number_per_graph_and_ignores_self_loops():
     graphs = [generate("ws_flex", n, 6, 0.2, s) for n, s in ((20, 0), (64, 1), (20, 2), (130, 0))]
     bare = [RelationalGraph(g.num_nodes, g.edges, self_loops=False) for g in graphs]
     bare = [
@@ -138,11 +138,11 @@ def test_known_values():
     assert measure(cliques, ["modularity"]).iloc[0, 0] == pytest.approx(0.5)
     small_world = generate("ws_flex", 64, 8, 0.1, 0)
     assert measure(small_world, ["small_world_sigma"]).iloc[0, 0] > 2
-    expected = nx.degree_assortativity_coefficient(plain(small_world))
+    expected = nx.degree_assortativity_coefficient(without_self_loops(small_world))
     assert measure(small_world, ["assortativity"]).iloc[0, 0] == pytest.approx(expected)
 
 
-def test_unreachable_pairs_are_left_out_when_asked():
+def test_unreachable_pairs_are_left_out_on_request():
     apart = RelationalGraph(5, [[0, 1, 3], [1, 2, 4]])
     for name in ("average_path_length", "diameter"):
         with pytest.raises(InputError, match="unreachable pairs of nodes, so no"):
@@ -151,7 +151,7 @@ def test_unreachable_pairs_are_left_out_when_asked():
     assert found["average_path_length"] == (4 * 1 + 2 * 2 + 2 * 1) / 8
     assert found["diameter"] == 2
     assert measure(apart, ["global_efficiency"]).iloc[0, 0] == pytest.approx(
-        nx.global_efficiency(plain(apart))
+        nx.global_efficiency(without_self_loops(apart))
     )
 
 
@@ -188,7 +188,9 @@ def test_weighted_measures_agree_with_networkx(graph, seed):
     assert found["strength_mean"][0] == pytest.approx(weights.sum(1).mean())
     ones = measure_weighted(graph.adjacency, ["average_path_length", "global_efficiency"])
     assert ones["average_path_length"][0] == pytest.approx(graph.average_path_length)
-    assert ones["global_efficiency"][0] == pytest.approx(nx.global_efficiency(plain(graph)))
+    assert ones["global_efficiency"][0] == pytest.approx(
+        nx.global_efficiency(without_self_loops(graph))
+    )
 
 
 @settings(max_examples=30, deadline=None)

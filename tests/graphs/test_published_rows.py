@@ -1,4 +1,4 @@
-"""Every graph of the paper comes back from its parameters with the measures it was listed with."""
+"""Every graph of the paper is reproduced from its parameters, with its published measures."""
 
 import csv
 from pathlib import Path
@@ -16,11 +16,11 @@ PUBLISHED = Path(__file__).parents[2].parent / "shared" / "published"
 def test_all_rows_of_a_published_file(name):
     path = PUBLISHED / f"graphs_{name}.csv"
     if not path.exists():
-        pytest.skip(f"the published list {path} is not there")
+        pytest.skip(f"the published list {path} is missing")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == int(name.partition("_")[2])
-    made = GraphBatch.of(
+    batch = GraphBatch.of(
         [
             generate(
                 "ws_flex",
@@ -34,5 +34,5 @@ def test_all_rows_of_a_published_file(name):
     )
     listed_c = np.array([float(row["clustering_coefficient"]) for row in rows])
     listed_l = np.array([float(row["average_path_length"]) for row in rows])
-    np.testing.assert_allclose(clustering_coefficient(made), listed_c, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(average_path_length(made), listed_l, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(clustering_coefficient(batch), listed_c, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(average_path_length(batch), listed_l, rtol=0, atol=1e-9)

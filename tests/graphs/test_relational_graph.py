@@ -60,7 +60,7 @@ def test_a_graph_cannot_be_changed():
     assert graph == path(3)
 
 
-def test_content_hash_tells_graphs_apart_and_is_stable():
+def test_content_hash_distinguishes_graphs_and_is_stable():
     assert path(5).content_hash == path(5).content_hash
     assert path(5).content_hash != path(5, self_loops=False).content_hash
     assert path(5).content_hash != path(6).content_hash
@@ -70,7 +70,7 @@ def test_content_hash_tells_graphs_apart_and_is_stable():
     assert len({path(4), path(4), path(5)}) == 2
 
 
-def test_repr_says_what_it_is():
+def test_repr_shows_nodes_edges_and_density():
     assert "4 nodes, 3 edges, density=0.375" in repr(path(4))
 
 

@@ -15,19 +15,19 @@ def test_a_generator_with_its_parameters_in_order_or_by_name():
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("", "before the colon stands one of"),
-        ("torus:8", "before the colon stands one of ba, complete"),
+        ("", "it starts with one of"),
+        ("torus:8", "it starts with one of ba, complete"),
         ("complete", "lacks parameters"),
         ("complete:", r"\(num_nodes\)"),
         ("complete:eight", "'eight' is not a number"),
         ("complete:8,4", "too many positional"),
         ("ws_flex:64", "missing a required argument"),
         ("ring:8,size=3", "no parameter 'size'"),
-        ("ring:degree=4,8", "follows a parameter by name"),
+        ("ring:degree=4,8", "follows a named parameter"),
         ("ring:8,3.5", "degree is a whole number"),
         ("complete:1", "num_nodes is at least 2"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_sentence(spec, sentence):
+def test_invalid_specs_give_one_sentence(spec, sentence):
     with pytest.raises(InputError, match=sentence):
         parse(spec)

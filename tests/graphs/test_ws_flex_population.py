@@ -19,12 +19,12 @@ def test_c_and_l_are_distributed_as_those_of_the_published_stream(num_nodes, deg
     many = ws_flex_population(num_nodes, np.full(count, degree), p, seed=5)
     for measure in (clustering_coefficient, average_path_length):
         a, b = measure(GraphBatch(exact)), measure(GraphBatch(many))
-        # Ten such tests: a chance of one in a thousand each to fail on equal distributions, and
-        # the seeds are fixed. A shift of a third of a deviation is found.
+        # Ten such tests, each with a false-alarm probability of 0.001, and fixed seeds. A shift of
+        # a third of a standard deviation is detected.
         assert stats.ks_2samp(a, b).pvalue > 1e-3, measure.__name__
 
 
-def test_the_two_sample_test_tells_a_near_parameter_apart():
+def test_the_two_sample_test_detects_a_slightly_different_parameter():
     exact = ws_flex_words(64, [8.5] * 500, [0.1] * 500, range(500))
     other = ws_flex_population(64, np.full(500, 8.5), 0.115, seed=5)
     a, b = (clustering_coefficient(GraphBatch(words)) for words in (exact, other))
@@ -65,7 +65,7 @@ def test_chunks_keep_every_graph(monkeypatch):
         ((64, [4, 64], 0.1), "average_degree lies between"),
         ((64, 4, [0.1, 1.2]), "rewiring_probability lies between"),
         ((64, 4, [0.1, float("nan")]), "not a number"),
-        ((64, [4, 5], [0.1, 0.2, 0.3]), "of one length"),
+        ((64, [4, 5], [0.1, 0.2, 0.3]), "of equal length"),
         ((64, [], 0.1), r"shape \(B,\)"),
         ((64, 4, 0.1, -1), "seed is at least 0"),
     ],

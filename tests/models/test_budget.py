@@ -1,4 +1,4 @@
-"""Matched widths: the published ones come back, and every budget is met."""
+"""Matched widths: the published ones are reproduced, and every budget is met."""
 
 import csv
 from pathlib import Path
@@ -87,10 +87,10 @@ def test_every_published_width_of_resnet34():
         assert widths[0] == int(runs[key]["first_stage_width"])
         cost = models.make_config("resnet34").multiply_adds(widths, [graph])
         assert cost / 1e9 == pytest.approx(float(runs[key]["gflops"]), abs=6e-4)
-        if index % 10 == 0:  # the parameters tell the widths of the later stages too
+        if index % 10 == 0:  # the number of parameters checks the widths of the later stages, too
             model = models.build("resnet34", graph, widths=widths, device="meta")
-            told = models.complexity(model).parameters / 1e6
-            assert told == pytest.approx(float(runs[key]["params_million"]), abs=6e-4)
+            parameters = models.complexity(model).parameters / 1e6
+            assert parameters == pytest.approx(float(runs[key]["params_million"]), abs=6e-4)
     assert models.match_budget("resnet34", graphs.parse_one("complete:64")) == (64, 128, 256, 512)
 
 
@@ -121,7 +121,7 @@ def test_budget_is_met_on_the_48_graphs():
 
 
 def test_first_width_is_the_smallest(random_graph):
-    """By trying every width: the search by halves finds the same."""
+    """The binary search finds the same width as trying every one."""
     for seed in range(5):
         graph = random_graph(16, 0.4, seed)
         config = models.make_config("resnet20")
@@ -150,15 +150,15 @@ def test_other_inputs_have_their_own_reference(random_graph):
 
 
 def test_match_counts_the_cost_of_other_messages(random_graph):
-    """Where a formula does not tell, the round itself is asked; both ways agree."""
+    """Without a formula the cost is read from the round; for the mean, both agree."""
     from mpnn_arch.models.layers import round_meter
 
     graph = random_graph(16, 0.4)
     config = models.make_config("resnet20")
-    ask = round_meter(None, "mean", None, None, "published")
-    assert ask is not None
-    asked = config.multiply_adds((20, 40, 80), [graph], round_meter=ask)
-    assert asked == config.multiply_adds((20, 40, 80), [graph])
+    cost_of_round = round_meter(None, "mean", None, None, "published")
+    assert cost_of_round is not None
+    cost = config.multiply_adds((20, 40, 80), [graph], round_meter=cost_of_round)
+    assert cost == config.multiply_adds((20, 40, 80), [graph])
 
 
 def test_build_and_match_agree_for_other_aggregations(random_graph):

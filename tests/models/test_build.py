@@ -1,4 +1,4 @@
-"""Every registered model: its configuration, its bits, its graphs, and bad input."""
+"""Every registered model: its configuration, its weights, its graphs, and bad input."""
 
 import json
 
@@ -8,7 +8,7 @@ import torch
 from mpnn_arch import InputError, models
 from mpnn_arch.rounds import MessageRound
 
-# A quarter of the width and small images: every model runs in a moment, on graphs of 4 nodes.
+# A quarter of the width, small images, graphs of 4 nodes: every model runs quickly.
 SMALL = {
     "width_multiplier": 0.25,
     "image_size": 28,
@@ -102,7 +102,7 @@ def test_one_graph_per_stage_or_per_round(random_graph):
         models.build("resnet20", graphs[:5])
 
 
-def test_graphs_of_different_size_follow_one_another(random_graph):
+def test_graphs_of_different_size_can_follow_one_another(random_graph):
     graphs = [random_graph(16, 0.3), random_graph(11, 0.5), random_graph(30, 0.2)]
     model = models.build("resnet20", graphs, backend="masked")
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

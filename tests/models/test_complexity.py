@@ -20,10 +20,10 @@ GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 def test_golden_figures(golden):
     graph = graphs.parse_one(golden["graph"]) if golden["graph"] else None
     model = models.build(golden["model"], graph, device="meta", **golden["settings"])
-    told = models.complexity(model)
+    costs = models.complexity(model)
     assert list(model.widths) == golden["widths"]
-    assert told.multiply_adds == golden["multiply_adds"]
-    assert told.parameters == golden["parameters"]
+    assert costs.multiply_adds == golden["multiply_adds"]
+    assert costs.parameters == golden["parameters"]
 
 
 def test_golden_file_covers_every_model_dense_and_on_its_graph():
@@ -42,19 +42,19 @@ VARIANTS = [
 @pytest.mark.parametrize("name", models.list_models())
 @pytest.mark.parametrize("settings", VARIANTS, ids=["default", "28", "32"])
 def test_formula_is_the_built_models_cost(name, settings, random_graph):
-    """`ModelConfig.count` and `ModelConfig.make` are twins."""
+    """`ModelConfig.count` agrees with `ModelConfig.make`."""
     for graph in (None, random_graph(13, 0.3)):
         model = models.build(name, graph, device="meta", **settings)
-        told = models.complexity(model)
+        costs = models.complexity(model)
         by_formula = model.model_config.multiply_adds(model.widths, model.graphs)
-        assert told.multiply_adds == by_formula
-        assert told.parameters == sum(p.numel() for p in model.parameters())
-        assert sum(s.multiply_adds for s in told.by_stage().values()) == told.multiply_adds
+        assert costs.multiply_adds == by_formula
+        assert costs.parameters == sum(p.numel() for p in model.parameters())
+        assert sum(s.multiply_adds for s in costs.by_stage().values()) == costs.multiply_adds
 
 
 @pytest.mark.parametrize("name", models.list_models())
 def test_agrees_with_torchs_counter(name):
-    """Torch counts two per multiply-add, and no bias; squeeze-excitation's are ours."""
+    """Torch counts two per multiply-add, and no bias; we count those of squeeze-excitation."""
     model = models.build(name, device="meta").eval()
     x = torch.empty(1, *model.model_config.input_shape, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -65,55 +65,54 @@ def test_agrees_with_torchs_counter(name):
         if ".gate." in path and getattr(module, "bias", None) is not None
     )
     assert (biases > 0) == (name == "efficientnet_b0")
-    told = models.complexity(model).multiply_adds
-    assert counter.get_total_flops() == 2 * (told - biases)
+    costs = models.complexity(model).multiply_adds
+    assert counter.get_total_flops() == 2 * (costs - biases)
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50", "efficientnet_b0"])
 def test_agrees_with_torchvision(name):
-    """The three architectures coincide with torchvision's, to the last parameter.
+    """The three architectures have exactly the parameters of torchvision's.
 
-    Squeeze-excitation's biases count here and not there, so EfficientNet's multiply-adds differ by
-    them and the parameters do not.
+    Only we count the biases of squeeze-excitation, so EfficientNet's multiply-adds differ by them.
     """
     with torch.device("meta"):
         theirs = getattr(torchvision.models, name)()
     ours = models.complexity(models.build(name, device="meta"))
-    told = models.complexity(theirs, 224)
-    assert ours.parameters == told.parameters == sum(p.numel() for p in theirs.parameters())
+    costs = models.complexity(theirs, 224)
+    assert ours.parameters == costs.parameters == sum(p.numel() for p in theirs.parameters())
     gates = sum(
         layer.out_channels for layer in ours.layers if ".gate." in layer.name and layer.out_channels
     )
-    assert ours.multiply_adds == told.multiply_adds + gates
+    assert ours.multiply_adds == costs.multiply_adds + gates
 
 
 def test_counts_attention_of_any_module():
     with torch.device("meta"):
         theirs = torchvision.models.vit_b_16()
-    told = models.complexity(theirs, 224)
-    assert told.parameters == 86_567_656  # torchvision's own figure for this model
+    costs = models.complexity(theirs, 224)
+    assert costs.parameters == 86_567_656  # torchvision's own figure for this model
     tokens, width = 197, 768
     block = 12 * tokens * width**2 + 2 * tokens**2 * width
-    assert told.multiply_adds == 12 * block + 196 * width * 16 * 16 * 3 + width * 1000
+    assert costs.multiply_adds == 12 * block + 196 * width * 16 * 16 * 3 + width * 1000
 
 
-def test_rows_tell_the_layer_and_leave_the_model_alone(random_graph):
+def test_rows_describe_the_layers_and_the_model_is_unchanged(random_graph):
     graph = random_graph(8, 0.4)
     layer = RelationalLinear(graph, 20, 30, backend="masked")
     model = nn.Sequential(layer, nn.ReLU(), nn.Linear(30, 5))
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    told = models.complexity(model, (20,))
-    first, last = told.layers
+    costs = models.complexity(model, (20,))
+    first, last = costs.layers
     assert (first.name, first.kind, first.is_round) == ("0", "RelationalLinear", True)
     assert first.multiply_adds == model[0].weight.numel()
     assert first.complete_multiply_adds == 600
     assert first.parameters == model[0].weight.numel() + 30
     assert (last.output_shape, last.multiply_adds, last.parameters) == ((5,), 150, 155)
-    assert told.relational_share == first.multiply_adds / told.multiply_adds
-    assert str(told).splitlines()[-1].split() == [
+    assert costs.relational_share == first.multiply_adds / costs.multiply_adds
+    assert str(costs).splitlines()[-1].split() == [
         "total",
-        f"{told.parameters:,}",
-        f"{told.multiply_adds:,}",
+        f"{costs.parameters:,}",
+        f"{costs.multiply_adds:,}",
     ]
     assert model.training
     for key, value in model.state_dict().items():

@@ -1,11 +1,11 @@
-"""The picture of a model."""
+"""The diagram of a model."""
 
 import pytest
 
 from mpnn_arch import InputError, models
 
 
-def test_diagram_has_a_column_a_stage_with_its_rounds(random_graph, tmp_path):
+def test_diagram_has_one_column_per_stage_with_its_rounds(random_graph, tmp_path):
     model = models.build("resnet20", random_graph(16, 0.3), device="meta")
     figure = models.diagram(model)
     texts = [text.get_text() for text in figure.axes[0].texts]

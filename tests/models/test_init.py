@@ -1,4 +1,4 @@
-"""Initial weights by the node's true fan."""
+"""Initial weights scaled by the fan-in of every node."""
 
 import math
 
@@ -16,7 +16,7 @@ def draw(module, init, seed=0):
 
 
 def ring(num_nodes, reach):
-    """Every node hears its `reach` next nodes on either side, and itself."""
+    """Every node is linked to its `reach` nearest nodes on either side, and to itself."""
     edges = [(v, (v + step) % num_nodes) for v in range(num_nodes) for step in range(1, reach + 1)]
     return RelationalGraph(num_nodes, np.array(edges).T)
 
@@ -43,13 +43,13 @@ def test_activations_keep_their_scale_over_ten_rounds(reach, kind, init):
             x = layer(x)
             if isinstance(layer, nn.ReLU):
                 scales.append(x.square().mean().sqrt().item())
-    # A conv's border sees zeros, which costs some scale at every round.
+    # Zero padding at the border of a conv reduces the scale in every round.
     lowest = 0.5 if kind == "linear" else 0.2
     assert all(lowest < scale / scales[0] < 2 for scale in scales), scales
 
 
-def test_kaiming_counts_every_nodes_fan_in_by_itself():
-    """On a star the hub hears 33 nodes and a leaf 2; both keep the scale."""
+def test_kaiming_uses_the_fan_in_of_every_node():
+    """On a star the hub receives from 33 nodes and a leaf from 2; both keep the scale."""
     star = RelationalGraph(33, np.stack([np.zeros(32, dtype=int), np.arange(1, 33)]))
     layer = draw(RelationalLinear(star, 33 * 20, 33 * 20), "kaiming")
     hub, leaf = layer.dense_weight()[:20], layer.dense_weight()[20:]

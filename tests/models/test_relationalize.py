@@ -11,9 +11,9 @@ from mpnn_arch import InputError, RelationalConv2d, RelationalLinear
 from mpnn_arch.rounds import MessageRound
 
 
-def made(build, *args, **kwargs):
+def seeded(build, *args, **kwargs):
     """A module of torchvision's with reproducible weights, in eval mode."""
-    with torch.device("meta"):  # its own initialisation takes longer than the test
+    with torch.device("meta"):  # the default initialisation takes longer than the test
         module = build(*args, **kwargs)
     module = module.to_empty(device="cpu").eval()
     generator = torch.Generator().manual_seed(0)
@@ -28,13 +28,13 @@ def made(build, *args, **kwargs):
 
 ZOO = {
     # name -> (module, image size, rounds of 16 nodes)
-    "resnet18": (lambda: made(torchvision.models.resnet18), 64, 19),
+    "resnet18": (lambda: seeded(torchvision.models.resnet18), 64, 19),
     "mobilenet_v3_small": (
-        lambda: made(torchvision.models.mobilenet_v3_small),
+        lambda: seeded(torchvision.models.mobilenet_v3_small),
         64,
         39,
     ),  # of 54: not 11 depth-wise, 2 of 8 channels, first, last
-    "vit_b_16": (lambda: made(torchvision.models.vit_b_16, image_size=32), 32, 24),
+    "vit_b_16": (lambda: seeded(torchvision.models.vit_b_16, image_size=32), 32, 24),
 }
 
 
@@ -58,7 +58,7 @@ def test_complete_graph_changes_no_output(name, complete_graph):
 
 def test_sparse_graph_keeps_the_weights_that_survive(random_graph):
     graph = random_graph(16, 0.3)
-    module = made(torchvision.models.resnet18)
+    module = seeded(torchvision.models.resnet18)
     changed = mpnn_arch.relationalize(module, graph, input_size=(3, 64, 64), backend="masked")
     before, after = module.layer2[0].conv1, changed.layer2[0].conv1
     assert isinstance(after, RelationalConv2d)
@@ -81,7 +81,7 @@ def test_sparse_graph_keeps_the_weights_that_survive(random_graph):
 def test_report_names_what_stays_dense_and_why(random_graph):
     graph = random_graph(16, 0.3)
     report = mpnn_arch.relationalize(
-        made(torchvision.models.mobilenet_v3_small), graph
+        seeded(torchvision.models.mobilenet_v3_small), graph
     ).relationalize_report
     reasons = {layer.name: layer.reason for layer in report.layers}
     assert "16 groups" in reasons["features.1.block.0.0"]
@@ -101,7 +101,7 @@ def test_attention_that_reads_its_projection_is_left_dense(random_graph):
     assert report.names("left dense") == ["1.self_attn.out_proj", "1.linear1", "1.linear2"]
     assert report.names("round") == ["2"]
     reasons = {layer.name: layer.reason for layer in report.layers}
-    assert reasons["1.linear1"] == "TransformerEncoderLayer reads its weight itself"
+    assert reasons["1.linear1"] == "TransformerEncoderLayer reads its weight directly"
 
 
 def test_tied_weights_are_left_dense(random_graph):
@@ -144,7 +144,7 @@ def test_frozen_layers_stay_frozen(random_graph):
 
 class TestBadInput:
     def test_grouped_conv_cannot_be_relational(self, random_graph):
-        with pytest.raises(InputError, match=r"its 4 groups already tell .* groups=1"):
+        with pytest.raises(InputError, match=r"its 4 groups already restrict .* groups=1"):
             mpnn_arch.relationalize(nn.Conv2d(16, 16, 3, groups=4), random_graph(8, 0.3))
 
     def test_graph_with_too_many_nodes(self, random_graph):
@@ -160,8 +160,8 @@ def test_vision_transformers_attention_is_reported(random_graph):
     with torch.device("meta"):
         module = VisionTransformer(32, 16, 2, 4, 64, 128)
     report = mpnn_arch.relationalize(module, random_graph(16, 0.3), input_size=32)
-    told = report.relationalize_report
-    assert told.names("left dense") == [
+    outcome = report.relationalize_report
+    assert outcome.names("left dense") == [
         f"encoder.layers.encoder_layer_{i}.self_attention.out_proj" for i in range(2)
     ]
-    assert len(told.names("round")) == 4
+    assert len(outcome.names("round")) == 4

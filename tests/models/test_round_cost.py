@@ -1,4 +1,4 @@
-"""The formula of a round's cost against counting its weights one edge at a time."""
+"""The formula of a round's cost, compared with a sum over its edges."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
-"""Files that 0.1.0 wrote load, and the models in them give the outputs that they gave then.
+"""Files written by 0.1.0 load, and their models give the same outputs as in 0.1.0.
 
-The folder beside this file was written by 0.1.0: a small model of every kind with its parameters
-and running statistics moved off their initial values, and in ``outputs.safetensors`` an input and
-the output of each.
+The folder next to this file was written by 0.1.0: a small model of every kind, with parameters and
+running statistics that differ from their initial values, and in ``outputs.safetensors`` an input
+and the output of each.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "saved_0_1_0"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.safetensors") if path.stem != "outputs")
 
 
-def test_there_is_a_file_of_every_kind() -> None:
+def test_there_is_a_file_for_every_kind() -> None:
     assert {"mlp", "resnet20", "resnet50", "efficientnet_b0", "vit", "mlp_mixer"} <= {*NAMES}
     assert len(NAMES) == 12
 
@@ -32,13 +32,13 @@ def test_it_gives_the_same_outputs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_plain_state_dict_of_then_loads_into_a_model_of_today(name: str) -> None:
+def test_a_state_dict_of_0_1_0_loads_into_a_current_model(name: str) -> None:
     tensors = load_file(FOLDER / f"{name}.safetensors")
     old = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
     loaded = mpnn_arch.load(FOLDER / f"{name}.safetensors")
     config = dict(loaded.config)
     model = models.build(config.pop("model"), loaded.graphs, **config | {"seed": 7})
-    holder = torch.nn.ModuleDict({"part": model})  # inside a module of the user's own, too
+    holder = torch.nn.ModuleDict({"part": model})  # also inside another module
     holder.load_state_dict({f"part.{name}": value for name, value in old.items()})
     for key, value in loaded.state_dict().items():
         assert torch.equal(model.state_dict()[key], value), key

@@ -18,7 +18,7 @@ def small_mlp(graph, **kwargs):
 
 
 @pytest.mark.parametrize("kind", ["one graph", "one per round", "directed", "dense"])
-def test_a_whole_model_comes_back(graph, kind, tmp_path, generator):
+def test_a_model_is_restored(graph, kind, tmp_path, generator):
     ring = graphs.ring(16, 4)
     directed = mpnn_arch.RelationalGraph(16, ring.edges[:, ::3], directed=True)
     given = {
@@ -29,7 +29,7 @@ def test_a_whole_model_comes_back(graph, kind, tmp_path, generator):
     }[kind]
     model = small_mlp(given, seed=torch.Generator().manual_seed(3)).train()
     x = torch.randn(8, 12, generator=generator)
-    model(x)  # BatchNorm's running means move
+    model(x)  # updates BatchNorm's running means
     path = tmp_path / "model.safetensors"
     mpnn_arch.save(model, path)
 
@@ -43,12 +43,12 @@ def test_a_whole_model_comes_back(graph, kind, tmp_path, generator):
     assert torch.equal(loaded.eval()(x), model.eval()(x))
 
 
-def test_the_file_tells_its_configuration_and_graph(graph, tmp_path):
+def test_the_file_contains_configuration_and_graph(graph, tmp_path):
     mpnn_arch.save(small_mlp(graph), tmp_path / "m.safetensors")
     with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
-        told = file.metadata()
-    assert json.loads(told["config"])["model"] == "mlp"
-    assert json.loads(told["graphs"])[0]["content_hash"] == graph.content_hash
+        metadata = file.metadata()
+    assert json.loads(metadata["config"])["model"] == "mlp"
+    assert json.loads(metadata["graphs"])[0]["content_hash"] == graph.content_hash
 
 
 def test_loading_leaves_the_global_random_state(graph, tmp_path):
@@ -67,7 +67,7 @@ def test_another_backend_computes_the_same(graph, tmp_path, generator):
 
 
 def test_a_model_that_cannot_be_rebuilt_is_refused(tmp_path):
-    with pytest.raises(InputError, match="a Linear does not tell how to rebuild it"):
+    with pytest.raises(InputError, match="a Linear has no configuration to rebuild it from"):
         mpnn_arch.save(torch.nn.Linear(2, 2), tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
 

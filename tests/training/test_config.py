@@ -9,7 +9,7 @@ from mpnn_arch import InputError
 from mpnn_arch.training.config import RunConfig, TrainingConfig, from_mapping
 
 
-def test_the_rate_falls_from_its_start_to_nothing_on_a_half_cosine():
+def test_the_learning_rate_decays_to_0_along_a_half_cosine():
     config = TrainingConfig(learning_rate=0.2)
     rates = [config.learning_rate_at(step, 100) for step in range(101)]
     assert rates[0] == 0.2
@@ -47,7 +47,7 @@ def run_config(**values):
     )
 
 
-def test_a_run_survives_json():
+def test_a_run_round_trips_through_json():
     config = run_config(training=TrainingConfig(learning_rate=0.05), train_images=100)
     text = json.dumps(dataclasses.asdict(config))
     assert RunConfig.from_mapping(json.loads(text)) == config

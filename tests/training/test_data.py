@@ -81,7 +81,7 @@ def bad(tensor, place, value):
         ),
     ],
 )
-def test_data_that_contradicts_itself_is_refused(values, words):
+def test_inconsistent_data_is_refused(values, words):
     with pytest.raises(InputError, match=words) as error:
         make(**values)
     assert "\n" not in str(error.value)
@@ -108,11 +108,11 @@ def test_a_missing_package_says_what_to_install(name, package, monkeypatch):
         load_dataset(name)
 
 
-# -- cifar10: files in the published format, their checksums put in place of the published -------
+# -- cifar10: files in the published format, with their checksums patched in -------------------
 
 
 class Trap:
-    """Unpickling it makes a folder."""
+    """Unpickling it creates a folder."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -163,7 +163,7 @@ def test_cifar10_is_read_from_its_own_format(cifar_files, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["data_batch_1", "data_batch_5", "test_batch", "batches.meta"])
-def test_a_changed_cifar10_file_is_refused_before_it_is_unpickled(cifar_files, name, tmp_path):
+def test_a_modified_cifar10_file_is_refused_before_it_is_unpickled(cifar_files, name, tmp_path):
     trace = tmp_path / "unpickled"
     (cifar_files / name).write_bytes(pickle.dumps(Trap(trace)))
     with pytest.raises(InputError, match="wrong checksum"):

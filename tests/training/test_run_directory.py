@@ -21,19 +21,23 @@ ROWS = [
 ]
 
 
-def test_it_is_made_once_and_opened_again(tmp_path):
-    made = RunDirectory.create(tmp_path / "a" / "run", CONFIG, ["h1", "h2"])
+def test_it_is_created_once_and_opened_again(tmp_path):
+    created = RunDirectory.create(tmp_path / "a" / "run", CONFIG, ["h1", "h2"])
     found = RunDirectory.open(tmp_path / "a" / "run")
     assert (found.config, found.graph_hashes) == (CONFIG, ("h1", "h2"))
-    assert sorted(p.name for p in made.path.iterdir()) == ["checkpoints", "config.json", "weights"]
-    assert [p.name for p in made.path.parent.iterdir()] == ["run"]
+    assert sorted(p.name for p in created.path.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "weights",
+    ]
+    assert [p.name for p in created.path.parent.iterdir()] == ["run"]
     with pytest.raises(InputError, match="--resume"):
-        RunDirectory.create(made.path, CONFIG, [])
+        RunDirectory.create(created.path, CONFIG, [])
 
 
-def test_one_that_cannot_be_made_leaves_nothing(tmp_path):
+def test_one_that_cannot_be_created_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="cannot be created"):
         RunDirectory.create(tmp_path / "file" / "run", CONFIG, [])
     with pytest.raises(TypeError):
         RunDirectory.create(tmp_path / "run", CONFIG, [object()])
@@ -41,7 +45,7 @@ def test_one_that_cannot_be_made_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"run": {"model": 1}, "graph_hashes": []}'])
-def test_a_configuration_that_is_none_is_refused(tmp_path, text):
+def test_an_invalid_configuration_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError):
         RunDirectory.open(tmp_path)
@@ -56,7 +60,7 @@ def test_every_training_has_its_own_file(tmp_path):
     assert run.weights(0, 1).name == "0-ring-8-seed1.safetensors"
 
 
-def test_metrics_come_back_bit_for_bit(tmp_path):
+def test_metrics_round_trip_bit_for_bit(tmp_path):
     run = RunDirectory.create(tmp_path / "run", CONFIG, [])
     assert run.read_metrics() == []
     run.write_metrics(ROWS)

@@ -58,29 +58,29 @@ def test_it_learns(digits):
 
 def test_it_takes_the_steps_of_torch_sgd_with_the_stated_recipe(digits):
     run = trainer(digits, epochs=2, batch_size=400, weight_decay=0.01)
-    plain = copy.deepcopy(run.model)
-    plain[4].p = run.model[4].p = 0.0
+    expected = copy.deepcopy(run.model)
+    expected[4].p = run.model[4].p = 0.0
     optimizer = torch.optim.SGD(
-        plain.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01
+        expected.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01
     )
     for rate in (0.1, 0.05):  # a half cosine over two steps
         optimizer.param_groups[0]["lr"] = rate
-        plain.train()
+        expected.train()
         optimizer.zero_grad()
-        nn.functional.cross_entropy(plain(digits.train_images), digits.train_labels).backward()
+        nn.functional.cross_entropy(expected(digits.train_images), digits.train_labels).backward()
         optimizer.step()
         assert run.train_epoch().learning_rate == pytest.approx(rate)
-    for mine, theirs in zip(run.model.parameters(), plain.parameters(), strict=True):
+    for mine, theirs in zip(run.model.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_same_seed_same_bits_and_the_global_random_state_stays(digits):
+def test_same_seed_same_bits_and_the_global_random_state_is_unchanged(digits):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     first, second, other = trainer(digits), trainer(digits), trainer(digits, seed=1)
     assert untimed(first.train_epoch()) == untimed(second.train_epoch())
     assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(6)  # what else the program draws does not matter
+    torch.manual_seed(6)  # other draws of the program do not matter
     assert untimed(first.train_epoch()) == untimed(second.train_epoch())
     assert same(first.model, second.model)
     other.train_epoch()
@@ -112,17 +112,17 @@ def test_outputs_that_are_not_the_classes_are_refused(digits):
         Trainer(network(num_classes=7), digits, TrainingConfig(), generator=torch.Generator())
 
 
-def test_a_loss_that_diverges_is_told(digits):
+def test_a_diverging_loss_is_reported(digits):
     run = trainer(digits, learning_rate=1e30)
     with pytest.raises(InputError, match="lower the learning rate"):
         [run.train_epoch() for _ in range(4)]
 
 
-# -- stopping and going on ---------------------------------------------------------------------
+# -- checkpoints -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stop", [1, 3])
-def test_a_stopped_run_continues_to_the_same_bits(digits, tmp_path, stop):
+def test_a_resumed_run_gives_the_same_bits(digits, tmp_path, stop):
     whole = trainer(digits)
     history = [whole.train_epoch() for _ in range(4)]
     path = tmp_path / "stopped.safetensors"
@@ -131,7 +131,7 @@ def test_a_stopped_run_continues_to_the_same_bits(digits, tmp_path, stop):
     for _ in range(stop):
         first.train_epoch()
     save_checkpoint(first, path, "run")
-    second = trainer(digits, seed=9)  # everything of it is overwritten
+    second = trainer(digits, seed=9)  # its whole state is overwritten
     load_checkpoint(second, path, "run")
     assert second.epoch == stop
     rest = [second.train_epoch() for _ in range(4 - stop)]
@@ -170,7 +170,7 @@ def test_a_truncated_or_changed_checkpoint_is_refused(stopped, spoil, words):
     assert same(before, run.model)
 
 
-def test_a_checkpoint_of_another_run_or_of_none_is_refused(stopped, tmp_path):
+def test_a_checkpoint_of_another_run_and_other_files_are_refused(stopped, tmp_path):
     run, path = stopped
     with pytest.raises(InputError, match=r"another run .*run A"):
         load_checkpoint(run, path, "run B")

@@ -1,4 +1,4 @@
-"""Families of relational graphs, one a file, found by name."""
+"""Families of relational graphs, one per file, selected by name."""
 
 from mpnn_arch.graphs.generators.ba import ba
 from mpnn_arch.graphs.generators.complete import complete

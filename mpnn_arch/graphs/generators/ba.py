@@ -1,4 +1,4 @@
-"""Barabasi-Albert: new nodes prefer neighbours that have many."""
+"""Barabasi-Albert: graphs grown by preferential attachment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 @GENERATORS.register("ba")
 def ba(num_nodes: int, edges_per_node: int, seed: int = 0) -> RelationalGraph:
-    """A star of m + 1 nodes, then node after node with m edges to nodes drawn by their degree.
+    """A star of m + 1 nodes; each further node gets m edges, to nodes drawn by their degree.
 
     It has m (N - m) edges.
 
@@ -33,4 +33,4 @@ def ba(num_nodes: int, edges_per_node: int, seed: int = 0) -> RelationalGraph:
 
         return nx.barabasi_albert_graph(num_nodes, edges_per_node, seed=stream)
 
-    return connected(draw, seed, f"ba of {num_nodes} nodes and {edges_per_node} edges a node")
+    return connected(draw, seed, f"ba of {num_nodes} nodes and {edges_per_node} edges per node")

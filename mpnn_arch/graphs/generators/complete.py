@@ -1,4 +1,4 @@
-"""The complete graph: every node hears every node, a dense layer."""
+"""The complete graph: every node receives from every node, as in a dense layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Core and periphery: a dense core, and outer nodes that mostly hear the core."""
+"""Core and periphery: a dense core, and outer nodes linked mostly to the core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Erdos-Renyi: a number of edges, placed anywhere."""
+"""Erdos-Renyi: a given number of edges, placed uniformly at random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of generator families, and calling one by name."""
+"""The registry of graph generators, and how to call one by name."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ GENERATORS: Registry[Generator] = Registry("graph generator")
 
 
 def generate(name: str, /, *args: Any, **params: Any) -> RelationalGraph:
-    """The graph that the generator called ``name`` makes of these parameters.
+    """The graph of the generator called ``name`` with these parameters.
 
     Raises:
-        InputError: no such generator, a parameter it does not have or lacks, or a bad value.
+        InputError: no such generator, an unknown or missing parameter, or an invalid value.
     """
     generator = GENERATORS.get(name)
     signature = inspect.signature(generator)
@@ -34,7 +34,7 @@ def generate(name: str, /, *args: Any, **params: Any) -> RelationalGraph:
         signature.bind(*args, **params)
     except TypeError as error:
         raise InputError(
-            f"{name} cannot be made: {error}; its parameters are {name}{describe(name)}"
+            f"{name} cannot be generated: {error}; its parameters are {name}{describe(name)}"
         ) from None
     return generator(*args, **params)
 
@@ -59,15 +59,15 @@ def is_seeded(name: str) -> bool:
 
 
 def connected(draw: Callable[[Random], nx.Graph | None], seed: int, what: str) -> RelationalGraph:
-    """The first connected graph that ``draw`` makes of one random stream, in 100 tries.
+    """The first connected graph that ``draw`` draws from one random stream, in 100 tries.
 
     Args:
-        draw: makes a graph of a stream, or None if this try came to nothing.
+        draw: draws a graph from the stream; None if this try failed.
         seed: of the stream.
-        what: the family and its values, for the message.
+        what: the family and its parameters, for the error message.
 
     Raises:
-        InputError: the seed is no whole number, or none of the tries is connected.
+        InputError: the seed is not a whole number, or none of the tries is connected.
     """
     import networkx as nx
 

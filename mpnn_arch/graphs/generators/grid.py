@@ -1,4 +1,4 @@
-"""The rectangular grid, open or closed to a torus."""
+"""The rectangular grid, open or periodic (a torus)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def grid(num_nodes: int, num_columns: int | None = None, periodic: int = 0) -> R
 
     Args:
         num_nodes: N = rows x columns.
-        num_columns: a divisor of N; by default the one that makes the grid nearest a square.
+        num_columns: a divisor of N; by default the one that makes the grid closest to a square.
         periodic: 1 links the last of every row and column to the first: a torus.
 
     Raises:
@@ -31,7 +31,7 @@ def grid(num_nodes: int, num_columns: int | None = None, periodic: int = 0) -> R
     num_columns = check_whole("num_columns", num_columns, 1, num_nodes)
     if num_nodes % num_columns:
         raise InputError(
-            f"{num_nodes} nodes cannot stand in {num_columns} columns; give a divisor of "
+            f"{num_nodes} nodes cannot be arranged in {num_columns} columns; give a divisor of "
             f"{num_nodes}"
         )
     node = np.arange(num_nodes).reshape(-1, num_columns)

@@ -1,4 +1,4 @@
-"""Harary graphs: the most robust graph of a number of edges."""
+"""Harary graphs: the highest node connectivity for a given number of edges."""
 
 from __future__ import annotations
 

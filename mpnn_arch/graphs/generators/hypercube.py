@@ -11,16 +11,16 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 @GENERATORS.register("hypercube")
 def hypercube(num_nodes: int) -> RelationalGraph:
-    """N = 2^d nodes of degree d: node i is linked to i with any one of its d bits turned.
+    """N = 2^d nodes of degree d: node i is linked to i with any one of its d bits flipped.
 
     Raises:
-        InputError: a number of nodes that is no power of two.
+        InputError: a number of nodes that is not a power of two.
     """
     num_nodes = check_num_nodes(num_nodes)
     dimensions = num_nodes.bit_length() - 1
     if num_nodes != 1 << dimensions:
         raise InputError(
-            f"a hypercube has a power of two of nodes, {num_nodes} were given; "
+            f"the number of nodes of a hypercube is a power of two, {num_nodes} was given; "
             f"use {1 << dimensions} or {2 << dimensions}"
         )
     node = np.arange(num_nodes)

@@ -25,11 +25,11 @@ def lfr(
     min_community: int | None = None,
     seed: int = 0,
 ) -> RelationalGraph:
-    """Nodes keep a share 1 - ``mixing`` of their edges within their community.
+    """A graph of communities in which a share 1 - ``mixing`` of each node's edges is internal.
 
     Args:
         num_nodes: N.
-        average_degree: in [2, N - 1]; the graph's own lies near it.
+        average_degree: in [2, N - 1]; that of the graph is close to it.
         mixing: mu, the share of a node's edges that leave its community, in [0, 1].
         degree_exponent: tau_1 of the degrees, above 1.
         community_exponent: tau_2 of the sizes of communities, above 1.
@@ -37,7 +37,7 @@ def lfr(
         seed: of the random stream.
 
     Raises:
-        InputError: a value outside its range, or values that 100 tries cannot bring together.
+        InputError: a value outside its range, or no such graph in 100 tries.
 
     Source: Lancichinetti, Fortunato, Radicchi, Benchmark graphs for testing community detection
     algorithms, Physical Review E 2008.

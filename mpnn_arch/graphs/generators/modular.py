@@ -27,7 +27,7 @@ def modular(
 
     Args:
         num_nodes: N.
-        num_modules: in [1, N]; the first (N mod num_modules) blocks hold one node more.
+        num_modules: in [1, N]; the first (N mod num_modules) blocks have one more node.
         within_probability: of an edge between two nodes of a block.
         between_probability: of an edge between nodes of two blocks.
         seed: of the random stream.
@@ -43,13 +43,13 @@ def modular(
     between = check_range("between_probability", between_probability, 0, 1)
     small, larger = divmod(num_nodes, num_modules)
     sizes = [small + 1] * larger + [small] * (num_modules - larger)
-    chance = [
+    probability = [
         [within if a == b else between for b in range(num_modules)] for a in range(num_modules)
     ]
 
     def draw(stream: Random) -> Any:
         import networkx as nx
 
-        return nx.stochastic_block_model(sizes, chance, seed=stream)
+        return nx.stochastic_block_model(sizes, probability, seed=stream)
 
     return connected(draw, seed, f"modular of {num_nodes} nodes in {num_modules} modules")

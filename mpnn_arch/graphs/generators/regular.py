@@ -1,4 +1,4 @@
-"""Random regular graphs, near-Ramanujan: expanders."""
+"""Random regular graphs that are nearly Ramanujan: expanders."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SLACK = 0.2
 
 @GENERATORS.register("regular")
 def regular(num_nodes: int, degree: int, seed: int = 0) -> RelationalGraph:
-    """A random graph in which every node has ``degree`` neighbours and that expands well.
+    """A random graph in which every node has ``degree`` neighbours, with good expansion.
 
     Its second largest adjacency eigenvalue is at most 2 sqrt(degree - 1) + 0.2. Nearly all
-    random regular graphs meet the bound without the slack in the limit (Friedman 2008), those
-    that do not are drawn again.
+    random regular graphs meet the bound without the slack in the limit (Friedman 2008);
+    those that do not are drawn again.
 
     Args:
         num_nodes: N.
@@ -44,7 +44,7 @@ def regular(num_nodes: int, degree: int, seed: int = 0) -> RelationalGraph:
     def draw(stream: Random) -> Any:
         import networkx as nx
 
-        # Pairing half-edges hardly ever works out for dense graphs; their complement is sparse.
+        # Pairing half-edges rarely succeeds for dense graphs; their complement is sparse.
         other = num_nodes - 1 - degree
         if other < degree:
             drawn = nx.complement(nx.random_regular_graph(other, num_nodes, seed=stream))

@@ -1,4 +1,4 @@
-"""The ring lattice: every node hears its nearest neighbours on a circle."""
+"""The ring lattice: every node is linked to its nearest neighbours on a circle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The star: one hub hears everybody, everybody hears the hub."""
+"""The star: one hub, linked to every other node."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def tree(num_nodes: int, branching: int = 2) -> RelationalGraph:
 
     Args:
         num_nodes: N.
-        branching: children of every node but the last ones, in [1, N - 1].
+        branching: children of every node except the last ones, in [1, N - 1].
 
     Raises:
         InputError: a value outside its range.

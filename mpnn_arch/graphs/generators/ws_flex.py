@@ -25,13 +25,13 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 def ws_flex(
     num_nodes: int, average_degree: float, rewiring_probability: float, seed: int = 0
 ) -> RelationalGraph:
-    """A ring of e = round(N average_degree / 2) edges, each rewired with a probability.
+    """A ring of e = round(N average_degree / 2) edges, each rewired with probability p.
 
-    Node i is linked to its next c_i nodes on the ring, where the c_i share e as evenly as can be,
-    the first (e mod N) nodes holding one more. Then, for every node and every one of its c_i
+    Node i is linked to its next c_i nodes on the ring, where the c_i divide e as evenly as
+    possible: the first (e mod N) nodes have one more. Then, for every node and every one of its c_i
     edges in turn, the far end moves with ``rewiring_probability`` to a node drawn uniformly from
     those that i is not linked to. The draws are those of ``random.Random(seed)`` in the order of
-    the paper's runs, so its published graphs come back edge by edge.
+    the paper's runs, so its published graphs are reproduced edge by edge.
 
     Args:
         num_nodes: N.
@@ -70,7 +70,7 @@ def check_ws_flex(
 
 
 def edge_shares(num_nodes: int, average_degree: float) -> list[int]:
-    """c_i, the edges that each node lays to its next nodes on the ring."""
+    """c_i, the number of edges from each node to its successors on the ring."""
     share, larger = divmod(round(num_nodes * average_degree / 2), num_nodes)
     return [share + 1] * larger + [share] * (num_nodes - larger)
 
@@ -78,16 +78,16 @@ def edge_shares(num_nodes: int, average_degree: float) -> list[int]:
 def ws_flex_rows(num_nodes: int, average_degree: float, p: float, seed: int) -> list[int]:
     """The adjacency of :func:`ws_flex`, node i's neighbours as the bits of the i-th integer.
 
-    No self-loops. The values are taken as checked.
+    No self-loops. The values are not checked.
 
     Raises:
         InputError: no connected graph in 100 tries.
     """
     shares = edge_shares(num_nodes, average_degree)
     lattice = _lattice(num_nodes, tuple(shares))
-    # Random.choice(list of N) draws N.bit_length() bits until they name a place in the list. The
-    # loop below does the same without the calls, which is most of the time of a graph: numbers
-    # past the list share one extra bit that counts as taken.
+    # Random.choice(list of N) draws N.bit_length() bits until they are a valid index. The loop
+    # below does the same without the function calls, which would take most of the time; indices
+    # past the end share one extra bit that counts as taken.
     stream = Random(seed)
     draw, draw_bits, width = stream.random, stream.getrandbits, num_nodes.bit_length()
     past = 1 << num_nodes
@@ -102,7 +102,7 @@ def ws_flex_rows(num_nodes: int, average_degree: float, p: float, seed: int) -> 
                 if draw() >= p:
                     continue
                 if taken == everyone | past:
-                    # The published loop draws two nodes before it finds that i is linked to all.
+                    # The published loop draws two nodes before it detects that i is linked to all.
                     for _draw in range(2):
                         while draw_bits(width) >= num_nodes:
                             pass
@@ -139,16 +139,16 @@ def ws_flex_words(
     rewiring_probability: Iterable[float],
     seed: Iterable[int],
 ) -> bitset.Words:
-    """(B, N, W) words of the graphs with these parameters, one of each list a graph.
+    """(B, N, W) words of the graphs with these parameters, one entry of each list per graph.
 
     Raises:
         InputError: as :func:`ws_flex`.
     """
-    made = [
+    words = [
         words_of_rows(ws_flex_rows(*check_ws_flex(num_nodes, degree, p), int(s)), num_nodes)
         for degree, p, s in zip(average_degree, rewiring_probability, seed, strict=True)
     ]
-    return np.stack(made)
+    return np.stack(words)
 
 
 @lru_cache(maxsize=1024)

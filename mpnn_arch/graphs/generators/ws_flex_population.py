@@ -1,4 +1,4 @@
-"""Populations of WS-flex graphs, all rewired at once: the same distribution, another stream."""
+"""Populations of WS-flex graphs, rewired at once: same distribution, another random stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.generators.family import TRIES, check_whole
 from mpnn_arch.graphs.generators.ws_flex import check_ws_flex
 
-# Entries of the adjacencies worked on at a time: 4,096 graphs of 64 nodes, 16 MiB.
+# Entries of the adjacencies processed at a time: 4,096 graphs of 64 nodes, 16 MiB.
 _ENTRIES = 1 << 24
 
 
@@ -22,12 +22,12 @@ def ws_flex_population(
     rewiring_probability: npt.ArrayLike,
     seed: int = 0,
 ) -> bitset.Words:
-    """Graphs drawn as :func:`ws_flex` draws them, many at a time; measure ``GraphBatch(words)``.
+    """Many graphs with the distribution of :func:`ws_flex`; measure ``GraphBatch(words)``.
 
-    The numbers come from ``numpy.random.default_rng(seed)``, not from the paper's stream, so no
-    graph equals the ``ws_flex`` of its parameters: the distribution is the same. The new end of an
-    edge is drawn from a list of the nodes that node i is not linked to, and the old end takes its
-    place in that list; that is what drawing until a free node comes up amounts to.
+    Random numbers come from ``numpy.random.default_rng(seed)``, not from the paper's stream, so a
+    graph differs from ``ws_flex`` with the same parameters; only the distribution is the same. The
+    new end of an edge is drawn from a list of the nodes that node i is not linked to, and the old
+    end replaces it in that list, which is equivalent to drawing until a free node is found.
 
     Args:
         num_nodes: N.
@@ -49,28 +49,28 @@ def ws_flex_population(
         )
     except ValueError:
         raise InputError(
-            "average_degree and rewiring_probability are one number or lists of one length, of "
-            f"shapes {np.shape(average_degree)} and {np.shape(rewiring_probability)} they are not"
+            "average_degree and rewiring_probability are numbers or lists of equal length, but "
+            f"their shapes are {np.shape(average_degree)} and {np.shape(rewiring_probability)}"
         ) from None
     if degree.ndim != 1 or not degree.size:
         raise InputError(f"parameters of a population have shape (B,), not {degree.shape}")
-    for values in (degree, p):  # the ends of the range speak for all, and a NaN for itself
+    for values in (degree, p):  # minimum and maximum are checked below; they miss NaN
         if np.isnan(values).any():
             raise InputError("a parameter of the population is not a number; leave it out")
     num_nodes, _, _ = check_ws_flex(num_nodes, degree.min(), p.min())
     check_ws_flex(num_nodes, degree.max(), p.max())
     stream = np.random.default_rng(check_whole("seed", seed, 0))
 
-    # Half to even, as Python's round: the edge counts are those of ws_flex.
+    # Half to even, as Python's round, so that the edge counts equal those of ws_flex.
     num_edges = np.rint(num_nodes * degree / 2).astype(np.int64)
     words = np.empty((degree.size, num_nodes, -(-num_nodes // 64)), dtype=np.uint64)
     at_once = max(1, _ENTRIES // num_nodes**2)
     for start in range(0, degree.size, at_once):
         waiting = np.arange(start, min(start + at_once, degree.size))
         for _ in range(TRIES):
-            made = _rewired(num_nodes, num_edges[waiting], p[waiting], stream)
-            words[waiting] = made
-            waiting = waiting[~bitset.is_connected(made)]
+            drawn = _rewired(num_nodes, num_edges[waiting], p[waiting], stream)
+            words[waiting] = drawn
+            waiting = waiting[~bitset.is_connected(drawn)]
             if not waiting.size:
                 break
         else:
@@ -84,7 +84,7 @@ def ws_flex_population(
 def _rewired(
     num_nodes: int, num_edges: npt.NDArray[Any], p: npt.NDArray[Any], stream: np.random.Generator
 ) -> bitset.Words:
-    """(B, N, W): rings of these many edges, rewired once, connected or not."""
+    """(B, N, W): rings with these numbers of edges, rewired once, connected or not."""
     batch = len(num_edges)
     node = np.arange(num_nodes)
     share, larger = np.divmod(num_edges[:, None], num_nodes)
@@ -93,7 +93,7 @@ def _rewired(
     lattice = (ahead <= shares[:, :, None]) | (shares[:, None, :] >= ahead.T)
     words = bitset.without_loops(bitset.pack(lattice))
     del lattice
-    # Graphs along the last axis: what happens to one node in all of them stays in the cache.
+    # Graphs lie along the last axis, so that the rows of one node in all graphs fit the cache.
     linked = np.ascontiguousarray(words.transpose(1, 2, 0))  # (N, W, B)
     num_words, flat = linked.shape[1], linked.reshape(-1)
     bits = np.uint64(1) << (node % 64).astype(np.uint64)
@@ -102,7 +102,7 @@ def _rewired(
     threshold = p.astype(np.float32)
 
     for i in range(num_nodes):
-        # The nodes that i is not linked to, graph after graph, as N * graph + node.
+        # The nodes that i is not linked to, one graph after the other, as N * graph + node.
         taken = bitset.unpack(np.ascontiguousarray(linked[i].T), num_nodes)
         taken[:, i] = True
         listed = np.flatnonzero(~taken)
@@ -116,7 +116,7 @@ def _rewired(
             moved = np.flatnonzero(moves[k])
             if not moved.size:
                 continue
-            # The node at this place of the list gets the edge, the old end is free instead.
+            # The node at this place of the list gets the edge; the old end becomes free instead.
             place = first[moved] + (stream.random(moved.size) * count[moved]).astype(np.int64)
             old, start = (i + 1 + k) % num_nodes, starts[moved]
             new = listed[place] - start

@@ -1,4 +1,4 @@
-"""Measures of relational graphs, over many graphs at once, found by name."""
+"""Measures of relational graphs, computed over batches and selected by name."""
 
 from mpnn_arch.graphs.measures import (
     betweenness,

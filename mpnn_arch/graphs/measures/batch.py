@@ -1,4 +1,4 @@
-"""Many graphs of one size, with what several measures need of them worked out once."""
+"""A batch of graphs of one size; quantities that several measures need are computed once."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Array", "GraphBatch"]
 
 
 class GraphBatch:
-    """B graphs of N nodes, all directed or all not, without their self-loops.
+    """B graphs of N nodes, all directed or all undirected, with self-loops removed.
 
-    Measures ignore self-loops, as networkx does: a round's self-loop is the node's own memory and
-    no link between nodes.
+    Measures ignore self-loops, as networkx does: a self-loop passes a node its own features and
+    is not a link between nodes.
 
     Args:
         words: (B, N, W) adjacency rows (row = target) as 64-bit words, see ``graphs.bitset``.
         directed: whether some graph has an edge without its reverse.
         reachable_only: whether measures of distance leave out pairs that no path joins, instead
-            of refusing a graph that has some.
+            of raising an error for a graph with such pairs.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class GraphBatch:
         if len(nodes) != 1:
             raise InputError(
                 f"a batch holds graphs of one size, these have {sorted(nodes)} nodes; "
-                "measure each size by itself"
+                "measure each size separately"
             )
         words = bitset.pack(np.stack([graph.adjacency for graph in graphs]))
         directed = any(graph.is_directed for graph in graphs)
@@ -68,26 +68,26 @@ class GraphBatch:
 
     @cached_property
     def reversed_words(self) -> bitset.Words:
-        """(B, N, W), the words of every edge turned round."""
+        """(B, N, W), the words of the graphs with every edge reversed."""
         return bitset.transpose(self.words) if self.directed else self.words
 
     @cached_property
     def degrees(self) -> bitset.Counts:
-        """(B, N) neighbours that each node hears (in-degree, if directed)."""
+        """(B, N) degree of each node (in-degree, if directed)."""
         return bitset.sizes(self.words)
 
     @cached_property
     def distances(self) -> npt.NDArray[np.int32]:
-        """(B, N, N) edges of the shortest path from node j to node i, -1 where there is none."""
+        """(B, N, N) length of the shortest path from node j to node i, -1 where there is none."""
         out_of = self.reversed_words if self.directed else None
         return bitset.distances(self.words, out_of)
 
     def refuse_unreachable(self, joined: bitset.Counts, what: str) -> None:
-        """Raise if some graph joins fewer than all ordered pairs, unless those are left out.
+        """Raise if a graph has unreachable pairs, unless those are left out.
 
         Args:
             joined: (B,) ordered pairs that a path joins.
-            what: the measure, for the message.
+            what: the measure, for the error message.
 
         Raises:
             InputError: a graph of one node, without edges, or with unreachable pairs.

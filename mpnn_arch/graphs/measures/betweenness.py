@@ -12,7 +12,7 @@ def node_betweenness(batch: GraphBatch) -> Array:
     """(B, N): share of the other pairs' shortest paths that lead through each node.
 
     As ``networkx.betweenness_centrality``: Brandes' accumulation, one product of (N, N) matrices
-    for every length of path, over all sources and graphs at once.
+    for each path length, over all sources and graphs at once.
 
     Source: Brandes, A faster algorithm for betweenness centrality, 2001.
     """
@@ -20,11 +20,11 @@ def node_betweenness(batch: GraphBatch) -> Array:
     onward = batch.adjacency.astype(np.float64)  # [target, source]
     away = batch.distances  # [target, source]
     longest = int(away.max())
-    # paths[t, s]: shortest paths from s to t, found by their last edge.
+    # paths[t, s]: number of shortest paths from s to t, by their last edge.
     paths = np.broadcast_to(np.eye(num_nodes), away.shape).copy()
     for length in range(1, longest + 1):
         paths = np.where(away == length, onward @ np.where(away == length - 1, paths, 0.0), paths)
-    # through[v, s]: how much of the paths from s to all t leads through v, farthest first.
+    # through[v, s]: share of the paths from s to all t that pass v, accumulated from the farthest.
     through = np.zeros(away.shape)
     for length in range(longest, 1, -1):
         here = away == length
@@ -43,5 +43,5 @@ def betweenness_mean(batch: GraphBatch) -> Array:
 
 @MEASURES.register("betweenness_max")
 def betweenness_max(batch: GraphBatch) -> Array:
-    """(B,): :func:`node_betweenness` of the node that has most."""
+    """(B,): largest :func:`node_betweenness` of a node."""
     return node_betweenness(batch).max(axis=1)

@@ -1,4 +1,4 @@
-"""Clustering coefficient: how many of a node's neighbours are neighbours of each other."""
+"""Clustering coefficient: the fraction of a node's neighbours that are linked to each other."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def clustering_coefficient(batch: GraphBatch) -> Array:
 
 @MEASURES.register("neighbourhood_clustering")
 def neighbourhood_clustering(batch: GraphBatch) -> Array:
-    """(B,): mean share of the directed links that a node's in- or out-neighbours have among them.
+    """(B,): mean fraction of the possible directed links among a node's neighbours.
 
-    With k neighbours in either direction that is their links over k (k - 1), 0 where k < 2. For
-    undirected graphs it is :func:`clustering_coefficient`. Of the directed definitions it comes
-    closest to the paper's table of biological networks.
+    A node with k in- or out-neighbours contributes the number of directed links among them over
+    k (k - 1), or 0 if k < 2. For undirected graphs it equals :func:`clustering_coefficient`. Of the
+    directed definitions it comes closest to the paper's table of biological networks.
     """
     linked = batch.adjacency.astype(np.float64)
     near = ((linked + linked.transpose(0, 2, 1)) > 0).astype(np.float64)

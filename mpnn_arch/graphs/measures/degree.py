@@ -1,4 +1,4 @@
-"""Degrees: how many neighbours nodes have, and how that varies."""
+"""Degrees of the nodes and their distribution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mpnn_arch.graphs.measures.registry import MEASURES
 
 @MEASURES.register("degree_mean")
 def degree_mean(batch: GraphBatch) -> Array:
-    """(B,): mean number of neighbours a node hears."""
+    """(B,): mean degree of the nodes (in-degree, if directed)."""
     return batch.degrees.mean(axis=1)
 
 
@@ -50,7 +50,7 @@ def degree_entropy(batch: GraphBatch) -> Array:
 def assortativity(batch: GraphBatch) -> Array:
     """(B,): Pearson correlation of the degrees at the two ends of an edge.
 
-    Not a number where all degrees are equal.
+    NaN where all degrees are equal.
 
     Raises:
         InputError: directed graphs.

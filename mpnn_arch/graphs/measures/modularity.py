@@ -1,4 +1,4 @@
-"""Modularity: how well a graph falls into communities."""
+"""Modularity: how well a graph divides into communities."""
 
 from __future__ import annotations
 

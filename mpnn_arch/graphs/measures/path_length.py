@@ -1,4 +1,4 @@
-"""Path lengths: how many rounds a message needs between two nodes."""
+"""Path lengths: the number of rounds a message needs from one node to another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of measures: each takes a batch of graphs and gives one number a graph."""
+"""The registry of measures: each maps a batch of graphs to one number per graph."""
 
 from __future__ import annotations
 

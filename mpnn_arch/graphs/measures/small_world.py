@@ -1,4 +1,4 @@
-"""Small-worldness: clustered as a lattice, and yet as near as a random graph."""
+"""Small-worldness: clustering like a lattice, path lengths like a random graph."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ REFERENCES = 10
 def small_world_sigma(batch: GraphBatch) -> Array:
     """(B,): sigma = (C / C_random) / (L / L_random), above 1 for small worlds.
 
-    C_random and L_random are means over ten connected random graphs (``er``, seeds 0 to 9) of as
-    many nodes and edges. Not a number where they have no triangle.
+    C_random and L_random are means over ten connected random graphs (``er``, seeds 0 to 9) with
+    the same numbers of nodes and edges. NaN where these have no triangle.
 
     Raises:
         InputError: directed graphs, unreachable pairs, or fewer edges than a random graph needs.
@@ -40,8 +40,9 @@ def small_world_sigma(batch: GraphBatch) -> Array:
 def small_world_omega(batch: GraphBatch) -> Array:
     """(B,): omega = L_random / L - C / C_lattice: near 0 a small world, -1 a lattice, 1 random.
 
-    L_random as for :func:`small_world_sigma`; C_lattice is that of the ring of as many nodes and
-    edges that a WS-flex graph is rewired from. Not a number where that has no triangle.
+    L_random as for :func:`small_world_sigma`; C_lattice is that of the ring lattice from which a
+    WS-flex graph with the same numbers of nodes and edges is rewired. NaN where the lattice has no
+    triangle.
 
     Raises:
         InputError: as :func:`small_world_sigma`.
@@ -74,8 +75,8 @@ def _random_reference(num_nodes: int, num_edges: int) -> tuple[float, float]:
 def _lattice_clustering(num_nodes: int, num_edges: int) -> float:
     if num_edges < num_nodes:
         raise InputError(
-            f"a ring of {num_nodes} nodes has as many edges or more, the graph has "
-            f"{num_edges}; omega needs {num_nodes}"
+            f"the graph has {num_nodes} nodes and {num_edges} edges, fewer than a ring lattice "
+            f"has; omega needs {num_nodes} or more"
         )
     rows = ws_flex_rows(num_nodes, 2 * num_edges / num_nodes, 0.0, seed=0)
     words: bitset.Words = words_of_rows(rows, num_nodes)[None]

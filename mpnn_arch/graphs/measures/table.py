@@ -1,4 +1,4 @@
-"""Measures of graphs of any sizes, as a table."""
+"""Measures of graphs of any size, as a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-# Entries of the (b, N, N) matrices that graphs are measured in: 32 MiB of float64.
+# Entries of the largest (b, N, N) batch measured at once: 32 MiB of float64.
 _AT_ONCE = 1 << 22
 _ON_DEVICE = ("clustering_coefficient", "average_path_length")
 
@@ -28,14 +28,14 @@ def measure(
     reachable_only: bool = False,
     device: torch.device | str | None = None,
 ) -> pd.DataFrame:
-    """A row per graph, a column per measure.
+    """A table with one row per graph and one column per measure.
 
     Args:
-        graphs: one or many, of any sizes.
-        names: of ``graphs.list_measures()``.
+        graphs: one or several, of any size.
+        names: measures, see ``graphs.list_measures()``.
         reachable_only: leave pairs that no path joins out of measures of distance.
-        device: where C and L of undirected graphs are worked out as tensors; None uses 64-bit
-            words on the CPU, which are quicker there.
+        device: where to compute C and L of undirected graphs as tensors; None uses 64-bit words
+            on the CPU, which are faster there.
 
     Raises:
         InputError: no graph, an unknown name, or a graph for which a measure is not defined.

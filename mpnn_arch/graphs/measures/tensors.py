@@ -1,7 +1,7 @@
 """C and L of a batch of graphs as tensor products, on any device.
 
-Products of 0 and 1 add up to whole numbers below 2^24, which float32 (TF32 as well) holds exactly;
-the divisions are in float64. The words of ``graphs.bitset`` are quicker on a CPU.
+Products of 0 and 1 sum to integers below 2^24, which float32 (also TF32) represents exactly; the
+divisions are in float64. The words of ``graphs.bitset`` are faster on a CPU.
 
 Shapes: B graphs, N nodes; adjacency (B, N, N), any dtype, self-loops ignored.
 """

@@ -1,4 +1,4 @@
-"""Weighted variants, for learned graphs: edges carry a strength, not only whether they are there.
+"""Weighted measures, for learned graphs: edges have a strength instead of being on or off.
 
 Shapes: B graphs, N nodes; weights (B, N, N) are 0 where there is no edge, row = target.
 """
@@ -19,13 +19,13 @@ WEIGHTED_MEASURES: Registry[Callable[[Array], Array]] = Registry("weighted measu
 
 @WEIGHTED_MEASURES.register("strength_mean")
 def strength_mean(weights: Array) -> Array:
-    """(B,): mean over nodes of the sum of the weights that a node hears."""
+    """(B,): mean over nodes of the sum of their incoming weights."""
     return weights.sum(axis=2).mean(axis=1)
 
 
 @WEIGHTED_MEASURES.register("strength_std")
 def strength_std(weights: Array) -> Array:
-    """(B,): standard deviation over nodes of the sum of the weights that a node hears."""
+    """(B,): standard deviation over nodes of the sum of their incoming weights."""
     return weights.sum(axis=2).std(axis=1)
 
 
@@ -33,8 +33,8 @@ def strength_std(weights: Array) -> Array:
 def clustering_coefficient(weights: Array) -> Array:
     """(B,): mean over nodes of the geometric mean of the weights around its triangles.
 
-    Weights are taken over the largest of the graph; as ``networkx.average_clustering`` with a
-    weight. Undirected.
+    Weights are divided by the largest of the graph, as in ``networkx.average_clustering`` with a
+    weight. For undirected graphs.
 
     Raises:
         InputError: weights that are not symmetric.
@@ -77,7 +77,7 @@ def global_efficiency(weights: Array) -> Array:
 
 
 def measure_weighted(weights: npt.ArrayLike, names: list[str]) -> dict[str, Array]:
-    """Weighted measures of (N, N) or (B, N, N) weights, an array of B numbers a name.
+    """Weighted measures of (N, N) or (B, N, N) weights: name -> (B,) values.
 
     The diagonal is ignored. Names are those of the unweighted measures, and ``strength_*``.
 
@@ -95,7 +95,7 @@ def measure_weighted(weights: npt.ArrayLike, names: list[str]) -> dict[str, Arra
 
 
 def _distances(weights: Array) -> Array:
-    """Floyd and Warshall's, over the batch: N passes over (B, N, N)."""
+    """Floyd-Warshall over the batch: N passes over (B, N, N)."""
     num_nodes = weights.shape[1]
     length = np.divide(1.0, weights, out=np.full(weights.shape, np.inf), where=weights > 0)
     length[:, np.arange(num_nodes), np.arange(num_nodes)] = 0.0

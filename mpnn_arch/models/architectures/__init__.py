@@ -1,4 +1,4 @@
-"""The architectures, one family a file; each registers its models."""
+"""The architectures, one family per file; each file registers its models."""
 
 from mpnn_arch.models.architectures import (
     cnn,

@@ -29,7 +29,7 @@ class Block(TypedDict):
 class MBConv(nn.Module):
     """1 x 1 expansion, depth-wise conv, squeeze-excitation, 1 x 1 projection, plus the input.
 
-    The two 1 x 1 are rounds, the rest is dense. The input is added where the shape stays.
+    The two 1 x 1 are rounds, the rest is dense. The input is added if the output has its shape.
     """
 
     def __init__(self, layers: Layers, block: Block) -> None:
@@ -74,8 +74,8 @@ class EfficientNetB0Config(ModelConfig):
     """EfficientNet-B0 with swish; stem 3 x 3 of 32, head 1 x 1 of 1280.
 
     The dense model expands each block's input 6 times. The relational model's expanded width is 6
-    times the *stage's* dense output width in every block, and stays there while the widths are
-    matched: so it costs more than the dense model on the complete graph (467,785,436 on 16 nodes).
+    times the *stage's* dense output width in every block and is not changed when widths are
+    matched, so on the complete graph it costs more than the dense model (467,785,436 on 16 nodes).
     The first stage has no expansion. For images below 64 pixels the stem has stride 1.
 
     Source: Tan, Le, ICML 2019; relational form: the published runs of You, Leskovec, He, Xie,
@@ -109,7 +109,7 @@ class EfficientNetB0Config(ModelConfig):
 
     def blocks(self, widths: Sequence[int], *, dense: bool) -> list[list[Block]]:
         """The arguments of every block, stage by stage."""
-        made: list[list[Block]] = []
+        stages: list[list[Block]] = []
         width = self.stem_width
         for stage, out_channels in enumerate(widths):
             blocks: list[Block] = []
@@ -127,8 +127,8 @@ class EfficientNetB0Config(ModelConfig):
                     }
                 )
                 width = out_channels
-            made.append(blocks)
-        return made
+            stages.append(blocks)
+        return stages
 
     def count(self, meter: Meter, widths: Sequence[int]) -> None:
         """The layers' cost."""

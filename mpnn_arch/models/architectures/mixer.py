@@ -1,4 +1,4 @@
-"""MLP-Mixer, its channel-mixing MLPs made of rounds."""
+"""MLP-Mixer with channel-mixing MLPs of rounds."""
 
 from __future__ import annotations
 

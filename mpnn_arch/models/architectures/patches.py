@@ -11,7 +11,7 @@ from mpnn_arch.models.config import ModelConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PatchConfig(ModelConfig):
-    """A model over the patches of an image; every block can have a graph of its own.
+    """A model over the patches of an image; every block can have its own graph.
 
     Args:
         patch_size: height and width of a patch in pixels; None: 16, or 4 for images below 64.
@@ -28,13 +28,13 @@ class PatchConfig(ModelConfig):
             raise InputError(f"patch_size is at least 1, not {self.patch_size}")
         if self.image_size % self.patch:
             raise InputError(
-                f"image_size {self.image_size} is no multiple of the patch size {self.patch}; "
+                f"image_size {self.image_size} is not a multiple of the patch size {self.patch}; "
                 "resize the images or set patch_size"
             )
 
     @property
     def patch(self) -> int:
-        """Pixels along a patch."""
+        """Height and width of a patch in pixels."""
         return self.patch_size or (4 if self.is_small else 16)
 
     @property
@@ -44,10 +44,10 @@ class PatchConfig(ModelConfig):
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
-        """One: the width of every token."""
+        """One width, that of every token."""
         return (self.scaled(self.width),)
 
     @property
     def num_stages(self) -> int:
-        """One a block."""
+        """One per block."""
         return self.depth

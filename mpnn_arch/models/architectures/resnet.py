@@ -1,4 +1,4 @@
-"""ResNets: residual blocks of conv rounds, in four kinds."""
+"""ResNets: residual blocks of conv rounds."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class ResNetConfig(ModelConfig):
     """A ResNet whose blocks are conv rounds; stem and head stay dense.
 
     The stem is 7 x 7 with stride 2 and a 3 x 3 max-pool with stride 2; for images below 64 pixels
-    it is 3 x 3 with stride 1 and no pool. Stages halve the image but for the first.
+    it is 3 x 3 with stride 1 and no pool. Every stage but the first halves the image.
 
     Args:
         shortcut: the projection shortcut, where a block changes the width or the image: a
             ``"relational"`` 1 x 1 round on the graph of the block's first round, or a ``"dense"``
-            1 x 1 conv. The default is what was published.
+            1 x 1 conv. The default is that of the published runs.
 
     Source: He, Zhang, Ren, Sun, CVPR 2016, with the stride of a bottleneck on its 3 x 3; relational
     form: You, Leskovec, He, Xie, ICML 2020, section 4.2 and its published runs.
@@ -75,7 +75,7 @@ class ResNetConfig(ModelConfig):
 
 
 class ResidualTransform(nn.Sequential):
-    """The layers of a residual block, the last a round to whose sum the shortcut is added."""
+    """The layers of a residual block; the last one, a round, adds the shortcut."""
 
     def __init__(self, layers: Layers, in_channels: int, out_channels: int, stride: int) -> None:
         raise NotImplementedError
@@ -152,7 +152,7 @@ class Bottleneck(ResidualTransform):
 
 
 class ResidualBlock(nn.Module):
-    """relu(shortcut(x) + transform(x)); the shortcut is the identity where the shape stays."""
+    """relu(shortcut(x) + transform(x)); the shortcut is the identity if the shape is unchanged."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class ResidualBlock(nn.Module):
 
     @property
     def zero_init_norm(self) -> nn.Module:
-        """The BatchNorm that starts at 0 where that was published: the block is its shortcut."""
+        """The BatchNorm that the published initialisation sets to 0, leaving only the shortcut."""
         return cast(nn.Module, self.transform[-1].norm)
 
     def forward(self, x: Tensor) -> Tensor:

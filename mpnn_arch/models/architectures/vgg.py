@@ -18,7 +18,7 @@ from mpnn_arch.models.registry import MODELS
 @MODELS.register("vgg11")
 @dataclass(frozen=True, kw_only=True)
 class VGG11Config(ModelConfig):
-    """Eight 3 x 3 convs with BatchNorm, the first (the stem) dense; a 2 x 2 max-pool a stage.
+    """Eight 3 x 3 convs with BatchNorm, the first (the stem) dense; a 2 x 2 max-pool per stage.
 
     The head is the mean pixel and one dense layer in place of the original's three, which hold
     nine tenths of its parameters. For images below 64 pixels the stem's pool is left out.

@@ -22,7 +22,7 @@ class ViTConfig(PatchConfig):
     """ViT-Ti: 12 blocks of width 192, 3 heads, an MLP of 4 times the width.
 
     The projections to queries, keys and values, the one after attention, and the two layers of the
-    MLP are rounds, six a block. Patches, class token, positions and head are dense. The attention
+    MLP are rounds, six per block. Patches, class token, positions and head are dense. The attention
     width is the nearest multiple of the heads to the token width.
 
     Source: Dosovitskiy et al., ICLR 2021; size Ti from Touvron et al., ICML 2021. Its relational
@@ -79,13 +79,13 @@ class Attention(nn.Module):
         self.out = layers.round(inner, width, bias=True)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Every token gathers what it attends to; the output projection adds ``residual``."""
+        """Self-attention over the tokens; the output projection adds ``residual``."""
         heads = (
             project(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, tokens, d)
             for project in (self.query, self.key, self.value)
         )
-        gathered = self.product(*heads).transpose(1, 2).flatten(2)
-        return cast(Tensor, self.out(gathered, residual))
+        attended = self.product(*heads).transpose(1, 2).flatten(2)
+        return cast(Tensor, self.out(attended, residual))
 
 
 class TransformerBlock(nn.Module):
