@@ -88,10 +88,10 @@ def main() -> None:
         images = torch.randn(batch, 3, size, size, generator=generator).to(device)
         target = torch.randint(10, (batch,), generator=generator).to(device)
         model = models.build(name, graph, num_classes=10, device=device, **settings)
-        plain = models.build(name, num_classes=10, device=device, **settings)
+        dense_model = models.build(name, num_classes=10, device=device, **settings)
         timed = interleaved(
             {
-                "dense": training_step(plain, images.to(dtype), target),
+                "dense": training_step(dense_model, images.to(dtype), target),
                 "rounds": training_step(model, images.to(dtype), target),
             },
             min(options.repeats, 7),
@@ -106,7 +106,7 @@ def main() -> None:
                 [ratio], "1.60", "1.25", timed["rounds"].spread)
         )  # fmt: skip
         print(f"{name}: {ratio:.2f}", flush=True)
-        del model, plain
+        del model, dense_model
     report(rows, options, f"convolutions, {options.device}")
     write_csv(lines, options, f"convolutions_{options.device}_{options.dtype}.csv")
 

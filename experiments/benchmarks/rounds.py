@@ -148,8 +148,8 @@ def main() -> None:
                 spread),
         ]  # fmt: skip
     rows += [
-        Row("auto / best by hand, step", autos, "1.05", "", spread),
-        Row(f"masked, gather or literal / ours, step, density <= {SPARSE}", gains, "2", "4",
+        Row("auto / best fixed backend, step", autos, "1.05", "", spread),
+        Row(f"masked, gather or reference / ours, step, density <= {SPARSE}", gains, "2", "4",
             spread, higher_is_better=True),
         Row("the same and torch sparse / ours, forward", forward_gains, "2", "4", spread,
             higher_is_better=True),

@@ -94,8 +94,8 @@ def measure(
     chosen = list(names) or ["clustering_coefficient", "average_path_length"]
     if all_:
         chosen = library.list_measures()
-    labels, made = _labelled(specs)
-    found = library.measure(made, chosen, reachable_only=reachable_only)
+    labels, parsed = _labelled(specs)
+    found = library.measure(parsed, chosen, reachable_only=reachable_only)
     if out is not None:
         found.insert(0, "graph", labels)
         temporary = out.with_name(out.name + ".tmp")
@@ -104,7 +104,7 @@ def measure(
         click.echo(f"{len(found)} graphs -> {out}")
         return
     table = _table("graph", "nodes", "edges", *chosen)
-    for label, graph, row in zip(labels, made, found.itertuples(index=False), strict=True):
+    for label, graph, row in zip(labels, parsed, found.itertuples(index=False), strict=True):
         values = [f"{value:.6g}" for value in row]
         table.add_row(label, str(graph.num_nodes), str(graph.num_edges), *values)
     Console(soft_wrap=True).print(table)
@@ -126,24 +126,26 @@ def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise InputError(f"a picture is a .png, .pdf or .svg file, not {out.name}; rename it")
     _refuse_existing(out, force)
-    made = parse(spec)
-    if len(made) > 64:
-        raise InputError(f"{spec!r} names {len(made)} graphs, one picture holds 64; take a slice")
-    columns = min(len(made), 6)
-    rows = -(-len(made) // columns)
+    parsed = parse(spec)
+    if len(parsed) > 64:
+        raise InputError(f"{spec!r} names {len(parsed)} graphs, one picture holds 64; take a slice")
+    columns = min(len(parsed), 6)
+    rows = -(-len(parsed) // columns)
     figure = new_figure(3 * columns, 3 * rows)
-    for i, graph in enumerate(made):
+    for i, graph in enumerate(parsed):
         axes = graph.draw(layout, ax=figure.add_subplot(rows, columns, i + 1), seed=seed)
         c = graph.clustering_coefficient
         axes.set_title(f"{graph.num_nodes} nodes, {graph.num_edges} edges, C {c:.2f}", fontsize=8)
     save_figure(figure, out)
-    click.echo(f"{len(made)} graphs -> {out}")
+    click.echo(f"{len(parsed)} graphs -> {out}")
 
 
 @graphs.command()
 @click.option("--num-nodes", type=int, default=64, show_default=True)
 @click.option("--degrees", type=int, default=30, show_default=True, help="Number of degrees.")
-@click.option("--probabilities", type=int, default=30, show_default=True, help="Number of p.")
+@click.option(
+    "--probabilities", type=int, default=30, show_default=True, help="Number of values of p."
+)
 @click.option("--repeats", type=int, default=2, show_default=True, help="Seeds per point.")
 @click.option("--bins", type=int, default=45, show_default=True, help="Bins along each of C and L.")
 @click.option("--workers", type=int, default=1, show_default=True)
@@ -228,12 +230,12 @@ def _first_line(function: Any) -> str:
 def _labelled(specs: tuple[str, ...]) -> tuple[list[str], list[Any]]:
     from mpnn_arch.graphs import parse
 
-    labels, made = [], []
+    labels, parsed = [], []
     for spec in specs:
         named = parse(spec)
         labels += [spec] if len(named) == 1 else [f"{spec} [{i}]" for i in range(len(named))]
-        made += named
-    return labels, made
+        parsed += named
+    return labels, parsed
 
 
 def _refuse_existing(out: Path | None, force: bool) -> None:

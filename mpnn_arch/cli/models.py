@@ -151,12 +151,12 @@ def _on_complete_graphs(model: Any, name: str, settings: dict[str, Any]) -> Any:
 
 def _rows(costs: Any, complete: Any) -> list[list[str]]:
     """One row per stage, then the totals."""
-    beside = complete.by_stage() if complete is not None else {}
+    complete_stages = complete.by_stage() if complete is not None else {}
     rows = []
     for stage, part in costs.by_stage().items():
         row = [stage, _width(part), *_costs(part), f"{100 * part.relational_share:.1f} %"]
         if complete is not None:
-            row += [_width(beside[stage]), *_costs(beside[stage])]
+            row += [_width(complete_stages[stage]), *_costs(complete_stages[stage])]
         rows.append(row)
     row = ["total", "", *_costs(costs), f"{100 * costs.relational_share:.1f} %"]
     rows.append(row + (["", *_costs(complete)] if complete is not None else []))

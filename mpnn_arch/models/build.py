@@ -139,7 +139,7 @@ def _generator(seed: int | torch.Generator) -> tuple[torch.Generator, int | None
             )
         return seed, None
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
+        raise InputError(f"a seed is an integer from 0 to 2^63 - 1, not {seed!r}")
     return torch.Generator().manual_seed(seed), seed
 
 

@@ -54,7 +54,7 @@ class ModelConfig(ABC):
         for field in ("num_classes", "in_channels", "image_size"):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{field} is a whole number of at least 1, not {value!r}")
+                raise InputError(f"{field} is an integer of at least 1, not {value!r}")
         if not self.width_multiplier > 0:
             raise InputError(
                 f"width_multiplier is above 0, not {self.width_multiplier!r}; 1 is the paper's"
@@ -144,7 +144,7 @@ class ModelConfig(ABC):
         """``widths`` as a tuple.
 
         Raises:
-            InputError: not one positive whole number per stage.
+            InputError: not one positive integer per stage.
         """
         checked = tuple(int(width) for width in widths)
         if len(checked) != len(self.stage_widths) or min(checked) < 1:

@@ -138,9 +138,9 @@ class Meter:
 
     def _too_small(self) -> None:
         raise InputError(
-            f"the image is too small for {self.graphs.name}: at {self.graphs.stage} it has "
-            f"{self.size[0]} x {self.size[1]} pixels left to halve once more; use larger "
-            "images or a model with fewer strides"
+            f"the image is too small for {self.graphs.name}: at {self.graphs.stage} it "
+            f"has shrunk to {self.size[0]} x {self.size[1]} pixels and cannot be halved again; use "
+            "larger images or a model with fewer strides"
         )
 
 

@@ -30,7 +30,7 @@ class RoundCost:
         by_size = _larger_first(n, order)
         table = np.zeros((n + 1, n + 1), dtype=np.int64)
         table[1:, 1:] = graph.adjacency[np.ix_(by_size, by_size)].cumsum(0).cumsum(1)
-        # Plain ints: Python's arithmetic on them is exact, and faster than on numpy scalars.
+        # Python ints: their arithmetic is exact, and faster than that of numpy scalars.
         self._larger: list[list[int]] = table.tolist()
 
     def multiply_adds(self, in_channels: int, out_channels: int) -> int:

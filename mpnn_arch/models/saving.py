@@ -79,5 +79,5 @@ def load(
     if "backend" not in changes:
         choices = json.loads(metadata.get("backend_choices", "{}"))
         names = renamed(model, choices)
-        import_choices(model, {names[name]: kept for name, kept in choices.items()})
+        import_choices(model, {names[name]: choice for name, choice in choices.items()})
     return model if device is None else model.to(device)

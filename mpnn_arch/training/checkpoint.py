@@ -60,7 +60,7 @@ def load_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
     # Backends round differently: a resumed run keeps the backends that it started with.
     choices = json.loads(metadata.get("backend_choices", "{}"))
     names = renamed(trainer.model, [*choices, *momenta])
-    import_choices(trainer.model, {names[name]: kept for name, kept in choices.items()})
+    import_choices(trainer.model, {names[name]: choice for name, choice in choices.items()})
     momenta = {names[name]: value for name, value in momenta.items()}
     for name, parameter in trainer.model.named_parameters():
         if name in momenta:

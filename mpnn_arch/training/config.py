@@ -117,7 +117,7 @@ class RunConfig:
                 raise InputError(f"a graph is given as text, {graph!r} was given")
         for seed in self.seeds:
             if not _is_whole(seed) or not 0 <= seed < 2**63:
-                raise InputError(f"a seed is a whole number of at least 0, {seed!r} was given")
+                raise InputError(f"a seed is an integer of at least 0, {seed!r} was given")
         if not isinstance(self.training, TrainingConfig):
             raise InputError(f"training is a TrainingConfig, {self.training!r} was given")
         for name in ("train_images", "test_images"):
@@ -171,7 +171,7 @@ def _is_whole(value: object) -> bool:
 def _whole(config: Any, name: str, *, at_least: int) -> None:
     value = getattr(config, name)
     if not _is_whole(value) or value < at_least:
-        raise InputError(f"{name} is a whole number of at least {at_least}, {value!r} was given")
+        raise InputError(f"{name} is an integer of at least {at_least}, {value!r} was given")
 
 
 def _number(config: Any, name: str) -> None:

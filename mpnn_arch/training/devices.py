@@ -23,7 +23,7 @@ def find_device(name: str) -> torch.device:
         raise InputError(f"there is no device {name!r}; choose auto, cpu, cuda or cuda:0")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
-            f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA "
+            f"device {name!r} was asked for, but torch finds {torch.cuda.device_count()} CUDA "
             "devices; choose cpu"
         )
     return device

@@ -15,7 +15,7 @@ from mpnn_arch.training.run_directory import MetricsRow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# At most this many graphs are drawn beside the curves.
+# At most this many graphs are drawn next to the curves.
 MOST_DRAWN = 4
 
 

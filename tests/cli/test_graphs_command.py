@@ -66,9 +66,9 @@ def test_draw_writes_a_picture(capsys, tmp_path, layout):
 def test_sample_sweeps_and_picks(capsys, tmp_path):
     out = tmp_path / "sweep"
     args = ("sample", "--num-nodes", 16, "--degrees", 5, "--probabilities", 6, "--bins", 8)
-    code, out_text, _ = run(capsys, *args, "--out", out)
+    code, stdout, _ = run(capsys, *args, "--out", out)
     assert code == 0
-    assert out_text.startswith("60 graphs")
+    assert stdout.startswith("60 graphs")
     picked = pd.read_csv(out / "sample.csv")
     assert 5 < len(picked) <= 60
     row = picked.iloc[0]

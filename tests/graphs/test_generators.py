@@ -174,7 +174,7 @@ def test_blocks_are_denser_within():
         ("modular", (12, 13), "num_modules"),
         ("modular", (12, 2, 0.5, 0.0), "no connected graph"),
         ("lfr", (64, 80), "average_degree"),
-        ("complete", (2.5,), "whole number"),
+        ("complete", (2.5,), "num_nodes is an integer"),
     ],
 )
 def test_bad_input_is_one_sentence(name, args, sentence):

@@ -24,7 +24,7 @@ def test_a_generator_with_its_parameters_in_order_or_by_name():
         ("ws_flex:64", "missing a required argument"),
         ("ring:8,size=3", "no parameter 'size'"),
         ("ring:degree=4,8", "follows a named parameter"),
-        ("ring:8,3.5", "degree is a whole number"),
+        ("ring:8,3.5", "degree is an integer"),
         ("complete:1", "num_nodes is at least 2"),
     ],
 )

@@ -170,12 +170,12 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("settings", "sentence"),
         [
-            ({"num_classes": 0}, "num_classes is a whole number of at least 1, not 0"),
-            ({"image_size": 2.5}, "image_size is a whole number"),
+            ({"num_classes": 0}, "num_classes is an integer of at least 1, not 0"),
+            ({"image_size": 2.5}, "image_size is an integer"),
             ({"width_multiplier": 0}, "width_multiplier is above 0"),
             ({"shortcut": "none"}, "shortcut is 'relational' or 'dense'"),
             ({"init": "xavier"}, "no init 'xavier'; choose one of published, kaiming"),
-            ({"seed": -1}, "a seed is a whole number"),
+            ({"seed": -1}, "a seed is an integer"),
             ({"widths": (16, 32)}, "resnet20 has 3 stage widths"),
             ({"reference": 1000}, "a reference is met by a model on a graph"),
         ],

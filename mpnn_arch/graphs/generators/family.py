@@ -67,7 +67,7 @@ def connected(draw: Callable[[Random], nx.Graph | None], seed: int, what: str) -
         what: the family and its parameters, for the error message.
 
     Raises:
-        InputError: the seed is not a whole number, or none of the tries is connected.
+        InputError: the seed is not an integer, or none of the tries is connected.
     """
     import networkx as nx
 
@@ -89,7 +89,7 @@ def check_num_nodes(num_nodes: Any, least: int = 2) -> int:
     """``num_nodes`` as an int, at least ``least``.
 
     Raises:
-        InputError: it is not a whole number, or too small.
+        InputError: it is not an integer, or too small.
     """
     return check_whole("num_nodes", num_nodes, least)
 
@@ -98,7 +98,7 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
     """``value`` as an int in [least, most].
 
     Raises:
-        InputError: it is not a whole number, or outside.
+        InputError: it is not an integer, or outside.
     """
     limit = f"at least {least}" if most is None else f"between {least} and {most}"
     if isinstance(value, float) and value.is_integer():
@@ -106,9 +106,7 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
     try:
         whole = value.__index__()
     except AttributeError:
-        raise InputError(
-            f"{name} is a whole number {limit}, {value!r} was given; change it"
-        ) from None
+        raise InputError(f"{name} is an integer {limit}, {value!r} was given; change it") from None
     if whole < least or (most is not None and whole > most):
         raise InputError(f"{name} is {limit}, {whole} was given; choose a value in that range")
     return int(whole)

@@ -59,7 +59,7 @@ def assortativity(batch: GraphBatch) -> Array:
     """
     batch.refuse_directed("assortativity")
     degree = batch.degrees.astype(np.float64)
-    ends = degree.sum(axis=1)  # every node ends as many edges as its degree
+    ends = degree.sum(axis=1)  # number of edge ends: the sum of all degrees
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (degree**2).sum(axis=1) / ends
         off = degree - mean[:, None]

@@ -30,7 +30,7 @@ def small_world_sigma(batch: GraphBatch) -> Array:
 
     Source: Humphries and Gurney, Network small-world-ness, PLoS ONE 2008.
     """
-    c, length, reference = _beside_random(batch, "sigma")
+    c, length, reference = _with_random_reference(batch, "sigma")
     with np.errstate(divide="ignore", invalid="ignore"):
         sigma = (c / reference[:, 0]) / (length / reference[:, 1])
     return np.where(reference[:, 0] > 0, sigma, np.nan)
@@ -50,7 +50,7 @@ def small_world_omega(batch: GraphBatch) -> Array:
     Source: Telesford, Joyce, Hayasaka, Burdette, Laurienti, The ubiquity of small-world networks,
     Brain Connectivity 2011.
     """
-    c, length, reference = _beside_random(batch, "omega")
+    c, length, reference = _with_random_reference(batch, "omega")
     edges = batch.degrees.sum(axis=1) // 2
     lattice = np.array([_lattice_clustering(batch.num_nodes, int(e)) for e in edges])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -58,7 +58,7 @@ def small_world_omega(batch: GraphBatch) -> Array:
     return np.where(lattice > 0, omega, np.nan)
 
 
-def _beside_random(batch: GraphBatch, what: str) -> tuple[Array, Array, Array]:
+def _with_random_reference(batch: GraphBatch, what: str) -> tuple[Array, Array, Array]:
     batch.refuse_directed(f"small-world {what}")
     edges = batch.degrees.sum(axis=1) // 2
     reference = np.array([_random_reference(batch.num_nodes, int(e)) for e in edges])
