@@ -137,7 +137,7 @@ def main() -> None:
         f"{len(few)} graphs ({len(many)} at once), {args.turns} repeats"
     )
     print(f"C and L equal networkx to the last bit: {exact}\n")
-    print("| 64-node WS-flex | microseconds per graph | speed-up over networkx | spread of it |")
+    print("| 64-node WS-flex | microseconds per graph | speed-up over networkx | spread |")
     print("| --- | ---: | ---: | ---: |")
     for name, taken in turns.items():
         base = turns[f"{name.split(',')[0]}, networkx"]
