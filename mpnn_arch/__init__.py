@@ -1,6 +1,6 @@
 """Neural-network layers as rounds of message passing on a relational graph.
 
-Names load when they are first used (PEP 562): ``import mpnn_arch`` imports neither torch nor
+Public names are imported on first access (PEP 562): ``import mpnn_arch`` imports neither torch nor
 torch_geometric.
 """
 

@@ -1,8 +1,8 @@
-"""The one error a user's input can raise."""
+"""The exception for invalid user input."""
 
 
 class InputError(ValueError):
-    """Bad input, told in one sentence: the value, the limit, and the mend.
+    """Invalid input, described in one sentence: the value, the constraint and the fix.
 
     The command line prints the sentence without a traceback and exits with 2.
     """

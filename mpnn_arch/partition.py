@@ -41,7 +41,7 @@ class ChannelPartition:
     def __init__(self, num_channels: int, num_nodes: int, order: Order = "first") -> None:
         num_channels, num_nodes = int(num_channels), int(num_nodes)
         if num_nodes < 1:
-            raise InputError(f"a partition has at least 1 node, {num_nodes} were asked for")
+            raise InputError(f"a partition needs at least 1 node, not {num_nodes}")
         if num_channels < num_nodes:
             raise InputError(
                 f"{num_channels} channels cannot be shared among {num_nodes} nodes, each needs "
@@ -56,7 +56,7 @@ class ChannelPartition:
         elif order != "first":
             raise InputError(
                 f"there is no partition order {order!r}; choose 'first' or 'published', "
-                "or give the shares to ChannelPartition.from_sizes"
+                "or pass the sizes to ChannelPartition.from_sizes"
             )
         object.__setattr__(self, "sizes", tuple(sizes))
         object.__setattr__(self, "order", order)
@@ -70,11 +70,11 @@ class ChannelPartition:
         """
         shares = tuple(int(size) for size in sizes)
         if not shares or min(shares) < 1:
-            raise InputError(f"the shares {list(sizes)} are not all at least one channel")
-        made = cls.__new__(cls)
-        object.__setattr__(made, "sizes", shares)
-        object.__setattr__(made, "order", "given")
-        return made
+            raise InputError(f"every share needs at least one channel, not {list(sizes)}")
+        partition = cls.__new__(cls)
+        object.__setattr__(partition, "sizes", shares)
+        object.__setattr__(partition, "order", "given")
+        return partition
 
     @property
     def num_nodes(self) -> int:
@@ -88,7 +88,7 @@ class ChannelPartition:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Where each share starts, then where the last one ends: (num_nodes + 1,)."""
+        """The first channel of each share, then the end of the last: (num_nodes + 1,)."""
         return tuple(accumulate(self.sizes, initial=0))
 
     @property

@@ -1,4 +1,4 @@
-"""Things found by name: generators, measures, messages, models, data sets."""
+"""Registries: generators, measures, messages, models and data sets, looked up by name."""
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A table from names to things of one kind, filled by a decorator.
+    """A mapping from names to entries of one kind, filled by a decorator.
 
     Args:
-        kind: what the things are, in the singular, for error messages.
+        kind: what an entry is, in the singular, for error messages.
     """
 
     def __init__(self, kind: str) -> None:
@@ -21,13 +21,13 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that enters its target under ``name``.
+        """Decorator that registers its target under ``name``.
 
         Raises:
             InputError: the name is taken.
         """
         if name in self._entries:
-            raise InputError(f"the {self.kind} {name!r} is registered already; choose another name")
+            raise InputError(f"the {self.kind} {name!r} is already registered; choose another name")
 
         def enter(entry: T) -> T:
             self._entries[name] = entry
@@ -39,7 +39,7 @@ class Registry(Generic[T]):
         """The entry called ``name``.
 
         Raises:
-            InputError: there is none; the sentence lists the choices.
+            InputError: there is none; the message lists the choices.
         """
         try:
             return self._entries[name]

@@ -1,1 +1,1 @@
-"""Measuring: timings, the speed receipt, and whether the backends agree."""
+"""Measurements: timings, the speed receipt, and the agreement of the backends."""

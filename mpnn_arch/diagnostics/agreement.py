@@ -1,4 +1,4 @@
-"""Whether the ways to compute one round agree, in values and in gradients."""
+"""Agreement of the implementations of one round, in values and in gradients."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.backends import names, unavailable_reason
 from mpnn_arch.rounds.layers import RelationalConv2d, RelationalLinear
 
-#: dtype -> largest relative difference that rounding explains.
+#: dtype -> largest relative difference attributable to rounding.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """One way to compute a layer, compared with passing its messages one by one.
+    """One implementation of a layer, compared with passing the messages edge by edge.
 
     Each difference is the largest absolute one over the largest absolute value of the reference.
 
     Attributes:
         name: the backend, or the plain torch layer.
-        differences: of the output and of the gradients, by name; empty if not computed.
+        differences: of the output and the gradients, by name; empty if not computed.
         unavailable: why it could not be computed here, else None.
     """
 
@@ -51,16 +51,16 @@ def compare_backends(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> list[Agreement]:
-    """Build one layer in every way there is and compare outputs and gradients with the reference.
+    """Build one layer on every backend; compare outputs and gradients with the reference.
 
-    The reference passes messages along every edge. Compared with it: every other backend, and the
-    plain ``nn.Linear`` (``nn.Conv2d``) whose weight is assembled from the messages' weights.
+    The reference passes messages along every edge. It is compared with every other backend and
+    with ``nn.Linear`` (``nn.Conv2d``) whose weight is assembled from the messages' weights.
 
     Args:
-        graph: what the round stands on.
+        graph: of the round.
         in_channels: channels in.
         out_channels: channels out.
-        batch_size: random inputs.
+        batch_size: number of random inputs.
         kernel_size: if given, a conv round with such kernels, stride 1, padded to the same size.
         image_size: height and width of the conv round's maps.
         dtype: of weights and inputs.
@@ -68,7 +68,7 @@ def compare_backends(
         seed: of weights and inputs.
 
     Raises:
-        InputError: the layer cannot be built, as fewer channels than nodes.
+        InputError: the layer cannot be built, for example with fewer channels than nodes.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -98,53 +98,53 @@ def compare_backends(
     direction = _normal(tuple(out_shape), dtype, generator).to(device)
 
     def plain() -> nn.Module:
-        made: nn.Linear | nn.Conv2d = (
+        layer: nn.Linear | nn.Conv2d = (
             nn.Linear(in_channels, out_channels)
             if kernel_size is None
             else nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         )
-        made.to(device=device, dtype=dtype)
-        assert made.bias is not None
+        layer.to(device=device, dtype=dtype)
+        assert layer.bias is not None
         assert reference.bias is not None
         with torch.no_grad():
-            made.weight.copy_(reference.dense_weight())
-            made.bias.copy_(reference.bias)
-        return made
+            layer.weight.copy_(reference.dense_weight())
+            layer.bias.copy_(reference.bias)
+        return layer
 
     def like_reference(backend: str) -> nn.Module:
-        made = build(backend)
-        made.load_state_dict(state)
-        return made
+        layer = build(backend)
+        layer.load_state_dict(state)
+        return layer
 
     edges = reference.plan.dense_index
     expected = _run(reference, x, direction, edges)
-    ways: list[tuple[str, Callable[[], nn.Module]]] = [
+    implementations: list[tuple[str, Callable[[], nn.Module]]] = [
         (backend, lambda backend=backend: like_reference(backend))  # type: ignore[misc]
         for backend in names()
     ]
-    ways.append(("nn.Linear" if kernel_size is None else "nn.Conv2d", plain))
-    found = []
-    for name, make in ways:
+    implementations.append(("nn.Linear" if kernel_size is None else "nn.Conv2d", plain))
+    agreements = []
+    for name, make in implementations:
         reason = name in names() and unavailable_reason(name, torch.device(device).type, dtype)
         if reason:
-            found.append(Agreement(name=name, differences={}, unavailable=reason))
+            agreements.append(Agreement(name=name, differences={}, unavailable=reason))
             continue
         try:
             with torch.random.fork_rng(devices=[]):
                 got = _run(make(), x, direction, edges)
         except InputError as error:
-            found.append(Agreement(name=name, differences={}, unavailable=str(error)))
+            agreements.append(Agreement(name=name, differences={}, unavailable=str(error)))
             continue
         differences = {
             what: float((got[what] - value).abs().max() / value.abs().max())
             for what, value in expected.items()
         }
-        found.append(Agreement(name=name, differences=differences))
-    return found
+        agreements.append(Agreement(name=name, differences=differences))
+    return agreements
 
 
 def _run(layer: nn.Module, x: Tensor, direction: Tensor, edges: Tensor) -> dict[str, Tensor]:
-    """Output and gradients; a dense weight's gradient is read where the graph has edges."""
+    """Output and gradients; of a dense weight, the gradient where the graph has edges."""
     x = x.clone().requires_grad_()
     out = layer(x)
     (out * direction).sum().backward()

@@ -1,4 +1,4 @@
-"""The speed receipt of a round: what a step takes on each backend, at equal multiply-adds."""
+"""The speed receipt of a round: time per step on each backend, at equal multiply-adds."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ DEFAULT_GRAPHS = tuple(f"ws_flex:64,{degree},0.1,0" for degree in (4, 8, 12, 20,
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One graph's line of the receipt; times are medians, in seconds.
+    """One row of the receipt, for one graph; times are medians, in seconds.
 
     Attributes:
         graph: its name.
-        block_density: ones of the adjacency, self-loops counted, over N^2.
-        width: channels in and out.
+        block_density: entries of the adjacency matrix that are 1, self-loops included, over N^2.
+        width: number of input and of output channels.
         multiply_adds: of one sample's forward pass.
-        dense: the dense layer of (nearly) equal cost.
-        complete: the round on the complete graph, as wide as the dense layer.
-        seconds: each backend that can run, and ``"auto"``.
-        picked: what auto chose.
+        dense: time of the dense layer of (nearly) equal cost.
+        complete: time of the round on the complete graph, as wide as the dense layer.
+        seconds: time of each available backend, and of ``"auto"``.
+        picked: the backend that auto selected.
         ratio: auto over dense, at equal multiply-adds.
-        spread: half the quartiles' distance over the median, of auto.
+        spread: half the interquartile range over the median, of auto.
     """
 
     graph: str
@@ -66,21 +66,21 @@ def receipt(
 
     Args:
         graphs: by name, of any size and density.
-        batch: samples a step.
-        width: channels of the dense layer whose multiply-adds every round meets.
-        repeats: timed turns; all candidates and the dense layer take turns.
-        device: where.
+        batch: samples per step.
+        width: channels of the dense layer whose multiply-adds every round matches.
+        repeats: timed turns; candidates and the dense layer are interleaved.
+        device: to run on.
         dtype: of weights and input.
 
     Raises:
-        InputError: a graph of more nodes than the channels that the dense layer's cost allows.
+        InputError: a graph with more nodes than channels at the dense layer's cost.
     """
     device = torch.device(device)
-    put: dict[str, Any] = {"device": device, "dtype": dtype}
+    placement: dict[str, Any] = {"device": device, "dtype": dtype}
     generator = torch.Generator().manual_seed(0)
 
     def draw(channels: int) -> Tensor:
-        return torch.randn(batch, channels, generator=generator).to(**put).requires_grad_()
+        return torch.randn(batch, channels, generator=generator).to(**placement).requires_grad_()
 
     def step(layer: nn.Module, x: Tensor) -> Callable[[], object]:
         inputs = (x, *layer.parameters())
@@ -92,19 +92,19 @@ def receipt(
         return run
 
     def linear(graph: RelationalGraph, channels: int, backend: str) -> RelationalLinear:
-        made: dict[str, Any] = {"generator": generator, "order": "published"}
-        return RelationalLinear(graph, channels, channels, bias=False, backend=backend, **made).to(
-            **put
+        init: dict[str, Any] = {"generator": generator, "order": "published"}
+        return RelationalLinear(graph, channels, channels, bias=False, backend=backend, **init).to(
+            **placement
         )
 
-    narrow, able = draw(width), candidates(device.type, dtype)
+    narrow, available = draw(width), candidates(device.type, dtype)
     with torch.random.fork_rng(devices=[]):
-        dense = nn.Linear(width, width, bias=False).to(**put)
+        dense = nn.Linear(width, width, bias=False).to(**placement)
     lines = []
     for name, graph in graphs.items():
         channels = equal_cost_width(graph, width * width)
         x = draw(channels)
-        rounds = {backend: linear(graph, channels, backend) for backend in (*able, "auto")}
+        rounds = {backend: linear(graph, channels, backend) for backend in (*available, "auto")}
         complete = linear(
             generate("complete", graph.num_nodes), max(width, graph.num_nodes), "auto"
         )
@@ -140,17 +140,17 @@ def receipt(
 
 
 def equal_cost_width(graph: RelationalGraph, multiply_adds: int) -> int:
-    """The most channels whose square round costs no more than ``multiply_adds``.
+    """The largest width at which a round costs at most ``multiply_adds``.
 
     Raises:
-        InputError: even one channel a node costs more.
+        InputError: one channel per node already costs more.
     """
     cost = round_cost(graph).multiply_adds
     low, high = graph.num_nodes, 2 * multiply_adds
     if cost(low, low) > multiply_adds:
         raise InputError(
             f"a graph of {graph.num_nodes} nodes costs {cost(low, low)} multiply-adds with one "
-            f"channel a node, more than the dense layer's {multiply_adds}; give a larger --width"
+            f"channel per node, more than the dense layer's {multiply_adds}; give a larger --width"
         )
     while high - low > 1:
         middle = (low + high) // 2
@@ -159,7 +159,7 @@ def equal_cost_width(graph: RelationalGraph, multiply_adds: int) -> int:
 
 
 def write_csv(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> None:
-    """One row a graph, the machine in every row."""
+    """One row per graph, with the machine in every row."""
     rows = []
     for line in lines:
         times = {f"{name}_ms": 1e3 * seconds for name, seconds in line.seconds.items()}
@@ -186,7 +186,7 @@ def write_csv(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> 
 
 
 def write_plot(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> None:
-    """Time against density, one line a backend.
+    """Time against density, one line per backend.
 
     Raises:
         InputError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Timing computations against one another, and telling on what machine."""
+"""Interleaved timing of computations, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mpnn_arch.kernels.dispatch.turns import time_turns
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one computation, turn by turn."""
+    """Seconds of one computation in every turn."""
 
     seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Of the turns, in seconds."""
+        """Median of the turns, in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles, over the median."""
+        """Half the interquartile range over the median."""
         if len(self.seconds) < 3:
             return (max(self.seconds) - min(self.seconds)) / 2 / self.median
         low, _, high = statistics.quantiles(self.seconds, n=4)
@@ -45,18 +45,18 @@ def interleaved(
     seconds: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time every run once a turn, turn after turn, so that a busy moment strikes all alike.
+    """Time all runs in interleaved turns, so that other load on the machine affects all alike.
 
     See :func:`~mpnn_arch.kernels.dispatch.turns.time_turns`.
 
     Args:
         runs: by name; each is called warm_ups + 2 * repeats times.
         repeats: timed turns.
-        device: what to wait for before a clock is read.
+        device: synchronised with before the clock is read.
         warm_ups: untimed turns before.
         seconds: stop after this long, once there are three turns.
-        clock: what is read before and after; ``time.process_time`` leaves out the turns that
-            other programs had on a busy machine, and is meant for one thread.
+        clock: read before and after; ``time.process_time`` excludes the time of other programs on a
+            busy machine, and is meant for one thread.
     """
     on_gpu = torch.device(device).type == "cuda"
     wait = torch.cuda.synchronize if on_gpu else (lambda: None)
@@ -69,9 +69,9 @@ def interleaved(
 
 
 def machine(device: torch.device | str = "cpu") -> dict[str, str]:
-    """The machine and versions that a timing was made with, for its record."""
+    """The machine and the software versions, to be stored with a timing."""
     vectors = torch.backends.cpu.get_cpu_capability()
-    told = {
+    record = {
         "processor": f"{cpu_name()}, {os.cpu_count()} cores, {vectors}",
         "threads": str(torch.get_num_threads()),
         "system": platform.platform(),
@@ -80,8 +80,8 @@ def machine(device: torch.device | str = "cpu") -> dict[str, str]:
         "mpnn_arch": mpnn_arch.__version__,
     }
     if torch.device(device).type == "cuda":
-        told["gpu"] = torch.cuda.get_device_name(device)
-        told["cuda"] = str(torch.version.cuda)
+        record["gpu"] = torch.cuda.get_device_name(device)
+        record["cuda"] = str(torch.version.cuda)
     if hasattr(os, "getloadavg"):
-        told["load"] = f"{os.getloadavg()[0]:.1f} when the timing began"
-    return told
+        record["load"] = f"{os.getloadavg()[0]:.1f} when the timing began"
+    return record

@@ -1,1 +1,1 @@
-"""Writing files: whole or absent, tensors, figures."""
+"""File output: atomic writes, tensor files, figures."""

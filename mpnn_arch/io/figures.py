@@ -1,4 +1,4 @@
-"""Matplotlib figures of their own: no window opens, and pyplot's global state stays untouched."""
+"""Matplotlib figures without pyplot: no window opens and no global state changes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mpnn_arch.io.files import write_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
+# The palette of Okabe and Ito, distinguishable by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this many inches.
+    """An empty figure of this size in inches.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -31,5 +31,5 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write ``figure`` in the format that the path's ending names, whole or not at all."""
+    """Write ``figure`` atomically, in the format given by the path's suffix."""
     write_whole(path, lambda temporary: figure.savefig(temporary))

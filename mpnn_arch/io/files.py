@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
+    """Write ``path`` atomically: ``write`` fills a temporary file beside it, which is then renamed.
 
-    A reader, also one after a crash, sees the old file or the new one and nothing between.
+    A reader, even after a crash, sees the old file or the new one, never a partial one.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -19,7 +19,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -
     temporary = Path(name)
     try:
         write(temporary)
-        # mkstemp makes files that only their owner may read; a result is shared like any other.
+        # mkstemp creates files that only their owner may read; give them the usual permissions.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -29,5 +29,5 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """``text`` as UTF-8, whole."""
+    """Write ``text`` atomically, as UTF-8."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline=""))

@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file that tells what it is and notices when it was changed."""
+"""Tensors in a safetensors file that records its kind and a checksum."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def write_tensors(
     *,
     kind: str,
 ) -> None:
-    """Write ``tensors`` and ``metadata`` whole or not at all.
+    """Write ``tensors`` and ``metadata`` atomically.
 
     Args:
         path: the file; an older one is replaced.
-        tensors: by name; they may share memory and lie on any device.
+        tensors: by name; they may share memory and be on any device.
         metadata: strings by name.
-        kind: what the file is, such as ``"mpnn_arch model 1"``; asked for again when it is read.
+        kind: the file type, such as ``"mpnn_arch model 1"``; :func:`read_tensors` checks it.
 
     Raises:
-        InputError: the folder does not exist or cannot be written.
+        InputError: the directory does not exist or is not writable.
     """
-    # A copy each: safetensors refuses tensors that share memory.
+    # Copies, because safetensors rejects tensors that share memory.
     copies = {
         name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())
     }
-    told = {**metadata, "kind": kind}
-    told["sha256"] = _digest(copies, told)
+    header = {**metadata, "kind": kind}
+    header["sha256"] = _digest(copies, header)
     try:
-        write_whole(path, lambda temporary: save_file(copies, temporary, told))
+        write_whole(path, lambda temporary: save_file(copies, temporary, header))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -52,27 +52,27 @@ def read_tensors(
     """The tensors and metadata that :func:`write_tensors` wrote.
 
     Raises:
-        InputError: no such file, one of another kind, or one that is cut short or was changed.
+        InputError: no such file, a file of another kind, or one that is truncated or was changed.
     """
     if not Path(path).is_file():
-        raise InputError(f"there is no file {path}; give the path of a file that was saved here")
+        raise InputError(f"there is no file {path}; give the path of a file saved by mpnn_arch")
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} is cut short or is no safetensors file ({error}); save or copy it again"
+            f"{path} is cut short or is not a safetensors file ({error}); save or copy it again"
         ) from None
-    found = metadata.get("kind")
-    if found != kind:
+    found_kind = metadata.get("kind")
+    if found_kind != kind:
         raise InputError(
-            f"{path} is {found or 'a file of no known kind'}, not {kind}; give another file"
+            f"{path} is {found_kind or 'a file of unknown kind'}, not {kind}; give another file"
         )
-    told = {name: value for name, value in metadata.items() if name != "sha256"}
-    if metadata.get("sha256") != _digest(tensors, told):
+    recorded = {name: value for name, value in metadata.items() if name != "sha256"}
+    if metadata.get("sha256") != _digest(tensors, recorded):
         raise InputError(f"{path} was changed after it was saved; save or copy it again")
-    return tensors, told
+    return tensors, recorded
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

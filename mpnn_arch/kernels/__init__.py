@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: the operations of one round; knows no graph library and no module."""
+"""The operations of one round on plain tensors: no graph library and no ``nn.Module``."""

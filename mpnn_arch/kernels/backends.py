@@ -1,4 +1,4 @@
-"""The backends: the protocol each fulfils, their registry, and which can run on a tensor here."""
+"""Backends: their protocol, their registry, and which of them support a given tensor."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mpnn_arch.kernels.plan import RoundPlan
 
 
 class Backend(Protocol):
-    """One way to compute y_v = sum over u in N(v) of W_vu x_u, and its two gradients.
+    """An implementation of y_v = sum over u in N(v) of W_vu x_u and of its two gradients.
 
-    A module or an object; :func:`register` enters it. The three products are plain functions of
-    tensors, without autograd: each is the gradient of the others, so derivatives of any order
-    follow. Shapes are checked before.
+    A module or an object, added by :func:`register`. The three products are plain functions of
+    tensors, without autograd: the gradients of each are the other two, so derivatives of any order
+    follow. The caller checks shapes.
 
     Shapes:
         - **x:** (B, C_in), **weight:** (num_weights,), **y**, **grad:** (B, C_out)
@@ -30,38 +30,38 @@ class Backend(Protocol):
 
     @property
     def DTYPES(self) -> tuple[torch.dtype, ...] | None:
-        """What it multiplies; None: every floating-point dtype of torch."""
+        """Supported dtypes; None: every floating-point dtype of torch."""
 
     @property
     def DIFFERENTIABLE(self) -> bool:
-        """Whether its forward products are torch operations, which torch itself differentiates."""
+        """Whether its forward products are torch operations, differentiated by autograd."""
 
     def unavailable_reason(self) -> str:
         """Why it cannot run on this machine, in one sentence; empty where it can."""
 
     def device_type(self) -> str | None:
-        """The device type whose tensors it takes; None: any."""
+        """The device type it supports; None: any."""
 
     def untimed_rank(self, block_density: float) -> float:
-        """Where nothing can be timed, the backend of the lowest rank runs."""
+        """Where timing is not possible, the backend of the lowest rank is selected."""
 
     def worth_timing(self, device: str, kernel: Sequence[int]) -> bool:
         """Whether a trial should time it, for kernels of this size (empty for vectors)."""
 
     def prepare(self, plan: RoundPlan) -> None:
-        """Make what the products read from the plan, so that no trace has to."""
+        """Build the index tables of the products, so that they are not built under tracing."""
 
     def release(self, plan: RoundPlan) -> None:
-        """Forget what :meth:`prepare` or a product made; the next product makes it again."""
+        """Drop the tables of the plan; the next product rebuilds them."""
 
     def linear_forward(self, x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
         """y from x and W."""
 
     def linear_grad_input(self, grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
-        """The gradient for x from that for y, and W."""
+        """The gradient with respect to x, from that with respect to y, and W."""
 
     def linear_grad_weight(self, grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
-        """The gradient for W from that for y, and x."""
+        """The gradient with respect to W, from that with respect to y, and x."""
 
     def conv2d_forward(
         self,
@@ -84,7 +84,7 @@ class Backend(Protocol):
         padding: Pair,
         dilation: Pair,
     ) -> Tensor:
-        """The gradient for x, of ``input_size`` (B, C_in, H, W)."""
+        """The gradient with respect to x, of shape ``input_size`` = (B, C_in, H, W)."""
 
     def conv2d_grad_weight(
         self,
@@ -96,20 +96,20 @@ class Backend(Protocol):
         padding: Pair,
         dilation: Pair,
     ) -> Tensor:
-        """The gradient for W."""
+        """The gradient with respect to W."""
 
 
-# name -> the backend, or the module to import at its first use
+# name -> the backend, or the module to import on first use
 _BACKENDS: dict[str, Backend | str] = {
     name: f"mpnn_arch.kernels.{name}" for name in ("masked", "gather", "cpu", "triton")
 }
 
-#: The backend that torch alone computes, on any device and for any dtype.
+#: The backend of torch operations only, for any device and dtype.
 PLAIN = "masked"
 
 
 def register(name: str, backend: Backend) -> None:
-    """Enter a backend of your own under ``name``: ``backend=name`` selects it, ``auto`` times it.
+    """Register a custom backend: ``backend=name`` selects it, and ``auto`` times it too.
 
     Raises:
         InputError: the name is taken.
@@ -128,7 +128,7 @@ def get(name: str) -> Backend:
     """The backend called ``name``.
 
     Raises:
-        ImportError: it is a module that cannot be imported here.
+        ImportError: its module cannot be imported on this machine.
     """
     backend = _BACKENDS[name]
     if isinstance(backend, str):
@@ -137,10 +137,10 @@ def get(name: str) -> Backend:
 
 
 def check_name(name: str, *others: str) -> None:
-    """Refuse a name that is neither a backend nor one of ``others``.
+    """Reject a name that is neither a backend nor one of ``others``.
 
     Raises:
-        InputError: naming the choices.
+        InputError: an unknown name; the message lists the choices.
     """
     if name not in (*others, *_BACKENDS):
         raise InputError(
@@ -184,7 +184,7 @@ def unavailable_reason(backend: str, device: str, dtype: torch.dtype) -> str:
 
 
 def candidates(device: str, dtype: torch.dtype, kernel: Sequence[int] = ()) -> list[str]:
-    """The backends that can run on such a tensor here and are worth timing.
+    """The backends that support such a tensor on this machine and are worth timing.
 
     Args:
         device: a device type.
@@ -200,5 +200,5 @@ def candidates(device: str, dtype: torch.dtype, kernel: Sequence[int] = ()) -> l
 
 @cache
 def warn_once(sentence: str) -> None:
-    """Warn, the first time this sentence is said in the process."""
+    """Issue this warning once per process."""
     warnings.warn(sentence, stacklevel=3)

@@ -21,18 +21,18 @@ Backend = str | Callable[[Tensor, Tensor, RoundPlan, ConvGeometry | None], str]
 
 
 def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: Backend = "auto") -> Tensor:
-    """y_v = sum over u in N(v) of W_vu x_u, ragged shares, any graph.
+    """y_v = sum over u in N(v) of W_vu x_u, for shares of any size and any graph.
 
     Differentiable in x and weight any number of times. On the complete graph every backend is
-    ``F.linear``. Under autocast x and weight take its dtype, as for ``F.linear``.
+    ``F.linear``. Under autocast x and weight are cast to its dtype, as for ``F.linear``.
 
     Args:
-        x: the nodes' channels, side by side.
+        x: the nodes' channels, concatenated.
         weight: the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
-        plan: where shares and weights lie.
-        backend: ``"masked"``, ``"gather"``, ``"cpu"``, ``"triton"``; ``"auto"`` for the quickest,
-            see :mod:`mpnn_arch.kernels.dispatch.choice`; or a function that names one of these for
-            x, weight, plan and geometry, such as a
+        plan: index tensors of the round.
+        backend: ``"masked"``, ``"gather"``, ``"cpu"``, ``"triton"``; ``"auto"`` for the fastest,
+            see :mod:`mpnn_arch.kernels.dispatch.choice`; or a function of
+            (x, weight, plan, geometry) that returns one of these names, such as a
             :class:`~mpnn_arch.kernels.dispatch.picker.Picker`.
 
     Shapes:
@@ -41,7 +41,7 @@ def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: Backend = 
         - **output:** (B, C_out)
 
     Raises:
-        InputError: a shape, device or backend that does not fit.
+        InputError: an invalid shape, device or backend.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, Equation 1.
     """
@@ -57,12 +57,12 @@ def block_conv2d(
     dilation: Pair = (1, 1),
     backend: Backend = "auto",
 ) -> Tensor:
-    """The same with a convolution for every product: y_v = sum over u in N(v) of W_vu * x_u.
+    """The same with convolutions as products: y_v = sum over u in N(v) of W_vu * x_u.
 
     Args:
-        x: stacks of maps.
+        x: feature maps.
         weight: the K x K kernels of every W_vu.
-        plan: where shares and weights lie.
+        plan: index tensors of the round.
         stride, padding, dilation: (height, width), as for ``F.conv2d``.
         backend: as for :func:`block_matmul`.
 
@@ -72,7 +72,7 @@ def block_conv2d(
         - **output:** (B, C_out, H', W')
 
     Raises:
-        InputError: a shape, geometry, device or backend that does not fit.
+        InputError: an invalid shape, geometry, device or backend.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.3.
     """
@@ -96,7 +96,7 @@ def block_product(
         name = _name(x, weight, plan, geometry, backend)
         return Product(plan, backends.get(name), geometry)(x, weight)
     name = _name(x, weight, plan, geometry, backend)
-    # A plan keeps its indices when a layer goes to the meta device: only an operator takes both.
+    # A plan's index tensors never move to the meta device: only an operator accepts the mix.
     if (name == backends.PLAIN and not x.is_meta) or plan.is_complete or in_functorch():
         return masked.product(x, weight, plan, geometry)
     if is_traced(x, weight):
@@ -116,7 +116,7 @@ def _name(
 
 
 def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in autocast's dtype; float64 stays, as in torch."""
+    """Both in autocast's dtype; float64 is kept, as in torch."""
     if torch.float64 in (x.dtype, weight.dtype):
         return x, weight
     dtype = torch.get_autocast_dtype(x.device.type)
@@ -135,6 +135,6 @@ def _check(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | 
             f"not {tuple(weight.shape)}"
         )
     if x.device != weight.device:
-        raise InputError(f"x lies on {x.device} and the weights on {weight.device}; move one")
+        raise InputError(f"x is on {x.device} and the weights are on {weight.device}; move one")
     if geometry is not None and not torch.compiler.is_compiling():
         geometry.checked_output_size(x.shape[2:])

@@ -2,10 +2,10 @@
 
     y_v = sum over u in N(v) of W_vu x_u
 
-A register tile holds some rows of a node's weights times a few vectors of samples and walks the
-channels that the node hears; its cost is the round's multiply-adds and no more. The kernels are
-compiled on first use (see ``native/build.py``). Every sum is made by one thread in one order, so
-the number of threads (``torch.get_num_threads``) does not change a bit.
+A register tile accumulates some rows of a node's weights times a few vectors of samples over the
+node's fan-in, so the cost is exactly the round's multiply-adds. The kernels are compiled on first
+use (see ``native/build.py``). Every sum is computed by one thread in a fixed order, so results are
+bit-identical for any number of threads (``torch.get_num_threads``).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ DIFFERENTIABLE = False
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _P, _I = ctypes.c_void_p, ctypes.c_int64
-_KEY = "_native_tables"  # where a plan keeps its tables; its copies and its file do without
+_KEY = "_native_tables"  # attribute of a plan that caches its tables; not copied or pickled
 
 
 class _Kernels:
-    """The library's functions by dtype and name, typed once."""
+    """The library's functions by dtype and name, with their ctypes signatures."""
 
     def __init__(self) -> None:
         library = load_library()
@@ -61,15 +61,15 @@ def _load() -> _Kernels | str:
         return _Kernels()
     except BuildError as error:
         reason = f"the cpu backend's kernels could not be compiled here: {error}"
-        warnings.warn(f"{reason}; a slower backend takes their place", stacklevel=4)
+        warnings.warn(f"{reason}; a slower backend is used instead", stacklevel=4)
         return reason
 
 
 def unavailable_reason() -> str:
     """Why the kernels cannot run here, in one sentence; empty where they can.
 
-    The first call compiles them if this machine has not done so; a failure warns once and is
-    remembered for the life of the process.
+    The first call compiles them if they are not cached; a failure warns once and is remembered
+    for the life of the process.
     """
     kernels = _load()
     return kernels if isinstance(kernels, str) else ""
@@ -81,12 +81,12 @@ def is_available() -> bool:
 
 
 def device_type() -> str:
-    """Tensors in the machine's own memory."""
+    """CPU tensors only."""
     return "cpu"
 
 
 def untimed_rank(block_density: float) -> float:
-    """First: up to 0.96, the densest published graph, it was as quick as the dense product."""
+    """First: as fast as the dense product up to 0.96, the densest published graph."""
     return 0.0
 
 
@@ -96,11 +96,11 @@ def worth_timing(device: str, kernel: Sequence[int]) -> bool:
 
 
 def prepare(plan: RoundPlan) -> None:
-    """Nothing: the first product makes its tables, in numpy, which no trace sees."""
+    """Nothing: the first product builds its tables, in numpy, unseen by tracing."""
 
 
 def release(plan: RoundPlan) -> None:
-    """Forget the plan's tables; the next product makes them again."""
+    """Drop the plan's tables; the next product rebuilds them."""
     plan.__dict__.pop(_KEY, None)
 
 
@@ -113,8 +113,8 @@ def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
         - **output:** (B, C_out)
 
     Raises:
-        InputError: a dtype other than float32 and float64, tensors off the CPU or of another
-            shape, or no kernels on this machine.
+        InputError: a dtype other than float32 and float64, tensors on another device or of
+            another shape, or no kernels on this machine.
     """
     call, tables = _ready(plan, x, weight)
     if x.dim() != 2 or x.shape[1] != plan.in_channels or weight.shape != (plan.num_weights,):
@@ -137,7 +137,7 @@ def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
-    """The gradient for x: g_u = sum over v with u in N(v) of W_vu^T grad_v.
+    """The gradient with respect to x: g_u = sum over v with u in N(v) of W_vu^T grad_v.
 
     Shapes:
         - **grad:** (B, C_out)
@@ -168,7 +168,7 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
-    """The gradient for the weights: of the edge u -> v, the sum over samples of grad_v x_u^T.
+    """The gradient with respect to W: on edge u -> v, the sum over samples of grad_v x_u^T.
 
     Shapes:
         - **grad:** (B, C_out)
@@ -204,7 +204,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
 def conv2d_forward(
     x: Tensor, weight: Tensor, plan: RoundPlan, stride: Pair, padding: Pair, dilation: Pair
 ) -> Tensor:
-    """The same on maps: y_v = sum over u in N(v) of W_vu convolved with x_u.
+    """The same over maps: y_v = sum over u in N(v) of W_vu * x_u, a convolution.
 
     Shapes:
         - **x:** (B, C_in, H, W)
@@ -244,7 +244,7 @@ def conv2d_grad_input(
     padding: Pair,
     dilation: Pair,
 ) -> Tensor:
-    """The gradient for x, of shape ``input_size`` = (B, C_in, H, W).
+    """The gradient with respect to x, of shape ``input_size`` = (B, C_in, H, W).
 
     Shapes:
         - **grad:** (B, C_out, H', W')
@@ -284,7 +284,7 @@ def conv2d_grad_weight(
     padding: Pair,
     dilation: Pair,
 ) -> Tensor:
-    """The gradient for the kernels, (num_weights, K, K).
+    """The gradient with respect to the kernels, (num_weights, K, K).
 
     Shapes:
         - **grad:** (B, C_out, H', W')
@@ -323,7 +323,7 @@ def _geometry(
     padding: Pair,
     dilation: Pair,
 ) -> ctypes.Array[ctypes.c_int64]:
-    """what ``Geometry`` of native/conv_lines.h holds: batch, then pairs of (height, width)."""
+    """The fields of ``Geometry`` in native/conv_lines.h: batch, then (height, width) pairs."""
     geometry = ConvGeometry.of(kernel, stride, padding, dilation)
     batch, _, *size = input_size
     output = geometry.checked_output_size(size)
@@ -332,12 +332,12 @@ def _geometry(
 
 
 def _error(code: int) -> Exception:
-    """What a kernel's return code means."""
+    """The exception for a kernel's return code."""
     if code == 1:
-        return MemoryError("the cpu backend could not get its scratch memory")
+        return MemoryError("the cpu backend could not allocate its scratch memory")
     return InputError(
-        "the cpu backend's kernels refuse these sizes: a map, kernel or batch is out of the range "
-        "that they index; use backend='masked'"
+        "the cpu backend's kernels do not support these sizes: a map, kernel or batch exceeds the "
+        "range of their indices; use backend='masked'"
     )
 
 
@@ -361,11 +361,11 @@ def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> tuple[dict[str, An
 def _misfit(plan: RoundPlan, first: Tensor, second: Tensor) -> InputError:
     if first.dtype not in _SUFFIX or first.dtype != second.dtype:
         return InputError(
-            f"the cpu backend multiplies two tensors of float32 or two of float64, these are "
+            f"the cpu backend needs two tensors of float32 or two of float64, these are "
             f"{first.dtype} and {second.dtype}; convert them or choose another backend"
         )
     return InputError(
-        f"the cpu backend works on the CPU, the tensors lie on {first.device} and "
+        f"the cpu backend needs CPU tensors, these are on {first.device} and "
         f"{second.device} and the plan on {plan.device}; move them or choose another backend"
     )
 
@@ -373,7 +373,7 @@ def _misfit(plan: RoundPlan, first: Tensor, second: Tensor) -> InputError:
 def _check(tensor: Tensor, shape: tuple[int | None, ...], name: str) -> None:
     given = tensor.shape
     fits = len(given) == len(shape)
-    for want, have in zip(shape, given, strict=False):  # a loop: quicker than `all`, and it counts
+    for want, have in zip(shape, given, strict=False):  # a loop: faster than `all`, on a hot path
         fits = fits and (want is None or want == have)
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)

@@ -1,7 +1,7 @@
-"""The gather backend: fetch what each node hears, then one batched matrix product.
+"""The gather backend: gather each node's input channels, then one batched matrix product.
 
-Portable to any device and dtype, and the simplest form of a fused round. Every gradient is again a
-gather and a product, never a scattered addition, so the same input gives the same bits.
+Runs on any device and dtype, and is the simplest form of a fused round. Every gradient is again a
+gather and a product, never a scatter-add, so results are deterministic.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ DIFFERENTIABLE = False
 
 
 def unavailable_reason() -> str:
-    """Never: it runs anywhere."""
+    """Empty: it runs on any machine."""
     return ""
 
 
 def device_type() -> None:
-    """Any device."""
+    """None: any device."""
 
 
 def untimed_rank(block_density: float) -> float:
-    """Last: ``masked`` mostly outran it."""
+    """Last: ``masked`` is mostly faster."""
     return 2.0
 
 
 def worth_timing(device: str, kernel: Sequence[int]) -> bool:
-    """Not for kernels larger than 1 x 1.
+    """Only for 1 x 1 kernels.
 
-    It convolves node by node: 10 times slower wherever it was timed, and slow to be timed.
+    Larger ones are convolved node by node: 10 times slower in every measurement, and slow to time.
     """
     return max(kernel, default=1) == 1
 
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Which channels and weights every node fetches, on the way to its targets or back.
+    """Which channels and weights every node gathers, in the forward or the transposed product.
 
-    Shapes, S the largest share and K the most channels that a node fetches; shorter rows are
-    padded with an index one past the end, where the caller keeps a zero:
-        - **channels:** (N * K,)
-        - **weights:** (N * S * K,)
-        - **merge:** (channels,) where each channel of the result lies in (N * S,) padded shares
-        - **real:** (num_weights,) where each weight lies in (N, S, K)
-        - **sizes**, **widths:** N numbers, each node's share and the channels it fetches
+    Shapes, S the largest share and F the largest fan-in; shorter rows are padded with an index one
+    past the end, where the caller appends a zero:
+        - **channels:** (N * F,)
+        - **weights:** (N * S * F,)
+        - **merge:** (channels,) position of each output channel in the (N * S,) padded shares
+        - **real:** (num_weights,) position of each weight in (N, S, F)
+        - **sizes**, **widths:** N numbers, each node's share and its fan-in
     """
 
     channels: Tensor
@@ -76,27 +76,27 @@ class Walk:
         return len(self.sizes)
 
 
-# Beside the plan and not within it: a plan is copied and pickled without them.
+# Cached outside the plan, so that it is copied and pickled without them.
 _WALKS: WeakKeyDictionary[RoundPlan, tuple[Walk, Walk]] = WeakKeyDictionary()
 
 
 def walks(plan: RoundPlan) -> tuple[Walk, Walk]:
-    """The walk along the edges and the one against them; made at the first call."""
-    made = _WALKS.get(plan)
-    if made is None:
+    """The walks of the forward and the transposed product; built on the first call."""
+    pair = _WALKS.get(plan)
+    if pair is None:
         with untraced():
-            made = _WALKS[plan] = _make(plan, transposed=False), _make(plan, transposed=True)
-    return made
+            pair = _WALKS[plan] = _make(plan, transposed=False), _make(plan, transposed=True)
+    return pair
 
 
 def prepare(plan: RoundPlan) -> None:
-    """Make both walks, unless the round is a plain dense layer."""
+    """Build both walks, unless the round is a plain dense layer."""
     if not plan.is_complete:
         walks(plan)
 
 
 def release(plan: RoundPlan) -> None:
-    """Forget the walks of ``plan``; the next call makes them again."""
+    """Drop the walks of ``plan``; the next call rebuilds them."""
     _WALKS.pop(plan, None)
 
 
@@ -104,30 +104,30 @@ def _make(plan: RoundPlan, *, transposed: bool) -> Walk:
     source, target = plan.source.cpu().numpy(), plan.target.cpu().numpy()
     row_width = plan.row_width.cpu().numpy()
     start = plan.weight_offset.cpu().numpy()[target] + plan.edge_column.cpu().numpy()
-    sent, heard = plan.in_offsets.cpu().numpy(), plan.out_offsets.cpu().numpy()
+    read, written = plan.in_offsets.cpu().numpy(), plan.out_offsets.cpu().numpy()
     if transposed:
-        source, target, sent, heard = target, source, heard, sent
-    sizes, fetched = np.diff(heard), np.diff(sent)
+        source, target, read, written = target, source, written, read
+    sizes, fetched = np.diff(written), np.diff(read)
     widths = np.bincount(target, weights=fetched[source], minlength=plan.num_nodes).astype(int)
     largest, longest = int(sizes.max()), int(widths.max())
-    channels = np.full((plan.num_nodes, longest), sent[-1])
+    channels = np.full((plan.num_nodes, longest), read[-1])
     weights = np.full((plan.num_nodes, largest, longest), plan.num_weights)
     column = np.zeros(plan.num_nodes, dtype=int)
     for edge in range(len(source)):
         u, v = source[edge], target[edge]
-        there = slice(column[v], column[v] + fetched[u])
-        channels[v, there] = np.arange(sent[u], sent[u + 1])
-        # An edge's block is rows of W by node v's columns, whichever end is walked from.
+        block = slice(column[v], column[v] + fetched[u])
+        channels[v, block] = np.arange(read[u], read[u + 1])
+        # An edge's block always lies in the rows and columns of the receiver's weights.
         receiver = u if transposed else v
         row, across = np.arange(sizes[v])[:, None], np.arange(fetched[u])
         if transposed:
             row, across = across, row
-        weights[v, : sizes[v], there] = start[edge] + row * row_width[receiver] + across
-        column[v] = there.stop
+        weights[v, : sizes[v], block] = start[edge] + row * row_width[receiver] + across
+        column[v] = block.stop
     flat = weights.reshape(-1)
-    place = np.flatnonzero(flat < plan.num_weights)
+    position = np.flatnonzero(flat < plan.num_weights)
     real = np.empty(plan.num_weights, dtype=int)
-    real[flat[place]] = place
+    real[flat[position]] = position
     merge = np.concatenate([v * largest + np.arange(size) for v, size in enumerate(sizes)])
 
     def table(values: np.ndarray) -> Tensor:
@@ -142,7 +142,7 @@ def _make(plan: RoundPlan, *, transposed: bool) -> Walk:
         tuple(widths.tolist()),
         largest,
         longest,
-        padded=len(place) < len(flat),
+        padded=len(position) < len(flat),
     )
 
 
@@ -150,7 +150,7 @@ def _make(plan: RoundPlan, *, transposed: bool) -> Walk:
 
 
 def _fetch(x: Tensor, walk: Walk) -> Tensor:
-    """(channels, M) -> (N, K, M), what every node hears."""
+    """(channels, M) -> (N, F, M), the input channels of every node."""
     if walk.padded:
         x = torch.cat([x, x.new_zeros(1, x.shape[1])])
     return x.index_select(0, walk.channels).unflatten(0, (walk.num_nodes, walk.longest))
@@ -189,7 +189,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     return _weight_product(grad.t(), x.t(), walks(plan)[0])
 
 
-# -- convolutions: a 1 x 1 kernel is a product over pixels, a larger one a convolution a node -
+# -- convolutions: 1 x 1 kernels as a product over pixels, larger ones node by node ----------
 
 
 def conv2d_forward(
@@ -198,11 +198,11 @@ def conv2d_forward(
     """(B, C_in, H, W), (num_weights, K, K) -> (B, C_out, H', W')."""
     if _is_pointwise(weight.shape[1:], stride, padding):
         return _pixels_back(_product(_pixels(x), weight.flatten(), walks(plan)[0]), x.shape)
-    made = [
-        F.conv2d(x.index_select(1, heard), kernels, None, stride, padding, dilation)
-        for heard, kernels, _ in _nodes(weight, plan, transposed=False)
+    parts = [
+        F.conv2d(x.index_select(1, channels), kernels, None, stride, padding, dilation)
+        for channels, kernels, _ in _nodes(weight, plan, transposed=False)
     ]
-    return torch.cat(made, dim=1).contiguous()
+    return torch.cat(parts, dim=1).contiguous()
 
 
 def conv2d_grad_input(
@@ -216,19 +216,19 @@ def conv2d_grad_input(
 ) -> Tensor:
     """(B, C_out, H', W'), (num_weights, K, K) -> (B, C_in, H, W)."""
     if _is_pointwise(weight.shape[1:], stride, padding):
-        made = _product(_pixels(grad), weight.flatten(), walks(plan)[1])
-        return _pixels_back(made, grad.shape)
+        out = _product(_pixels(grad), weight.flatten(), walks(plan)[1])
+        return _pixels_back(out, grad.shape)
     parts = []
-    for told, kernels, size in _nodes(weight, plan, transposed=True):
+    for channels, kernels, size in _nodes(weight, plan, transposed=True):
         shape = (grad.shape[0], size, *input_size[-2:])
-        if not len(told):  # nobody hears this node
+        if not len(channels):  # no edge leaves this node
             parts.append(grad.new_zeros(shape))
             continue
         parts.append(
             conv_grad.conv2d_input(
                 shape,
                 kernels.transpose(0, 1),
-                grad.index_select(1, told),
+                grad.index_select(1, channels),
                 stride,
                 padding,
                 dilation,
@@ -248,14 +248,14 @@ def conv2d_grad_weight(
 ) -> Tensor:
     """(B, C_out, H', W'), (B, C_in, H, W) -> (num_weights, K, K)."""
     if _is_pointwise(kernel_size, stride, padding):
-        made = _weight_product(_pixels(grad), _pixels(x), walks(plan)[0])
-        return made.view(-1, 1, 1)
+        out = _weight_product(_pixels(grad), _pixels(x), walks(plan)[0])
+        return out.view(-1, 1, 1)
     out_offsets = list(accumulate(walks(plan)[0].sizes, initial=0))
     parts = []
-    for v, (heard, _, size) in enumerate(_nodes(None, plan, transposed=False)):
+    for v, (channels, _, size) in enumerate(_nodes(None, plan, transposed=False)):
         part = conv_grad.conv2d_weight(
-            x.index_select(1, heard),
-            (size, len(heard), *kernel_size),
+            x.index_select(1, channels),
+            (size, len(channels), *kernel_size),
             grad[:, out_offsets[v] : out_offsets[v + 1]],
             stride,
             padding,
@@ -282,7 +282,7 @@ def _pixels_back(x: Tensor, like: torch.Size) -> Tensor:
 def _nodes(
     weight: Tensor | None, plan: RoundPlan, *, transposed: bool
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """For every node: the channels it fetches, its (size, fetched, K, K) kernels, its size."""
+    """For every node: the channels it gathers, its (size, fan-in, K, K) kernels, its size."""
     walk = walks(plan)[int(transposed)]
     channels = walk.channels.view(walk.num_nodes, walk.longest)
     table = walk.weights.view(walk.num_nodes, walk.largest, walk.longest)

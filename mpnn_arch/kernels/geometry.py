@@ -1,4 +1,4 @@
-"""How a convolution's kernels move over maps: kernel size, stride, padding, dilation."""
+"""The geometry of a convolution: kernel size, stride, padding, dilation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST = 2**31 - 1
 class ConvGeometry(NamedTuple):
     """Kernel size, stride, padding and dilation of a convolution, (height, width) each.
 
-    :meth:`of` checks what a user gave; the constructor takes the numbers as they are.
+    :meth:`of` validates user input; the constructor does not.
     """
 
     kernel_size: Pair
@@ -42,7 +42,7 @@ class ConvGeometry(NamedTuple):
             dilation: at least 1.
 
         Raises:
-            InputError: not whole numbers in these ranges, or a padding that cannot be had.
+            InputError: not integers in these ranges, or a padding that is not possible.
         """
         kernel = _pair("kernel_size", kernel_size, 1)
         steps, spread = _pair("stride", stride, 1), _pair("dilation", dilation, 1)
@@ -54,7 +54,7 @@ class ConvGeometry(NamedTuple):
         if padding == "same" and steps == (1, 1) and not any(r % 2 for r in reach):
             return cls(kernel, steps, (reach[0] // 2, reach[1] // 2), spread)
         raise InputError(
-            f"padding={padding!r} cannot be had with kernel_size={kernel}, stride={steps} and "
+            f"padding={padding!r} is not possible with kernel_size={kernel}, stride={steps} and "
             f"dilation={spread}; give numbers, 'valid', or 'same' with stride 1 and odd kernels"
         )
 
@@ -65,13 +65,13 @@ class ConvGeometry(NamedTuple):
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether every pixel of the output reads that pixel of the input alone."""
+        """Whether every output pixel depends on the same input pixel only."""
         return (self.kernel_size, self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
 
     def output_size(self, size: Sequence[Any]) -> tuple[Any, Any]:
         """(H', W') for maps of (H, W), as of ``nn.Conv2d``; below 1 where the kernel does not fit.
 
-        The numbers may be symbolic ones of a traced program.
+        Sizes may be symbolic integers of a traced program.
         """
         height, width = (
             (size[i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
@@ -82,20 +82,20 @@ class ConvGeometry(NamedTuple):
         return height, width
 
     def checked_output_size(self, size: Sequence[int]) -> Pair:
-        """:meth:`output_size` of maps that the kernel fits.
+        """:meth:`output_size`, after checking that the kernel fits the maps.
 
         Raises:
             InputError: empty maps, or a dilated kernel larger than the padded map.
         """
         if min(size) < 1:
-            raise InputError(f"maps of {tuple(size)} hold no pixel; give H and W of at least 1")
-        made = self.output_size(size)
-        if min(made) < 1:
+            raise InputError(f"maps of {tuple(size)} are empty; give H and W of at least 1")
+        output = self.output_size(size)
+        if min(output) < 1:
             raise InputError(
                 f"a {self.kernel_size} kernel of dilation {self.dilation} does not fit into a map "
                 f"of {tuple(size)} with padding {self.padding}; pad more, or use a smaller kernel"
             )
-        return made
+        return output
 
 
 POINTWISE = ConvGeometry((1, 1))
@@ -106,7 +106,7 @@ def _pair(name: str, value: int | Sequence[int], least: int) -> Pair:
     whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in given)
     if len(given) not in (1, 2) or not whole or not all(least <= n <= _LARGEST for n in given):
         raise InputError(
-            f"{name} is one whole number or two, (height, width), from {least} to {_LARGEST}; "
-            f"{value!r} was given"
+            f"{name} must be one integer or two, (height, width), from {least} to {_LARGEST}, not "
+            f"{value!r}"
         )
     return int(given[0]), int(given[-1])

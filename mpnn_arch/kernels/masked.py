@@ -1,7 +1,7 @@
 """The masked backend: assemble the round's dense matrix, zeros where there is no edge.
 
-Simple, and quick near the complete graph; a sparse graph pays for its zeros. Plain torch: where
-torch traces or transforms a round, this is what runs.
+Simple, and fast on nearly complete graphs; on sparse ones it multiplies by many zeros. It consists
+of torch operations, and is therefore used under tracing and ``torch.func`` transforms.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ DIFFERENTIABLE = True
 
 
 def unavailable_reason() -> str:
-    """Never: it runs anywhere."""
+    """Empty: it runs on any machine."""
     return ""
 
 
 def device_type() -> None:
-    """Any device."""
+    """None: any device."""
 
 
 def untimed_rank(block_density: float) -> float:
-    """After a kernel that multiplies along the edges; it mostly outran ``gather``."""
+    """After a kernel that multiplies along the edges; mostly faster than ``gather``."""
     return 1.0
 
 
@@ -40,13 +40,13 @@ def worth_timing(device: str, kernel: Sequence[int]) -> bool:
 
 
 def prepare(plan: RoundPlan) -> None:
-    """Make the index of the dense matrix."""
+    """Build ``dense_index``, unless the round is a plain dense layer."""
     if not plan.is_complete:
         _ = plan.dense_index
 
 
 def release(plan: RoundPlan) -> None:
-    """Forget that index."""
+    """Drop ``dense_index``; the next product rebuilds it."""
     plan.release_dense_index()
 
 
@@ -108,6 +108,6 @@ def conv2d_grad_weight(
 
 
 def _on_edges(dense: Tensor, plan: RoundPlan) -> Tensor:
-    """(C_out, C_in, ...) -> (num_weights, ...): the entries that the graph has an edge for."""
+    """(C_out, C_in, ...) -> (num_weights, ...): the entries where the graph has an edge."""
     entries = dense.flatten(0, 1)
     return entries if plan.is_complete else entries.index_select(0, plan.dense_index)

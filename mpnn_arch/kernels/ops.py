@@ -1,14 +1,14 @@
-"""The operators of one round, for programs that are traced or watched.
+"""The registered operators of one round, for tracing and dispatch modes.
 
 Eager code runs the three products through ``torch.autograd.Function`` (:mod:`.product`). A program
 being traced (``torch.compile``, ``torch.export``, any dispatch mode) runs the operators
-``torch.ops.mpnn_arch.*``, which are the same three with a fake kernel beside each; they cost 40
-microseconds more a step, a tenth of a small round, which is why both are here.
+``torch.ops.mpnn_arch.*``, which are the same three with a fake kernel each; they add 40
+microseconds per step, a tenth of a small round, so eager code does not use them.
 
-An operator takes tensors, numbers and strings, and a backend wants its tables made once. So the
-operator is handed a plan's ``key``, by which it finds the plan in this process, and the plan's four
-index tensors, from which it makes the plan anew where the key is unknown: in an exported program
-that another process loaded.
+An operator's arguments are tensors, numbers and strings, while a backend caches its tables per
+plan. The operator therefore takes a plan's ``key``, by which it finds the plan in this process, and
+the plan's four index tensors, from which it rebuilds the plan where the key is unknown: in an
+exported program that another process loaded.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ from mpnn_arch.kernels.product import Product
 def traced_product(
     x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None, backend: str
 ) -> Tensor:
-    """The round as an operator that a tracer sees."""
+    """The round as a registered operator, visible to tracers."""
     numbers = [plan.in_channels, plan.out_channels, plan.num_weights]
-    moves = [n for pair in geometry[1:] for n in pair] if geometry else []
+    conv_arguments = [n for pair in geometry[1:] for n in pair] if geometry else []
     tensors = (plan.source, plan.target, plan.in_offsets, plan.out_offsets)
     y: Tensor = torch.ops.mpnn_arch.block_product(
-        x, weight, *tensors, numbers, plan.key, backend, moves
+        x, weight, *tensors, numbers, plan.key, backend, conv_arguments
     )
     return y
 
 
+# `moves`: stride, padding and dilation in one list, empty over vectors. Saved programs refer to
+# these names.
 _PLAN = (
     "Tensor source, Tensor target, Tensor in_offsets, Tensor out_offsets, "
     "int[] numbers, str key, str backend, int[] moves"
@@ -55,14 +57,14 @@ torch.library.define(
     f"(Tensor grad, Tensor x, SymInt[] kernel, {_PLAN}) -> Tensor",
 )
 
-# Plans that only a loaded program knows, kept from one call to the next; the oldest go.
+# Plans rebuilt for loaded programs, cached between calls; the oldest are evicted.
 _LOADED: OrderedDict[tuple[str, torch.device], RoundPlan] = OrderedDict()
 _MOST_LOADED = 256
 
 
 def _product(arguments: tuple[Any, ...], kernel: Any) -> Product:
     """The product that an operator's last eight arguments name, for kernels of this size."""
-    source, target, in_offsets, out_offsets, _, key, backend, moves = arguments
+    source, target, in_offsets, out_offsets, _, key, backend, conv_arguments = arguments
     plan = find_plan(key, source.device)
     if plan is None:
         edges = torch.stack([source, target])
@@ -71,13 +73,13 @@ def _product(arguments: tuple[Any, ...], kernel: Any) -> Product:
         _LOADED[key, source.device] = plan
         if len(_LOADED) > _MOST_LOADED:
             _LOADED.popitem(last=False)
-    return Product(plan, backends.get(backend), _geometry(kernel, moves))
+    return Product(plan, backends.get(backend), _geometry(kernel, conv_arguments))
 
 
-def _geometry(kernel: Any, moves: list[int]) -> ConvGeometry | None:
-    if not moves:
+def _geometry(kernel: Any, conv_arguments: list[int]) -> ConvGeometry | None:
+    if not conv_arguments:
         return None
-    a, b, c, d, e, f = moves
+    a, b, c, d, e, f = conv_arguments
     height, width = kernel
     return ConvGeometry((height, width), (a, b), (c, d), (e, f))
 
@@ -114,14 +116,14 @@ def _fake_grad_weight(grad: Tensor, x: Tensor, kernel: list[int], *plan: Any) ->
     return grad.new_empty(plan[4][2], *kernel)
 
 
-def _keep(ctx: Any, inputs: Any, output: Any) -> None:
+def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
     first, second, *rest = inputs
     plan = rest[-_NUM_PLAN_ARGUMENTS:]
     ctx.save_for_backward(first, second, *plan[:4])
     ctx.constants = plan[4:]
 
 
-def _kept(ctx: Any) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+def _saved(ctx: Any) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
     first, second, *tensors = ctx.saved_tensors
     return first, second, (*tensors, *ctx.constants)
 
@@ -130,7 +132,7 @@ _NO_GRAD = (None,) * _NUM_PLAN_ARGUMENTS
 
 
 def _backward_forward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    x, weight, plan = _kept(ctx)
+    x, weight, plan = _saved(ctx)
     ops = torch.ops.mpnn_arch
     for_x, for_weight = ctx.needs_input_grad[:2]
     return (
@@ -141,7 +143,7 @@ def _backward_forward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 def _backward_grad_input(ctx: Any, x: Tensor) -> tuple[Any, ...]:
-    grad, weight, plan = _kept(ctx)
+    grad, weight, plan = _saved(ctx)
     ops = torch.ops.mpnn_arch
     for_grad, for_weight = ctx.needs_input_grad[:2]
     return (
@@ -153,7 +155,7 @@ def _backward_grad_input(ctx: Any, x: Tensor) -> tuple[Any, ...]:
 
 
 def _backward_grad_weight(ctx: Any, weight: Tensor) -> tuple[Any, ...]:
-    grad, x, plan = _kept(ctx)
+    grad, x, plan = _saved(ctx)
     ops = torch.ops.mpnn_arch
     for_grad, for_x = ctx.needs_input_grad[:2]
     return (
@@ -169,7 +171,7 @@ for _name, _backward in (
     ("block_product_grad_input", _backward_grad_input),
     ("block_product_grad_weight", _backward_grad_weight),
 ):
-    torch.library.register_autograd(f"mpnn_arch::{_name}", _backward, setup_context=_keep)
+    torch.library.register_autograd(f"mpnn_arch::{_name}", _backward, setup_context=_setup_context)
 
 
 def _flops(samples: int, plan: tuple[Any, ...], space: Any, kernel: Any) -> int:

@@ -1,11 +1,11 @@
-"""The index tensors of one round, made once from the edges and the two partitions.
+"""The index tensors of one round, computed once from the edges and the two partitions.
 
 One parameter layout serves every backend. A round's weights are the entries that its dense matrix
 (C_out, C_in) has where the graph has an edge, in row-major order: a vector of ``num_weights``
 numbers (for a conv round each entry is a K x K kernel). Because the channels of a node are
-contiguous, that order is also "target node by target node, each a [size_v, K_v] matrix", K_v being
-the channels that node v hears, its neighbours in ascending order side by side. On the complete
-graph it is the dense weight itself.
+contiguous, that order is also "target node by target node, each a [size_v, fan_in_v] matrix", whose
+fan_in_v columns are the input channels of v's neighbours in ascending order. On the complete graph
+it is the dense weight itself.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from mpnn_arch.kernels.dispatch.tracing import untraced
 
 
 def _table(make: Callable[[Any], Tensor]) -> Any:
-    """A cached property that is a real tensor, whatever traces or transforms its first reader."""
+    """A cached property that is a real tensor even if first read under tracing or a transform."""
 
     @functools.wraps(make)
     def real(plan: Any) -> Tensor:
-        if torch.compiler.is_compiling():  # a compiler reads Python, not context managers
+        if torch.compiler.is_compiling():  # the compiler cannot trace `untraced`
             return make(plan)
         with untraced():
             return make(plan)
@@ -42,21 +42,21 @@ def _table(make: Callable[[Any], Tensor]) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class RoundPlan:
-    """Where every message, share and weight of one round lies.
+    """Index tensors of the messages, shares and weights of one round.
 
     Shapes: N nodes, E edges (sorted by target, then source), C_in and C_out channels. Integers are
-    int64. Make it with :func:`make_plan`; ``to`` moves it to a device. Equal plans on one device
-    are one object, so the tables that a backend keeps beside a plan are made once a process.
+    int64. Create it with :func:`make_plan`; ``to`` moves it to a device. Equal plans on one
+    device are one object, so the tables that a backend caches per plan are built once per process.
 
     Attributes:
-        source: (E,) the node each message comes from.
-        target: (E,) the node each message goes to.
+        source: (E,) the sender of each message.
+        target: (E,) the receiver of each message.
         edge_ptr: (N + 1,) the edges of target v are ``edge_ptr[v]:edge_ptr[v + 1]``.
         in_offsets: (N + 1,) node u's input channels are ``in_offsets[u]:in_offsets[u + 1]``.
         out_offsets: (N + 1,) the same for output channels.
-        row_width: (N,) K_v, the input channels that node v hears.
-        weight_offset: (N + 1,) where node v's [size_v, K_v] weights start.
-        edge_column: (E,) the first column of the edge's block within its node's K_v columns.
+        row_width: (N,) fan_in_v, the fan-in of node v: input channels of all its neighbours.
+        weight_offset: (N + 1,) where node v's [size_v, fan_in_v] weights start.
+        edge_column: (E,) the first column of the edge's block within its target's fan_in_v columns.
         key: digest of the edges and shares, the same in every process.
     """
 
@@ -85,26 +85,26 @@ class RoundPlan:
 
     @property
     def num_edges(self) -> int:
-        """E, both directions and self-loops counted."""
+        """E, counting both directions and self-loops."""
         return self.source.numel()
 
     @property
     def is_complete(self) -> bool:
-        """Whether every node hears every node: the round is a dense layer."""
+        """Whether every node receives from every node: the round is a dense layer."""
         return self.num_weights == self.in_channels * self.out_channels
 
     @property
     def block_density(self) -> float:
-        """Weights over those of the dense layer between the same channels."""
+        """Number of weights over that of the dense layer between the same channels."""
         return self.num_weights / (self.in_channels * self.out_channels)
 
     @property
     def device(self) -> torch.device:
-        """Where the index tensors lie."""
+        """Device of the index tensors."""
         return self.source.device
 
     def to(self, device: torch.device | str) -> RoundPlan:
-        """This plan with its tensors, and the tables made from them so far, on ``device``."""
+        """This plan with its tensors and cached tables on ``device``."""
         device = torch.device(device)
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
@@ -118,11 +118,11 @@ class RoundPlan:
         moved: dict[str, Any] = {
             k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()
         }
-        made = RoundPlan(**moved)
+        plan = RoundPlan(**moved)
         for name, table in self.__dict__.items():
             if name not in moved and isinstance(table, Tensor):
-                made.__dict__[name] = table.to(device)
-        return _enter(made)
+                plan.__dict__[name] = table.to(device)
+        return _register(plan)
 
     @_table
     def in_sizes(self) -> Tensor:
@@ -136,7 +136,7 @@ class RoundPlan:
 
     @_table
     def dense_index(self) -> Tensor:
-        """(num_weights,) each weight's place in the flattened (C_out, C_in) matrix, ascending."""
+        """(num_weights,) each weight's index in the flattened (C_out, C_in) matrix, ascending."""
         return self.dense_mask.flatten().nonzero().squeeze(1)
 
     @property
@@ -148,7 +148,7 @@ class RoundPlan:
         return rows.repeat_interleave(self.in_sizes, dim=1)
 
     def release_dense_index(self) -> None:
-        """Forget ``dense_index``; it is made again when it is needed."""
+        """Drop ``dense_index``; it is recomputed when needed."""
         self.__dict__.pop("dense_index", None)
 
     @_table
@@ -156,7 +156,7 @@ class RoundPlan:
         """(E, largest_out, largest_in): each edge's block within the weight vector.
 
         Entries past a smaller share point to ``num_weights``, one past the end, where the caller
-        keeps a zero.
+        appends a zero.
         """
         device = self.device
         row = torch.arange(self.largest_out, device=device)[None, :, None]
@@ -175,7 +175,7 @@ class RoundPlan:
 
     @_table
     def out_index(self) -> Tensor:
-        """(C_out,): where each output channel lies in (N * largest_out) padded shares."""
+        """(C_out,): position of each output channel in the (N * largest_out) padded shares."""
         padded = _share_index(self.out_offsets, self.largest_out, self.out_channels)
         return (padded.flatten() < self.out_channels).nonzero().squeeze(1)
 
@@ -184,12 +184,12 @@ _PLANS: WeakValueDictionary[tuple[str, torch.device], RoundPlan] = WeakValueDict
 
 
 def find_plan(key: str, device: torch.device) -> RoundPlan | None:
-    """The plan with this key on this device, if some layer of the process holds it."""
+    """The plan with this key on this device, if a layer of this process uses it."""
     return _PLANS.get((key, device))
 
 
-def _enter(plan: RoundPlan) -> RoundPlan:
-    """Register ``plan``; a plan born while a program is traced holds no real tensors and is not."""
+def _register(plan: RoundPlan) -> RoundPlan:
+    """Register ``plan``, unless it was created under tracing and holds no real tensors."""
     if type(plan.source) is Tensor:
         _PLANS[plan.key, plan.device] = plan
     return plan
@@ -204,27 +204,27 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
 
     Args:
         edge_index: (2, E) int64, row 0 source, row 1 target, no edge twice.
-        in_sizes: N input channels, one number a node.
-        out_sizes: N output channels, one number a node.
+        in_sizes: N input channels, one number per node.
+        out_sizes: N output channels, one number per node.
 
     Raises:
-        InputError: the partitions count different nodes, an edge names a node outside them, or
-            the edges are not sorted.
+        InputError: the partitions have different numbers of nodes, an edge refers to a node
+            outside them, or the edges are not sorted.
     """
     num_nodes = len(in_sizes)
     if len(out_sizes) != num_nodes:
         raise InputError(
             f"the input is shared among {num_nodes} nodes and the output among {len(out_sizes)}; "
-            "one round runs on one graph, use the same nodes for both"
+            "one round runs on one graph, use the same number of nodes for both"
         )
     edges = edge_index.detach().cpu().numpy().astype(np.int64)
     source, target = edges
     if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
         raise InputError(
-            f"the edge index names node {edges.max()}, but the partitions count {num_nodes} nodes"
+            f"the edge index names node {edges.max()}, but the partitions have {num_nodes} nodes"
         )
     if (np.diff(target * num_nodes + source) <= 0).any():
-        raise InputError("the edges are not sorted by target and then by source, each once")
+        raise InputError("the edges must be sorted by target, then by source, without duplicates")
 
     in_size, out_size = np.asarray(in_sizes, np.int64), np.asarray(out_sizes, np.int64)
     digest = hashlib.sha256(b"round plan")
@@ -235,10 +235,10 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
     if known is not None:
         return known
     edge_ptr = _offsets(np.bincount(target, minlength=num_nodes))
-    heard = _offsets(in_size[source])  # channels of all messages so far
-    row_width = np.diff(heard[edge_ptr])
+    message_ptr = _offsets(in_size[source])  # where each message's channels start
+    row_width = np.diff(message_ptr[edge_ptr])
     weight_offset = _offsets(out_size * row_width)
-    made = RoundPlan(
+    plan = RoundPlan(
         source=torch.from_numpy(source.copy()),
         target=torch.from_numpy(target.copy()),
         edge_ptr=torch.from_numpy(edge_ptr),
@@ -246,7 +246,7 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
         out_offsets=torch.from_numpy(_offsets(out_size)),
         row_width=torch.from_numpy(row_width),
         weight_offset=torch.from_numpy(weight_offset),
-        edge_column=torch.from_numpy(heard[:-1] - heard[edge_ptr[target]]),
+        edge_column=torch.from_numpy(message_ptr[:-1] - message_ptr[edge_ptr[target]]),
         num_nodes=num_nodes,
         in_channels=int(in_size.sum()),
         out_channels=int(out_size.sum()),
@@ -255,7 +255,7 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
         largest_out=int(out_size.max()),
         key=key,
     )
-    return _enter(made)
+    return _register(plan)
 
 
 def _offsets(sizes: np.ndarray) -> np.ndarray:

@@ -2,9 +2,9 @@
 
     y_v = sum over u in N(v) of W_vu x_u
 
-is linear in x and in W, so its gradients are two products of the same kind, and the gradients of
-those lead back to it: a backend gives the three as plain functions and has derivatives of any
-order.
+is linear in x and in W, so its gradients are two products of the same kind, whose own gradients are
+again among the three: a backend implements the three as plain functions, and derivatives of any
+order follow.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Product:
         return x.new_zeros(x.shape[0], self.plan.out_channels, *space)
 
     def grad_input(self, grad: Tensor, weight: Tensor, input_size: Any) -> Tensor:
-        """x's gradient from y's and W."""
+        """The gradient with respect to x, from that with respect to y, and W."""
         if not grad.numel():
             return grad.new_zeros(tuple(input_size))
         g = self.geometry
@@ -78,7 +78,7 @@ class Product:
         )
 
     def grad_weight(self, grad: Tensor, x: Tensor) -> Tensor:
-        """W's gradient from y's and x."""
+        """The gradient with respect to W, from that with respect to y, and x."""
         g = self.geometry
         kernel = () if g is None else g.kernel_size
         if not grad.numel():
@@ -155,11 +155,11 @@ class _GradWeight(torch.autograd.Function):
         )
 
 
-# `_Forward.apply` without its checks for `torch.func`, which a plain call has behind it.
+# `_Forward.apply` without its `torch.func` checks, which callers have already done.
 _apply_forward = super(torch.autograd.Function, _Forward).apply
 
 
 def differentiable(product: Product, x: Tensor, weight: Tensor) -> Tensor:
-    """``product`` where its callers may not be eager: hooks and transforms of autograd apply."""
+    """``product`` for tensors that may not be eager, with all of autograd's checks."""
     y: Tensor = _Forward.apply(x, weight, product)
     return y

@@ -1,4 +1,4 @@
-"""The triton backend: the gather of each node's neighbours folded into one matrix product.
+"""The triton backend: the gather of each node's neighbours fused into one matrix product.
 
 Plain functions without autograd, for CUDA tensors, or for CPU tensors through Triton's interpreter
 (set ``TRITON_INTERPRET=1`` before the process starts). Triton itself is imported at the first
@@ -6,11 +6,11 @@ launch.
 
 The kernels (:mod:`mpnn_arch.kernels.triton_jit`) choose their tile sizes by a short timed trial at
 the first call for a shape; under ``torch.use_deterministic_algorithms(True)``, while a CUDA graph
-is captured, and in the interpreter the first candidate is taken untimed. No launch waits for the
-device and no sum is atomic: the same tile sizes give the same bits.
+is captured, and in the interpreter the first candidate is used untimed. No launch synchronises with
+the device and no sum uses atomics: the same tile sizes give bit-identical results.
 
 float32 products use TF32 where torch's own switches allow it: ``torch.backends.cuda.matmul`` for
-the linear round, ``torch.backends.cudnn`` for the convolution, as for their dense twins.
+the linear round, ``torch.backends.cudnn`` for the convolution, as for their dense counterparts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from mpnn_arch.kernels.triton_taps import constants_of, taps
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 DIFFERENTIABLE = False
 
-# From this block density up a GPU's dense product with zeros is taken untimed.
+# From this block density on, a GPU's masked dense product is selected where timing is not possible.
 DENSE_FROM = 0.8
 
 
@@ -61,12 +61,12 @@ def is_available() -> bool:
 
 
 def unavailable_reason() -> str:
-    """Why :func:`is_available` says no, in one sentence; empty where it says yes."""
+    """Why the kernels cannot run here, in one sentence; empty where they can."""
     if importlib.util.find_spec("triton") is None:
         return "the triton backend needs the package triton, which is not installed"
     if not interpreting() and not torch.cuda.is_available():
         return (
-            "the triton backend needs a CUDA device and torch sees none; "
+            "the triton backend needs a CUDA device and torch finds none; "
             "TRITON_INTERPRET=1 runs it on the CPU, slowly, for tests"
         )
     return ""
@@ -78,21 +78,21 @@ def device_type() -> str:
 
 
 def untimed_rank(block_density: float) -> float:
-    """First on a sparse graph; from 0.8 up the dense product with zeros is taken."""
+    """First on a sparse graph; from 0.8 on, after the masked dense product."""
     return 0.5 if block_density < DENSE_FROM else 1.5
 
 
 def worth_timing(device: str, kernel: Sequence[int]) -> bool:
-    """On a GPU: the interpreter is a test bench."""
+    """Only on a GPU: the interpreter is for tests."""
     return device == "cuda"
 
 
 def prepare(plan: RoundPlan) -> None:
-    """Nothing: the first launch makes its tables."""
+    """Nothing: the first launch builds the tables."""
 
 
 def release(plan: RoundPlan) -> None:
-    """Forget the plan's tables; the next launch makes them again."""
+    """Drop the plan's tables; the next launch rebuilds them."""
     forget_tables(plan)
 
 
@@ -108,7 +108,7 @@ def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
         (B, C_out), contiguous, of x's dtype.
 
     Raises:
-        InputError: a shape, dtype or device that the kernels cannot take.
+        InputError: a shape, dtype or device that the kernels do not support.
     """
     _check("x", x, (-1, plan.in_channels), x)
     _check("weight", weight, (plan.num_weights,), x)
@@ -116,7 +116,7 @@ def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
-    """The gradient for x: g_u = sum over v that hear u of W_vu^T grad_v.
+    """The gradient with respect to x: g_u = sum over v with u in N(v) of W_vu^T grad_v.
 
     Args:
         grad: (B, C_out), any strides.
@@ -127,7 +127,7 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
         (B, C_in), contiguous.
 
     Raises:
-        InputError: a shape, dtype or device that the kernels cannot take.
+        InputError: a shape, dtype or device that the kernels do not support.
     """
     _check("grad", grad, (-1, plan.out_channels), grad)
     _check("weight", weight, (plan.num_weights,), grad)
@@ -135,7 +135,7 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
-    """The gradient for the weights: of edge (u, v), the sum over the batch of grad_v x_u^T.
+    """The gradient with respect to W: on edge u -> v, the sum over samples of grad_v x_u^T.
 
     Args:
         grad: (B, C_out), any strides.
@@ -146,7 +146,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         (num_weights,)
 
     Raises:
-        InputError: a shape, dtype or device that the kernels cannot take.
+        InputError: a shape, dtype or device that the kernels do not support.
     """
     _check("grad", grad, (-1, plan.out_channels), grad)
     _check("x", x, (grad.shape[0], plan.in_channels), grad)
@@ -201,7 +201,7 @@ def conv2d_forward(
         x: (B, C_in, H, W), any strides.
         weight: (num_weights, K, K) of the same dtype.
         plan: the round.
-        stride: of the kernel's steps, one number or (height, width).
+        stride: one number or (height, width).
         padding: rows and columns of zeros on each side.
         dilation: distance between the kernel's taps.
 
@@ -209,7 +209,7 @@ def conv2d_forward(
         (B, C_out, H', W'), contiguous, H' and W' as for ``torch.nn.Conv2d``.
 
     Raises:
-        InputError: a shape, dtype or device that the kernels cannot take.
+        InputError: a shape, dtype or device that the kernels do not support.
     """
     _check("x", x, (-1, plan.in_channels, -1, -1), x)
     _check("weight", weight, (plan.num_weights, -1, -1), x)
@@ -228,7 +228,7 @@ def conv2d_grad_input(
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
 ) -> Tensor:
-    """The gradient of :func:`conv2d_forward` for x.
+    """The gradient of :func:`conv2d_forward` with respect to x.
 
     Args:
         grad: (B, C_out, H', W'), any strides.
@@ -243,7 +243,7 @@ def conv2d_grad_input(
         (B, C_in, H, W), contiguous.
 
     Raises:
-        InputError: a shape, dtype or device that the kernels cannot take.
+        InputError: a shape, dtype or device that the kernels do not support.
     """
     geometry = ConvGeometry.of(tuple(weight.shape[1:]), stride, padding, dilation)
     size = tuple(input_size)[-2:]
@@ -263,7 +263,7 @@ def conv2d_grad_weight(
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
 ) -> Tensor:
-    """The gradient of :func:`conv2d_forward` for the weights.
+    """The gradient of :func:`conv2d_forward` with respect to the weights.
 
     Args:
         grad: (B, C_out, H', W'), any strides.
@@ -278,7 +278,7 @@ def conv2d_grad_weight(
         (num_weights, K, K)
 
     Raises:
-        InputError: a shape, dtype or device that the kernels cannot take.
+        InputError: a shape, dtype or device that the kernels do not support.
     """
     geometry = ConvGeometry.of(kernel_size, stride, padding, dilation)
     _check("x", x, (-1, plan.in_channels, -1, -1), grad)
@@ -423,8 +423,8 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...], like: Tensor) -> N
         raise InputError(f"{name} has shape {tuple(tensor.shape)}, this round takes {wanted}")
     if tensor.dtype not in DTYPES or tensor.dtype != like.dtype:
         raise InputError(
-            f"{name} is {tensor.dtype} beside {like.dtype}; the triton backend takes tensors of "
-            f"one dtype, float16, bfloat16, float32 or float64"
+            f"{name} is {tensor.dtype} and the first tensor {like.dtype}; the triton backend takes "
+            f"tensors of one dtype, float16, bfloat16, float32 or float64"
         )
     if tensor.device != like.device or tensor.is_cuda == interpreting():
         raise InputError(

@@ -1,4 +1,4 @@
-"""The tile sizes that a trial chooses from; the first of each list is the one taken untimed."""
+"""Candidate tile sizes of a trial; the first of each list is the default without a trial."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mpnn_arch.kernels.triton_tables import Walk
 
-# Besides the kernel's own names: ``nodes`` that a program takes one after the other, and whether
-# to ``pack`` what it reads channel by channel first.
+# The kernel's own constants, and ``nodes``, how many a program processes in sequence, and ``pack``,
+# whether its input is first copied to channel-major layout.
 Config = dict[str, int]
 
 
@@ -20,20 +20,20 @@ def num_tiles(size: int, block: int) -> int:
 
 
 def kernel_options(config: Config) -> Config:
-    """The part of ``config`` that is for the kernel."""
+    """The kernel's own constants in ``config``."""
     return {name: value for name, value in config.items() if name not in ("nodes", "pack")}
 
 
 def channel_major(x: Tensor) -> Tensor:
-    """``x`` (B, C), with a channel's numbers side by side in memory."""
+    """``x`` (B, C) in channel-major layout: each channel contiguous in memory."""
     return x if x.stride(0) == 1 else x.T.contiguous().T
 
 
 def linear_product_configs(walk: Walk, a: Tensor) -> list[Config]:
-    """For the forward and the gradient for x.
+    """For the forward product and the gradient with respect to x.
 
-    Several nodes a program re-read their batch tile from the nearest cache, which pays once there
-    are programs enough without it.
+    Several nodes per program re-read their batch tile from the L1 cache, which pays off while
+    enough programs remain.
     """
     blocks = [
         (64, 32, 4, 3, 1),
@@ -68,7 +68,7 @@ def linear_product_configs(walk: Walk, a: Tensor) -> list[Config]:
 
 
 def linear_weights_configs(walk: Walk, x: Tensor) -> list[Config]:
-    """For the gradient for the weights."""
+    """For the gradient with respect to the weights."""
     blocks = [(64, 64, 4, 3), (32, 128, 4, 3), (64, 128, 8, 3), (128, 64, 4, 2), (32, 64, 2, 4)]
     return [
         {
@@ -87,7 +87,7 @@ def linear_weights_configs(walk: Walk, x: Tensor) -> list[Config]:
 def conv_configs(
     walk: Walk, least_rows: int, pixels: Iterable[int], list_blocks: Iterable[int]
 ) -> list[Config]:
-    """For a convolution: tiles of ``pixels``, and of the list no longer than it needs."""
+    """For a convolution: tiles of ``pixels`` by tiles of the list, no longer than needed."""
     blocks = [(p, k) for k in list_blocks if k == 16 or k < 2 * walk.longest for p in pixels]
     return [
         {"BLOCK_P": p, "BLOCK_N": rows, "BLOCK_K": k, "num_warps": 4, "num_stages": 3}
@@ -100,7 +100,7 @@ def _with_rows(
 ) -> list[tuple[int, tuple[int, ...]]]:
     """A tile of a node's own channels, at most 64, with each of ``blocks``.
 
-    Older versions of Triton take no tile below 16: the first two stay there.
+    Older versions of Triton do not support tiles below 16, so two candidates of 16 come first.
     """
     rows = min(max(1 << (walk.largest - 1).bit_length(), least), 64)
     if rows >= 16:
@@ -109,6 +109,6 @@ def _with_rows(
 
 
 def _packings(walk: Walk, x: Tensor) -> list[int]:
-    """16-bit numbers are too small to be copied one by one in the background."""
+    """Whether to try packing: single 16-bit numbers are too small for asynchronous copies."""
     small = x.dtype in (torch.float16, torch.bfloat16)
     return [0, 1] if small and walk.granule == 1 and x.stride(0) != 1 else [0]

@@ -1,14 +1,15 @@
-"""The Triton kernels: a gather folded into a matrix product. Imported at the first launch only.
+"""The Triton kernels: a gather fused into a matrix product. Imported at the first launch only.
 
-Every product has one shape: a program owns (a tile of) a node's own channels and a tile of the
-batch, and walks the node's list of channels (:class:`mpnn_arch.kernels.triton_tables.Walk`). The
-lists run across the borders of shares, so the inner dimension comes in full tiles whatever the
-sizes of the shares. Forward, the list is what a target hears; transposed (the gradient for the
-input), it is the channels that hear a source. The gradient for the weights owns a stretch of a
-node's list and walks the batch.
+All products have the same structure: a program computes a tile of a node's own channels for a tile
+of the batch, iterating over the node's list of channels
+(:class:`mpnn_arch.kernels.triton_tables.Walk`). The lists cross the boundaries of shares, so the
+inner dimension is processed in full tiles whatever the sizes of the shares. Forward, the list holds
+the input channels that a target receives; transposed (the gradient with respect to the input), the
+output channels of a source's targets. For the gradient with respect to the weights, a program
+computes a range of a node's list, iterating over the batch.
 
-All offsets that can pass 2^31 are 64-bit. Sums are held in ``ACC``: float32, or float64 for
-float64.
+All offsets that can exceed 2^31 are 64-bit. Sums are accumulated in ``ACC``: float32, or float64
+for float64.
 """
 
 # mypy: disallow-untyped-defs = False
@@ -19,7 +20,7 @@ import triton.language as tl
 
 @triton.jit
 def multiply_add(a, b, acc, PRECISION: tl.constexpr, ACC: tl.constexpr, WIDEN: tl.constexpr):
-    """acc + a @ b. WIDEN for the interpreter, which takes the bits of bfloat16 for integers."""
+    """acc + a @ b. WIDEN for the interpreter, which treats the bits of bfloat16 as integers."""
     if WIDEN:
         a = a.to(tl.float32)
         b = b.to(tl.float32)
@@ -55,8 +56,8 @@ def linear_product(
 ):
     """out[b, n] = sum over k of a[b, channel[k]] * weight[k, n], for the own channels n of a node.
 
-    A program takes every ``groups``-th of the tiles of nodes, one after the other: the rows of its
-    batch tile, which their lists share, stay in the nearest cache.
+    A program processes every ``groups``-th tile of nodes in sequence, so that the rows of its batch
+    tile, which their lists share, stay in the L1 cache.
     """
     group = tl.program_id(0) % groups
     b = (tl.program_id(0) // groups) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -191,9 +192,9 @@ def linear_weights(
         )
         acc = multiply_add(tl.trans(a_tile), grad_tile, acc, PRECISION, ACC, WIDEN)
 
-    place = tl.load(weight_start + node) + row[None, :] * length + k[:, None]
+    position = tl.load(weight_start + node) + row[None, :] * length + k[:, None]
     tl.store(
-        out + split.to(tl.int64) * split_stride + place,
+        out + split.to(tl.int64) * split_stride + position,
         acc.to(out.dtype.element_ty),
         mask=listed[:, None] & in_share[None, :],
     )
@@ -248,9 +249,9 @@ def conv_product(
     """The same product on images: the batch is the pixels of all images, the list runs tap by tap.
 
     Transposed with a stride, only some taps of the kernel reach a pixel, the same ones for all
-    pixels of a phase (row and column modulo the stride); a program owns pixels of one phase and
-    walks the taps that reach it: ``taps[phase, :tap_count[phase]]``. Forward there is one phase,
-    with every tap.
+    pixels of a phase (row and column modulo the stride); a program computes pixels of one phase,
+    iterating over the taps that reach it: ``taps[phase, :tap_count[phase]]``. Forward there is one
+    phase, with every tap.
     """
     KERNEL: tl.constexpr = KERNEL_HEIGHT * KERNEL_WIDTH
     pid = tl.program_id(0)
@@ -308,11 +309,11 @@ def conv_product(
         )
         if TRANSPOSED:
             entry = tl.load(weight_start + begin + k, mask=listed, other=0).to(tl.int64)
-            place = row[:, None] + entry[None, :]
+            position = row[:, None] + entry[None, :]
         else:
-            place = weight_row[:, None] + k[None, :]
+            position = weight_row[:, None] + k[None, :]
         w_tile = tl.load(
-            weight + place * KERNEL + tap,
+            weight + position * KERNEL + tap,
             mask=in_share[:, None] & listed[None, :],
             other=0.0,
         )
@@ -424,9 +425,9 @@ def conv_weights(
         )
         acc = multiply_add(a_tile, tl.trans(grad_tile), acc, PRECISION, ACC, WIDEN)
 
-    place = tl.load(weight_start + node).to(tl.int64) + row[None, :] * length + k[:, None]
+    position = tl.load(weight_start + node).to(tl.int64) + row[None, :] * length + k[:, None]
     tl.store(
-        out + split.to(tl.int64) * split_stride + place * KERNEL + tap,
+        out + split.to(tl.int64) * split_stride + position * KERNEL + tap,
         acc.to(out.dtype.element_ty),
         mask=listed[:, None] & in_share[None, :],
     )

@@ -1,4 +1,4 @@
-"""How a Triton kernel is launched: its tile sizes, its precision, and how a long sum is cut."""
+"""Launching a Triton kernel: tile sizes, precision, and splitting of long sums."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from mpnn_arch.kernels.triton_configs import Config, num_tiles
 from mpnn_arch.kernels.triton_tables import Walk
 
-# A gradient for weights that would leave the device idle is cut along the batch, into stretches of
-# at least STRETCH products. Constants rather than the device's own numbers: the cut decides how
-# sums round.
+# A weight gradient of too few programs to fill the device is split along the batch, into parts of
+# at least STRETCH products. Constants rather than properties of the device, because the split
+# decides how sums round.
 PROGRAMS_WANTED = 512
 STRETCH = 1024
 
@@ -39,7 +39,7 @@ def kernels() -> Any:
 def launch(
     run: Callable[[Config], Tensor], configs: list[Config], x: Tensor, key: tuple[Any, ...]
 ) -> Tensor:
-    """``run`` with the best of ``configs`` for ``key``, which a trial finds at the first call."""
+    """``run`` with the fastest of ``configs`` for ``key``, timed at the first call."""
     if not x.is_cuda:
         return run(configs[0])
     with torch.cuda.device(x.device):
@@ -59,14 +59,14 @@ def _fastest(run: Callable[[Config], Tensor], configs: list[Config]) -> Config:
 
     times = {}
     for i, config in enumerate(configs):
-        # A tile that this device or this version of Triton cannot take is no candidate.
+        # Skip tiles that this device or this version of Triton does not support.
         with contextlib.suppress(TritonError):
             times[i] = do_bench(functools.partial(run, config), warmup=2, rep=10)
     return configs[min(times, key=lambda i: times[i], default=0)]
 
 
 def shape_key(x: Tensor, walk: Walk) -> tuple[Any, ...]:
-    """What the best tile sizes depend on; batches between two powers of two share them."""
+    """What the best tile sizes depend on; batches between two powers of two share a key."""
     walked = (walk.num_nodes, walk.longest, walk.largest, walk.granule, walk.channel.numel())
     return (x.dtype, x.shape[0].bit_length(), x.stride(1) == 1, *walked)
 
@@ -77,7 +77,7 @@ def walk_arguments(walk: Walk) -> tuple[Tensor, ...]:
 
 
 def number_constants(x: Tensor, *, convolution: bool) -> dict[str, Any]:
-    """How products are taken and sums are held: the kernels' constants for it."""
+    """The kernels' constants for the precision of products and sums."""
     import triton.language as tl
 
     precision = "ieee"
@@ -92,7 +92,7 @@ def number_constants(x: Tensor, *, convolution: bool) -> dict[str, Any]:
 
 def _tf32_allowed(convolution: bool) -> bool:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and later, where reading the older can raise
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and later, where the older switch can raise
         twin: Any = getattr(cudnn, "conv") if convolution else matmul  # noqa: B009
         return bool(twin.fp32_precision == "tf32")
     return bool(cudnn.allow_tf32 if convolution else matmul.allow_tf32)
@@ -106,14 +106,14 @@ def common_granule(granule: int, stride: int) -> int:
 
 
 def cut(programs: int, length: int) -> tuple[int, int]:
-    """Into how many splits a sum over ``length`` is cut, and how long each is."""
+    """The number of splits of a sum over ``length``, and the length of each."""
     splits = max(1, min(PROGRAMS_WANTED // programs, length // STRETCH))
     per_split = num_tiles(length, splits)
     return num_tiles(length, per_split), per_split
 
 
 def split_output(splits: int, numbers: int, like: Tensor) -> Tensor:
-    """(splits, numbers) to write partial sums into, at least float32 if they are to be added."""
+    """(splits, numbers) buffer of partial sums, at least float32 if they are to be added."""
     dtype = like.dtype if splits == 1 else torch.promote_types(like.dtype, torch.float32)
     return like.new_empty(splits, numbers, dtype=dtype)
 

@@ -1,4 +1,4 @@
-"""The index tables that the Triton kernels walk, made once for each plan and device."""
+"""The index tables of the Triton kernels, built once per plan and device."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Walk:
     Attributes:
         order: (N,) nodes, longest list first, so that the last programs to run are short.
         list_ptr: (N + 1,) node v's list is ``list_ptr[v]:list_ptr[v + 1]``.
-        channel: (L,) the channel read, a whole share side by side.
-        weight_start: forward (N,): where node v's [size_v, K_v] weights start. Transposed (L,):
-            where the weights between this list's channel and the node's own channels start.
+        channel: (L,) the channels read, each share contiguous.
+        weight_start: forward (N,): where node v's [size_v, fan_in_v] weights start. Transposed
+            (L,): where the weights between this list's channel and the node's own channels start.
         offsets: (N + 1,) the node's own channels, those that it writes.
         num_nodes: N.
-        num_channels: all channels written.
-        longest: the longest list.
+        num_channels: number of all channels written.
+        longest: length of the longest list.
         largest: the largest share among the channels written.
         granule: channels come in aligned groups of this power of two.
         weight_granule: so do the weights, along their contiguous dimension.
@@ -55,29 +55,29 @@ class Tables:
     """Both walks of a plan.
 
     Attributes:
-        forward: target by target, the input channels that the node hears.
-        transposed: source by source, the output channels that hear the node (CSC).
+        forward: for each target, the input channels that it receives.
+        transposed: for each source, the output channels of its targets (CSC).
     """
 
     forward: Walk
     transposed: Walk
 
 
-# Beside the plan and not within it: a plan is copied and pickled without them.
+# Cached outside the plan, so that it is copied and pickled without them.
 _TABLES: WeakKeyDictionary[RoundPlan, dict[torch.device, Tables]] = WeakKeyDictionary()
 
 
 def tables(plan: RoundPlan, device: torch.device) -> Tables:
-    """The tables of ``plan`` on ``device``; the first call makes them, later ones find them.
+    """The tables of ``plan`` on ``device``; built at the first call, then cached.
 
     Raises:
-        InputError: the round has more weights or messages than 32-bit indices can name.
+        InputError: the round has more weights or messages than 32-bit indices can address.
     """
-    made = _TABLES.setdefault(plan, {})
-    if device not in made:
+    cached = _TABLES.setdefault(plan, {})
+    if device not in cached:
         with untraced():
-            made[device] = _make(plan, device)
-    return made[device]
+            cached[device] = _make(plan, device)
+    return cached[device]
 
 
 def forget_tables(plan: RoundPlan) -> None:
@@ -88,7 +88,7 @@ def forget_tables(plan: RoundPlan) -> None:
 def _make(plan: RoundPlan, device: torch.device) -> Tables:
     if plan.num_weights >= 2**31:
         raise InputError(
-            f"the round has {plan.num_weights} weights and the triton backend counts to 2^31 - 1; "
+            f"the round has {plan.num_weights} weights and the triton backend indexes 2^31 - 1; "
             "use another backend"
         )
 
@@ -114,15 +114,15 @@ def _make(plan: RoundPlan, device: torch.device) -> Tables:
     )
 
     by_source = np.lexsort((target, source))
-    heard_by = target[by_source]
-    edge, row = _within(out_size[heard_by])
-    listener = heard_by[edge]
+    targets = target[by_source]
+    edge, row = _within(out_size[targets])
+    receiver = targets[edge]
     first_message = np.searchsorted(source[by_source], np.arange(plan.num_nodes + 1))
     transposed = _walk(
-        list_ptr=_offsets(out_size[heard_by])[first_message],
-        channel=out_offsets[listener] + row,
+        list_ptr=_offsets(out_size[targets])[first_message],
+        channel=out_offsets[receiver] + row,
         weight_start=(
-            weight_offset[listener] + row * row_width[listener] + edge_column[by_source][edge]
+            weight_offset[receiver] + row * row_width[receiver] + edge_column[by_source][edge]
         ),
         offsets=in_offsets,
         granule=out_granule,
@@ -166,7 +166,7 @@ def _offsets(sizes: np.ndarray) -> np.ndarray:
 
 
 def _within(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For blocks of ``sizes`` entries side by side: each entry's block, and its place in it."""
+    """For contiguous blocks of ``sizes`` entries: each entry's block, and its index within it."""
     block = np.repeat(np.arange(sizes.size), sizes)
     return block, np.arange(block.size) - _offsets(sizes)[block]
 

@@ -1,4 +1,4 @@
-"""Which of a convolution's taps reach which pixels."""
+"""Which taps of a convolution reach which pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpnn_arch.kernels.geometry import ConvGeometry
 
 
 def constants_of(geometry: ConvGeometry) -> dict[str, int]:
-    """The numbers by the names that the kernels give them."""
+    """The geometry as the kernels' constants."""
     names = ("KERNEL", "STRIDE", "PADDING", "DILATION")
     return {
         f"{name}_{side}": pair[i]
@@ -22,7 +22,7 @@ def constants_of(geometry: ConvGeometry) -> dict[str, int]:
 
 @functools.lru_cache(maxsize=256)
 def taps(geometry: ConvGeometry, transposed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each phase the taps that reach its pixels, and how many they are: (P, taps) and (P,).
+    """For each phase the taps that reach its pixels, and their number: (P, taps) and (P,).
 
     Transposed, a phase is a row and a column modulo the stride; forward there is one, with every
     tap.
@@ -31,8 +31,8 @@ def taps(geometry: ConvGeometry, transposed: bool, device: torch.device) -> tupl
     rows = range(stride[0] if transposed else 1)
     columns = range(stride[1] if transposed else 1)
 
-    def reaches(place: int, tap: int, axis: int) -> bool:
-        return not transposed or (place + padding[axis] - tap * dilation[axis]) % stride[axis] == 0
+    def reaches(pixel: int, tap: int, axis: int) -> bool:
+        return not transposed or (pixel + padding[axis] - tap * dilation[axis]) % stride[axis] == 0
 
     lists = [
         [

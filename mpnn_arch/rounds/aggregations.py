@@ -1,8 +1,8 @@
-"""AGG: PyTorch Geometric's aggregations, over messages that carry a batch and maybe space.
+"""AGG: PyTorch Geometric's aggregations, over messages with batch and spatial dimensions.
 
 Most of them work channel by channel and take the messages as they are. The others (a gate that
-reads a whole message, a list of aggregations, a user's own) get what PyG documents, a sorted
-two-dimensional table of messages: every sample, and every pixel, is then a graph of its own.
+reads a whole message, a list of aggregations, a custom one) get what PyG documents, a sorted
+two-dimensional table of messages, in which every sample and every pixel is a separate graph.
 """
 
 import copy
@@ -24,13 +24,13 @@ from mpnn_arch.rounds.messages.initial import fill_uniform
 
 Aggr: TypeAlias = str | pyg.Aggregation | type[pyg.Aggregation] | Sequence[str | pyg.Aggregation]
 
-# Given the plan and `aggr_kwargs`, makes the aggregation.
+# From the plan and `aggr_kwargs` to the aggregation.
 aggregations: Registry[Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation]] = Registry(
     "aggregation"
 )
 
-# Aggregations that torch-scatter, where installed, computes over sorted segments; PyG calls its
-# `segment_csr` and `gather_csr` when it is handed `ptr`.
+# Aggregations that torch-scatter, where installed, computes over sorted segments: given `ptr`, PyG
+# calls its `segment_csr` and `gather_csr`.
 SEGMENTED = (
     pyg.MaxAggregation,
     pyg.MinAggregation,
@@ -39,11 +39,11 @@ SEGMENTED = (
 )
 
 
-def _register(name: str, made: type[pyg.Aggregation], **defaults: Any) -> None:
-    aggregations.register(name)(lambda plan, kwargs: made(**defaults | kwargs))
+def _register(name: str, kind: type[pyg.Aggregation], **defaults: Any) -> None:
+    aggregations.register(name)(lambda plan, kwargs: kind(**defaults | kwargs))
 
 
-for _name, _made in {
+for _name, _kind in {
     "sum": pyg.SumAggregation,
     "add": pyg.SumAggregation,
     "mean": pyg.MeanAggregation,
@@ -55,7 +55,7 @@ for _name, _made in {
     "softmax": pyg.SoftmaxAggregation,
     "median": pyg.MedianAggregation,
 }.items():
-    _register(_name, _made)
+    _register(_name, _kind)
 _register("quantile", pyg.QuantileAggregation, q=0.5)
 
 
@@ -65,43 +65,41 @@ def power_mean(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
     if kwargs.get("p", 2.0) == 0:
         raise InputError("aggr='power-mean' with p=0 divides by zero; use another p")
     if kwargs.get("clamp_min", 0) is None and kwargs.get("clamp_max", 0) is None:
-        raise InputError(
-            "aggr='power-mean' is not clamped at all: give clamp_min, clamp_max or both"
-        )
+        raise InputError("aggr='power-mean' needs a clamp: give clamp_min, clamp_max or both")
     return pyg.PowerMeanAggregation(**{"p": 2.0} | kwargs)
 
 
 @aggregations.register("attentional")
 def attentional(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
-    """A gate weighs the messages; ``gate_nn``, or a linear map of a message to one number."""
-    made = {"gate_nn": nn.Linear(plan.largest_out, 1)} | kwargs
-    return pyg.AttentionalAggregation(**made)
+    """A gate weights the messages: ``gate_nn``, or a linear map of a message to one number."""
+    kwargs = {"gate_nn": nn.Linear(plan.largest_out, 1)} | kwargs
+    return pyg.AttentionalAggregation(**kwargs)
 
 
 @aggregations.register("degree-scaled")
 def degree_scaled(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
-    """PNA's: several aggregations, each scaled by the degree; the degrees are the graph's."""
-    made = {
+    """As in PNA: several aggregations, each scaled by the node's degree in the graph."""
+    defaults = {
         "aggr": ["mean", "min", "max", "std"],
         "scaler": ["identity", "amplification", "attenuation"],
         "deg": torch.bincount(plan.edge_ptr.diff().cpu()),
     }
-    return pyg.DegreeScalerAggregation(**made | kwargs)
+    return pyg.DegreeScalerAggregation(**defaults | kwargs)
 
 
 @aggregations.register("multi")
 def multi(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
-    """Several aggregations, ``aggrs``, side by side or combined by ``mode``."""
+    """Several aggregations, ``aggrs``, concatenated or combined by ``mode``."""
     kwargs = {"aggrs": ["mean", "max", "std"]} | kwargs
     each = kwargs.pop("aggrs_kwargs", None) or [{}] * len(kwargs["aggrs"])
-    made = [
+    each_aggr = [
         make_aggregation(aggr, plan, given)
         for aggr, given in zip(kwargs.pop("aggrs"), each, strict=True)
     ]
     if kwargs.get("mode") in ("proj", "attn"):
         widths = {"in_channels": plan.largest_out, "out_channels": plan.largest_out}
         kwargs["mode_kwargs"] = widths | kwargs.get("mode_kwargs", {})
-    return pyg.MultiAggregation(made, **kwargs)
+    return pyg.MultiAggregation(each_aggr, **kwargs)
 
 
 def make_aggregation(
@@ -112,24 +110,24 @@ def make_aggregation(
     Args:
         aggr: a registered name, or that of any aggregation in PyG; an ``Aggregation`` class or
             instance; several of them as a list, or as names joined by ``+``.
-        plan: where the messages of the round lie.
+        plan: index tensors of the round.
         aggr_kwargs: arguments of the aggregation, for a name or a class. Modules among them are
-            copied, so that every round has its own.
+            copied for every round.
 
     Raises:
-        InputError: an unknown name, or arguments the aggregation refuses.
+        InputError: an unknown name, or arguments that the aggregation rejects.
     """
     kwargs = copy.deepcopy(aggr_kwargs or {})
     if isinstance(aggr, pyg.Aggregation):
         if kwargs:
             raise InputError(
-                f"aggr_kwargs {sorted(kwargs)} were given with a finished {aggr}; give its name "
+                f"aggr_kwargs {sorted(kwargs)} do not apply to an instance, {aggr}; give its name "
                 "or its class, or no aggr_kwargs"
             )
         return copy.deepcopy(aggr)
     if isinstance(aggr, str) and "+" in aggr:
         aggr = [part.strip() for part in aggr.split("+")]
-    # Parameters are drawn later, from the round's own generator.
+    # Parameters are drawn later, from the round's generator.
     with torch.random.fork_rng(devices=[]):
         try:
             if isinstance(aggr, type) and issubclass(aggr, pyg.Aggregation):
@@ -140,7 +138,7 @@ def make_aggregation(
         except InputError:
             raise
         except (TypeError, ValueError) as error:
-            raise InputError(f"the aggregation {aggr!r} refused its arguments: {error}") from error
+            raise InputError(f"the aggregation {aggr!r} rejected its arguments: {error}") from error
 
 
 def _by_name(name: str) -> Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation]:
@@ -153,14 +151,14 @@ def _by_name(name: str) -> Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation
             return cast(pyg.Aggregation, aggregation_resolver(name, **kwargs))
         except ValueError as error:
             if "Could not resolve" in str(error):
-                aggregations.get(name)  # says what there is
+                aggregations.get(name)  # raises, listing the choices
             raise
 
     return resolve
 
 
 def is_channelwise(aggr: pyg.Aggregation) -> bool:
-    """Whether every channel of the result is made of that channel of the messages alone."""
+    """Whether every channel of the result depends on that channel of the messages only."""
     if isinstance(aggr, pyg.SoftmaxAggregation | pyg.PowerMeanAggregation):
         return bool(aggr.channels == 1)
     if isinstance(aggr, pyg.QuantileAggregation):
@@ -184,19 +182,19 @@ def aggregate_messages(
     real: Tensor | None = None,
     segmented: bool | None = None,
 ) -> Tensor:
-    """What every node makes of the messages it receives.
+    """Aggregate the messages that every node receives.
 
     Args:
         aggr: the aggregation.
-        messages: those along every edge.
+        messages: one per edge.
         index: (E,) the receiver of each, ascending.
         num_nodes: N.
-        real: (E, C) which channels of each message are the receiver's; None for all. The others
-            reach neither the result of a real channel nor any gradient.
+        real: (E, C) which channels of each message belong to the receiver; None for all. The
+            others affect neither the result of a real channel nor any gradient.
         segmented: whether max, min, mean and softmax run over sorted segments; None where
-            torch-scatter is installed and quicker. The results are the same; where several
-            messages tie for a maximum the gradient goes to one of them, and to all in parts
-            otherwise.
+            torch-scatter is installed and faster. The results are the same; where several
+            messages tie for a maximum, the gradient goes to one of them, otherwise it is
+            divided among all of them.
 
     Shapes:
         - **messages:** (E, B, C, ...)
@@ -207,7 +205,7 @@ def aggregate_messages(
     """
     channelwise = is_channelwise(aggr)
     if real is not None and not isinstance(aggr, pyg.SumAggregation):
-        # 1 is finite under every power and product; what reads whole messages reads zeros.
+        # 1 is finite under every power and product; aggregations of whole messages get zeros.
         keep = real.view(real.shape[0], 1, real.shape[1], *[1] * (messages.dim() - 3))
         messages = torch.where(keep, messages, 1.0 if channelwise else 0.0)
     fragile = _fragile(aggr)
@@ -217,10 +215,10 @@ def aggregate_messages(
         out = _by_sample(aggr, messages, index, num_nodes)
     else:
         if segmented is None:
-            # On the CPU a mean and a softmax are quicker with torch's own operations; see
+            # On the CPU, mean and softmax are faster with torch's own operations; see
             # experiments/benchmarks/aggregations.py.
-            quicker = messages.is_cuda or isinstance(aggr, pyg.MaxAggregation | pyg.MinAggregation)
-            segmented = torch_geometric.typing.WITH_TORCH_SCATTER and quicker
+            faster = messages.is_cuda or isinstance(aggr, pyg.MaxAggregation | pyg.MinAggregation)
+            segmented = torch_geometric.typing.WITH_TORCH_SCATTER and faster
         if segmented and isinstance(aggr, SEGMENTED):
             out = aggr(messages.contiguous(), ptr=index2ptr(index, num_nodes), dim=0)
         else:
@@ -231,7 +229,7 @@ def aggregate_messages(
 
 
 def _by_sample(aggr: pyg.Aggregation, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
-    """Every sample and pixel as a graph of its own: PyG's (messages, channels) table."""
+    """Every sample and pixel as a separate graph: PyG's (messages, channels) table."""
     num_edges, _, channels, *space = messages.shape
     table = messages.flatten(3) if space else messages.unsqueeze(3)  # (E, B, C, S)
     batch, pixels = table.shape[1], table.shape[3]
@@ -258,7 +256,7 @@ def _refuse_not_finite(
     if torch.compiler.is_compiling() or torch.isfinite(values).all():
         return
     if messages is not None and not torch.isfinite(messages).all():
-        return  # it came in so; the aggregation is not to blame
+        return  # the messages were not finite already
     raise InputError(
         f"the {what} of {aggr} is not finite, as products and powers of messages at zero, below it "
         "or far above it can be: give aggr_kwargs={'clamp_min': 1e-4} to a power mean, keep the "
@@ -267,11 +265,11 @@ def _refuse_not_finite(
 
 
 def widening(aggr: pyg.Aggregation, channels: int) -> int:
-    """k, for an aggregation that makes k * C channels of messages of C, told by trying it.
+    """k, for an aggregation that returns k * C channels for messages of C, found by running it.
 
     Raises:
-        InputError: it does not take a table of messages, or gives another number of rows or
-            channels than can be shared out again.
+        InputError: it does not accept a table of messages, or returns a number of rows or
+            channels that cannot be projected back to the shares.
     """
     if is_channelwise(aggr):
         return 1
@@ -281,11 +279,11 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
             out = aggr(table, index, dim_size=2, dim=-2)
         except Exception as error:
             raise InputError(
-                f"the aggregation {aggr} does not take messages of {channels} channels: {error}"
+                f"the aggregation {aggr} does not accept messages of {channels} channels: {error}"
             ) from error
     if out.dim() != 2 or out.shape[0] != 2 or out.shape[1] % channels or not out.shape[1]:
         raise InputError(
-            f"the aggregation {aggr} makes a table of shape {tuple(out.shape)} of 3 messages of "
+            f"the aggregation {aggr} returns shape {tuple(out.shape)} for 3 messages of "
             f"{channels} channels to 2 nodes; expected (2, {channels}), or a multiple of "
             f"{channels} channels, which the round projects back"
         )
@@ -293,7 +291,7 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
 
 
 def aggregation_multiply_adds(aggr: pyg.Aggregation, plan: RoundPlan, pixels: int) -> int:
-    """Multiply-adds of the networks inside the aggregation, for one sample, by counting them."""
+    """Multiply-adds of the networks inside the aggregation, for one sample, counted in a run."""
     if next(aggr.parameters(), None) is None:
         return 0
     table = torch.zeros(plan.num_edges, 1, plan.largest_out, **place_of(aggr))
@@ -310,7 +308,7 @@ def place_of(aggr: pyg.Aggregation) -> dict[str, Any]:
 
 
 def aggregation_name(aggr: Aggr) -> str | list[str]:
-    """What was asked for, as ``repr`` and messages show it."""
+    """The requested aggregation, as ``repr`` and messages show it."""
     if isinstance(aggr, list | tuple):
         return [str(one) for one in aggr]
     return aggr.__name__ if isinstance(aggr, type) else str(aggr)
@@ -319,16 +317,16 @@ def aggregation_name(aggr: Aggr) -> str | list[str]:
 def make_projection(
     aggr: pyg.Aggregation, plan: RoundPlan, **factory: Any
 ) -> "ShareProjection | None":
-    """What leads the channels of an aggregation that widens its input back to the shares."""
+    """The projection back to the shares, for an aggregation that widens its input."""
     blocks = widening(aggr, plan.largest_out)
     return ShareProjection(plan, blocks, **factory) if blocks > 1 else None
 
 
 class ShareProjection(nn.Module):
-    r"""y_v = P_v a_v, from the k * size_v channels a wide aggregation makes to node v's share.
+    r"""y_v = P_v a_v, from the k * size_v channels of a wide aggregation to node v's share.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         blocks: k.
         device, dtype: of the parameters.
 
@@ -340,13 +338,13 @@ class ShareProjection(nn.Module):
     def __init__(self, plan: RoundPlan, blocks: int, **factory: Any) -> None:
         super().__init__()
         sizes, largest = plan.out_sizes.cpu(), plan.largest_out
-        held = torch.arange(largest) < sizes[:, None]  # (N, largest)
-        self.real = held[:, :, None] & held.repeat(1, blocks)[:, None, :]
+        own = torch.arange(largest) < sizes[:, None]  # (N, largest)
+        self.real = own[:, :, None] & own.repeat(1, blocks)[:, None, :]
         self.fan_in = (sizes * blocks).repeat_interleave(sizes * sizes * blocks)
         self.weight = nn.Parameter(torch.empty(int(self.real.sum()), **factory))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Uniform, so that the projection has the mean square of what it projects."""
+        """Uniform, so that the projection preserves the mean square of its input."""
         fill_uniform(self.weight, (3 / self.fan_in.double()).sqrt(), generator)
 
     def forward(self, shares: Tensor) -> Tensor:
@@ -358,5 +356,5 @@ class ShareProjection(nn.Module):
         return out.unflatten(1, flat.shape[1:-1]).movedim(-1, 2)
 
     def multiply_adds(self, pixels: int) -> int:
-        """One per weight and output pixel."""
+        """One per weight and output pixel, for one sample."""
         return self.weight.numel() * pixels

@@ -1,4 +1,4 @@
-"""The backends that ``"auto"`` selected in a model: kept beside its weights, and given back."""
+"""Export and import of the backends that ``"auto"`` selected in a model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mpnn_arch.rounds.fused_round import FusedRound
 
 
 def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:
-    """What ``"auto"`` selected in every round of ``model``, JSON-able, by the round's name.
+    """What ``"auto"`` selected in every round of ``model``, by name; JSON-serialisable.
 
-    Keep it beside the weights and give it back to :func:`import_choices`: the run that goes on
-    uses the same backends, to the same bits.
+    Store it with the weights and pass it to :func:`import_choices`: a resumed run then uses the
+    same backends and is bit-identical.
     """
     return {
         name: module.backend_choices
@@ -24,17 +24,17 @@ def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:
 
 
 def import_choices(model: nn.Module, choices: Mapping[str, Mapping[str, str]]) -> None:
-    """Give the rounds of ``model`` the choices that :func:`export_choices` read.
+    """Set the choices of the rounds of ``model`` to those of :func:`export_choices`.
 
     Raises:
-        InputError: a name that is no round of the model, or an unknown backend.
+        InputError: a name that is not a round of the model, or an unknown backend.
     """
     modules = dict(model.named_modules())
-    for name, kept in choices.items():
+    for name, stored in choices.items():
         module = modules.get(name)
         if not isinstance(module, FusedRound):
             raise InputError(
-                f"the stored backend choices name {name!r}, which is no round of this model; "
+                f"the stored backend choices name {name!r}, which is not a round of this model; "
                 "load them into the model they were stored with"
             )
-        module.backend_choices = dict(kept)
+        module.backend_choices = dict(stored)

@@ -1,4 +1,4 @@
-"""What a round costs, counted from its parts."""
+"""The multiply-adds of a round, summed over its parts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def round_multiply_adds(layer: Any, spatial_size: tuple[int, ...] = ()) -> int:
         spatial_size: height and width of the output maps, for a round over maps.
     """
     pixels = math.prod(spatial_size)
-    spent = int(layer.message_function.multiply_adds(spatial_size))
-    spent += aggregation_multiply_adds(layer.aggr_module, layer.plan, pixels)
+    total = int(layer.message_function.multiply_adds(spatial_size))
+    total += aggregation_multiply_adds(layer.aggr_module, layer.plan, pixels)
     if layer.squeeze is not None:
-        spent += layer.squeeze.multiply_adds()
-    return spent if layer.projection is None else spent + layer.projection.multiply_adds(pixels)
+        total += layer.squeeze.multiply_adds()
+    return total if layer.projection is None else total + layer.projection.multiply_adds(pixels)

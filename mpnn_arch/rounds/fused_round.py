@@ -22,10 +22,10 @@ from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.shares import batched, merge_shares, own_channels, split_shares
 
-# The steps of a round, which a subclass may have in its own way.
+# The steps of a round, which a subclass may override.
 _STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")
-# PyG's hooks that see single messages or a node's aggregate, which a product does not make; and
-# those of `propagate` and the fused step, which it has.
+# PyG's hooks on messages and aggregates, which a fused product does not compute; and those on
+# `propagate` and the fused step, which it supports.
 _MESSAGE_HOOKS = ("message", "aggregate")
 _FUSED_HOOKS = ("propagate", "message_and_aggregate")
 
@@ -39,19 +39,19 @@ _DECIDING = frozenset({"message_function", "aggr_module", "fuse", "_explain", "_
 
 
 class FusedRound(MessageRound):
-    r"""A :class:`MessageRound` that is one product with the gathered weights, where it can be
+    r"""A :class:`MessageRound` computed as one product with the gathered weights, where possible
 
     .. math::
         x' = \sigma(W x + b), \qquad W_{vu} = 0 \text{ where the graph has no edge } u \to v.
 
-    That is so for sums and means of linear messages. Other rounds pass their messages, some target
-    nodes at a time, so that never all messages exist at once; so does any round while a hook on its
-    messages or aggregates is registered.
+    It is possible for sums and means of linear messages. Other rounds pass messages explicitly, for
+    some target nodes at a time to limit memory; so does any round while a hook on its messages or
+    aggregates is registered.
 
     Args:
         graph, in_channels, out_channels, ...: as for :class:`MessageRound`.
-        backend: ``"auto"`` selects the quickest for a shape by a short timed trial;
-            ``"reference"`` passes messages one by one; ``"masked"`` multiplies with the dense
+        backend: ``"auto"`` selects the fastest for a shape by a short timed trial;
+            ``"reference"`` passes messages along every edge; ``"masked"`` multiplies with the dense
             matrix that has zeros where the graph has no edge; ``"gather"`` fetches the channels
             that each node receives and multiplies node by node; ``"cpu"`` and ``"triton"`` are
             kernels that do both at once. The state dict is the same for all.
@@ -64,8 +64,8 @@ class FusedRound(MessageRound):
     """
 
     SUPPORTS_FUSED_EDGE_INDEX = True
-    # Numbers that the messages of one call may hold; more are made for some target nodes at a
-    # time, and made again in the backward pass.
+    # Largest number of elements in the messages of one call; beyond it, messages are computed for
+    # some target nodes at a time, and recomputed in the backward pass.
     max_message_elements: ClassVar[int] = 2**26
 
     picker: Picker
@@ -80,7 +80,7 @@ class FusedRound(MessageRound):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # Begun with the first base's: later, PyG puts a `propagate` of its own on every class.
+        # Starts from the first base's, because PyG later sets a `propagate` on every class.
         own = set(cls._own_steps)
         for kind in cls.__mro__[: cls.__mro__.index(FusedRound)]:
             if kind is cls or not issubclass(kind, FusedRound):
@@ -90,7 +90,7 @@ class FusedRound(MessageRound):
     # -- the twin ---------------------------------------------------------------------------
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """As :meth:`MessageRound.forward`, straight to the product of a known shape."""
+        """As :meth:`MessageRound.forward`, with a direct path to the product cached for a shape."""
         if self._is_product:
             function = self._modules["message_function"]
             weight = function._parameters.get("weight") if function.plan_layout else None
@@ -127,7 +127,7 @@ class FusedRound(MessageRound):
         edges = EdgeIndex(self.edge_index, sparse_size=size, sort_order="col")
         return self.propagate(edges, size=size, x=x, residual=residual)
 
-    # -- how it is computed, decided when something changes -----------------------------------
+    # -- how it is computed, decided when an attribute changes --------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -135,7 +135,7 @@ class FusedRound(MessageRound):
             self._decide()
 
     def _decide(self) -> None:
-        """Whether a call is a product and an update, and nothing else."""
+        """Decide whether a call is a product and an update, and nothing else."""
         self._is_product = not (
             self.passes_messages
             or self._goes_through_propagate()
@@ -143,27 +143,27 @@ class FusedRound(MessageRound):
         )
 
     def _goes_through_propagate(self) -> bool:
-        """Whether hooks or a subclass's own steps want PyG's ``propagate`` around the product."""
+        """Whether hooks or overridden steps need PyG's ``propagate`` around the product."""
         return bool(self._own_steps or self._explain or not self.fuse or self._hook(_FUSED_HOOKS))
 
     def _needs_every_message(self) -> bool:
-        """Whether hooks, an explainer or a subclass want all messages at once, from PyG."""
+        """Whether hooks, an explainer or overridden steps need PyG to pass all messages at once."""
         return bool(self._own_steps or self._explain or self._hook((*_MESSAGE_HOOKS, "propagate")))
 
     def why_not_fused(self) -> str | None:
         """Why the round is not one product with gathered weights; None if it is one."""
         function, own = self.message_function, self._own_steps
         if not function.fusable:
-            return f"{type(function).__name__} is not one product on every edge"
+            return f"{type(function).__name__} is not a single product per edge"
         if ("message" in own or "aggregate" in own) and "message_and_aggregate" not in own:
-            return f"{type(self).__name__} has a message or aggregate of its own"
+            return f"{type(self).__name__} overrides message or aggregate"
         if type(self.aggr_module) not in (SumAggregation, MeanAggregation):
             return f"aggr={self.aggr!r} is not the sum or mean of its messages"
         return None
 
     @property
     def passes_messages(self) -> bool:
-        """Whether messages are made one by one: asked for, not one product, hooked or explained."""
+        """Whether messages are passed: requested, not one product, hooked or explained."""
         return (
             self._backend == "reference"
             or bool(self._explain)
@@ -175,8 +175,8 @@ class FusedRound(MessageRound):
     def backend(self) -> str:
         """How the round is computed; set it to another backend at any time.
 
-        ``"auto"`` times those that can run on the first batch of a shape and keeps the quickest,
-        see :meth:`explain_backend`; a round that is not one product passes messages then.
+        ``"auto"`` times the available ones on the first batch of a shape and caches the fastest,
+        see :meth:`explain_backend`; a round that is not one product then passes messages.
         """
         return self._backend
 
@@ -193,21 +193,21 @@ class FusedRound(MessageRound):
         self.prepare()
 
     def prepare(self) -> None:
-        """Make the index tensors that the backend reads now, so that no trace has to."""
+        """Build the index tensors of the backend, so that they are not built under tracing."""
         if "_backend" not in self.__dict__:
-            return  # the constructor is at work, and the backend comes last
+            return  # in the constructor, which sets the backend last
         if self.passes_messages:
             self.message_function.prepare()
         elif self._backend in names():
             get(self._backend).prepare(self.plan)
         if not self.message_function.plan_layout and not self.passes_messages:
-            _ = self.plan.block_index  # which repeats a shared weight along the edges
+            _ = self.plan.block_index  # used to repeat a shared weight along the edges
 
     @property
     def backend_choices(self) -> dict[str, str]:
-        """What ``"auto"`` selected so far, shape to backend; JSON-able.
+        """What ``"auto"`` has selected so far, shape to backend; JSON-serialisable.
 
-        Assign what was kept, and the same shapes run on the same backends, to the same bits.
+        Assigning stored choices makes the same shapes run on the same backends, bit-identically.
         """
         return self.picker.choices
 
@@ -216,12 +216,12 @@ class FusedRound(MessageRound):
         self.picker.choices = choices  # type: ignore[assignment]
 
     def explain_backend(self) -> str:
-        """What computes this round and why, with each candidate's time where they were timed."""
+        """The backend of this round and why, with the candidates' times where they were timed."""
         if self._backend == "reference":
-            return "reference: asked for"
+            return "reference: requested"
         hook = self._hook(_MESSAGE_HOOKS)
         if hook:
-            return f"reference: a {hook} is registered, and a fused round makes no messages"
+            return f"reference: a {hook} is registered, and a fused round computes no messages"
         if self._explain:
             return "reference: an explainer reads the messages"
         reason = self.why_not_fused()
@@ -258,19 +258,19 @@ class FusedRound(MessageRound):
             return aggregate_messages(self.aggr_module, messages, target - start, end - start, own)
 
         chunks = self._chunks(x)
-        again = len(chunks) > 1 and torch.is_grad_enabled()  # made again in the backward pass
-        made = [
-            checkpoint(run, shares, *chunk, use_reentrant=False) if again else run(shares, *chunk)
+        replay = len(chunks) > 1 and torch.is_grad_enabled()  # in the backward pass
+        parts = [
+            checkpoint(run, shares, *chunk, use_reentrant=False) if replay else run(shares, *chunk)
             for chunk in chunks
         ]
-        out = made[0] if len(made) == 1 else torch.cat(made)
+        out = parts[0] if len(parts) == 1 else torch.cat(parts)
         return merge_shares(out if self.projection is None else self.projection(out), plan)
 
     def _hook(self, steps: tuple[str, ...]) -> str | None:
-        """The name of a hook that is registered on one of these steps."""
+        """The kind of a hook that is registered on one of these steps."""
         return next((kind for kind in _hook_kinds(steps) if self.__dict__[f"_{kind}s"]), None)
 
-    # -- what it holds ------------------------------------------------------------------------
+    # -- weights and repr ---------------------------------------------------------------------
 
     @property
     def weight(self) -> Tensor:
@@ -285,7 +285,7 @@ class FusedRound(MessageRound):
             kind = type(self.message_function).__name__
             parameters = ", ".join(n for n, _ in self.message_function.named_parameters())
             raise AttributeError(
-                f"a round of {kind} has no weight of its own: its message_function has "
+                f"a round of {kind} has no weight: its message_function has "
                 f"{parameters or 'no parameters'}"
             )
         return super().__getattr__(name)
@@ -314,7 +314,7 @@ class FusedRound(MessageRound):
 
 
 class _Hooks(OrderedDict[int, Callable[..., Any]]):
-    """PyG's hooks of one kind, whose round decides anew when one comes or goes."""
+    """PyG's hooks of one kind; the round decides again when one is added or removed."""
 
     def __init__(self, layer: FusedRound, kind: str) -> None:
         super().__init__()
@@ -330,9 +330,9 @@ class _Hooks(OrderedDict[int, Callable[..., Any]]):
         if was_fused and self.layer.passes_messages:
             self.layer.prepare()
             warnings.warn(
-                f"a {self.kind} sees messages, which a fused round does not make: this round runs "
-                f"on the reference backend instead of {self.layer.backend!r} until the hook is "
-                "removed",
+                f"a {self.kind} needs messages, which a fused round does not compute: the round "
+                f"runs on the reference backend instead of {self.layer.backend!r} until the hook "
+                "is removed",
                 stacklevel=4,
             )
 

@@ -1,7 +1,7 @@
 """Graph neural networks: the same round, with shared messages and the graph as input.
 
 The paper's Equation 6 is Equation 1 with f shared by all edges and the graph given with the data.
-Each layer here is a :class:`~mpnn_arch.rounds.graph_round.GraphRound`; ``from_pyg`` takes over the
+Each layer here is a :class:`~mpnn_arch.rounds.graph_round.GraphRound`; ``from_pyg`` copies the
 weights of PyG's layer of the same name.
 """
 
@@ -34,7 +34,7 @@ class GCN(GraphRound):
     Args:
         in_channels: of every node.
         out_channels: of every node.
-        normalize: whether messages are divided by the degrees, and self-loops added.
+        normalize: whether messages are normalised by the degrees, and self-loops added.
         **kwargs: as for :class:`GraphRound`.
 
     Shapes: **x** (..., N, in_channels), **edge_index** (2, E), **output** (..., N, out_channels)
@@ -62,16 +62,16 @@ class GCN(GraphRound):
     @classmethod
     def from_pyg(cls, layer: pyg.GCNConv) -> "GCN":
         """The round with the weights of PyG's layer."""
-        _take(layer, pyg.GCNConv)
+        _check_type(layer, pyg.GCNConv)
         _refuse(layer, improved=False, add_self_loops=layer.normalize)
-        made = cls(
+        converted = cls(
             layer.in_channels,
             layer.out_channels,
             normalize=layer.normalize,
             bias=layer.bias is not None,
         )
         copied = {"message_function.weight": layer.lin.weight, "bias": layer.bias}
-        return _filled(made, copied)
+        return _filled(converted, copied)
 
 
 class _LinearOfNeighbours(GraphRound):
@@ -91,12 +91,12 @@ class _LinearOfNeighbours(GraphRound):
         super().__init__(
             in_channels, in_channels, "identity", aggr, bias=False, generator=generator
         )
-        # The rounds' own linear layers draw from the generator too, never from the global state.
+        # The linear layers draw from the generator too, never from the global state.
         one = RelationalGraph(1, [[0], [0]])
-        made = {"generator": generator, **kwargs}
-        self.neighbours = RelationalLinear(one, in_channels, out_channels, bias, **made)
+        init = {"generator": generator, **kwargs}
+        self.neighbours = RelationalLinear(one, in_channels, out_channels, bias, **init)
         self.root = (
-            RelationalLinear(one, in_channels, out_channels, False, **made) if root else None
+            RelationalLinear(one, in_channels, out_channels, False, **init) if root else None
         )
 
     def update(  # type: ignore[override]
@@ -124,7 +124,7 @@ class SAGE(_LinearOfNeighbours):
         out_channels: of every node.
         aggr: see :class:`GraphRound`.
         bias: whether b is added.
-        root: whether a node hears itself through W2.
+        root: whether W2 x_v is added.
 
     Shapes: **x** (..., N, in_channels), **edge_index** (2, E), **output** (..., N, out_channels)
 
@@ -140,17 +140,17 @@ class SAGE(_LinearOfNeighbours):
     @classmethod
     def from_pyg(cls, layer: pyg.SAGEConv) -> "SAGE":
         """The round with the weights of PyG's layer."""
-        _take(layer, pyg.SAGEConv)
+        _check_type(layer, pyg.SAGEConv)
         _refuse(layer, normalize=False, project=False)
         root = layer.lin_r if layer.root_weight else None
-        made = cls(
+        converted = cls(
             layer.in_channels,
             layer.out_channels,
             layer.aggr_module,
             bias=layer.lin_l.bias is not None,
             root=root is not None,
         )
-        return _filled(made, made._weights_of(layer.lin_l, root))
+        return _filled(converted, converted._weights_of(layer.lin_l, root))
 
 
 class Graph(_LinearOfNeighbours):
@@ -176,10 +176,10 @@ class Graph(_LinearOfNeighbours):
     @classmethod
     def from_pyg(cls, layer: pyg.GraphConv) -> "Graph":
         """The round with the weights of PyG's layer."""
-        _take(layer, pyg.GraphConv)
+        _check_type(layer, pyg.GraphConv)
         bias = layer.lin_rel.bias is not None
-        made = cls(layer.in_channels, layer.out_channels, layer.aggr_module, bias=bias)
-        return _filled(made, made._weights_of(layer.lin_rel, layer.lin_root))
+        converted = cls(layer.in_channels, layer.out_channels, layer.aggr_module, bias=bias)
+        return _filled(converted, converted._weights_of(layer.lin_rel, layer.lin_root))
 
 
 class GIN(GraphRound):
@@ -212,17 +212,17 @@ class GIN(GraphRound):
 
     @classmethod
     def from_pyg(cls, layer: pyg.GINConv, in_channels: int) -> "GIN":
-        """The round with the network of PyG's layer, shared with it.
+        """The round with the network of PyG's layer, which both then share.
 
         Args:
-            layer: PyG's, which does not tell its channels.
+            layer: PyG's, which does not store its channels.
             in_channels: of every node.
         """
-        _take(layer, pyg.GINConv)
+        _check_type(layer, pyg.GINConv)
         train_eps = isinstance(layer.eps, nn.Parameter)
-        made = cls(in_channels, layer.nn, train_eps=train_eps)
-        made.eps.data = layer.eps.detach().reshape(()).clone()  # its dtype and device too
-        return made
+        converted = cls(in_channels, layer.nn, train_eps=train_eps)
+        converted.eps.data = layer.eps.detach().reshape(()).clone()  # with dtype and device
+        return converted
 
 
 class GAT(GraphRound):
@@ -232,10 +232,10 @@ class GAT(GraphRound):
         in_channels: of every node.
         out_channels: of every node and head.
         heads: independent alphas, each with its part of W.
-        concat: whether the heads' results lie side by side, or their mean is taken.
+        concat: whether the heads' results are concatenated, or averaged.
         negative_slope: of the leaky relu in the logits.
         dropout: of alpha, in training.
-        self_loops: whether every node also hears itself.
+        self_loops: whether every node also receives its own message.
         **kwargs: as for :class:`GraphRound`.
 
     Shapes: **x** (..., N, in_channels), **edge_index** (2, E), **output** (..., N, heads *
@@ -278,9 +278,9 @@ class GAT(GraphRound):
     @classmethod
     def from_pyg(cls, layer: pyg.GATConv) -> "GAT":
         """The round with the weights of PyG's layer."""
-        _take(layer, pyg.GATConv)
+        _check_type(layer, pyg.GATConv)
         _refuse(layer, edge_dim=None, residual=False)
-        made = cls(
+        converted = cls(
             layer.in_channels,
             layer.out_channels,
             heads=layer.heads,
@@ -296,16 +296,16 @@ class GAT(GraphRound):
             "message_function.target_logit": layer.att_dst[0],
             "bias": layer.bias,
         }
-        return _filled(made, copied)
+        return _filled(converted, copied)
 
 
-# -- the bridge -------------------------------------------------------------------------------
+# -- between rounds and GNN layers ------------------------------------------------------------
 
 
 def tie(layer: MessageRound) -> GraphRound:
-    """The GNN layer that a round of tied messages is, its weights shared with no one.
+    """The GNN layer equal to a round of shared messages, with a copy of its weights.
 
-    Given the layer's relational graph and a node's share as its features, it computes the round.
+    On the layer's relational graph, with the nodes' shares as features, it computes the round.
 
     Raises:
         InputError: messages other than ``shared_linear``, uneven shares, or a bias that differs
@@ -320,13 +320,13 @@ def tie(layer: MessageRound) -> GraphRound:
     plan = layer.plan
     if len({*layer.in_partition.sizes}) > 1 or len({*layer.out_partition.sizes}) > 1:
         raise InputError(
-            f"the {plan.num_nodes} nodes of this round hold shares of different sizes, the nodes "
-            "of a GNN hold equal ones; use channels that the nodes divide"
+            f"the {plan.num_nodes} nodes of this round have shares of different sizes, the nodes "
+            "of a GNN equal ones; use a number of channels that is a multiple of the nodes"
         )
     bias = None if layer.bias is None else layer.bias.detach().view(plan.num_nodes, -1)
     if bias is not None and (bias != bias[0]).any():
-        raise InputError("the nodes have biases of their own; make the round with bias=False")
-    made = GraphRound(
+        raise InputError("the bias differs between the nodes; create the round with bias=False")
+    gnn = GraphRound(
         plan.largest_in,
         plan.largest_out,
         "shared_linear",
@@ -337,16 +337,16 @@ def tie(layer: MessageRound) -> GraphRound:
         "message_function.weight": function.weight,
         "bias": None if bias is None else bias[0],
     }
-    return _filled(made, copied)
+    return _filled(gnn, copied)
 
 
 def untie(layer: GraphRound, graph: RelationalGraph) -> RelationalLinear:
-    """The relational round that a GNN layer is on ``graph``, every edge with a copy of its weight.
+    """The relational round equal to a GNN layer on ``graph``, with a copy of its weight per edge.
 
-    Its input and output are the nodes' features side by side; trained on, its edges drift apart.
+    Its input and output are the nodes' features, concatenated. In training the copies diverge.
 
     Raises:
-        InputError: messages other than ``shared_linear``, or a layer with a graph of its own.
+        InputError: messages other than ``shared_linear``, or a layer that has a fixed graph.
     """
     function = layer.message_function
     if layer.graph is not None or not isinstance(function, SharedLinearMessage):
@@ -356,27 +356,27 @@ def untie(layer: GraphRound, graph: RelationalGraph) -> RelationalLinear:
         )
     n = graph.num_nodes
     widths = (n * layer.in_channels, n * layer.out_channels)
-    place: dict[str, Any] = {"device": function.weight.device, "dtype": function.weight.dtype}
-    tied = MessageRound(graph, *widths, "shared_linear", bias=False, **place)
+    factory: dict[str, Any] = {"device": function.weight.device, "dtype": function.weight.dtype}
+    tied = MessageRound(graph, *widths, "shared_linear", bias=False, **factory)
     tied_function: Any = tied.message_function
     with torch.no_grad():
         tied_function.weight.copy_(function.weight)
         bias = None if layer.bias is None else layer.bias.repeat(n)
-        made = RelationalLinear(graph, *widths, layer.bias is not None, layer.aggr_module)
+        untied = RelationalLinear(graph, *widths, layer.bias is not None, layer.aggr_module)
         copied = {"message_function.weight": tied_function.flat_weight(), "bias": bias}
-        return _filled(made, copied)
+        return _filled(untied, copied)
 
 
-def _take(layer: nn.Module, kind: type[nn.Module]) -> None:
+def _check_type(layer: nn.Module, kind: type[nn.Module]) -> None:
     if type(layer) is not kind:
         raise InputError(
-            f"from_pyg takes over a {kind.__name__}, this is a {type(layer).__name__}; use the "
+            f"from_pyg converts a {kind.__name__}, this is a {type(layer).__name__}; use the "
             "round of that name"
         )
     if isinstance(getattr(layer, "in_channels", 0), tuple):
         raise InputError(
-            f"this {kind.__name__} goes from one kind of nodes to another; only layers with one "
-            "number of in_channels are taken over"
+            f"this {kind.__name__} is bipartite; only layers with one number of in_channels are "
+            "converted"
         )
 
 
@@ -385,20 +385,20 @@ def _refuse(layer: Any, **expected: Any) -> None:
         if getattr(layer, name, value) not in (value, None):
             raise InputError(
                 f"{type(layer).__name__} with {name}={getattr(layer, name)!r} has no round; only "
-                f"{name}={value!r} is taken over"
+                f"{name}={value!r} is converted"
             )
 
 
-def _filled(made: L, copied: dict[str, Tensor | None]) -> L:
-    """``made`` with these parameters, on their device and of their dtype."""
+def _filled(layer: L, copied: dict[str, Tensor | None]) -> L:
+    """``layer`` with these parameters copied in, on their device and of their dtype."""
     given = {name: value.detach() for name, value in copied.items() if value is not None}
     example = next(iter(given.values()))
-    made.to(device=example.device, dtype=example.dtype)
-    parameters = dict(made.named_parameters())
+    layer.to(device=example.device, dtype=example.dtype)
+    parameters = dict(layer.named_parameters())
     with torch.no_grad():
         for name, value in given.items():
             parameters[name].copy_(value)
-    return made
+    return layer
 
 
 def _gin(in_channels: int, out_channels: int) -> GraphRound:

@@ -23,15 +23,15 @@ class GraphRound(MessageRound):
     .. math::
         x_v' = \sigma(\textstyle\sum_{u \in N(v)} f(x_u)).
 
-    This is the paper's Equation 6: a graph neural network is the round whose f is shared. Every
-    node holds all channels, not a share of them.
+    This is the paper's Equation 6: a layer of a graph neural network is the round whose f is
+    shared. Every node has all channels, not a share of them.
 
     Args:
         in_channels: of every node.
         out_channels: of every node.
         message: a message function whose parameters all edges share, such as ``"shared_linear"``,
             ``"shared_attention"`` or ``"identity"``.
-        **kwargs: as for :class:`MessageRound`, but for the graph.
+        **kwargs: as for :class:`MessageRound`, except the graph.
 
     Shapes:
         - **x:** (..., N, C_in), **edge_index:** (2, E), in any order, **edge_weight:** (E,) or None
@@ -52,14 +52,14 @@ class GraphRound(MessageRound):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        # The message and update see one node that receives its own message.
+        # Message and update are built for a graph of one node with a self-loop.
         super().__init__(_ONE_NODE, in_channels, out_channels, message, *args, **kwargs)
         forget_graph(self)
         if not self.message_function.shared:
             raise InputError(
                 f"{type(self.message_function).__name__} has parameters on every edge, so the "
-                "round needs its graph when it is made: use RelationalLinear or FusedRound, or a "
-                "shared message such as 'shared_linear' or 'shared_attention'"
+                "round needs its graph in the constructor: use RelationalLinear or FusedRound, or "
+                "a shared message such as 'shared_linear' or 'shared_attention'"
             )
 
     def forward(
@@ -94,12 +94,12 @@ class GraphRound(MessageRound):
         return as_rows(self.aggregate_shares(inputs, index, dim_size))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw all parameters anew; how many messages a node receives is not known."""
+        """Redraw all parameters; the scale cannot depend on the degrees, which are unknown."""
         reset_round(self, generator, by_degree=False)
 
 
 def as_rows(nodes: Tensor) -> Tensor:
-    """(N, B, C) -> (B * N, C), graph by graph."""
+    """(N, B, C) -> (B * N, C), sample by sample."""
     return nodes.transpose(0, 1).flatten(0, 1)
 
 
@@ -107,16 +107,16 @@ def _check_edges(x: Tensor, edge_index: Tensor | None, in_channels: int) -> Tens
     if edge_index is None:
         raise InputError("the graph of this round comes with the input: call round(x, edge_index)")
     if x.dim() < 2 or x.shape[-1] != in_channels:
-        raise InputError(f"this round takes (..., N, {in_channels}), it was given {tuple(x.shape)}")
+        raise InputError(f"this round takes (..., N, {in_channels}), not {tuple(x.shape)}")
     if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
         raise InputError(
             f"an edge_index is (2, E) integers, this one is {tuple(edge_index.shape)} of "
-            f"{edge_index.dtype}; row 0 holds sources, row 1 targets"
+            f"{edge_index.dtype}; row 0 contains sources, row 1 targets"
         )
     if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < x.shape[-2]:
         worst = edge_index.min() if edge_index.min() < 0 else edge_index.max()
         raise InputError(
-            f"the edge_index names node {int(worst)}, x holds nodes 0 to {x.shape[-2] - 1}: give "
+            f"the edge_index names node {int(worst)}, x has nodes 0 to {x.shape[-2] - 1}: give "
             "every node a row of x"
         )
     return edge_index

@@ -1,4 +1,4 @@
-"""The scale at which a round's parameters start."""
+"""The initialisation of a round's parameters."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mpnn_arch.rounds.aggregations import aggregate_messages, place_of
 def reset_round(
     layer: Any, generator: torch.Generator | None = None, *, by_degree: bool = True
 ) -> None:
-    """Draw all parameters of a round anew, from ``generator``.
+    """Redraw all parameters of a round, from ``generator``.
 
-    The initial messages are as large as the aggregation needs them, see :func:`message_gain`;
-    biases are uniform in +-1/sqrt(fan-in), as of ``nn.Linear``.
+    Messages are scaled for the aggregation, see :func:`message_gain`; biases are uniform in
+    +-1/sqrt(fan-in), as in ``nn.Linear``.
 
     Args:
         layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`.
-        generator: draws the numbers; None for torch's default one.
-        by_degree: whether the round knows how many messages each node receives.
+        generator: source of randomness; None for torch's default one.
+        by_degree: whether the number of messages that each node receives is known.
     """
     reset_parameters_of(layer.aggr_module, generator)
     if layer.squeeze is not None:
@@ -47,37 +47,37 @@ def reset_round(
 def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor:
     """(N,) the factor by which messages to a node of each degree should exceed those of a sum.
 
-    With it, what the aggregation makes of random messages has the size that a sum of messages
-    drawn by ``nn.Linear``'s rule has: root mean square 1/sqrt(3) for input of 1. Known for sum and
-    mean, and measured on random messages for the rest, so that it holds for a user's own too.
+    With it, the aggregate of random messages has the scale of a sum of messages initialised by
+    ``nn.Linear``'s rule: root mean square 1/sqrt(3) for input of 1. Known for sum and mean, and
+    measured on random messages for the rest, including custom aggregations.
 
     Args:
         aggr: the aggregation.
         degree: (N,) messages each node receives.
-        channels: of a message.
+        channels: of one message.
     """
     if isinstance(aggr, pyg.SumAggregation):
         return torch.ones(len(degree), dtype=torch.float64)
     if isinstance(aggr, pyg.MeanAggregation):
         return degree.to("cpu", torch.float64)
-    place = place_of(aggr)
-    kinds, back = degree.cpu().unique(return_inverse=True)
-    index = torch.arange(len(kinds)).repeat_interleave(kinds)
+    factory = place_of(aggr)
+    degrees, inverse = degree.cpu().unique(return_inverse=True)
+    index = torch.arange(len(degrees)).repeat_interleave(degrees)
     samples = max(1, 256 // channels)
     messages = torch.randn(
         len(index), samples, channels, generator=torch.Generator().manual_seed(0)
     )
-    messages = messages * (3 * kinds[index]).rsqrt()[:, None, None]
+    messages = messages * (3 * degrees[index]).rsqrt()[:, None, None]
 
     def size(gain: Tensor) -> Tensor:
-        scaled = (messages * gain[index][:, None, None]).to(**place)
+        scaled = (messages * gain[index][:, None, None]).to(**factory)
         with torch.no_grad():
-            out = aggregate_messages(aggr, scaled, index.to(scaled.device), len(kinds))
+            out = aggregate_messages(aggr, scaled, index.to(scaled.device), len(degrees))
         return out.double().square().flatten(1).mean(1).sqrt().cpu()
 
-    one, target = torch.ones(len(kinds)), 3**-0.5
+    one, target = torch.ones(len(degrees)), 3**-0.5
     first, second = size(one), size(2 * one)
-    if torch.allclose(second, 2 * first, rtol=1e-3):  # it scales with its messages
+    if torch.allclose(second, 2 * first, rtol=1e-3):  # homogeneous of degree 1
         gain = target / first
     else:
         low, high = one.log() - 7, one.log() + 7
@@ -86,13 +86,13 @@ def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor
             small = size(middle.exp()) < target
             low, high = torch.where(small, middle, low), torch.where(small, high, middle)
         gain = high.exp()
-    # A node of which the aggregation makes nothing (the spread of one message) has no such size.
+    # Where the aggregate is zero (the variance of one message), no gain reaches the scale.
     gain = torch.where((gain > 1e-3) & (gain < 1e3), gain, 1.0)
-    return gain.double()[back]
+    return gain.double()[inverse]
 
 
 def reset_parameters_of(module: Any, generator: torch.Generator | None) -> None:
-    """Draw anew, from ``generator``, what a module draws from torch's global state by itself."""
+    """Redraw from ``generator`` the parameters that a module draws from torch's global state."""
     parameter = next(module.parameters(), None)
     if parameter is None or parameter.is_meta:
         return

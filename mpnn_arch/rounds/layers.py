@@ -17,11 +17,11 @@ class RelationalLinear(FusedRound):
 
     Args:
         graph: along whose edges the messages flow.
-        in_features: channels in all, or their partition over the nodes.
+        in_features: total number of channels, or their partition over the nodes.
         out_features: likewise for the output.
-        bias: whether every output channel has one.
+        bias: whether to add one per output channel.
         aggr: a PyG aggregation; see :class:`FusedRound`.
-        backend: how it is computed; see :class:`FusedRound`.
+        backend: what computes it; see :class:`FusedRound`.
         message: the message function.
         **kwargs: as for :class:`FusedRound`.
 
@@ -57,12 +57,12 @@ class RelationalLinear(FusedRound):
 
     @property
     def in_features(self) -> int:
-        """Channels in, as ``nn.Linear`` calls them."""
+        """``in_channels``, under ``nn.Linear``'s name."""
         return self.in_channels
 
     @property
     def out_features(self) -> int:
-        """Channels out."""
+        """``out_channels``, under ``nn.Linear``'s name."""
         return self.out_channels
 
 
@@ -71,16 +71,16 @@ class RelationalConv2d(FusedRound):
 
     Args:
         graph: along whose edges the messages flow.
-        in_channels: maps in all, or their partition over the nodes.
+        in_channels: total number of maps, or their partition over the nodes.
         out_channels: likewise for the output.
         kernel_size: of the kernels, a number or (height, width).
         stride: likewise.
         padding: likewise, or ``"valid"`` or ``"same"``.
         dilation: likewise.
-        bias: whether every output map has one.
+        bias: whether to add one per output map.
         aggr: a PyG aggregation; see :class:`FusedRound`.
-        backend: how it is computed; see :class:`FusedRound`.
-        message: the message function over maps.
+        backend: what computes it; see :class:`FusedRound`.
+        message: a message function over maps.
         message_kwargs: further arguments of the message function.
         **kwargs: as for :class:`FusedRound`.
 
@@ -126,7 +126,7 @@ class RelationalConv2d(FusedRound):
         """Height and width of the output maps for input maps of this size.
 
         Raises:
-            InputError: maps that the kernel does not fit.
+            InputError: the kernel does not fit the maps.
         """
         geometry = ConvGeometry(self.kernel_size, self.stride, self.padding, self.dilation)
         return geometry.checked_output_size((height, width))

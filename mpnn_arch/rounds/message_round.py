@@ -47,38 +47,38 @@ class MessageRound(MessagePassing):
         x_v^{(r+1)} = \mathrm{AGG}(\{ f_{vu}(x_u^{(r)}),\ u \in N(v) \}), \qquad
         \mathrm{AGG} = \sigma(\textstyle\sum)
 
-    Node v holds a share of the layer's channels, x_v. ``message`` is f_vu with its own parameters
-    on every edge, ``aggregate`` is PyG's aggregation over the messages a node receives, and
-    ``update`` is sigma. This class is the equation and nothing else;
+    Node v has a share of the layer's channels, x_v. ``message`` is f_vu with its own parameters on
+    every edge, ``aggregate`` is PyG's aggregation over the messages a node receives, and
+    ``update`` is sigma. This class implements only the equation;
     :class:`~mpnn_arch.rounds.fused_round.FusedRound` computes the same numbers fast, and in
     :class:`~mpnn_arch.rounds.graph_round.GraphRound` the graph comes with the input.
 
     Args:
         graph: along whose edges the messages flow.
-        in_channels: channels in all, or their :class:`ChannelPartition` over the nodes.
+        in_channels: total number of channels, or their :class:`ChannelPartition` over the nodes.
         out_channels: likewise for the output.
         message: a registered message function's name, or a :class:`MessageFunction` class.
         aggr: a PyG aggregation, by name, class or instance, or a list of them; see
-            :mod:`mpnn_arch.rounds.aggregations`. Every round has its own copy.
-        norm: ``"batch"``, ``"layer"``, ``"group"`` (a group a node), or a module over
+            :mod:`mpnn_arch.rounds.aggregations`. Instances are copied.
+        norm: ``"batch"``, ``"layer"``, ``"group"`` (one group per node), or a module over
             (B, C_out, ...); None for none.
         activation: a class of ``torch.nn`` by name, or a callable; None for none.
-        bias: whether every output channel has one, added after the aggregation.
+        bias: whether to add one per output channel, after the aggregation.
         order: the partition order where ``in_channels`` and ``out_channels`` are numbers.
-        residual: whether the round's input is added, before the activation.
+        residual: whether to add the round's input before the activation.
         squeeze_excitation: reduction of a squeeze-and-excitation over the nodes, after the norm;
             None for none.
-        message_kwargs: handed to the message function.
-        aggr_kwargs: handed to the aggregation.
-        generator: draws the initial parameters; None for torch's default one, as ``nn.Linear``.
+        message_kwargs: arguments of the message function.
+        aggr_kwargs: arguments of the aggregation.
+        generator: draws the initial parameters; None for torch's default, as for ``nn.Linear``.
         device: of the parameters, as for ``nn.Linear``.
         dtype: of the parameters.
 
     Shapes:
         - **x:** (..., C_in) for vectors, (B, C_in, H, W) or (C_in, H, W) for maps
-        - **residual:** as the output; another tensor to add before the activation
+        - **residual:** as the output; a tensor to add before the activation
         - **output:** (..., C_out), or (B, C_out, H', W')
-        - node features inside PyG: (N, B, channels of the largest share, ...), ``node_dim=0``
+        - node features in PyG: (N, B, channels of the largest share, ...), ``node_dim=0``
         - messages: (E, B, channels of the largest share, ...)
 
     Raises:
@@ -146,7 +146,7 @@ class MessageRound(MessagePassing):
         return self.message_function(x_j, x_i, index)
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        """AGG over the messages each node receives, then the nodes' shares side by side."""
+        """AGG over the messages each node receives, then concatenation of the nodes' shares."""
         return merge_shares(self.aggregate_shares(inputs, index, dim_size), self.plan)
 
     def update(self, inputs: Tensor, residual: OptTensor) -> Tensor:
@@ -164,7 +164,7 @@ class MessageRound(MessagePassing):
 
     @property
     def plan(self) -> RoundPlan:
-        """Where every share, message and weight lies."""
+        """Index tensors of the round."""
         return self.message_function.plan
 
     def aggregate_shares(self, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
@@ -174,7 +174,7 @@ class MessageRound(MessagePassing):
         return shares if self.projection is None else self.projection(shares)
 
     def prepare(self) -> None:
-        """Make the index tensors that messages read now, so that no trace has to."""
+        """Build the index tensors of the messages, so that they are not built under tracing."""
         self.message_function.prepare()
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
@@ -182,7 +182,7 @@ class MessageRound(MessagePassing):
         return round_multiply_adds(self, spatial_size)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw all parameters anew, from ``generator``, at the scale that its AGG needs."""
+        """Redraw all parameters from ``generator``, at a scale that depends on AGG."""
         reset_round(self, generator)
 
     def extra_repr(self) -> str:

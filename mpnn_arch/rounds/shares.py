@@ -1,4 +1,4 @@
-"""From a layer's channels to the nodes' shares of them, and back."""
+"""Splitting a layer's channels into the nodes' shares, and merging them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def as_graph(graph: RelationalGraph | str) -> RelationalGraph:
     """``graph``, or the one that a specification such as ``"ring:16,4"`` names.
 
     Raises:
-        InputError: neither, or a specification of no graph or of several.
+        InputError: neither, or a specification that does not name exactly one graph.
     """
     if isinstance(graph, str):
         return parse_one(graph)
@@ -53,16 +53,16 @@ def share_channels(
     if channels.num_nodes != graph.num_nodes:
         raise InputError(
             f"the {side} partition shares channels among {channels.num_nodes} nodes, the graph "
-            f"has {graph.num_nodes}: use one share a node"
+            f"has {graph.num_nodes}: use one share per node"
         )
     return channels
 
 
 def split_shares(x: Tensor, plan: RoundPlan) -> Tensor:
-    """Give every node its share of the channels.
+    """Split the channels into the nodes' shares.
 
-    A share smaller than the largest is padded with zeros, so that PyG can lift node features
-    along edges; the padding meets no weight.
+    Smaller shares are zero-padded to the largest, so that PyG can gather node features along
+    edges; no weight multiplies the padding.
 
     Shapes:
         - **x:** (B, C_in, ...)
@@ -75,7 +75,7 @@ def split_shares(x: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def merge_shares(shares: Tensor, plan: RoundPlan) -> Tensor:
-    """Lay the nodes' shares side by side as the layer's output channels.
+    """Concatenate the nodes' shares into the layer's output channels.
 
     Shapes:
         - **shares:** (N, B, largest_out, ...)
@@ -103,10 +103,10 @@ def own_channels(index: Tensor, plan: RoundPlan) -> Tensor | None:
 def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Let a round's ``forward`` take any leading dimensions, as ``nn.Linear`` and ``nn.Conv2d`` do.
 
-    The method itself sees (B, C_in) or (B, C_in, H, W).
+    The decorated method receives (B, C_in) or (B, C_in, H, W).
 
     Raises:
-        InputError: when called with an input of another shape.
+        InputError: on a call with an input of another shape.
     """
 
     @functools.wraps(forward)
@@ -116,10 +116,10 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         fits = channel_dim == 0 or (channel_dim == 1 if spatial else channel_dim > 0)
         if not fits or x.shape[channel_dim] != self.in_channels:
             wanted = f"(B, {self.in_channels}, H, W)" if spatial else f"(..., {self.in_channels})"
-            raise InputError(f"this round takes {wanted}, it was given {tuple(x.shape)}")
+            raise InputError(f"this round takes {wanted}, not {tuple(x.shape)}")
         if residual is not None and not residual.is_floating_point():
             raise InputError(
-                f"this round stands on {self.graph!r} and takes no other edges: the second "
+                f"the graph of this round is fixed, {self.graph!r}: the second "
                 f"argument is a residual to add, not {residual.dtype}; where the graph comes with "
                 "the input, use GraphRound"
             )

@@ -1,4 +1,4 @@
-"""The graph in a round's state dict: weights tell which graph and shares they belong to."""
+"""The graph in a round's state dict, which ties weights to their graph and shares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BUFFERS = ("graph_hash", "edge_index", "in_sizes", "out_sizes")
 
 
 def register_graph(layer: Any, graph: RelationalGraph) -> None:
-    """Keep the graph and the shares as buffers, and refuse a state dict of others.
+    """Register graph and shares as buffers, and reject a state dict with different ones.
 
     Args:
         layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`.
@@ -45,8 +45,8 @@ def _check_graph(layer: Any, state: dict[str, Any], prefix: str, *_: Any) -> Non
         if not torch.equal(tensor.to(own.device), own):
             raise InputError(
                 f"the weights at {prefix or 'the top'!r} belong to {_describe(given)}, this round "
-                f"stands on {layer.graph!r} with {layer.in_channels} -> {layer.out_channels} "
-                "channels: build the round on the graph and partition of the weights"
+                f"to {layer.graph!r} with {layer.in_channels} -> {layer.out_channels} "
+                "channels: build the round with the graph and partition of the weights"
             )
 
 

@@ -1,8 +1,8 @@
-"""Update functions: what a node does with its aggregate.
+"""Update functions, applied to every node's aggregate.
 
-In order: a norm, squeeze-and-excitation, what the node held before (a residual), an activation.
-They work on a layer's channels (B, C, ...) with the nodes' shares side by side, and on the rows
-(B * N, C) of a graph neural network, where every node holds all channels: one share.
+In order: norm, squeeze-and-excitation, residual, activation. They work on a layer's channels
+(B, C, ...), the nodes' shares concatenated, and on the rows (B * N, C) of a graph neural network,
+where every node has all channels: one share.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ norms: Registry[Callable[[ChannelPartition, int], nn.Module]] = Registry("norm")
 @norms.register("batch")
 def batch_norm(partition: ChannelPartition, spatial_dims: int) -> nn.Module:
     """Batch normalisation of every channel."""
-    made = nn.BatchNorm2d if spatial_dims else nn.BatchNorm1d
-    return made(partition.num_channels)
+    norm = nn.BatchNorm2d if spatial_dims else nn.BatchNorm1d
+    return norm(partition.num_channels)
 
 
 @norms.register("layer")
@@ -33,12 +33,12 @@ def layer_norm(partition: ChannelPartition, spatial_dims: int) -> nn.Module:
 
 @norms.register("group")
 def group_norm(partition: ChannelPartition, spatial_dims: int) -> nn.Module:
-    """Normalisation of every sample over every node's own share."""
+    """Normalisation of every sample over each node's share."""
     return NodeNorm(partition)
 
 
 class NodeNorm(nn.Module):
-    r"""Group normalisation with one group a node, of any sizes.
+    r"""Group normalisation with one group per node, of any sizes.
 
     Args:
         partition: the nodes' shares.
@@ -69,15 +69,15 @@ class NodeNorm(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    r"""Every node's share times a number in (0, 1) that all nodes decide on together.
+    r"""Every node's share times a number in (0, 1) that depends on all nodes.
 
-    s = sigmoid(W2 relu(W1 z)), z_v the mean of what node v holds. In a round without a graph of
-    its own a row is a node, and z, and s, count channels: the mean over the nodes says how much
-    each channel counts.
+    s = sigmoid(W2 relu(W1 z)), z_v the mean of node v's share. In a round whose graph is an
+    input, a row is a node, and z and s are per channel: z is the mean over the nodes, and s scales
+    each channel.
 
     Args:
         partition: the nodes' shares.
-        reduction: how many times narrower the hidden layer is, at least 1.
+        reduction: ratio of the width to that of the hidden layer, at least 1.
 
     Shapes:
         - **x** and **output:** (B, C, ...)
@@ -91,7 +91,7 @@ class SqueezeExcitation(nn.Module):
     def __init__(self, partition: ChannelPartition, reduction: int = 4) -> None:
         super().__init__()
         if reduction < 1:
-            raise InputError(f"a squeeze by {reduction} widens; use a reduction of 1 or more")
+            raise InputError(f"a squeeze reduction of {reduction} would widen; use 1 or more")
         self.sizes = partition.sizes
         self.by_channel = partition.num_nodes == 1
         width = partition.num_channels if self.by_channel else partition.num_nodes
@@ -99,7 +99,7 @@ class SqueezeExcitation(nn.Module):
         self.squeeze, self.excite = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def reset_parameters(self) -> None:
-        """As ``nn.Linear``."""
+        """Redraw the parameters by ``nn.Linear``'s rule."""
         self.squeeze.reset_parameters()
         self.excite.reset_parameters()
 
@@ -118,14 +118,14 @@ class SqueezeExcitation(nn.Module):
         return x * scale.view(*scale.shape, *[1] * len(space))
 
     def multiply_adds(self) -> int:
-        """Of the two layers, for one sample."""
+        """Multiply-adds of the two layers, for one sample."""
         return self.squeeze.weight.numel() + self.excite.weight.numel()
 
 
 def make_norm(
     norm: str | nn.Module | None, partition: ChannelPartition, spatial_dims: int
 ) -> nn.Module | None:
-    """The norm called ``norm``; a module is taken as it is.
+    """The norm registered as ``norm``; a module is returned unchanged.
 
     Raises:
         InputError: an unknown name.
@@ -134,17 +134,17 @@ def make_norm(
 
 
 def make_squeeze(reduction: int | None, partition: ChannelPartition) -> SqueezeExcitation | None:
-    """The squeeze-and-excitation of this reduction; None for none. Its draw is not the last one."""
+    """The squeeze-and-excitation of this reduction, with provisional parameters; None for none."""
     if reduction is None:
         return None
-    with torch.random.fork_rng(devices=[]):  # drawn again, from the round's generator
+    with torch.random.fork_rng(devices=[]):  # redrawn later, from the round's generator
         return SqueezeExcitation(partition, reduction)
 
 
 def check_residual(
     residual: bool, in_partition: ChannelPartition, out_partition: ChannelPartition
 ) -> bool:
-    """Refuse a residual between other shares.
+    """Reject a residual if input and output shares differ.
 
     Raises:
         InputError: the shares in and out differ.
@@ -160,7 +160,7 @@ def check_residual(
 def make_activation(
     activation: str | Callable[[Tensor], Tensor] | None,
 ) -> Callable[[Tensor], Tensor] | None:
-    """The activation called ``activation`` (as in PyG and ``torch.nn``); a callable stays.
+    """The activation named ``activation`` (as in PyG and ``torch.nn``); callables are unchanged.
 
     Raises:
         InputError: an unknown name.
@@ -168,24 +168,24 @@ def make_activation(
     if not isinstance(activation, str):
         return activation
     try:
-        made: Callable[[Tensor], Tensor] = activation_resolver(activation)
+        resolved: Callable[[Tensor], Tensor] = activation_resolver(activation)
     except ValueError:
         raise InputError(
             f"there is no activation {activation!r}; choose a class of torch.nn such as 'relu', "
             "'silu' or 'tanh', or give a callable"
         ) from None
-    return made
+    return resolved
 
 
-def add_residual(out: Tensor, held: Tensor) -> Tensor:
-    """``out`` plus what the nodes held before the round.
+def add_residual(out: Tensor, residual: Tensor) -> Tensor:
+    """``out`` plus ``residual``, the nodes' features before the round.
 
     Raises:
         InputError: the round changed the shape.
     """
-    if out.shape != held.shape:
+    if out.shape != residual.shape:
         raise InputError(
-            f"a residual adds {tuple(held.shape)} to {tuple(out.shape)}; use as many channels in "
-            "as out, stride 1 and padding='same', or residual=False"
+            f"a residual adds {tuple(residual.shape)} to {tuple(out.shape)}; use as many channels "
+            "in as out, stride 1 and padding='same', or residual=False"
         )
-    return out + held
+    return out + residual

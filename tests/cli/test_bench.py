@@ -54,5 +54,5 @@ def test_equal_cost_width_is_the_largest_that_fits():
     width = equal_cost_width(graph, 24 * 24)
     assert equal_cost_width(generate("complete", 8), 24 * 24) == 24
     assert width > 24
-    with pytest.raises(InputError, match="costs 64 multiply-adds with one channel a node"):
+    with pytest.raises(InputError, match="costs 64 multiply-adds with one channel per node"):
         equal_cost_width(generate("complete", 8), 63)

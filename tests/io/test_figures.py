@@ -1,4 +1,4 @@
-"""Figures: whole files, and one sentence where matplotlib is missing."""
+"""Figures: atomic writes, and one sentence where matplotlib is missing."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from mpnn_arch.io.figures import new_figure, save_figure
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_a_figure_is_written_in_the_format_of_its_name(tmp_path: Path, ending: str) -> None:
+def test_a_figure_is_written_in_the_format_of_its_suffix(tmp_path: Path, ending: str) -> None:
     figure = new_figure(2, 1)
     figure.add_subplot().plot([0, 1], [1, 0])
     save_figure(figure, tmp_path / f"line.{ending}")
@@ -27,6 +27,6 @@ def test_without_matplotlib_one_sentence_says_so_before_the_work(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match="figures need matplotlib"):
         new_figure(1, 1)
-    told = CliRunner().invoke(bench, ["--graphs", "ring:8,2", "--out", str(tmp_path / "receipt")])
-    assert isinstance(told.exception, InputError)
+    result = CliRunner().invoke(bench, ["--graphs", "ring:8,2", "--out", str(tmp_path / "receipt")])
+    assert isinstance(result.exception, InputError)
     assert not (tmp_path / "receipt").exists()

@@ -17,8 +17,8 @@ def saved(tmp_path):
 
 def test_what_was_written_is_read(saved):
     path, tensors = saved
-    read, told = read_tensors(path, kind=KIND)
-    assert told == {"note": "hello", "kind": KIND}
+    read, metadata = read_tensors(path, kind=KIND)
+    assert metadata == {"note": "hello", "kind": KIND}
     assert read.keys() == tensors.keys()
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
 

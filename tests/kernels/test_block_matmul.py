@@ -1,4 +1,4 @@
-"""The operation against a loop over the edges in float64: values, gradients, corners."""
+"""The operation against a loop over the edges in float64: values, gradients, edge cases."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from mpnn_arch.kernels.backends import unavailable_reason
 from mpnn_arch.kernels.block_matmul import block_conv2d, block_matmul
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
-FUSED = ["gather", "cpu"]  # triton has tests of its own, under its interpreter
+FUSED = ["gather", "cpu"]  # triton is tested separately, in its interpreter
 
 
 @pytest.fixture(params=["masked", *FUSED])
@@ -40,7 +40,7 @@ def random_graph(num_nodes: int, degree: float, *, directed: bool = False) -> Re
 def loop_over_edges(
     x: Tensor, weight: Tensor, plan: RoundPlan, product: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """The equation as it is written, one edge after the other."""
+    """The equation as written, edge by edge."""
     into, out = plan.in_offsets.tolist(), plan.out_offsets.tolist()
     nodes: list[Tensor | int] = [0] * plan.num_nodes
     column = [0] * plan.num_nodes
@@ -213,12 +213,12 @@ def test_one_gradient_alone(backend: str, generator: torch.Generator) -> None:
     x, weight = draw(generator, 4, 20), draw(generator, plan.num_weights)
     both = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
     want = torch.autograd.grad(block_matmul(*both, plan, backend).sum(), both)
-    for place, true in enumerate(want):
+    for position, true in enumerate(want):
         inputs = [x.clone(), weight.clone()]
-        inputs[place].requires_grad_()
+        inputs[position].requires_grad_()
         block_matmul(*inputs, plan, backend).sum().backward()
-        assert torch.equal(inputs[place].grad, true)
-        assert inputs[1 - place].grad is None
+        assert torch.equal(inputs[position].grad, true)
+        assert inputs[1 - position].grad is None
 
 
 def test_the_complete_graph_is_a_dense_layer(backend: str, generator: torch.Generator) -> None:
@@ -235,7 +235,7 @@ def test_half_precision(generator: torch.Generator) -> None:
     assert_same_as_loop("gather", plan, x, weight, tolerance=2e-2)
 
 
-def test_infinity_stays_with_the_nodes_that_hear_it(
+def test_infinity_reaches_only_the_nodes_that_receive_it(
     backend: str, generator: torch.Generator
 ) -> None:
     if backend == "masked":
@@ -244,13 +244,13 @@ def test_infinity_stays_with_the_nodes_that_hear_it(
     x = draw(generator, 2, 9)
     x[:, 0] = torch.inf
     y = block_matmul(x, torch.ones(plan.num_weights), plan, backend)
-    heard = plan.out_offsets[2]
-    assert not y[:, :heard].isfinite().any()
-    assert y[:, heard:].isfinite().all()
+    end = plan.out_offsets[2]  # of the nodes that receive from node 0
+    assert not y[:, :end].isfinite().any()
+    assert y[:, end:].isfinite().all()
 
 
 @pytest.mark.parametrize(
-    ("x", "weights", "backend", "words"),
+    ("x", "weights", "backend", "sentence"),
     [
         ((2, 8), 0, "gather", r"\(B, 9\), not \(2, 8\)"),
         ((2, 9, 1), 0, "gather", r"\(B, 9\), not \(2, 9, 1\)"),
@@ -258,7 +258,9 @@ def test_infinity_stays_with_the_nodes_that_hear_it(
         ((2, 9), 0, "scatter", "no backend 'scatter'"),
     ],
 )
-def test_bad_input_is_told(x: tuple[int, ...], weights: int, backend: str, words: str) -> None:
+def test_bad_input_is_rejected(
+    x: tuple[int, ...], weights: int, backend: str, sentence: str
+) -> None:
     plan = plan_of(RelationalGraph(4, [[0], [1]]), 9)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=sentence):
         block_matmul(torch.ones(x), torch.ones(plan.num_weights + weights), plan, backend)

@@ -1,4 +1,4 @@
-"""The choice of a backend: timed once, remembered, kept with a layer, explained."""
+"""The choice of a backend: timed once, cached, stored with a layer, explained."""
 
 import json
 from pathlib import Path
@@ -34,21 +34,21 @@ def dense_plan() -> RoundPlan:
 
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, list[float]]]:
-    """A clock that always says that gather is quicker, and every trial it was asked for."""
-    made: list[dict[str, list[float]]] = []
+    """Replaces the timing by one in which gather is fastest; records every trial."""
+    recorded: list[dict[str, list[float]]] = []
 
     times = {"masked": [3e-3, 2e-3, 9e-3, 2e-3], "gather": [3e-3, 1e-3, 9e-3, 1e-3]}
 
     def time_backends(x, weight, plan, able, window, favourite):  # type: ignore[no-untyped-def]
-        told = {backend: times.get(backend, [4e-3]) for backend in able}
-        if able[0] != "gather":  # else it wins once more, against the rule's
-            made.append(told)
-        return told
+        timed = {backend: times.get(backend, [4e-3]) for backend in able}
+        if able[0] != "gather":  # else it is the second trial, against the rule's
+            recorded.append(timed)
+        return timed
 
     monkeypatch.setattr(choice, "time_backends", time_backends)
     monkeypatch.setenv("MPNN_ARCH_CACHE", str(tmp_path))
     choice.forget()
-    yield made
+    yield recorded
     choice.forget()
 
 
@@ -56,17 +56,17 @@ def tensors(plan: RoundPlan, batch: int = 5) -> tuple[Tensor, Tensor]:
     return torch.ones(batch, plan.in_channels), torch.ones(plan.num_weights)
 
 
-def test_a_trial_is_made_once_and_remembered(plan: RoundPlan, trials: list, tmp_path: Path) -> None:
-    made = choose(*tensors(plan), plan)
-    assert (made.backend, made.how) == ("gather", "trial")
-    assert made.seconds["masked"] == 2e-3  # lower quartiles
-    assert made.seconds["gather"] == 1e-3
-    assert choose(*tensors(plan, 8), plan) is made  # 5 and 8 samples share a choice
+def test_a_trial_is_run_once_and_cached(plan: RoundPlan, trials: list, tmp_path: Path) -> None:
+    selected = choose(*tensors(plan), plan)
+    assert (selected.backend, selected.how) == ("gather", "trial")
+    assert selected.seconds["masked"] == 2e-3  # lower quartiles
+    assert selected.seconds["gather"] == 1e-3
+    assert choose(*tensors(plan, 8), plan) is selected  # 5 and 8 samples share a choice
     assert len(trials) == 1
 
     choice.forget()  # as in the next process
     again = choose(*tensors(plan), plan)
-    assert (again.backend, again.how, again.seconds) == ("gather", "disk", made.seconds)
+    assert (again.backend, again.how, again.seconds) == ("gather", "disk", selected.seconds)
     assert len(trials) == 1
 
     assert choose(*tensors(plan, 9), plan).how == "trial"
@@ -80,7 +80,7 @@ def test_a_trial_is_made_once_and_remembered(plan: RoundPlan, trials: list, tmp_
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"choice": {"backend": "rm", "seconds": {}, "spread": {}}}']
 )
-def test_a_broken_cache_is_a_missing_one(
+def test_a_broken_cache_counts_as_a_missing_one(
     plan: RoundPlan, trials: list, tmp_path: Path, text: str
 ) -> None:
     choose(*tensors(plan), plan)
@@ -102,7 +102,7 @@ def test_a_cache_that_cannot_be_written(
     assert len(trials) == 1
 
 
-def test_nothing_is_timed_where_it_cannot_be_repeated(plan: RoundPlan, trials: list) -> None:
+def test_nothing_is_timed_where_results_must_be_reproducible(plan: RoundPlan, trials: list) -> None:
     torch.use_deterministic_algorithms(True)
     try:
         assert choose(*tensors(plan), plan).how == "rule"
@@ -149,20 +149,20 @@ def test_a_backend_must_beat_the_rule_twice(
         return once(*args, favourite=favourite)
 
     monkeypatch.setattr(choice, "time_backends", time_backends)
-    made = choose(*tensors(plan), plan)
-    assert made.backend == rule
-    assert made.seconds[rule] < made.seconds["gather"]
+    selected = choose(*tensors(plan), plan)
+    assert selected.backend == rule
+    assert selected.seconds[rule] < selected.seconds["gather"]
 
 
-def test_the_losers_tables_are_given_back(plan: RoundPlan, trials: list) -> None:
+def test_the_tables_of_other_backends_are_released(plan: RoundPlan, trials: list) -> None:
     x, weight = tensors(plan)
     block_matmul(x, weight, plan, "masked")
     assert "dense_index" in plan.__dict__
-    choose(x, weight, plan)  # gather wins
+    choose(x, weight, plan)  # selects gather
     assert "dense_index" not in plan.__dict__
 
 
-def test_a_picker_keeps_what_it_told(plan: RoundPlan, trials: list) -> None:
+def test_a_picker_caches_its_choice(plan: RoundPlan, trials: list) -> None:
     picker = Picker()
     assert picker(*tensors(plan), plan, None) == "gather"
     assert picker.choices == {"float32 cpu 8": "gather"}
@@ -171,7 +171,7 @@ def test_a_picker_keeps_what_it_told(plan: RoundPlan, trials: list) -> None:
     other.choices = {"float32 cpu 8": "masked"}
     assert other(*tensors(plan), plan, None) == "masked"
     assert len(trials) == 1
-    # A traced program, which may not be timed, takes what was kept for another batch.
+    # A traced program, which may not be timed, uses the choice cached for another batch size.
     torch.use_deterministic_algorithms(True)
     try:
         assert other(*tensors(plan, 100), plan, None) == "masked"
@@ -187,12 +187,12 @@ def test_the_explanation_names_times(plan: RoundPlan, trials: list) -> None:
     picker = Picker()
     assert "nothing selected yet" in picker.explain(plan)
     picker(*tensors(plan), plan, None)
-    told = picker.explain(plan)
-    assert "gather (timed in this process: gather 1 ms, masked 2 ms" in told
-    assert "float32 cpu 8" in told
+    explanation = picker.explain(plan)
+    assert "gather (timed in this process: gather 1 ms, masked 2 ms" in explanation
+    assert "float32 cpu 8" in explanation
 
 
-def test_a_backend_that_cannot_run_says_so_once(
+def test_a_backend_that_cannot_run_warns_once(
     plan: RoundPlan, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setitem(backends._REASONS, "cpu", "there is no compiler here")
@@ -200,8 +200,8 @@ def test_a_backend_that_cannot_run_says_so_once(
     picker = Picker("cpu")
     for _ in range(3):
         assert picker(*tensors(plan), plan, None) == "masked"
-    told = [str(warning.message) for warning in recwarn]
-    assert told == ["there is no compiler here; its rounds run on 'masked' instead"]
+    warned = [str(warning.message) for warning in recwarn]
+    assert warned == ["there is no compiler here; its rounds run on 'masked' instead"]
 
 
 @pytest.mark.parametrize(("samples", "bucket"), [(1, 1), (2, 2), (3, 4), (128, 128), (129, 256)])

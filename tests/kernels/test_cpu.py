@@ -43,7 +43,7 @@ GRAPHS = {
 
 
 def plan_of(graph: RelationalGraph, ins: int, outs: int) -> RoundPlan:
-    """Ragged: the shares of some nodes are one larger."""
+    """Ragged: some nodes' shares are larger by one channel."""
     nodes = range(graph.num_nodes)
     return make_plan(
         graph.edge_index, [ins + (i % 3 == 0) for i in nodes], [outs + (i % 4 == 1) for i in nodes]
@@ -55,11 +55,11 @@ def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> lis
     return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
 
 
-def assert_near(made: torch.Tensor, right: torch.Tensor) -> None:
-    assert made.shape == right.shape
-    assert made.dtype == right.dtype
-    scale = max(float(right.abs().max()), 1.0) if right.numel() else 1.0
-    torch.testing.assert_close(made, right, rtol=0, atol=TOLERANCE[right.dtype] * scale)
+def assert_near(got: torch.Tensor, expected: torch.Tensor) -> None:
+    assert got.shape == expected.shape
+    assert got.dtype == expected.dtype
+    scale = max(float(expected.abs().max()), 1.0) if expected.numel() else 1.0
+    torch.testing.assert_close(got, expected, rtol=0, atol=TOLERANCE[expected.dtype] * scale)
 
 
 def compare_linear(plan: RoundPlan, batch: int, dtype: torch.dtype) -> None:
@@ -69,8 +69,8 @@ def compare_linear(plan: RoundPlan, batch: int, dtype: torch.dtype) -> None:
     dense = dense_weight(weight, plan)
     assert_near(cpu.linear_forward(x, weight, plan), F.linear(x, dense))
     assert_near(cpu.linear_grad_input(grad, weight, plan), grad @ dense)
-    right = (grad.T @ x)[plan.dense_mask]
-    assert_near(cpu.linear_grad_weight(grad, x, plan), right)
+    expected = (grad.T @ x)[plan.dense_mask]
+    assert_near(cpu.linear_grad_weight(grad, x, plan), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -120,8 +120,8 @@ def test_layout_of_the_tensors_does_not_matter() -> None:
     )
 
 
-def test_numbers_past_a_share_stay_out() -> None:
-    """A vector that ends a run reads its neighbour's channels; a NaN there must not spread."""
+def test_numbers_past_a_share_do_not_enter() -> None:
+    """A vector at the end of a run also loads the next channels; a NaN there must not spread."""
     plan = make_plan(torch.tensor([[0, 1], [0, 1]]), [3, 3], [3, 3])
     x, grad = torch.ones(5, 6), torch.ones(5, 6)
     x[:, 3:], grad[:, 3:] = torch.nan, torch.nan
@@ -139,7 +139,7 @@ def test_plan_with_tables_still_copies_and_pickles() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "weight", "says"),
+    ("x", "weight", "sentence"),
     [
         (torch.ones(2, 32, dtype=torch.float16), torch.ones(192), "float16"),
         (torch.ones(2, 32, dtype=torch.float64), torch.ones(192), "float64"),
@@ -148,7 +148,7 @@ def test_plan_with_tables_still_copies_and_pickles() -> None:
         (torch.ones(2, 32, device="meta"), torch.ones(192), "meta"),
     ],
 )
-def test_bad_input(x: torch.Tensor, weight: torch.Tensor, says: str) -> None:
+def test_bad_input(x: torch.Tensor, weight: torch.Tensor, sentence: str) -> None:
     plan = make_plan(GRAPHS["ring"].edge_index, [2] * 16, [2] * 16)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=sentence):
         cpu.linear_forward(x, weight, plan)

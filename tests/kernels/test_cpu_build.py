@@ -1,6 +1,6 @@
-"""How the kernels get built: no compiler, a broken one, two processes, a read-only cache, threads.
+"""Building the kernels: no compiler, a broken one, two processes, a read-only cache, threads.
 
-Each case runs in a process of its own, as a library once loaded stays loaded. Two of them compile.
+Each case runs in a separate process, as a loaded library stays loaded. Two of them compile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import cpu
 from mpnn_arch.kernels.plan import make_plan
 plan = make_plan(torch.tensor([[0, 1], [0, 1]]), [3, 3], [3, 3])
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
     for _ in range(3):
         assert not cpu.is_available()
@@ -46,7 +46,7 @@ with warnings.catch_warnings(record=True) as said:
             assert cpu.unavailable_reason() in str(error)
         else:
             raise AssertionError("it ran")
-assert len(said) == 1, said
+assert len(warned) == 1, warned
 print(cpu.unavailable_reason())
 """
 
@@ -59,7 +59,7 @@ torch.set_num_threads(int(sys.argv[1]))
 generator = torch.Generator().manual_seed(0)
 edges = (torch.rand(12, 12, generator=generator) < 0.4).fill_diagonal_(True).nonzero().T
 plan = make_plan(edges.flip(0), [5, 6] * 6, [7, 4, 20] * 4)
-moves = (2, 1), (1, 1), (1, 1)
+geometry = (2, 1), (1, 1), (1, 1)
 digest = hashlib.sha256()
 for dtype in (torch.float32, torch.float64):
     def draw(*shape):
@@ -67,20 +67,20 @@ for dtype in (torch.float32, torch.float64):
     w, kernels = draw(plan.num_weights), draw(plan.num_weights, 3, 3)
     for batch in (1, 3, 33, 96, 1500):
         x, grad = draw(batch, plan.in_channels), draw(batch, plan.out_channels)
-        made = [
+        results = [
             cpu.linear_forward(x, w, plan),
             cpu.linear_grad_input(grad, w, plan),
             cpu.linear_grad_weight(grad, x, plan),
         ]
         if batch <= 33:
             x = draw(batch, plan.in_channels, 9, 7)
-            y = cpu.conv2d_forward(x, kernels, plan, *moves)
-            made += [
+            y = cpu.conv2d_forward(x, kernels, plan, *geometry)
+            results += [
                 y,
-                cpu.conv2d_grad_input(y, kernels, plan, x.shape, *moves),
-                cpu.conv2d_grad_weight(y, x, plan, (3, 3), *moves),
+                cpu.conv2d_grad_input(y, kernels, plan, x.shape, *geometry),
+                cpu.conv2d_grad_weight(y, x, plan, (3, 3), *geometry),
             ]
-        for tensor in made:
+        for tensor in results:
             digest.update(tensor.numpy().tobytes())
 print(digest.hexdigest())
 """
@@ -104,8 +104,8 @@ def run(code: str, *arguments: str, **changes: str) -> str:
 
 
 def test_no_compiler(tmp_path: Path) -> None:
-    said = run(REFUSE, PATH=str(tmp_path), CXX="", MPNN_ARCH_CACHE=str(tmp_path / "cache"))
-    assert "no C++ compiler g++" in said
+    reason = run(REFUSE, PATH=str(tmp_path), CXX="", MPNN_ARCH_CACHE=str(tmp_path / "cache"))
+    assert "no C++ compiler g++" in reason
 
 
 def test_compiler_that_fails(tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_compiler_that_fails(tmp_path: Path) -> None:
     compiler.write_text('#!/bin/sh\n[ "$1" = --version ] || { echo "error: no" >&2; exit 1; }\n')
     compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
     cache = tmp_path / "cache"
-    said = run(REFUSE, CXX=str(compiler), MPNN_ARCH_CACHE=str(cache))
-    assert "error: no" in said
+    reason = run(REFUSE, CXX=str(compiler), MPNN_ARCH_CACHE=str(cache))
+    assert "error: no" in reason
     assert [path.name for path in cache.iterdir()] == ["build.lock"]
 
 
 @needs_kernels
 def test_two_processes_at_once_compile_once(tmp_path: Path) -> None:
-    """A compiler that keeps a tally: one process compiles, the other waits and loads."""
+    """The compiler counts its calls: one process compiles, the other waits and loads."""
     real = os.environ.get("CXX") or "g++"
     tally, compiler, cache = tmp_path / "tally", tmp_path / "counted", tmp_path / "cache"
     compiler.write_text(f'#!/bin/sh\necho "$@" >> {tally}\nexec {real} "$@"\n')
@@ -137,8 +137,8 @@ def test_two_processes_at_once_compile_once(tmp_path: Path) -> None:
     assert len(links) == 1
     assert len(list(cache.glob("*.so"))) == 1
 
-    # The finished library is used as it is where nothing can be written any more, and by a
-    # process without the lock's permission.
+    # The finished library also loads where nothing can be written any more, and where the lock
+    # cannot be taken.
     lock = cache / "build.lock"
     lock.unlink()
     lock.mkdir()
@@ -148,7 +148,7 @@ def test_two_processes_at_once_compile_once(tmp_path: Path) -> None:
 
 @needs_kernels
 def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
-    """A file where the directory should be stops everyone, root too: a temporary one serves."""
+    """A file in place of the directory blocks even root: a temporary directory is used."""
     (tmp_path / "cache").write_text("")
     assert run(USE, MPNN_ARCH_CACHE=str(tmp_path / "cache" / "below")) == "worked"
     assert (tmp_path / "cache").read_text() == ""

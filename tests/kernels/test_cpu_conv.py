@@ -1,4 +1,4 @@
-"""The C++ kernels on maps against the dense convolution with the same kernels."""
+"""The C++ kernels over maps against the dense convolution with the same weights."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def compare(
     y = F.conv2d(x, dense, None, stride, padding, dilation)
     grad = torch.randn(y.shape, generator=generator, dtype=dtype)
     dx, dw = torch.autograd.grad(y, [x, dense], grad)
-    moves = stride, padding, dilation
+    geometry = stride, padding, dilation
     x = x.detach()
-    for made, right in (
-        (cpu.conv2d_forward(x, weight, plan, *moves), y.detach()),
-        (cpu.conv2d_grad_input(grad, weight, plan, x.shape, *moves), dx),
-        (cpu.conv2d_grad_weight(grad, x, plan, kernel, *moves), dw[plan.dense_mask]),
+    for got, expected in (
+        (cpu.conv2d_forward(x, weight, plan, *geometry), y.detach()),
+        (cpu.conv2d_grad_input(grad, weight, plan, x.shape, *geometry), dx),
+        (cpu.conv2d_grad_weight(grad, x, plan, kernel, *geometry), dw[plan.dense_mask]),
     ):
-        assert made.shape == right.shape
-        scale = max(float(right.abs().max()), 1.0) if right.numel() else 1.0
-        torch.testing.assert_close(made, right, rtol=0, atol=TOLERANCE[dtype] * scale)
+        assert got.shape == expected.shape
+        scale = max(float(expected.abs().max()), 1.0) if expected.numel() else 1.0
+        torch.testing.assert_close(got, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -86,7 +86,7 @@ def test_kernels_and_strides(kernel: int, stride: int, dtype: torch.dtype) -> No
         ((3, 1), (1, 1), (1, 0), (1, 1)),
     ],
 )
-def test_windows(
+def test_geometries(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
@@ -105,7 +105,7 @@ def test_batches(batch: int) -> None:
 
 @pytest.mark.parametrize("size", [(14, 14), (16, 16), (8, 8), (9, 32), (41, 3), (3, 41), (13, 7)])
 def test_sizes(size: tuple[int, int]) -> None:
-    """Whole vectors a row, an image or neither; images walked one by one or as one line."""
+    """Whole vectors per row, per image or neither; images one by one or as one line."""
     for kernel in (1, 3):
         compare(plan_of(), (7, *size), (kernel,) * 2, padding=(kernel // 2,) * 2)
         compare(plan_of(), (7, *size), (kernel,) * 2, (2, 2), (kernel // 2,) * 2)
@@ -121,8 +121,8 @@ def test_maps_larger_than_a_cache() -> None:
     compare(plan_of(9, 9), (5, 80, 70), (3, 3), (2, 2), ONE, dtype=torch.float64)
 
 
-def test_numbers_outside_a_window_stay_out() -> None:
-    """Vectors read past rows, maps and channels; a NaN there must not spread."""
+def test_numbers_outside_a_kernel_window_do_not_enter() -> None:
+    """Vectors extend past rows, maps and channels; a NaN there must not spread."""
     nodes = [0, 1, 2]
     graph = RelationalGraph(3, [[i for i in nodes for _ in nodes], nodes * 3])
     plan = make_plan(graph.edge_index, [2, 2, 2], [2, 2, 2])
@@ -132,16 +132,16 @@ def test_numbers_outside_a_window_stay_out() -> None:
         x = torch.zeros(3, plan.in_channels, size, size, requires_grad=True)
         with torch.no_grad():
             x[1, 3, 0, size - 1] = x[1, 3, size - 1, 0] = torch.nan
-        moves = stride, ONE, ONE
-        y = F.conv2d(x, dense, None, *moves)
+        geometry = stride, ONE, ONE
+        y = F.conv2d(x, dense, None, *geometry)
         grad = y.detach().clone()
         dx = torch.autograd.grad(y, x, grad)[0]
-        made = cpu.conv2d_forward(x.detach(), weight, plan, *moves)
-        assert torch.equal(made.isnan(), y.isnan())
-        made = cpu.conv2d_grad_input(grad, weight, plan, x.shape, *moves)
-        assert torch.equal(made.isnan(), dx.isnan())
-        made = cpu.conv2d_grad_weight(torch.ones_like(grad), x.detach(), plan, (3, 3), *moves)
-        columns = made.view(plan.out_channels, plan.in_channels, 9)
+        got = cpu.conv2d_forward(x.detach(), weight, plan, *geometry)
+        assert torch.equal(got.isnan(), y.isnan())
+        got = cpu.conv2d_grad_input(grad, weight, plan, x.shape, *geometry)
+        assert torch.equal(got.isnan(), dx.isnan())
+        got = cpu.conv2d_grad_weight(torch.ones_like(grad), x.detach(), plan, (3, 3), *geometry)
+        columns = got.view(plan.out_channels, plan.in_channels, 9)
         assert columns[:, 3].isnan().any()
         assert columns[:, [0, 1, 2, 4, 5]].isfinite().all()
 

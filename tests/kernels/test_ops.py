@@ -34,16 +34,16 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def network(backend: str, generator: torch.Generator) -> nn.Module:
-    made = {"backend": backend, "generator": generator}
+    init = {"backend": backend, "generator": generator}
     return nn.Sequential(
-        RelationalConv2d(GRAPH, 20, 24, 3, padding=1, **made),
+        RelationalConv2d(GRAPH, 20, 24, 3, padding=1, **init),
         nn.ReLU(),
-        RelationalConv2d(GRAPH, 24, 17, 1, stride=2, **made),
+        RelationalConv2d(GRAPH, 24, 17, 1, stride=2, **init),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        RelationalLinear(GRAPH, 17, 24, **made),
+        RelationalLinear(GRAPH, 17, 24, **init),
         nn.ReLU(),
-        RelationalLinear(GRAPH, 24, 9, **made),
+        RelationalLinear(GRAPH, 24, 9, **init),
     )
 
 
@@ -97,10 +97,10 @@ def test_an_exported_program_runs_in_a_process_without_the_plan(
     torch.save({"x": images, "y": network(images).detach()}, tmp_path / "tensors.pt")
     code = """
 import sys, torch
-import mpnn_arch.kernels.ops  # the operators; no layer and no plan is made here
-kept = torch.load(sys.argv[1] + "/tensors.pt", weights_only=True)
+import mpnn_arch.kernels.ops  # the operators; no layer and no plan is created here
+saved = torch.load(sys.argv[1] + "/tensors.pt", weights_only=True)
 program = torch.export.load(sys.argv[1] + "/program.pt2")
-torch.testing.assert_close(program.module()(kept["x"]), kept["y"])
+torch.testing.assert_close(program.module()(saved["x"]), saved["y"])
 """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], capture_output=True, text=True
@@ -114,7 +114,7 @@ def test_a_program_can_be_traced_before_anything_ran(
 ) -> None:
     if not able:
         monkeypatch.setitem(backends._REASONS, "cpu", "there is no compiler here")
-    layer = RelationalLinear(GRAPH, 21 + able, 25, generator=generator)  # a plan nobody has used
+    layer = RelationalLinear(GRAPH, 21 + able, 25, generator=generator)  # an unused plan
     x = torch.randn(4, 21 + able, generator=generator)
     program = torch.export.export(layer, (x,))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
@@ -124,15 +124,15 @@ def test_a_program_can_be_traced_before_anything_ran(
     torch.testing.assert_close(found, gradients(layer, weights, x))
 
 
-def test_operators_keep_their_word(plan: RoundPlan, generator: torch.Generator) -> None:
+def test_operators_pass_opcheck(plan: RoundPlan, generator: torch.Generator) -> None:
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).requires_grad_()
 
     tensors = (plan.source, plan.target, plan.in_offsets, plan.out_offsets)
     numbers = [plan.in_channels, plan.out_channels, plan.num_weights]
     ops = torch.ops.mpnn_arch
-    for space, kernel, moves in ([(), (), []], [(5, 4), (3, 3), [1, 1, 1, 1, 1, 1]]):
-        constants = (*tensors, numbers, plan.key, "gather", moves)
+    for space, kernel, conv_arguments in ([(), (), []], [(5, 4), (3, 3), [1, 1, 1, 1, 1, 1]]):
+        constants = (*tensors, numbers, plan.key, "gather", conv_arguments)
         x, y = draw(3, 20, *space), draw(3, 25, *space)
         weight = draw(plan.num_weights, *kernel)
         opcheck(ops.block_product, (x, weight, *constants))
@@ -182,7 +182,7 @@ def test_flops_are_those_of_the_edges(plan: RoundPlan) -> None:
     assert counter.get_total_flops() == 3 * 2 * 7 * plan.num_weights
 
 
-def test_gradients_a_sample(network: nn.Module, images: Tensor) -> None:
+def test_gradients_per_sample(network: nn.Module, images: Tensor) -> None:
     parameters = {name: p.detach() for name, p in network.named_parameters()}
 
     def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -195,10 +195,10 @@ def test_gradients_a_sample(network: nn.Module, images: Tensor) -> None:
 
 
 def test_shapes_on_the_meta_device(network: nn.Module, images: Tensor) -> None:
-    made = copy.deepcopy(network).to("meta")(images.to("meta"))
-    assert made.is_meta
-    assert made.shape == network(images).shape
-    made.sum().backward()
+    out = copy.deepcopy(network).to("meta")(images.to("meta"))
+    assert out.is_meta
+    assert out.shape == network(images).shape
+    out.sum().backward()
 
 
 def test_inference_mode(network: nn.Module, images: Tensor) -> None:

@@ -1,8 +1,8 @@
 """The triton backend against the dense product in float64.
 
-The cases run on the CUDA device where there is one, and through Triton's interpreter on the CPU:
-the interpreter is chosen when Triton is imported and for good, so that
-`test_through_the_interpreter` runs this file once more in a process of its own.
+The cases run on the CUDA device where there is one, and in Triton's interpreter on the CPU. The
+interpreter is selected once, when Triton is imported, so `test_through_the_interpreter` runs this
+file again in a separate process.
 """
 
 import copy
@@ -58,7 +58,7 @@ def test_through_the_interpreter():
         text=True,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    # The two tests that are for the outer process, and no others, are left out.
+    # Only the two tests for the outer process are skipped.
     assert re.search(r"\d+ passed, 2 skipped", done.stdout), done.stdout[-2000:]
 
 
@@ -84,7 +84,7 @@ def complete(n: int) -> RelationalGraph:
     return RelationalGraph.from_adjacency(np.ones((n, n)))
 
 
-def alone(n: int) -> RelationalGraph:
+def isolated(n: int) -> RelationalGraph:
     return RelationalGraph(n, np.zeros((2, 0), int))
 
 
@@ -93,8 +93,8 @@ def random(n: int, density: float = 0.4) -> RelationalGraph:
     return RelationalGraph.from_adjacency(rng.random((n, n)) < density, directed=True)
 
 
-def deaf_and_mute(n: int) -> RelationalGraph:
-    """Directed, no self-loops: everybody hears node 0, which hears node 1; others send nothing."""
+def one_way(n: int) -> RelationalGraph:
+    """Directed, no self-loops: edges 0 -> v for all v > 0 and 1 -> 0; other nodes send nothing."""
     targets = np.arange(n)
     sources = np.where(targets == 0, 1, 0)
     return RelationalGraph(n, np.stack([sources, targets]), directed=True, self_loops=False)
@@ -105,8 +105,8 @@ FAMILIES = {
     "star": star,
     "complete": complete,
     "directed": random,
-    "alone": alone,
-    "deaf_and_mute": deaf_and_mute,
+    "isolated": isolated,
+    "one_way": one_way,
 }
 GRAPHS = {name: family(16) for name, family in FAMILIES.items()}
 SMALL_GRAPHS = {name: family(5) for name, family in FAMILIES.items()}
@@ -126,11 +126,11 @@ def plan_of(graph: RelationalGraph, in_sizes=None, out_sizes=None) -> RoundPlan:
 
 def dense(weight: Tensor, plan: RoundPlan) -> Tensor:
     """(num_weights, ...) -> (C_out, C_in, ...) in float64."""
-    made = weight.new_zeros(
+    matrix = weight.new_zeros(
         plan.out_channels * plan.in_channels, *weight.shape[1:], dtype=torch.float64
     )
-    made[plan.dense_index] = weight.double()
-    return made.view(plan.out_channels, plan.in_channels, *weight.shape[1:])
+    matrix[plan.dense_index] = weight.double()
+    return matrix.view(plan.out_channels, plan.in_channels, *weight.shape[1:])
 
 
 def numbers(*shape: int, dtype=torch.float32, seed: int = 0) -> Tensor:
@@ -347,7 +347,7 @@ def test_conv_one_channel_a_node():
     check_conv(plan_of(ring(9), [1] * 9, [1] * 9), 3, batch=1, size=(3, 3), padding=1)
 
 
-# -- what it refuses, and what it keeps -----------------------------------------------------
+# -- bad input, and cached tables -----------------------------------------------------------
 
 
 @device_case
@@ -376,11 +376,11 @@ def test_a_tensor_of_the_cpu_is_refused():
         triton.linear_forward(numbers(2, plan.in_channels), numbers(plan.num_weights), plan)
 
 
-def test_tables_are_made_once_and_go_with_the_plan():
+def test_tables_are_built_once_and_die_with_the_plan():
     plan, cpu = plan_of(random(8)), torch.device("cpu")
-    made = triton_tables.tables(plan, cpu)
+    built = triton_tables.tables(plan, cpu)
     for other in (plan, copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
-        assert triton_tables.tables(other, cpu) is made
+        assert triton_tables.tables(other, cpu) is built
     before = len(triton_tables._TABLES)
     del plan, other
     gc.collect()
@@ -399,5 +399,5 @@ def test_tables_name_every_weight_once():
     )
     assert torch.equal(named.sort().values, torch.arange(plan.num_weights))
     matrix = torch.arange(1, plan.num_weights + 1).double()
-    columns = dense(matrix, plan)[walk.channel[0]]  # the first row that hears node 0
+    columns = dense(matrix, plan)[walk.channel[0]]  # the first row that receives from node 0
     assert columns[0] == walk.weight_start[0] + 1

@@ -1,4 +1,4 @@
-"""PyG's aggregations on messages with a batch and space, with torch-scatter and without."""
+"""PyG's aggregations on messages with batch and space, with torch-scatter and without."""
 
 import importlib.util
 
@@ -29,9 +29,9 @@ GRAPH = RelationalGraph(4, [[0, 1, 2, 0], [1, 2, 3, 2]])
     ],
 )
 def test_names_instances_classes_and_lists_work_over_vectors_and_maps(aggr, generator):
-    made = {"aggr": aggr, "generator": generator}
-    linear = RelationalLinear(GRAPH, 7, 9, **made)
-    conv = RelationalConv2d(GRAPH, 7, 9, 3, padding=1, **made)
+    init = {"aggr": aggr, "generator": generator}
+    linear = RelationalLinear(GRAPH, 7, 9, **init)
+    conv = RelationalConv2d(GRAPH, 7, 9, 3, padding=1, **init)
     for layer, x in ((linear, torch.rand(2, 7)), (conv, torch.rand(2, 7, 3, 3))):
         out = layer(x)
         assert out.shape == (2, 9, *x.shape[2:])
@@ -73,9 +73,9 @@ def test_the_seed_draws_the_aggregations_parameters_too():
     ("arguments", "sentence"),
     [
         ({"aggr": "sofmax"}, "no aggregation 'sofmax'.*'softmax'"),
-        ({"aggr": "quantile", "aggr_kwargs": {"q": 2.0}}, "refused its arguments"),
-        ({"aggr": "sum", "aggr_kwargs": {"q": 1}}, "refused its arguments"),
-        ({"aggr": pyg.SumAggregation(), "aggr_kwargs": {"q": 1}}, "with a finished"),
+        ({"aggr": "quantile", "aggr_kwargs": {"q": 2.0}}, "rejected its arguments"),
+        ({"aggr": "sum", "aggr_kwargs": {"q": 1}}, "rejected its arguments"),
+        ({"aggr": pyg.SumAggregation(), "aggr_kwargs": {"q": 1}}, "do not apply to an instance"),
         ({"aggr": "power-mean", "aggr_kwargs": {"p": 0}}, "p=0 divides by zero"),
         (
             {"aggr": "power-mean", "aggr_kwargs": {"clamp_min": None, "clamp_max": None}},
@@ -83,9 +83,9 @@ def test_the_seed_draws_the_aggregations_parameters_too():
         ),
         (
             {"aggr": "attentional", "aggr_kwargs": {"gate_nn": nn.Linear(5, 1)}},
-            "does not take messages of 2 channels",
+            "does not accept messages of 2 channels",
         ),
-        ({"aggr": pyg.LSTMAggregation(2, 3)}, r"\(2, 3\) of 3 messages.*expected \(2, 2\)"),
+        ({"aggr": pyg.LSTMAggregation(2, 3)}, r"\(2, 3\) for 3 messages.*expected \(2, 2\)"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_construction(arguments, sentence):
@@ -100,7 +100,7 @@ def test_powers_at_zero_are_refused_in_one_sentence():
     kwargs = {"p": -1.0, "clamp_min": None}
     layer = RelationalLinear(GRAPH, 8, 8, aggr="power-mean", aggr_kwargs=kwargs)
     x = torch.ones(4, 8)
-    x[:, :2] = 0  # node 0 says nothing, the others do
+    x[:, :2] = 0  # node 0 sends zeros
     out = layer(x)
     with pytest.raises(InputError, match="the gradient of PowerMean"):
         out.sum().backward()

@@ -1,4 +1,4 @@
-"""The backend of a round: default, hooks, what is kept and told."""
+"""The backend of a round: default, hooks, stored choices, explanation."""
 
 import pytest
 import torch
@@ -32,12 +32,12 @@ def test_auto_passes_messages_where_nothing_can_be_fused() -> None:
     "kind",
     ["message_forward_pre", "message_forward", "aggregate_forward_pre", "aggregate_forward"],
 )
-def test_a_message_hook_switches_to_the_reference_and_says_so(kind: str) -> None:
+def test_a_message_hook_switches_to_the_reference_and_warns(kind: str) -> None:
     layer = FusedRound(PATH, 8, 8, backend="gather")
     x = torch.ones(3, 8)
     expected = layer(x)
     seen = []
-    with pytest.warns(UserWarning, match=f"{kind}_hook sees messages.*instead of 'gather'"):
+    with pytest.warns(UserWarning, match=f"{kind}_hook needs messages.*instead of 'gather'"):
         handle = getattr(layer, f"register_{kind}_hook")(lambda *args: seen.append(kind))
     torch.testing.assert_close(layer(x), expected)
     assert seen == [kind]
@@ -45,7 +45,7 @@ def test_a_message_hook_switches_to_the_reference_and_says_so(kind: str) -> None
     handle.remove()
     layer(x)
     assert seen == [kind]
-    assert layer.explain_backend() == "gather: asked for"
+    assert layer.explain_backend() == "gather: requested"
 
 
 def test_choices_travel_with_the_model() -> None:
@@ -56,19 +56,19 @@ def test_choices_travel_with_the_model() -> None:
 
     first, second = network(), network()
     first(torch.ones(3, 8))
-    kept = export_choices(first)
-    assert set(kept) == {"0", "2"}
-    assert set(kept["0"]) == {"float32 cpu 4"}
-    other = {"float32 cpu 4": "gather" if kept["0"]["float32 cpu 4"] == "masked" else "masked"}
-    import_choices(second, kept | {"0": other})
+    stored = export_choices(first)
+    assert set(stored) == {"0", "2"}
+    assert set(stored["0"]) == {"float32 cpu 4"}
+    other = {"float32 cpu 4": "gather" if stored["0"]["float32 cpu 4"] == "masked" else "masked"}
+    import_choices(second, stored | {"0": other})
     second(torch.ones(3, 8))
     assert export_choices(second)["0"] == other
     assert "stored with the weights" in second[0].explain_backend()
-    with pytest.raises(InputError, match="'1', which is no round"):
+    with pytest.raises(InputError, match="'1', which is not a round"):
         import_choices(second, {"1": {}})
 
 
-def test_the_complete_graph_has_nothing_to_choose() -> None:
+def test_the_complete_graph_needs_no_choice() -> None:
     layer = RelationalLinear(RelationalGraph.from_adjacency(torch.ones(4, 4).int()), 8, 8)
     layer(torch.ones(3, 8))
     assert layer.backend_choices == {}
@@ -83,26 +83,26 @@ class Doubled(FusedRound):
 
 
 class Shifted(FusedRound):
-    """A round with an update of its own."""
+    """A round that overrides the update."""
 
     def update(self, inputs, residual):  # type: ignore[no-untyped-def]
         return super().update(inputs, residual) + 4
 
 
-def test_a_subclass_with_messages_of_its_own_passes_them() -> None:
+def test_a_subclass_that_overrides_messages_passes_them() -> None:
     plain, doubled = (
         kind(PATH, 8, 8, bias=False, generator=torch.Generator().manual_seed(0))
         for kind in (FusedRound, Doubled)
     )
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(doubled(x), 2 * plain(x))
-    assert doubled.explain_backend() == "reference: Doubled has a message or aggregate of its own"
-    with pytest.raises(InputError, match="'gather' cannot compute this round, Doubled has"):
+    assert doubled.explain_backend() == "reference: Doubled overrides message or aggregate"
+    with pytest.raises(InputError, match="'gather' cannot compute this round, Doubled overrides"):
         doubled.backend = "gather"
 
 
 @pytest.mark.parametrize("backend", ["gather", "reference"])
-def test_a_subclass_with_an_update_of_its_own_has_it_called(backend: str) -> None:
+def test_an_overridden_update_is_called(backend: str) -> None:
     plain, shifted = (
         kind(PATH, 8, 8, backend=backend, generator=torch.Generator().manual_seed(0))
         for kind in (FusedRound, Shifted)
@@ -125,8 +125,8 @@ def test_a_hook_of_the_fused_round_is_called_and_changes_nothing(kind: str) -> N
     assert seen == ["pre", "post"]
 
 
-def test_a_subclass_without_steps_of_its_own_is_fused_like_its_base() -> None:
-    FusedRound(PATH, 8, 8)  # PyG puts a `propagate` on the class of its first instance
+def test_a_subclass_that_overrides_no_step_is_fused_like_its_base() -> None:
+    FusedRound(PATH, 8, 8)  # PyG sets a `propagate` on the class of its first instance
 
     class Named(FusedRound):
         pass

@@ -1,4 +1,4 @@
-"""Rounds without a graph of their own are PyG's layers; tied and untied rounds are each other."""
+"""Rounds with the graph as input equal PyG's layers; tied and untied rounds are equal."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_the_round_is_pygs_layer(name):
         grad = torch.autograd.grad(out.square().sum(), [x, *ours.parameters()])
         wanted = torch.autograd.grad(expected.square().sum(), [x, *theirs.parameters()])
         torch.testing.assert_close(grad[0], wanted[0])
-        # The parameters' gradients too, each beside PyG's parameter of the same values.
+        # The parameters' gradients too, each compared with PyG's parameter of the same values.
         assert len(grad) == len(wanted)
         for mine, mine_grad in zip(ours.parameters(), grad[1:], strict=True):
             (same,) = (
@@ -92,15 +92,15 @@ def test_features_may_carry_a_batch():
     torch.testing.assert_close(both[1], layer(2 * x, edge_index))
 
 
-# -- the bridge -------------------------------------------------------------------------------
+# -- between rounds and GNN layers ------------------------------------------------------------
 
 RELATIONAL = RelationalGraph(5, [[0, 1, 2, 3, 4, 0], [1, 2, 3, 4, 0, 2]])
 
 
 @pytest.mark.parametrize("aggr", ["sum", "mean", "max"])
 def test_a_tied_relational_mlp_is_a_gnn_on_its_relational_graph(aggr):
-    made = {"message": "shared_linear", "aggr": aggr, "bias": False, "dtype": torch.float64}
-    mlp = [RelationalLinear(RELATIONAL, 15, 15, **made) for _ in range(3)]
+    init = {"message": "shared_linear", "aggr": aggr, "bias": False, "dtype": torch.float64}
+    mlp = [RelationalLinear(RELATIONAL, 15, 15, **init) for _ in range(3)]
     x = torch.randn(7, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     by_mlp, by_gnn = x, x.view(7, 5, 3)
     for layer in mlp:
@@ -136,7 +136,7 @@ def test_tying_needs_tied_weights_and_even_shares():
         untie(RelationalLinear(RELATIONAL, 15, 15), RELATIONAL)
 
 
-# -- what is refused --------------------------------------------------------------------------
+# -- bad input --------------------------------------------------------------------------------
 
 
 def test_bad_calls_get_one_sentence():
@@ -144,19 +144,19 @@ def test_bad_calls_get_one_sentence():
     x = torch.zeros(5, 3)
     with pytest.raises(InputError, match=r"call round\(x, edge_index\)"):
         layer(x)
-    with pytest.raises(InputError, match=r"takes \(..., N, 3\), it was given \(5, 2\)"):
+    with pytest.raises(InputError, match=r"takes \(..., N, 3\), not \(5, 2\)"):
         layer(x[:, :2], torch.zeros(2, 0, dtype=torch.long))
-    with pytest.raises(InputError, match="names node 5, x holds nodes 0 to 4"):
+    with pytest.raises(InputError, match="names node 5, x has nodes 0 to 4"):
         layer(x, torch.tensor([[0], [5]]))
     with pytest.raises(InputError, match=r"\(2, E\) integers, this one is \(3, 1\)"):
         layer(x, torch.zeros(3, 1, dtype=torch.long))
-    with pytest.raises(InputError, match="takes no other edges"):
+    with pytest.raises(InputError, match="the graph of this round is fixed"):
         RelationalLinear(RELATIONAL, 15, 15)(torch.zeros(1, 15), RELATIONAL.edge_index)
-    with pytest.raises(InputError, match="needs its graph when it is made"):
+    with pytest.raises(InputError, match="needs its graph in the constructor"):
         GraphRound(3, 4, "linear")
-    with pytest.raises(InputError, match="takes over a GCNConv, this is a SAGEConv"):
+    with pytest.raises(InputError, match="converts a GCNConv, this is a SAGEConv"):
         GCN.from_pyg(pyg.SAGEConv(3, 4))
-    with pytest.raises(InputError, match="only normalize=False is taken over"):
+    with pytest.raises(InputError, match="only normalize=False is converted"):
         SAGE.from_pyg(pyg.SAGEConv(3, 4, normalize=True))
 
 
@@ -167,4 +167,4 @@ def test_the_karate_club_is_learned_from_four_members(layer):
     assert torch.equal(torch.get_rng_state(), before)
     assert first == train_on_karate_club(layer, seed=1, epochs=40)
     assert first.train_loss < 0.7
-    assert first.accuracy > 40  # chance is 30 to 40 %
+    assert first.accuracy > 40  # guessing gives 30 to 40 %

@@ -27,9 +27,9 @@ def gradients(module, x, *, seed=0):
 
 @pytest.mark.parametrize(("width_in", "width_out"), WIDTHS)
 def test_linear_round_is_the_masked_and_the_plain_linear(graph, generator, width_in, width_out):
-    made = {"dtype": torch.float64, "generator": generator}
-    reference = RelationalLinear(graph, width_in, width_out, backend="reference", **made)
-    masked = RelationalLinear(graph, width_in, width_out, backend="masked", **made)
+    init = {"dtype": torch.float64, "generator": generator}
+    reference = RelationalLinear(graph, width_in, width_out, backend="reference", **init)
+    masked = RelationalLinear(graph, width_in, width_out, backend="masked", **init)
     masked.load_state_dict(reference.state_dict())
     plain = nn.Linear(width_in, width_out, dtype=torch.float64)
     plain.weight.data = reference.dense_weight().detach()
@@ -58,9 +58,9 @@ def test_conv_round_is_the_masked_and_the_plain_conv(
     graph, generator, kernel_size, stride, dilation
 ):
     geometry = (kernel_size, stride, kernel_size // 2, dilation)
-    made = {"dtype": torch.float64, "generator": generator}
-    reference = RelationalConv2d(graph, 11, 13, *geometry, backend="reference", **made)
-    masked = RelationalConv2d(graph, 11, 13, *geometry, backend="masked", **made)
+    init = {"dtype": torch.float64, "generator": generator}
+    reference = RelationalConv2d(graph, 11, 13, *geometry, backend="reference", **init)
+    masked = RelationalConv2d(graph, 11, 13, *geometry, backend="masked", **init)
     masked.load_state_dict(reference.state_dict())
     plain = nn.Conv2d(11, 13, *geometry, dtype=torch.float64)
     plain.weight.data = reference.dense_weight().detach()
@@ -112,7 +112,7 @@ def test_parameters_exist_only_for_real_channels(graph):
     assert sum(p.numel() for p in layer.parameters()) == by_edges + 31
 
 
-def test_linear_has_the_manners_of_nn_linear(graph):
+def test_linear_has_the_interface_of_nn_linear(graph):
     layer = RelationalLinear(graph, 18, 9, bias=False)
     assert layer.bias is None
     assert (layer.in_features, layer.out_features) == (18, 9)
@@ -123,7 +123,7 @@ def test_linear_has_the_manners_of_nn_linear(graph):
     assert RelationalLinear(graph, 18, 9, device="meta").weight.is_meta
 
 
-def test_conv_has_the_manners_of_nn_conv2d(graph):
+def test_conv_has_the_interface_of_nn_conv2d(graph):
     layer = RelationalConv2d(graph, 9, 18, (1, 3), padding="same", bias=False)
     assert layer(torch.zeros(2, 9, 5, 6)).shape == (2, 18, 5, 6)
     assert layer(torch.zeros(9, 5, 6)).shape == (18, 5, 6)
@@ -154,7 +154,7 @@ def test_initial_weights_are_bounded_by_the_nodes_own_fan_in(graph):
         assert 0.9 * bound < largest <= bound
 
 
-def test_the_round_survives_compile_and_export(generator):
+def test_the_round_compiles_and_exports(generator):
     graph = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
     layer = RelationalLinear(graph, 10, 13, backend="masked", generator=generator)
     x = torch.randn(3, 10, generator=generator)

@@ -1,4 +1,4 @@
-"""The round as PyG's MessagePassing: its hooks, its state dict, its refusals."""
+"""The round as PyG's MessagePassing: hooks, state dict, bad input."""
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ def test_it_is_a_pyg_message_passing_layer(path):
 
 
 def test_hooks_show_every_message(path, generator):
-    made = {"dtype": torch.float64, "generator": generator}
-    layer = FusedRound(path, 8, 8, backend="reference", **made)
+    init = {"dtype": torch.float64, "generator": generator}
+    layer = FusedRound(path, 8, 8, backend="reference", **init)
     seen = {}
     layer.register_propagate_forward_pre_hook(lambda m, inputs: seen.update(propagate=inputs))
     layer.register_message_forward_hook(lambda m, i, out: seen.update(message=out))
@@ -94,7 +94,7 @@ def test_weights_of_another_graph_are_refused(path):
     state = FusedRound(ring, 8, 8).state_dict()
     layer = FusedRound(path, 8, 8)
     before = layer.message_function.weight.clone()
-    with pytest.raises(InputError, match=r"hash=.*stands on RelationalGraph\(4 nodes, 3 edges"):
+    with pytest.raises(InputError, match=r"hash=.*this round to RelationalGraph\(4 nodes, 3 edges"):
         layer.load_state_dict(state)
     assert torch.equal(layer.message_function.weight, before)
 
@@ -114,7 +114,7 @@ def test_weights_of_another_partition_are_refused(path):
         ({"backend": "warp"}, "there is no backend 'warp'; choose one of"),
         ({"activation": "rleu"}, "there is no activation 'rleu'"),
         ({"norm": "bacth"}, "there is no norm 'bacth'"),
-        ({"message_kwargs": {"rank": 3}}, "LinearMessage refused"),
+        ({"message_kwargs": {"rank": 3}}, "LinearMessage rejected its arguments"),
     ],
 )
 def test_bad_arguments_get_one_sentence(path, arguments, sentence):
@@ -123,7 +123,7 @@ def test_bad_arguments_get_one_sentence(path, arguments, sentence):
 
 
 def test_input_of_a_wrong_width_is_named(path):
-    with pytest.raises(InputError, match=r"takes \(\.\.\., 8\), it was given \(2, 9\)"):
+    with pytest.raises(InputError, match=r"takes \(\.\.\., 8\), not \(2, 9\)"):
         FusedRound(path, 8, 8)(torch.zeros(2, 9))
 
 
@@ -134,7 +134,7 @@ def test_an_aggregation_that_is_no_sum_cannot_be_fused(path):
 
 def test_a_message_function_class_is_taken(path):
     class Twice(LinearMessage):
-        """Says everything twice."""
+        """Doubles every message."""
 
         fusable = False
 

@@ -25,12 +25,12 @@ def make(kind, message, aggr="sum", *, graph=GRAPH, seed=0, **kwargs):
     """A small round with ragged shares where the message allows them, and an input for it."""
     widths = (8, 8) if message in EVEN else (7, 9)
     generator = torch.Generator().manual_seed(seed)
-    made = {"message": message, "aggr": aggr, "dtype": torch.float64, "generator": generator}
+    init = {"message": message, "aggr": aggr, "dtype": torch.float64, "generator": generator}
     x = torch.randn(2, widths[0], *((4, 3) if kind == "conv" else ()), generator=generator)
     if kind == "conv":
-        layer = RelationalConv2d(graph, *widths, 3, stride=2, padding=1, **made, **kwargs)
+        layer = RelationalConv2d(graph, *widths, 3, stride=2, padding=1, **init, **kwargs)
     else:
-        layer = RelationalLinear(graph, *widths, **made, **kwargs)
+        layer = RelationalLinear(graph, *widths, **init, **kwargs)
     return layer, x.double()
 
 
@@ -53,7 +53,7 @@ def blocks_of(flat, rows, columns):
 
 
 class Oracle:
-    """What one edge says, read off the parameters in plain loops."""
+    """The message of one edge, computed from the parameters in plain loops."""
 
     def __init__(self, layer, kind):
         self.f, self.kind = layer.message_function, kind
@@ -122,9 +122,9 @@ class Oracle:
     def AttentionMessage(self, e, x_u, x_v, x):
         def logit(edge):
             u, v = self.edges[edge]
-            heard, holds = (x[n].flatten(2).mean(2) if x[n].dim() > 2 else x[n] for n in (u, v))
-            total = self.product(self.f.source_logit, edge, heard, pooled=True)
-            total = total + self.product(self.f.target_logit, edge, holds, pooled=True)
+            source, target = (x[n].flatten(2).mean(2) if x[n].dim() > 2 else x[n] for n in (u, v))
+            total = self.product(self.f.source_logit, edge, source, pooled=True)
+            total = total + self.product(self.f.target_logit, edge, target, pooled=True)
             return F.leaky_relu(total, 0.2)
 
         rivals = [i for i, (_, v) in enumerate(self.edges) if v == self.edges[e][1]]
@@ -166,7 +166,7 @@ def std(m):
     return torch.where(var > 1e-5, var.clamp(min=1e-5).sqrt(), 0.0)
 
 
-# name -> what it makes of a stack of messages (k, B, C, ...)
+# name -> the aggregate of a stack of messages (k, B, C, ...)
 BY_HAND = {
     "sum": lambda m: m.sum(0),
     "add": lambda m: m.sum(0),
@@ -212,11 +212,11 @@ def round_by_hand(layer, kind, aggr, x):
     shares = x.split(layer.in_partition.sizes, dim=1)
     new = []
     for v in range(layer.graph.num_nodes):
-        heard = []
+        received = []
         for edge, (_, target) in enumerate(oracle.edges):
             if target == v:
-                heard.append(oracle.message(edge, shares))
-        new.append(aggregate_by_hand(layer, aggr, torch.stack(heard), v))
+                received.append(oracle.message(edge, shares))
+        new.append(aggregate_by_hand(layer, aggr, torch.stack(received), v))
     out = torch.cat(new, dim=1)
     return out + layer.bias.view(-1, *[1] * (out.dim() - 2))
 
@@ -267,7 +267,7 @@ def test_a_round_starts_at_the_scale_of_a_linear_sum(message, aggr):
     # Products of many messages are mostly tiny and rarely huge: only their mean square is kept.
     out = layer(torch.randn(256, 128, generator=generator))
     size = out.square().mean().sqrt().item() * math.sqrt(3)
-    # An alpha that is uneven at the start adds a little.
+    # Attention weights that are uneven at the start add a little.
     slack = 12 if aggr == "mul" else 4 if "attention" in message else 2.2
     assert 1 / slack < size < slack
 
@@ -279,9 +279,9 @@ def test_activations_keep_their_scale_over_several_rounds(aggr):
     x = torch.randn(64, 64, generator=generator)
     by_sum = x
     for _ in range(4):
-        made = {"bias": False, "generator": generator}
-        by_sum = RelationalLinear(graph, 64, 64, **made)(by_sum)
-        x = RelationalLinear(graph, 64, 64, aggr=aggr, **made)(x)
+        init = {"bias": False, "generator": generator}
+        by_sum = RelationalLinear(graph, 64, 64, **init)(by_sum)
+        x = RelationalLinear(graph, 64, 64, aggr=aggr, **init)(x)
     ratio = (x.square().mean() / by_sum.square().mean()).sqrt().item()
     assert 0.1 < ratio < 10
 
@@ -321,7 +321,7 @@ def test_sum_and_mean_are_fused(kind, backend, aggr):
 
 
 @pytest.mark.parametrize(("message", "aggr"), [("gated", "sum"), ("linear", "max")])
-def test_what_cannot_be_fused_says_so(message, aggr):
+def test_what_cannot_be_fused_says_why(message, aggr):
     layer, _ = make("mlp", message, aggr)
     assert "is not" in layer.explain_backend()
     for backend in ("masked", "gather", "cpu", "triton"):
@@ -336,11 +336,11 @@ def test_what_cannot_be_fused_says_so(message, aggr):
     [
         ("conv", "linear", "works on vectors, this round is over maps; use message='conv'"),
         ("conv", "shared_attention", "use message='attention'"),
-        ("mlp", "conv", "given no kernel_size; over vectors use message='linear'"),
+        ("mlp", "conv", "needs a kernel_size; over vectors use message='linear'"),
         ("mlp", "separable_conv", "over vectors use message='linear'"),
     ],
 )
-def test_a_pair_that_cannot_be_combined_names_what_to_use(kind, message, sentence):
+def test_a_message_for_the_other_kind_of_round_names_what_to_use(kind, message, sentence):
     with pytest.raises(InputError, match=sentence):
         make(kind, message)
 
@@ -350,7 +350,7 @@ def test_scalar_messages_need_shares_of_one_size():
         RelationalLinear(GRAPH, 6, 9, message="scalar")
 
 
-# -- a user's own -----------------------------------------------------------------------------
+# -- custom messages and aggregations ---------------------------------------------------------
 
 
 class SineMessage(MessageFunction):
@@ -379,7 +379,7 @@ class LogSumExp(Aggregation):
         ("resnet20", {"image_size": 8, "in_channels": 1, "width_multiplier": 0.5}),
     ],
 )
-def test_a_users_own_message_and_aggregation_train(model, kwargs, aggr):
+def test_custom_messages_and_aggregations_train(model, kwargs, aggr):
     network = build(model, GRAPH, num_classes=3, message=SineMessage, aggr=aggr, **kwargs)
     x, y = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
@@ -393,9 +393,9 @@ def test_a_users_own_message_and_aggregation_train(model, kwargs, aggr):
     assert losses[-1] < losses[0]
 
 
-def test_a_message_of_a_wrong_shape_is_told_what_was_expected():
+def test_a_message_of_a_wrong_shape_names_the_expected_one():
     class Wrong(MessageFunction):
-        """Forgets the padding."""
+        """Lacks the padding."""
 
         def forward(self, x_j):
             return x_j[:, :, :1]
@@ -405,7 +405,7 @@ def test_a_message_of_a_wrong_shape_is_told_what_was_expected():
         layer(torch.zeros(5, 7))
 
 
-def test_a_product_of_ones_own_costs_what_it_multiplies():
+def test_multiply_adds_of_custom_messages_and_aggregations():
     assert RelationalLinear(GRAPH, 8, 8, message=SineMessage).multiply_adds() == 12 * 4
     gated = RelationalConv2d(GRAPH, 8, 8, 3, message="gated")
     assert gated.multiply_adds((5, 5)) == 2 * 12 * 4 * 9 * 25

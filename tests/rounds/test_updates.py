@@ -9,7 +9,7 @@ from mpnn_arch import GraphRound, InputError, RelationalConv2d, RelationalGraph,
 GRAPH = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
 
 
-def test_a_group_norm_has_a_group_a_node(generator):
+def test_a_group_norm_has_one_group_per_node(generator):
     x = torch.randn(6, 8, generator=generator)
     layer = RelationalLinear(GRAPH, 8, 8, norm="group", generator=generator)
     plain = RelationalLinear(GRAPH, 8, 8)
@@ -30,10 +30,10 @@ def test_a_group_norm_takes_ragged_shares_of_maps(generator):
 @pytest.mark.parametrize("norm", ["batch", "layer", "group"])
 def test_all_updates_work_on_vectors_maps_and_graphs(norm, generator):
     update = {"norm": norm, "squeeze_excitation": 2, "residual": True, "activation": "relu"}
-    made = {**update, "generator": generator}
-    vectors = RelationalLinear(GRAPH, 9, 9, **made)
-    maps = RelationalConv2d(GRAPH, 9, 9, 3, padding=1, **made)
-    gnn = GraphRound(9, 9, "shared_linear", **made)
+    init = {**update, "generator": generator}
+    vectors = RelationalLinear(GRAPH, 9, 9, **init)
+    maps = RelationalConv2d(GRAPH, 9, 9, 3, padding=1, **init)
+    gnn = GraphRound(9, 9, "shared_linear", **init)
     rows = torch.randn(6, 9, generator=generator)
     cases = [
         (vectors, (rows,)),
@@ -59,7 +59,7 @@ def test_squeeze_and_excitation_scales_whole_shares(generator):
     assert layer.multiply_adds() == plain.multiply_adds() + 2 * 4 * 2
 
 
-def test_a_residual_adds_what_the_nodes_held(generator):
+def test_a_residual_adds_the_input(generator):
     layer = RelationalLinear(GRAPH, 8, 8, residual=True, generator=generator)
     plain = RelationalLinear(GRAPH, 8, 8)
     plain.load_state_dict(layer.state_dict())

@@ -1,1 +1,1 @@
-"""Which backend a round runs on: timed once, remembered once, and never inside a trace."""
+"""Backend selection: timed once, cached, and never under tracing."""

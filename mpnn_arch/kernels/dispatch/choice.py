@@ -1,15 +1,14 @@
-"""Which backend a round runs on, where it is left to us: a short timed trial, remembered.
+"""Automatic selection of a round's backend: a short timed trial, cached.
 
-A trial times forward and backward of every backend that can run, on the tensors at hand, turn by
-turn, and selects the lowest lower quartile: what is left where others use the machine too. One
-that beats the rule's backend must do so again. The answer is remembered in the process and on
-disk, for the same plan, shape, dtype, device and number of threads. Trials are noisy and backends
-round differently, so a layer keeps what was selected for it, and a checkpoint keeps what its layers
-selected: the same run gives the same bits.
+A trial times forward and backward of every available backend on the given tensors, in interleaved
+turns, and selects the lowest lower quartile, which is robust to other load on the machine. A
+backend that beats the static rule's must do so in a second trial. The result is cached in the
+process and on disk, for the same plan, shape, dtype, device and number of threads. Trials are noisy
+and backends round differently, so a layer caches its selection and a checkpoint stores those of its
+layers: a resumed run is bit-identical.
 
-No trial is run where it could not be trusted or repeated: while a program is traced or a CUDA
-graph captured, and under ``torch.use_deterministic_algorithms(True)``. Then :func:`static_rule`
-answers.
+No trial is run where it would be unreliable or not reproducible: under tracing, CUDA graph capture
+and ``torch.use_deterministic_algorithms(True)``. There :func:`static_rule` selects.
 """
 
 from __future__ import annotations
@@ -36,33 +35,33 @@ __all__ = ["Choice", "choose", "cpu_name", "forget", "may_time", "sample_bucket"
 
 
 def sample_bucket(num_samples: int) -> int:
-    """The power of two that ``num_samples`` is rounded up to; a choice holds for all below it."""
+    """``num_samples`` rounded up to a power of two; one choice covers a bucket."""
     return 1 << max(0, num_samples - 1).bit_length()
 
 
 def static_rule(plan: RoundPlan, device: str, dtype: torch.dtype) -> str:
-    """The backend where nothing can be timed: of those that can run, the lowest untimed rank."""
+    """The backend where timing is not possible: the lowest untimed rank of those available."""
     return _rule(plan.key, str(plan.device), device, dtype)
 
 
-@torch.compiler.assume_constant_result  # asked while a program is traced; backends are modules
+@torch.compiler.assume_constant_result  # called under tracing; backends are modules
 def _rule(plan_key: str, plan_device: str, device: str, dtype: torch.dtype) -> str:
     plan = find_plan(plan_key, torch.device(plan_device))
     density = 1.0 if plan is None else plan.block_density
-    able = candidates(device, dtype)
-    return min(able, key=lambda name: backends.get(name).untimed_rank(density))
+    available = candidates(device, dtype)
+    return min(available, key=lambda name: backends.get(name).untimed_rank(density))
 
 
 def choose(
     x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None = None
 ) -> Choice:
-    """The backend for such an input, by memory, disk, trial or rule.
+    """The backend for such an input, from the cache, a trial or the static rule.
 
     Args:
-        x: (B, C_in) or (B, C_in, H, W), in the dtype that is computed with.
+        x: (B, C_in) or (B, C_in, H, W), in the compute dtype.
         weight: (num_weights,) or (num_weights, K, K).
         plan: of the round.
-        geometry: how the kernels move; None for vectors.
+        geometry: of the convolution; None for vectors.
     """
     if plan.is_complete:
         return Choice(backends.PLAIN, "complete")
@@ -90,24 +89,24 @@ def may_time(*tensors: Tensor) -> bool:
 
 
 def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> Choice:
-    able = candidates(x.device.type, x.dtype, weight.shape[1:])
+    available = candidates(x.device.type, x.dtype, weight.shape[1:])
     rule = static_rule(plan, x.device.type, x.dtype)
-    timed = time_backends(x, weight, plan, able, geometry, favourite=rule)
-    selected = _quickest(timed)
+    timed = time_backends(x, weight, plan, available, geometry, favourite=rule)
+    selected = _fastest(timed)
     if selected != rule:
         again = time_backends(x, weight, plan, [selected, rule], geometry, favourite=rule)
-        selected = _quickest(again)
+        selected = _fastest(again)
         timed |= again
     seconds = {backend: _lower_quartile(times) for backend, times in timed.items()}
     spread = {b: (max(t) - min(t)) / 2 / seconds[b] for b, t in timed.items()}
-    # The losers' index tables are larger than the weights.
-    for backend in able:
+    # Index tables are larger than the weights: drop those of the backends not selected.
+    for backend in available:
         if backend != selected:
             backends.get(backend).release(plan)
     return Choice(selected, "trial", seconds, spread)
 
 
-def _quickest(timed: dict[str, list[float]]) -> str:
+def _fastest(timed: dict[str, list[float]]) -> str:
     return min(timed, key=lambda backend: _lower_quartile(timed[backend]))
 
 
@@ -118,13 +117,13 @@ def _lower_quartile(times: list[float]) -> float:
 def _describe(
     x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
 ) -> dict[str, Any]:
-    """Everything that a trial's answer depends on."""
+    """Everything that a trial's result depends on."""
     return {
         "plan": plan.key,
         "samples": sample_bucket(x.shape[0]),
         "space": list(x.shape[2:]),
         "kernel": list(weight.shape[1:]),
-        "moves": [list(pair) for pair in geometry[1:]] if geometry else [],
+        "geometry": [list(pair) for pair in geometry[1:]] if geometry else [],
         "dtype": str(x.dtype),
         "device": torch.cuda.get_device_name(x.device) if x.is_cuda else cpu_name(),
         "float32": _float32_mode() if x.is_cuda else "",
@@ -144,7 +143,7 @@ def _float32_mode() -> str:
 
 @cache
 def _kernels_version() -> str:
-    """A digest of the kernels' sources: other kernels, other times."""
+    """A digest of the kernels' sources, as other kernels have other timings."""
     folder = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for path in sorted(

@@ -1,8 +1,8 @@
-"""What trials found: remembered in this process and on disk.
+"""The cache of trial results, in this process and on disk.
 
-The disk cache is one JSON file a trial under ``$MPNN_ARCH_CACHE``, else
-``$XDG_CACHE_HOME/mpnn_arch``, else ``~/.cache/mpnn_arch``; a directory that cannot be written costs
-nothing but the disk's memory.
+The disk cache is one JSON file per trial under ``$MPNN_ARCH_CACHE``, else
+``$XDG_CACHE_HOME/mpnn_arch``, else ``~/.cache/mpnn_arch``; if the directory is not writable,
+results are cached in the process only.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from mpnn_arch.io.files import write_text
 
 @dataclass(frozen=True)
 class Choice:
-    """What was selected, how, and what each candidate took.
+    """The selected backend, how it was selected, and each candidate's time.
 
     Attributes:
-        backend: the one to run.
-        how: ``"trial"``, ``"disk"`` (an earlier trial), ``"rule"``, ``"stored"`` (came with a
+        backend: the selected one.
+        how: ``"trial"``, ``"disk"`` (an earlier trial), ``"rule"``, ``"stored"`` (from a
             checkpoint) or ``"complete"`` (every backend is the plain dense layer).
-        seconds: lower quartile of forward and backward, a candidate each; empty where none was
+        seconds: lower quartile of forward and backward per candidate; empty where none was
             timed.
         spread: half the range of those timings over their lower quartile.
     """
@@ -52,22 +52,22 @@ class Choice:
         return f"{self.backend} ({how}{': ' + times if times else ''})"
 
 
-_KNOWN: dict[str, Choice] = {}
+_CACHE: dict[str, Choice] = {}
 
 
 def key_of(described: dict[str, Any]) -> str:
-    """The name under which a trial's answer is remembered: a digest of all it depends on."""
+    """The cache key of a trial: a digest of everything its result depends on."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def recall(key: str) -> Choice | None:
-    """The choice remembered under ``key``, in this process or on disk."""
-    return _KNOWN.get(key) or _read(key)
+    """The cached choice for ``key``, from this process or from disk."""
+    return _CACHE.get(key) or _read(key)
 
 
 def remember(key: str, choice: Choice, described: dict[str, Any] | None = None) -> None:
-    """Keep ``choice`` for this process; and on disk, with what it depends on, if that is given."""
-    _KNOWN[key] = choice
+    """Cache ``choice`` in this process; also on disk if ``described`` is given."""
+    _CACHE[key] = choice
     if described is None:
         return
     text = json.dumps({"trial": described, "choice": asdict(choice)}, indent=1)
@@ -78,15 +78,15 @@ def remember(key: str, choice: Choice, described: dict[str, Any] | None = None) 
 
 
 def forget() -> None:
-    """Forget the choices of this process; those on disk stay."""
-    _KNOWN.clear()
+    """Clear the cache of this process, but not the disk."""
+    _CACHE.clear()
 
 
 def cache_directory() -> Path:
-    """Where trials are remembered."""
-    own = os.environ.get("MPNN_ARCH_CACHE")
-    if own:
-        return Path(own) / "choices"
+    """The directory of the disk cache."""
+    configured = os.environ.get("MPNN_ARCH_CACHE")
+    if configured:
+        return Path(configured) / "choices"
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mpnn_arch/choices"
 
 

@@ -1,4 +1,4 @@
-"""The backend of one layer: asked for by name, or selected per shape and kept."""
+"""The backend of one layer: given by name, or selected per shape and cached."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from mpnn_arch.kernels.product import Product
 # dtype, device type, samples rounded up to a power of two, size of the maps
 Key = tuple[Any, ...]
 
-_MOST_PRODUCTS = 256  # of one layer, whose batches may all differ in size
+_MOST_PRODUCTS = 256  # per layer, as its batches may all differ in size
 
 
 class Picker:
-    """Selects a layer's backend for an input, and keeps the choice.
+    """Selects a layer's backend for an input, and caches the choice.
 
-    A choice holds for a dtype, a device type, a batch rounded up to a power of two and the size of
-    the maps. Threads and machine are left out: a run that goes on elsewhere keeps its bits.
+    A choice applies to a dtype, a device type, a batch size rounded up to a power of two and the
+    size of the maps. Threads and machine are left out: a run resumed elsewhere stays bit-identical.
 
     Args:
-        backend: ``"auto"``, or the backend that always runs; where that one cannot run on an
-            input, the rule's choice steps in and one warning says so.
+        backend: ``"auto"``, or a fixed backend; where that one does not support an input, the
+            static rule's choice is used instead, with one warning.
 
     Attributes:
-        products: the prepared product of every shape, dtype and device that ran, so that the next
-            such call needs no choice and no check.
+        products: cache of the prepared products by shape, dtype and device, so that a repeated
+            call needs no selection and no checks.
 
     Raises:
         InputError: no such backend.
@@ -48,30 +48,30 @@ class Picker:
         self.products: dict[tuple[torch.Size, torch.dtype, torch.device], Product] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"products": {}}  # a copy prepares its own
+        return self.__dict__ | {"products": {}}  # a copy prepares its own products
 
     def __call__(
         self, x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
     ) -> str:
-        """The backend for this input, in the dtype that is computed with."""
+        """The backend for this input, given in the compute dtype."""
         if plan.is_complete:
             return backends.PLAIN
         if self.backend != "auto":
-            return self._able(self.backend, x, plan)
+            return self._supported(self.backend, x, plan)
         if torch.compiler.is_compiling():
-            # A shape asked for here would tie a traced program to one batch size.
+            # Reading the shape here would specialise a traced program to one batch size.
             return self._any_choice(x, plan)
         choice = self._choices.get(_key(x))
         if choice is None:
             if not may_time(x, weight):
                 return self._any_choice(x, plan)
             choice = self._choices[_key(x)] = choose(x, weight, plan, geometry)
-        return self._able(choice.backend, x, plan)
+        return self._supported(choice.backend, x, plan)
 
     def prepare(
         self, x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
     ) -> Product:
-        """The product for eager, untransformed tensors of this shape, kept in ``products``."""
+        """The product for eager, untransformed tensors of this shape, cached in ``products``."""
         product = Product(plan, backends.get(self(x, weight, plan, geometry)), geometry)
         if self.backend != "auto" or plan.is_complete or _key(x) in self._choices:
             if len(self.products) >= _MOST_PRODUCTS:
@@ -81,8 +81,8 @@ class Picker:
 
     @property
     def choices(self) -> dict[str, str]:
-        """Shape to backend, JSON-able; assign them to another layer and it selects the same."""
-        return {_spell(key): choice.backend for key, choice in self._choices.items()}
+        """Shape to backend, JSON-serialisable; assigned to another layer, it selects the same."""
+        return {_format(key): choice.backend for key, choice in self._choices.items()}
 
     @choices.setter
     def choices(self, choices: Mapping[str, str]) -> None:
@@ -91,27 +91,27 @@ class Picker:
         self.products = {}
 
     def explain(self, plan: RoundPlan) -> str:
-        """What runs and why: each candidate's time where they were timed."""
+        """The selected backend and why, with the candidates' times where they were timed."""
         if plan.is_complete:
             return f"{self.backend}: the graph is complete, every backend is the plain dense layer"
         if self.backend != "auto":
-            return f"{self.backend}: asked for"
+            return f"{self.backend}: requested"
         if not self._choices:
             return (
-                f"auto: nothing selected yet, the first batch will be timed; untimed it is "
+                f"auto: nothing selected yet, the first batch will be timed; without timing it is "
                 f"{static_rule(plan, plan.device.type, torch.float32)} "
                 f"(block density {plan.block_density:.2f})"
             )
-        return "\n".join(f"auto, {_spell(key)}: {choice}" for key, choice in self._choices.items())
+        return "\n".join(f"auto, {_format(key)}: {choice}" for key, choice in self._choices.items())
 
     def _any_choice(self, x: Tensor, plan: RoundPlan) -> str:
-        """What was selected last for this dtype and device, else the rule's."""
+        """The latest choice for this dtype and device, else the static rule's."""
         for key in reversed(self._choices):
             if key[0] == x.dtype and key[1] == x.device.type:
                 return self._choices[key].backend
         return static_rule(plan, x.device.type, x.dtype)
 
-    def _able(self, name: str, x: Tensor, plan: RoundPlan) -> str:
+    def _supported(self, name: str, x: Tensor, plan: RoundPlan) -> str:
         reason = "" if x.is_meta else unavailable_reason(name, x.device.type, x.dtype)
         if not reason:
             return name
@@ -124,7 +124,7 @@ def _key(x: Tensor) -> Key:
     return (x.dtype, x.device.type, sample_bucket(x.shape[0]), *x.shape[2:])
 
 
-def _spell(key: Key) -> str:
+def _format(key: Key) -> str:
     """``"float32 cpu 128"``, then the size of the maps."""
     dtype, *rest = key
     return " ".join(map(str, (str(dtype).removeprefix("torch."), *rest)))
@@ -142,7 +142,7 @@ def _parse(key: str, backend: str) -> Key:
         and all(number.isdecimal() and len(number) < 19 for number in numbers)
     ):
         raise InputError(
-            f"the stored choice {key!r}: {backend!r} is none of this version; leave it "
-            "out, and the layer selects anew"
+            f"the stored choice {key!r}: {backend!r} is unknown to this version; remove "
+            "it, and the layer selects again"
         )
     return (dtype, parts[1], *map(int, numbers))

@@ -1,4 +1,4 @@
-"""Who watches or transforms a computation, and so what may run in it."""
+"""Detecting tracing, dispatch modes and transforms, and suspending them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
 def is_plain(first: Tensor, second: Tensor) -> bool:
-    """Whether these are eager, untransformed tensors, which is quick to tell: the usual case."""
+    """Whether these are eager, untransformed tensors: the usual case, and a fast check."""
     return (
         type(first) in _PLAIN_TYPES
         and type(second) in _PLAIN_TYPES
@@ -29,7 +29,7 @@ def is_plain(first: Tensor, second: Tensor) -> bool:
 
 
 def is_traced(*tensors: Tensor) -> bool:
-    """Whether registered operators must run, so that whoever watches sees them."""
+    """Whether registered operators must run, so that a tracer or dispatch mode sees them."""
     return (
         torch.compiler.is_compiling()
         or is_in_torch_dispatch_mode()
@@ -38,18 +38,17 @@ def is_traced(*tensors: Tensor) -> bool:
 
 
 def in_functorch() -> bool:
-    """Whether ``torch.func`` transforms us: vmap and jvp know plain torch and not our kernels."""
-    if torch.compiler.is_compiling():  # tracers stand on the same stack, and know operators
+    """Whether a ``torch.func`` transform is active: vmap and jvp do not support our kernels."""
+    if torch.compiler.is_compiling():  # tracers use the same stack, and support operators
         return False
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Real tensors inside, whatever watches or transforms outside.
+    """Suspend dispatch modes, ``torch.func`` transforms and inference mode.
 
-    Dispatch modes, ``torch.func`` and inference mode are suspended, so that what is created here is
-    an ordinary tensor that anyone may use later.
+    Tensors created inside are ordinary ones that can be used anywhere later.
     """
     with (
         _disable_current_modes(),

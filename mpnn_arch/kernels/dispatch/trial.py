@@ -1,4 +1,4 @@
-"""Timing backends against one another on the tensors at hand."""
+"""Timing the backends on the given tensors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.product import Product
 
-# Each backend is timed this often, three times where all have taken this long; one whose better
-# warm run takes this many times the quickest's is timed no more.
-_TURNS, _SECONDS_ENOUGH, _HOPELESS = 9, 0.25, 2.0
+# Timed turns per backend; after this many seconds three turns suffice; a backend whose better
+# warm-up run takes this many times the fastest's is dropped.
+_TURNS, _TIME_BUDGET, _TOO_SLOW = 9, 0.25, 2.0
 
 
 def time_backends(
@@ -29,11 +29,10 @@ def time_backends(
     geometry: ConvGeometry | None = None,
     favourite: str | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of forward and backward, each backend's turns after three untimed ones.
+    """Seconds of forward and backward per backend and turn, after three warm-up runs.
 
-    ``favourite`` is timed to the end however its first runs went: others may have used the machine
-    just then. Copies of the tensors are used, no gradient is left behind and no random number
-    drawn.
+    ``favourite`` is never dropped, as its warm-up may have coincided with other load. Works on
+    copies of the tensors, leaves no gradients and draws no random numbers.
     """
 
     def wait() -> None:
@@ -42,7 +41,7 @@ def time_backends(
 
     with (
         untraced(),
-        saved_tensors_hooks(_same, _same),  # not those of an activation checkpoint around us
+        saved_tensors_hooks(_identity, _identity),  # not those of an enclosing checkpoint
         torch.enable_grad(),
         torch.autocast(x.device.type, enabled=False),
     ):
@@ -68,13 +67,13 @@ def time_backends(
         runs = {name: step(name) for name in names}
         warm: dict[str, float] = {}
         for name, run in runs.items():
-            run()  # the first makes tables, compiles and tunes
+            run()  # the first run builds tables, compiles and tunes
             warm[name] = min(seconds(run), seconds(run))
         best = min(warm.values())
-        close = {n: r for n, r in runs.items() if warm[n] <= _HOPELESS * best or n == favourite}
-        timed = time_turns(close, _TURNS, seconds=_SECONDS_ENOUGH, wait=wait)
+        close = {n: r for n, r in runs.items() if warm[n] <= _TOO_SLOW * best or n == favourite}
+        timed = time_turns(close, _TURNS, seconds=_TIME_BUDGET, wait=wait)
         return {name: timed.get(name, [warm[name]]) for name in names}
 
 
-def _same(tensor: Tensor) -> Tensor:
+def _identity(tensor: Tensor) -> Tensor:
     return tensor

@@ -1,4 +1,4 @@
-"""The one timing loop: candidates in turn, so that a busy moment strikes all alike."""
+"""The timing loop: interleaved turns, so that other load affects all candidates alike."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def time_turns(
 ) -> dict[str, list[float]]:
     """Seconds of every run, turn by turn.
 
-    Right before it is timed, a run is run untimed: in training a step follows its like, and finds
-    the caches and freed memory that the like has left, not those of another candidate.
+    Each timed call follows an untimed call of the same run: as in training, it finds the caches and
+    freed memory that the same step has left, not those of another candidate.
 
     Args:
-        runs: by name; each is called twice a turn.
+        runs: by name; each is called twice per turn.
         turns: how many.
         seconds: stop after this long, once there are three turns.
-        wait: called before the clock is read, for work that runs on behind the call.
+        wait: called before the clock is read, to synchronise with asynchronous work.
         clock: in seconds.
     """
     taken: dict[str, list[float]] = {name: [] for name in runs}
-    begun = time.perf_counter()
+    began = time.perf_counter()
     for turn in range(turns):
-        if seconds is not None and turn >= 3 and time.perf_counter() - begun > seconds:
+        if seconds is not None and turn >= 3 and time.perf_counter() - began > seconds:
             break
         for name, run in runs.items():
             run()

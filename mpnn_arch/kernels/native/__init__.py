@@ -1,1 +1,1 @@
-"""The C++ sources of the cpu backend, and how they become a library on this machine."""
+"""The C++ sources of the cpu backend, and their compilation."""

@@ -1,8 +1,8 @@
-"""Compile the kernels with the machine's own compiler, once, and load them.
+"""Compile the kernels once with the local C++ compiler, and load them.
 
-The library lies in ``$MPNN_ARCH_CACHE``, else ``$XDG_CACHE_HOME/mpnn_arch``, else
-``~/.cache/mpnn_arch``, under a name that holds a digest of the sources, the compiler, the flags and
-the processor's features: another machine or version compiles its own beside it.
+The library is cached in ``$MPNN_ARCH_CACHE``, else ``$XDG_CACHE_HOME/mpnn_arch``, else
+``~/.cache/mpnn_arch``, under a name with a digest of the sources, the compiler, the flags and the
+processor's features, so that several machines and versions can share the directory.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pathlib import Path
 
 _SOURCES = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC")
-_SECONDS = 300  # a build takes about 10; one that hangs must not hang the training
+_SECONDS = 300  # a build takes about 10 s; a compiler that hangs must not block training
 
 
 class BuildError(Exception):
-    """Why there is no library, in one sentence."""
+    """The library cannot be built or loaded; the message gives the reason in one sentence."""
 
 
 def load_library() -> ctypes.CDLL:
-    """The kernels, compiled now if this machine has not compiled them yet.
+    """The kernels, compiled first if they are not cached.
 
     Raises:
-        BuildError: no compiler, or it failed, or its library does not load.
+        BuildError: there is no compiler, it failed, or its library does not load.
     """
     compiler = shutil.which(os.environ.get("CXX") or "g++")
     if compiler is None:
@@ -43,7 +43,7 @@ def load_library() -> ctypes.CDLL:
             if not path.is_file():
                 _compile(compiler, path)
     except OSError:
-        # The directory cannot be made or written: keep a library for this process alone.
+        # The directory cannot be created or written: use a temporary library for this process.
         if not path.is_file():
             with tempfile.TemporaryDirectory(prefix="mpnn_arch-") as directory:
                 path = Path(directory) / name
@@ -69,9 +69,9 @@ def _compile(compiler: str, path: Path) -> None:
                 commands.append([*command, "-o", objects[-1]])
         with ThreadPoolExecutor() as pool:
             list(pool.map(_run, commands))
-        made = f"{directory}/{path.name}"
-        _run([compiler, "-shared", "-fopenmp", *objects, "-o", made])
-        os.replace(made, path)
+        library = f"{directory}/{path.name}"
+        _run([compiler, "-shared", "-fopenmp", *objects, "-o", library])
+        os.replace(library, path)
 
 
 def _run(command: list[str]) -> None:
@@ -82,8 +82,8 @@ def _run(command: list[str]) -> None:
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"the C++ compiler did not finish in {_SECONDS} s") from error
     if done.returncode:
-        said = done.stderr.strip()
-        first = next((line for line in said.splitlines() if "error" in line), said[:300])
+        output = done.stderr.strip()
+        first = next((line for line in output.splitlines() if "error" in line), output[:300])
         raise BuildError(f"the C++ compiler failed: {first}")
 
 
@@ -103,25 +103,25 @@ def _digest(compiler: str) -> str:
 
 
 def _processor() -> str:
-    """What ``-march=native`` sees: the processor's features, where the system tells them."""
+    """What ``-march=native`` depends on: the processor's features, where the system lists them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    kinds = ("flags", "Features", "model", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(kinds)}))
+    fields = ("flags", "Features", "model", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(fields)}))
 
 
 def _cache_directory() -> Path:
-    told = os.environ.get("MPNN_ARCH_CACHE")
-    if told:
-        return Path(told)
+    configured = os.environ.get("MPNN_ARCH_CACHE")
+    if configured:
+        return Path(configured)
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "mpnn_arch"
 
 
 class _locked:
-    """Hold the directory's lock, so that of two processes one compiles and the other waits."""
+    """The directory's lock, so that of two processes one compiles and the other waits."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)

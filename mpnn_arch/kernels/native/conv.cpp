@@ -1,4 +1,4 @@
-// A round on maps: the products of linear.cpp, each term one tap of a kernel.
+// A round over maps: the products of linear.cpp, where each term is one tap of a kernel.
 #include "conv_product.h"
 #include "conv_weight.h"
 

@@ -1,10 +1,10 @@
-// Maps as the tiles of a round on maps read them.
+// The memory layout of maps that the tiles of a round over maps read.
 //
 // Maps are copied, some images at a time, into one long line per channel: rows of `wide` numbers,
-// `high` rows an image, zeros below it. A row of taps then is a shift along that line, whatever the
-// padding and dilation. A stride cuts an input map into phases (the rows and columns of one
-// remainder), each a line of its own, so taps stay shifts. Taps beside each other in a row have
-// sums of their own, which are shifted into place at the end; so lines need no columns of zeros.
+// `high` rows per image, zeros below it. A row of taps is then a shift along that line, for any
+// padding and dilation. A stride splits an input map into phases (the rows and columns of one
+// remainder), each with its own line, so that taps remain shifts. Adjacent taps in a row have
+// separate sums, which are shifted and added at the end, so lines need no columns of zeros.
 #pragma once
 #include <vector>
 
@@ -25,7 +25,7 @@ int64_t whole_vectors(int64_t count) {
     return parts_of(count, LANES<T>) * LANES<T>;
 }
 
-// The common lattice of a round's input and output maps.
+// The grid that a round's input and output maps have in common.
 struct Lattice {
     explicit Lattice(const Geometry& g) : g(g) {
         int64_t phase_size[2];
@@ -52,7 +52,7 @@ struct Lattice {
     int64_t phase(int d, int64_t a) const {
         return a * g.dilation[d] - g.padding[d] - shift(d, a) * g.stride[d];
     }
-    // Of a phase among those that taps read.
+    // The index of a phase among those that taps read.
     int64_t place_of(int d, int64_t phase) const {
         return std::find(used[d].begin(), used[d].end(), phase) - used[d].begin();
     }
@@ -74,7 +74,7 @@ INLINE void copy(const T* from, int64_t count, T* to) {
     store(to + count - L, load(from + count - L));
 }
 
-// Every `stride`-th number of a row from `left` on; up to a vector past them is written too.
+// Every `stride`-th number of a row from `left` on; may write up to a vector past them.
 template <class T>
 INLINE int64_t copy_every(const T* row, int64_t columns, int64_t stride, int64_t left, T* to) {
     constexpr int L = LANES<T>;
@@ -91,8 +91,7 @@ INLINE int64_t copy_every(const T* row, int64_t columns, int64_t stride, int64_t
     return i;
 }
 
-// One map (rows, columns), every stride-th from (top, left), into its place on a line, zeros
-// around it.
+// Copies one map (rows, columns), every stride-th from (top, left), into a line, zeros around it.
 template <class T>
 void copy_in(const T* map, int64_t rows, int64_t columns, const int64_t* stride, int64_t top,
              int64_t left, T* to, int64_t wide, int64_t high) {
@@ -112,15 +111,15 @@ void copy_in(const T* map, int64_t rows, int64_t columns, const int64_t* stride,
     memset(to, 0, (end - to) * sizeof(T));
 }
 
-// Where a tile finds its numbers: lines made from maps, or the maps themselves.
+// What a tile reads: lines copied from maps, or the maps themselves.
 template <class T>
 struct Lines {
     const Lattice& lattice;
     const T* maps;
     int64_t channels, phases;
     bool phased, in_place;
-    int64_t held;         // images at a time
-    int64_t line, image;  // from channel to channel, from image to image
+    int64_t held;         // images in the lines at a time
+    int64_t line, image;  // strides between channels and between images
 
     Lines(const Lattice& l, const T* maps, int64_t channels, bool phased)
         : lattice(l), maps(maps), channels(channels), phases(phased ? l.phases : 1),
@@ -132,7 +131,7 @@ struct Lines {
     void hold(int64_t images) {
         held = images;
         image = in_place ? channels * lattice.image() : lattice.image();
-        // A vector may reach past the last image; an odd number of vectors spreads the lines over
+        // A vector may extend past the last image; an odd number of vectors spreads the lines over
         // the sets of a cache.
         int64_t vectors =
             parts_of(2 * lattice.margin + held * lattice.image(), LANES<T>) + 1;
@@ -140,7 +139,7 @@ struct Lines {
     }
     int64_t size() const { return in_place ? 0 : channels * phases * line; }
 
-    // Makes the lines of some images: part `me` of `team` of the channels.
+    // Fills the lines of some images; thread `me` of `team` fills its part of the channels.
     void fill(int64_t first, int64_t images, T* to, int64_t me, int64_t team) const {
         if (in_place) return;
         const Lattice& l = lattice;
@@ -162,25 +161,25 @@ struct Lines {
                 memset(end, 0, (start + line - end) * sizeof(T));
             }
     }
-    // The first image of those held, without its margin.
+    // Start of the first image in the lines, past the margin.
     const T* begin(const T* made, int64_t first) const {
         return in_place ? maps + first * image : made + lattice.margin;
     }
 };
 
-// Images whose lines fill half of a second-level cache; `most` there are.
+// Number of images whose lines fill half of the L2 cache, at most `most`.
 template <class T>
 int64_t images_held(const Lattice& l, int64_t lines, int64_t most) {
     return std::clamp<int64_t>((1 << 20) / int64_t(lines * l.image() * sizeof(T)), 1, most);
 }
 
-// Taps beside each other in every row of a kernel, which read the same line.
+// Adjacent taps in every row of a kernel, which read the same line.
 struct Group {
     int64_t first, count, step;  // columns of the kernel
-    int64_t along;               // of the line that they read, from the first phase's
+    int64_t along;               // offset of the line that they read from the first phase's
 };
 
-// The columns of a kernel, those of one phase together, and how far each is shifted.
+// The columns of a kernel, grouped by phase, and the shift of each.
 struct Taps {
     std::vector<Group> groups;
     std::vector<int64_t> shifts;
@@ -198,12 +197,12 @@ struct Taps {
     }
 };
 
-// The columns of the output from one on, every stride-th, and the lines whose sums go there.
+// Every stride-th output column from a first one on, and the lines that are added into them.
 struct Part {
     int64_t line, lines;
 };
 
-// Of a row of `wide` places, those whose number lies `shift` further on within `real` columns.
+// Masks over rows of `wide` positions, set where position + shift is within the `real` columns.
 template <class T>
 std::vector<Mask<T>> make_masks(const std::vector<int64_t>& shifts, int64_t count, int64_t wide,
                                 int64_t real) {

@@ -1,22 +1,21 @@
-// The forward product of a round on maps, and the gradient for its input.
+// The forward product of a round over maps, and the gradient with respect to its input.
 #pragma once
 #include "conv_lines.h"
 
 namespace {
 
-// Rows of a node that are summed side by side, and the room for their sums: a good part of a
-// first-level cache.
+// Rows of a node that are accumulated together, and the bytes for their sums: most of the L1 cache.
 constexpr int64_t BAND = 9, ROOM = 32 << 10;
-// Places from which on each weight is read often enough to be laid side by side first.
+// Positions from which on each weight is read often enough to be copied into contiguous memory.
 constexpr int64_t OFTEN = 512;
 
-// Whether rows go in threes: in pairs, one of an odd number would be left over, and one row gives
-// the multipliers too little to do. Four vectors are left to one tile.
+// Whether to process rows in threes: in pairs, an odd number would leave one row over, and a single
+// row does not keep the multipliers busy. Four vectors are left to one tile.
 bool tall_tiles(int64_t rows, int64_t vectors) {
     return TALL_ROWS && rows > 1 && (rows % 2 || rows % 3 == 0) && vectors != TILE_WIDE;
 }
 
-// What one product does with the lines.
+// One product over the lines.
 template <class T>
 struct Work {
     const Plan& plan;
@@ -24,21 +23,21 @@ struct Work {
     const Lattice& lattice;
     const Lines<T>& source;
     bool transposed;
-    bool gathered;              // a copy of the weights, each node's side by side, is read
+    bool gathered;              // read a copy of the weights, contiguous per node
     const T* weight;
     T* y;                       // (B, channels, rows, columns)
     int64_t y_channels;
-    int64_t y_size[2];          // of a map
-    int64_t rows, step[2];      // it writes `rows` rows, every step[0]-th
+    int64_t y_size[2];          // (rows, columns) of a map
+    int64_t rows, step[2];      // `rows` rows are written, every step[0]-th
     int64_t first_row;
     Taps taps;
     std::vector<Part> parts;    // columns 0, 1 ... step[1] - 1 and every step[1]-th
-    std::vector<int32_t> offset;  // where every term reads, for each row of taps
-    std::vector<int64_t> where;   // and its weights
+    std::vector<int32_t> offset;  // offset that every term reads at, per row of taps
+    std::vector<int64_t> where;   // offset of its weights
     int64_t tap_rows = 0;
-    bool flat = false;          // images lie so close that their lines are walked as one
+    bool flat = false;          // images so close that their lines are processed as one
     bool contiguous = false, direct = false;
-    int64_t chunk = 0;          // rows of places at a time
+    int64_t chunk = 0;          // rows of positions at a time
     int64_t z_line = 0;
     std::vector<Mask<T>> masks;
     std::vector<Shifted<T>> lines;
@@ -47,7 +46,7 @@ struct Work {
         return flat ? (images - 1) * lattice.high + rows : rows;
     }
 
-    // Which rows of the kernel take part, and how far each is shifted along a line.
+    // Sets the rows of the kernel that take part, and the shift of each along a line.
     void prepare(const std::vector<int64_t>& kernel_rows, const std::vector<int64_t>& along) {
         const Lattice& l = lattice;
         constexpr int64_t L = LANES<T>;
@@ -96,11 +95,11 @@ struct Work {
             lines.push_back({int64_t(i) * z_line + whole_vectors<T>(reach), shifts[i],
                              shifts[i] ? masks.data() + i * mask_line : nullptr});
     }
-    // Sums of a band of rows, the places of every part, and those side by side.
+    // Scratch size: sums of a band of rows, the positions of every part, and those interleaved.
     int64_t room() const { return (BAND * lines.size() + 2 * step[1]) * z_line; }
 };
 
-// A line's sums, `rows` rows of places from `first` on, into an output channel.
+// Writes a line's sums, rows of positions first .. last, into an output channel.
 template <class T>
 void put_rows(const Work<T>& work, int64_t first_image, int64_t image, int64_t first, int64_t last,
               int64_t channel, const T* z, T* spare) {
@@ -147,7 +146,7 @@ void put_rows(const Work<T>& work, int64_t first_image, int64_t image, int64_t f
     }
 }
 
-// Output channels rows.first .. rows.last of `images` images whose lines start at x.
+// Computes output channels rows.first .. rows.last of `images` images whose lines start at x.
 template <class T>
 void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t images, const T* x,
               T* z, const T* weights) {
@@ -223,18 +222,18 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
     }
 }
 
-// Whether there are images enough that each thread takes its own.
+// Whether there are enough images to distribute them over the threads.
 bool images_suffice(int64_t batch, int threads) {
     return batch % threads == 0 || batch >= 4 * threads;
 }
 
-// The images that one thread works on.
+// Number of images that one thread processes.
 int64_t images_each(int64_t batch, int threads) {
     return images_suffice(batch, threads) ? parts_of(batch, threads) : batch;
 }
 
-// Runs the works over the batch, threads sharing out images where there are enough, else output
-// channels.
+// Runs the products over the batch, distributing images over threads where there are enough, else
+// output channels.
 template <class T>
 void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T>>& works,
                  int threads) {

@@ -1,20 +1,20 @@
-// The register tiles of a round on maps. Every sum runs over its terms (or places) in one fixed
-// order inside one tile, so its bits do not depend on how tiles are shared out.
+// The register tiles of a round over maps. Every sum runs over its terms (or positions) in a fixed
+// order inside one tile, so results do not depend on how tiles are distributed over threads.
 #pragma once
 #include "vector.h"
 
-// ---- tap tile: ROWS outputs and TAPS taps of each by WIDE vectors of places ---------------------
+// ---- tap tile: ROWS outputs and TAPS taps of each by WIDE vectors of positions ------------------
 //
 //   out[r][t][p] = sum over k of w[where[k] + r * row_stride + t * tap_stride] * x[offset[k] + p]
 //
-// Taps beside each other in a row of a kernel read the same places and are added up, each shifted
-// to its own place, once all terms are summed (`add_taps`). So a vector of x is read once for all
-// of them, as it lies, and no place between two lines is ever computed.
+// Adjacent taps in a row of a kernel read the same positions. Their sums are shifted and added up
+// once all terms are summed (`add_lines`), so a vector of x is loaded once for all of them, without
+// a shift, and no position between two lines is ever computed.
 
 constexpr int MOST_TAPS = 3;
 constexpr int TILE_SUMS = 6;  // at most ROWS * TAPS
 constexpr int TILE_WIDE = VECTOR_REGISTERS == 32 ? 4 : 2;
-// Of all taps, where registers allow it, also this many rows by a vector less.
+// With MOST_TAPS taps, where registers allow it, also this many rows by one vector less.
 constexpr int TALL_ROWS = VECTOR_REGISTERS == 32 ? 3 : 0;
 constexpr int TALL_WIDE = TILE_WIDE - 1;
 
@@ -98,7 +98,7 @@ TapTile<T> pick_tap_tile(int taps, int rows, int wide) {
 
 // ---- shifted lines ------------------------------------------------------------------------------
 
-// All bits of a number that counts, none of one that does not.
+// All bits set where a number is kept, none where it is masked out.
 template <class T>
 using Mask = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 
@@ -114,7 +114,7 @@ INLINE T masked(T v, Mask<T> mask) {
     return mask ? v : T(0);
 }
 
-// One line of numbers, read `shift` further on where its mask lets it; a null mask always does.
+// One line of numbers, read at an offset of `shift` where the mask is set; null masks nothing.
 template <class T>
 struct Shifted {
     ptrdiff_t line, shift;
@@ -146,8 +146,8 @@ void add_lines(const T* z, const Shifted<T>* lines, ptrdiff_t first, ptrdiff_t l
     }
 }
 
-// to[p - first] = sum over lines of their numbers at p, for first <= p < last. Lines are readable
-// for one vector past their end.
+// to[p - first] = sum over lines of their numbers at p, for first <= p < last. Lines must be
+// readable for one vector past their end.
 template <class T>
 void add_lines(const T* z, const Shifted<T>* lines, ptrdiff_t count, ptrdiff_t first,
                ptrdiff_t last, T* to) {
@@ -165,13 +165,13 @@ void add_lines(const T* z, const Shifted<T>* lines, ptrdiff_t count, ptrdiff_t f
     }
 }
 
-// ---- dot tile: ROWS rows by COLS columns of a weight block, along places ------------------------
+// ---- dot tile: ROWS rows by COLS columns of a weight block, summed over positions ---------------
 //
-//   out[row_at[r] + column_at[c]] = sum over images and places of
+//   out[row_at[r] + column_at[c]] = sum over images and positions of
 //                                   g[r * g_line + image * g_image + p] *
 //                                   x[start[c] + image * x_image + p]
 //
-// `length`, the places of an image, is a multiple of a vector.
+// `length`, the number of positions per image, is a multiple of a vector.
 
 template <class T>
 struct DotTask {

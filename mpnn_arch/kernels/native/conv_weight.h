@@ -1,17 +1,17 @@
-// The gradient for the weights of a round on maps.
+// The gradient with respect to the weights of a round over maps.
 #pragma once
 #include "conv_lines.h"
 
 namespace {
 
-// Places that a tile sums at once: its rows of the gradient stay in the first-level cache while
-// the columns pass by.
+// Positions that a tile sums at once: its rows of the gradient stay in the L1 cache while the
+// columns are processed.
 template <class T>
 constexpr int64_t SEGMENT = 5120 / sizeof(T);
-// Rows of a node whose shifted lines are held at once.
+// Rows of a node whose shifted lines are in memory at once.
 constexpr int64_t SHIFTED_ROWS = 16;
 
-// What of the held images is summed at once: some images, or some rows of one.
+// The part of the images in memory that is summed at once: some images, or some rows of one.
 struct Segment {
     int64_t image, images, row, rows;
 };
@@ -36,8 +36,8 @@ std::vector<Segment> make_segments(int64_t images, int64_t rows, int64_t wide, i
     return made;
 }
 
-// One channel's gradient, shifted as a tap of the kernel sees it: rows `wide` long from
-// `segment`, zeros where there is no number, up to whole vectors an image.
+// One channel's gradient, shifted as a tap of the kernel reads it: the rows of `segment`, `wide`
+// long, zeros outside the map, padded to whole vectors per image.
 template <class T>
 void shift_gradient(const Lattice& l, const Lines<T>& grads, int64_t first_image, bool flat,
                     const Segment& segment, int64_t channel, int64_t shift, const Mask<T>* mask,
@@ -65,7 +65,7 @@ void shift_gradient(const Lattice& l, const Lines<T>& grads, int64_t first_image
                 const T* from = map - shift;
                 T* out = to + done;
                 int64_t count = some * wide, p = 0;
-                // The first and the last map of all: a vector there may leave the tensor.
+                // In the first and the last map, a vector may extend past the tensor.
                 for (; p + L <= count && from + p < begin; p += L)
                     for (int64_t j = p; j < p + L; ++j) out[j] = mask[j] ? from[j] : T(0);
                 if (shift == 0)
@@ -88,8 +88,8 @@ void shift_gradient(const Lattice& l, const Lines<T>& grads, int64_t first_image
     }
 }
 
-// Memory that is needed soon, asked for a little at every step: it comes from the last cache while
-// tiles compute. `pieces` of `count` numbers lie `apart`.
+// Prefetches memory that is needed next, a little at every step, while tiles compute: `pieces` of
+// `count` numbers, at distance `apart`.
 template <class T>
 class Ahead {
   public:
@@ -211,7 +211,7 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
                             task.out = out, task.add = image > 0 || &s != segments.data();
                             int64_t tiles = parts_of(row_at.size(), DOT_ROWS);
                             int64_t spans = parts_of(columns, DOT_COLS);
-                            // The rows of the next node, as many as of this one.
+                            // The rows of the next node, as many as this one has.
                             int64_t next = channel + band_rows;
                             int64_t rows_left = std::min(band_rows, plan.out_channels - next);
                             int64_t g_image = plan.out_channels * g_area;

@@ -1,4 +1,4 @@
-// A round on vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient for x.
+// A round over vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient with respect to x.
 #include "product.h"
 #include "tables.h"
 
@@ -36,7 +36,7 @@ void pack_panel(const T* x, int64_t row, int64_t count, int64_t channels, T* pan
     }
 }
 
-// The way back.
+// The inverse of pack_panel, for channels first .. last.
 template <class T>
 void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, int64_t last, T* y,
                   int64_t row) {
@@ -64,7 +64,7 @@ void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, i
     }
 }
 
-// ---- forward, and gradient for the input -------------------------------------------------------
+// ---- forward, and gradient of the input --------------------------------------------------------
 
 template <class T>
 struct Job {
@@ -77,7 +77,7 @@ struct Job {
     int64_t y_row;
 };
 
-// Output channels first .. last of `panels` packed panels.
+// Computes output channels rows.first .. rows.last of `panels` packed panels.
 template <class T, int WIDE, bool TRANSPOSED>
 void run_panels(const Job<T>& job, Range rows, int64_t panels, const T* x, T* y) {
     constexpr int WIDTH = WIDE * LANES<T>;
@@ -122,10 +122,10 @@ void run_product(const Job<T>& job, int threads) {
         unpack_panel(from, WIDTH, std::min(WIDTH, job.batch - p * WIDTH), rows.first, rows.last,
                      job.y + p * WIDTH * job.y_row, job.y_row);
     };
-    // As many panels at once as half of a second-level cache holds: their weights are read once.
+    // Process as many panels at once as fit in half of the L2 cache: their weights are read once.
     int64_t held = std::max<int64_t>(1, (1 << 20) / int64_t((x_panel + y_panel) * sizeof(T)));
     if (panels % threads == 0 || panels >= 4 * threads) {
-        // The same for each turn, as near as may be.
+        // Even out the turns.
         int64_t each = (panels + threads - 1) / threads, turns = (each + held - 1) / held;
         held = (each + turns - 1) / turns;
         T* scratch = Scratch::take<T>(threads * held * (x_panel + y_panel));
@@ -163,7 +163,7 @@ void product(const Job<T>& job, int threads) {
     constexpr int L = LANES<T>;
     int64_t nodes = job.plan->num_nodes;
     int64_t share = job.side->channels[nodes] / nodes;
-    // Few rows leave registers free: take more samples at once, if there are so many.
+    // Few rows leave registers free: process more samples at once, if there are enough.
     if (job.batch <= L) run_product<T, 1, TRANSPOSED>(job, threads);
     else if (VECTOR_REGISTERS == 16 || share >= 6 || job.batch <= 2 * L)
         run_product<T, 2, TRANSPOSED>(job, threads);

@@ -1,5 +1,5 @@
-// The gradient of a round on vectors for its weights: of the edge u -> v, the sum over samples of
-// grad_v x_u^T.
+// The gradient of a round over vectors with respect to its weights: on edge u -> v, the sum over
+// samples of grad_v x_u^T.
 #include "outer.h"
 #include "tables.h"
 
@@ -26,7 +26,7 @@ void pack_unit(const T* x, int64_t row, int64_t count, int64_t channels, T* to) 
         for (int i = 0; i < UNIT<T>; ++i) to[c * UNIT<T> + i] = i < count ? x[i * row + c] : T(0);
 }
 
-// The same -> unit `q` of every group.
+// As pack_unit, into unit `q` of every group.
 template <class T>
 void pack_groups(const T* x, int64_t row, int64_t count, int64_t channels, int64_t q,
                  int64_t units_held, T* to) {
@@ -41,11 +41,11 @@ void outer(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_ro
     const Columns& columns = columns_of<T>(plan);
     int64_t nodes = plan.num_nodes, ins = plan.in_channels;
     int64_t units = (batch + UNIT<T> - 1) / UNIT<T>;
-    // A batch too long for the second-level cache goes in pieces; pieces do not depend on threads.
+    // A batch too long for the L2 cache is split into pieces, which do not depend on threads.
     int64_t piece = std::max<int64_t>(32, (7 << 17) / int64_t(ins * UNIT<T> * sizeof(T)));
     int64_t pieces = (units + piece - 1) / piece;
     piece = (units + pieces - 1) / pieces;
-    // x is packed for all, of g each node's own channels when its turn comes.
+    // x is packed once for all nodes; of g, each node's channels when the node is processed.
     int64_t most = 0;
     for (int64_t v = 0; v < nodes; ++v)
         most = std::max(most, plan.forward.channels[v + 1] - plan.forward.channels[v]);
@@ -76,7 +76,7 @@ void outer(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_ro
                 int64_t spans = (vectors + OUTER_COLS - 1) / OUTER_COLS;
                 T* to = out + plan.weight_offset[v] +
                         (row - plan.forward.channels[v]) * plan.row_width[v];
-                // A span of x stays in the first-level cache while the tiles pass by.
+                // A span of x stays in the L1 cache while the tiles are processed.
                 for (int64_t s = 0; s < spans; ++s) {
                     Range span = even_part(vectors, s, spans);
                     int64_t at = columns.start[v] + span.first;

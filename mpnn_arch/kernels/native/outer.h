@@ -2,20 +2,20 @@
 //
 //   out[r][c] = sum over samples of g[sample][r] * x[sample][c]
 //
-// Samples go in units: a vector holds PLACES channels of x, UNIT samples of each, and g's unit is
-// repeated along it. A unit is short, so a vector wastes little on a run of few channels and its
-// lanes need little adding up.
+// Samples are processed in units: a vector contains PLACES channels of x, UNIT samples of each, and
+// g's unit is repeated along it. A unit is short, so a vector wastes little on a run of few
+// channels and few lanes have to be added up.
 //
-// x lies as [groups][units][HELD][UNIT]. A group is GROUP channels and the first of the next one, so
-// no vector leaves it; the units of a channel lie close to each other, and HELD spreads them over
-// the sets of a cache. g lies as [units][rows of the node][UNIT].
+// The layout of x is [groups][units][HELD][UNIT]. A group is GROUP channels and the first of the
+// next one, so no vector crosses groups; the units of a channel are close in memory, and HELD
+// spreads them over the sets of a cache. The layout of g is [units][rows of the node][UNIT].
 #pragma once
 #include "vector.h"
 
-// The wider the tile, the fewer rows fit beside it.
+// The wider the tile, the fewer rows fit in registers.
 constexpr int OUTER_COLS = VECTOR_REGISTERS == 32 ? 3 : 2;
 constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 5;
-// Units ahead of which memory is prefetched.
+// Prefetch distance, in units.
 constexpr int UNITS_AHEAD = 8;
 
 constexpr int GROUP = 128, HELD = 140;
@@ -37,9 +37,9 @@ struct OuterTask {
     const T* g;                    // at the tile's first row
     ptrdiff_t g_step;              // from unit to unit of g
     const T* x;
-    ptrdiff_t units, units_held;   // to sum over, and those that x has room for
+    ptrdiff_t units, units_held;   // number to sum over, and the capacity of x
     const int32_t* start;          // first channel of each vector
-    const int32_t* column;         // where its sums go, and where those of the next one go
+    const int32_t* column;         // column of its sums, and of the next one's
     int32_t row_width;             // columns of the block
     T* out;                        // at the tile's first row
     bool add;
@@ -48,7 +48,7 @@ struct OuterTask {
 template <class T>
 using OuterTile = void (*)(const OuterTask<T>&);
 
-// PLACES sums into their columns.
+// Writes PLACES sums into their columns.
 template <int COUNT, class T>
 INLINE void put(Vec<T> sums, T* to, bool add) {
     typedef T Part __attribute__((vector_size(COUNT * sizeof(T))));
@@ -66,7 +66,7 @@ INLINE void put_row(const Vec<T>* sum, const OuterTask<T>& t, T* row, bool whole
     for (int c = 0; c < COLS; ++c) {
         Vec<T> sums = sum[c];
         if (UNIT<T> == 2) {
-            // Two vectors' sums side by side; the second half is the odd vector's.
+            // The sums of two vectors; the second half is the odd vector's.
             Vec<T> pairs = sum_pairs<T>(sum[c / 2 * 2], sum[c / 2 * 2 + (c / 2 * 2 + 1 < COLS)]);
             sums = c % 2 ? pick<T>(pairs, pairs, [](int i) constexpr {
                 return (i + LANES<T> / 2) % LANES<T>;
@@ -107,8 +107,8 @@ void outer_tile(const OuterTask<T>& t) {
             for (int c = 0; c < COLS; ++c) sum[r][c] += repeated * v[c];
         }
     }
-    // Whole vectors may be written where all their places are real, or where what is too much is
-    // overwritten by the vector to the right, which comes later.
+    // Whole vectors may be written where all their columns exist, or where the vector to the right,
+    // written later, overwrites the excess.
     bool whole = true;
 #pragma GCC unroll 4
     for (int c = 0; c < COLS; ++c)

@@ -1,16 +1,16 @@
-// The register tile of a round on vectors: ROWS outputs by WIDE vectors of samples.
+// The register tile of a round over vectors: ROWS outputs by WIDE vectors of samples.
 //
 //   out[r][s] = sum over k of weight(r, k) * x[offset[k]][s]
 //
-// x and out are panels, WIDE vectors of samples a channel. The forward product reads weight(r, k) =
-// w[r * row_stride + k]; the transposed product (gradient for the input) reads w[where[k] + r],
-// `where` naming the row of the weight block. Every sum runs over k in one fixed order inside one
-// tile, so its bits do not depend on how tiles are shared out.
+// x and out are panels, WIDE vectors of samples per channel. The forward product reads
+// weight(r, k) = w[r * row_stride + k]; the transposed product (gradient of the input) reads
+// w[where[k] + r], `where` naming the row of the weight block. Every sum runs over k in a fixed
+// order inside one tile, so results do not depend on how tiles are distributed over threads.
 #pragma once
 #include "vector.h"
 
-// Terms ahead of which weights are prefetched; a transposed product's `where` holds as many entries
-// past its end.
+// Prefetch distance of weights, in terms; a transposed product's `where` has as many entries past
+// its end.
 constexpr int AHEAD = 8;
 
 template <class T>
@@ -33,7 +33,7 @@ void product_tile(const T* w, ptrdiff_t row_stride, const int64_t* where, const 
         for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
         const T* base = TRANSPOSED ? w + where[k] : w + k;
         if (TRANSPOSED) {
-            // Every row of weights begins where the processor does not expect it.
+            // Rows of weights start at addresses that the hardware prefetcher cannot predict.
             __builtin_prefetch(w + where[k + AHEAD]);
             __builtin_prefetch(w + where[k + AHEAD] + ROWS - 1);
         }

@@ -1,4 +1,4 @@
-// What a plan looks like to the kernels, how work is shared out, and scratch memory.
+// A plan as the kernels read it, the distribution of work over threads, and scratch memory.
 #pragma once
 #include <omp.h>
 
@@ -19,7 +19,7 @@ typedef NUMBER T;
 #define NAMED_OF(number) NAMED_AS(number)
 #define NAMED(name) NAMED_OF(NUMBER)(name)
 
-// One product seen from the nodes it writes: forward from the targets, transposed from the sources.
+// One product by the nodes it writes: forward the targets, transposed the sources.
 struct Side {
     const int64_t* channels;   // (N + 1) node's output channels are channels[v] .. channels[v + 1]
     const int64_t* start;      // (N + 1) its terms are start[v] .. start[v + 1]
@@ -28,12 +28,12 @@ struct Side {
     const int64_t* cost;       // (N + 1) running multiply-adds
 };
 
-// The columns of every weight block, cut into vectors that do not cross from one run of adjacent
+// The columns of every weight block, split into vectors that do not cross from one run of adjacent
 // neighbours to the next.
 struct Columns {
-    const int64_t* start;      // (N + 1) node v's are start[v] .. start[v + 1] - 1, then one mark
+    const int64_t* start;      // (N + 1) node v's are start[v] .. start[v + 1] - 1, then one marker
     const int32_t* channel;    // first channel of each
-    const int32_t* column;     // first column of each; at the mark, the row's width
+    const int32_t* column;     // first column of each; at the marker, the row's width
 };
 
 struct Plan {
@@ -57,13 +57,13 @@ struct Range {
     int64_t first, last;
 };
 
-// Part `i` of `parts` of 0 .. count, as even as whole numbers allow.
+// Part `i` of `parts` of 0 .. count, as even as possible.
 inline Range even_part(int64_t count, int64_t i, int64_t parts) {
     return {count * i / parts, count * (i + 1) / parts};
 }
 
-// Part `i` of `parts` of all channels, cut where the running cost is even. Cuts fall between
-// channels, not only between nodes: a few large nodes still share out.
+// Part `i` of `parts` of all channels, split into parts of equal cost. Splits fall between
+// channels, not only between nodes, so that a few large nodes are distributed too.
 inline Range costed_part(const Side& side, int64_t nodes, int64_t i, int64_t parts) {
     auto cut = [&](int64_t part) -> int64_t {
         if (part <= 0) return 0;
@@ -84,7 +84,7 @@ inline int64_t node_of(const int64_t* channels, int64_t nodes, int64_t channel) 
     return std::upper_bound(channels, channels + nodes + 1, channel) - channels - 1;
 }
 
-// Memory kept from call to call: a fresh block this large would cost a page fault every 4 KiB.
+// Memory reused between calls: a fresh block this large would cost a page fault every 4 KiB.
 class Scratch {
   public:
     template <class T>

@@ -1,4 +1,4 @@
-"""A plan as the C++ kernels read it: which channels every sum runs over, and where weights lie."""
+"""A plan as the C++ kernels read it: the channels in every sum, and the offsets of weights."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Tables:
         )
         self.pointer = ctypes.addressof(self.structure)
 
-    def _keep(self, values: npt.NDArray[np.generic], kind: npt.DTypeLike) -> int:
-        array = np.ascontiguousarray(values, dtype=kind)
+    def _keep(self, values: npt.NDArray[np.generic], dtype: npt.DTypeLike) -> int:
+        array = np.ascontiguousarray(values, dtype=dtype)
         self._arrays.append(array)
         return int(array.ctypes.data)
 
@@ -87,13 +87,13 @@ class Tables:
         first = np.repeat(self._weights[target] + self._edge_column[order], sizes[target])
         local = terms - np.repeat(self._outs[target], sizes[target])
         where = first + local * np.repeat(self._width[target], sizes[target])
-        heard = np.bincount(source, sizes[target], len(sizes)).astype(np.int64)
+        fan_out = np.bincount(source, sizes[target], len(sizes)).astype(np.int64)
         return _Side(
             self._keep(self._ins, np.int64),
-            self._keep(_running(heard), np.int64),
+            self._keep(_running(fan_out), np.int64),
             self._keep(terms, np.int32),
             self._keep(np.pad(where, (0, _AHEAD)), np.int64),
-            self._keep(_running(heard * np.diff(self._ins)), np.int64),
+            self._keep(_running(fan_out * np.diff(self._ins)), np.int64),
         )
 
     def _columns(self, places: int) -> _Columns:
@@ -106,13 +106,13 @@ class Tables:
         owner = np.repeat(target[starts], vectors)
         channel = np.repeat(self._ins[source[starts]], vectors) + step
         column = np.repeat(self._edge_column[starts], vectors) + step
-        # After each node's vectors stands a mark that holds the end of its row.
+        # After each node's vectors comes a marker with the end of its row.
         count = np.bincount(owner, minlength=nodes)
-        marks = np.cumsum(count)
+        markers = np.cumsum(count)
         return _Columns(
             self._keep(_running(count + 1), np.int64),
-            self._keep(np.insert(channel, marks, 0), np.int32),
-            self._keep(np.insert(column, marks, self._width), np.int32),
+            self._keep(np.insert(channel, markers, 0), np.int32),
+            self._keep(np.insert(column, markers, self._width), np.int32),
         )
 
 

@@ -1,5 +1,5 @@
-// One SIMD vector as GCC's vector extensions give it, and the shuffles that turn layouts around.
-// The width follows the machine the file is compiled for; nothing here names an instruction.
+// A SIMD vector from GCC's vector extensions, and shuffles that convert layouts. The width follows
+// the target machine; no intrinsics are used.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +22,7 @@
 
 #define INLINE inline __attribute__((always_inline))
 
-// A vector holds at least QUAD numbers; sums of lanes are made four vectors at a time.
+// A vector holds at least QUAD numbers; lanes are summed four vectors at a time.
 constexpr int QUAD = 4;
 template <class T>
 constexpr int LANES = VECTOR_BYTES / sizeof(T) > QUAD ? VECTOR_BYTES / sizeof(T) : QUAD;
@@ -61,7 +61,7 @@ INLINE Vec<T> pick(Vec<T> a, Vec<T> b, Pick f) {
     return pick<T>(a, b, f, std::make_index_sequence<LANES<T>>());
 }
 
-// a0 b0 a1 b1 ... of the first (second) halves.
+// a0 b0 a1 b1 ... from the first (second) halves.
 template <class T>
 INLINE Vec<T> weave_low(Vec<T> a, Vec<T> b) {
     return pick<T>(a, b, [](int i) constexpr { return i / 2 + i % 2 * LANES<T>; });
@@ -71,14 +71,14 @@ INLINE Vec<T> weave_high(Vec<T> a, Vec<T> b) {
     return pick<T>(a, b, [](int i) constexpr { return LANES<T> / 2 + i / 2 + i % 2 * LANES<T>; });
 }
 
-// Samples that are multiplied in step: as many as one 8-byte broadcast carries.
+// Samples multiplied at once: as many as one 8-byte broadcast carries.
 template <class T>
 constexpr int UNIT = 8 / sizeof(T);
 // Channels that a vector holds, UNIT samples of each.
 template <class T>
 constexpr int PLACES = LANES<T> / UNIT<T>;
 
-// The same UNIT numbers over and over. They travel as an integer, which no operation alters.
+// The same UNIT numbers repeated, broadcast as an integer, which preserves their bits.
 template <class T, size_t... I>
 INLINE Vec<T> repeat_unit(const T* p, std::index_sequence<I...>) {
     typedef int64_t Units __attribute__((vector_size(sizeof(Vec<T>))));
@@ -91,14 +91,14 @@ INLINE Vec<T> repeat_unit(const T* p) {
     return repeat_unit<T>(p, std::make_index_sequence<PLACES<T>>());
 }
 
-// The sums of each two neighbours, those of a and then those of b.
+// The sums of adjacent pairs, those of a and then those of b.
 template <class T>
 INLINE Vec<T> sum_pairs(Vec<T> a, Vec<T> b) {
     return pick<T>(a, b, [](int i) constexpr { return 2 * i; }) +
            pick<T>(a, b, [](int i) constexpr { return 2 * i + 1; });
 }
 
-// Four vectors of quads -> per place in the vector, the four sums of its quads side by side.
+// Four vectors of quads -> the sums of the quads of a, then of those of b, c and d.
 template <class T>
 INLINE Vec<T> sum_quads(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
     auto low = [](int i) constexpr { return i / 4 * 4 + i % 4 / 2 + i % 2 * LANES<T>; };
@@ -108,12 +108,12 @@ INLINE Vec<T> sum_quads(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
     Vec<T> ab = pick<T>(a, b, low) + pick<T>(a, b, high);
     Vec<T> cd = pick<T>(c, d, low) + pick<T>(c, d, high);
     Vec<T> sums = pick<T>(ab, cd, first) + pick<T>(ab, cd, last);
-    // [place][vector] -> [vector][place], so that each vector's sums are side by side.
+    // Transpose the quads, so that each vector's sums are contiguous.
     constexpr int QUADS = LANES<T> / QUAD;
     return pick<T>(sums, sums, [](int i) constexpr { return i % QUADS * QUAD + i / QUADS; });
 }
 
-// LANES rows of LANES numbers, turned on their diagonal in registers.
+// Transposes LANES rows of LANES numbers in registers.
 template <class T>
 INLINE void transpose(Vec<T>* r) {
     constexpr int L = LANES<T>;

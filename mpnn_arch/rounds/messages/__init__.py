@@ -1,7 +1,6 @@
-"""Message functions: what node u tells node v along an edge, f_vu(x_u).
+"""Message functions: f_vu(x_u), the message from node u to node v.
 
-One idea a file. A new one subclasses :class:`MessageFunction`; registered by name, it can be chosen
-wherever a round is made.
+One function per file. A new one subclasses :class:`MessageFunction` and may be registered by name.
 """
 
 from mpnn_arch.rounds.messages.affine import AffineMessage

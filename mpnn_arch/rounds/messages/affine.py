@@ -14,10 +14,10 @@ class AffineMessage(MessageFunction):
     r"""f_vu(x_u) = W_vu x_u + b_vu, with a bias on every edge.
 
     Under a sum the biases of a node's edges add up to one; under max, softmax and their like each
-    edge moves its own message. Over maps, W_vu is a stack of kernels.
+    edge shifts its own message. Over maps, W_vu is a stack of kernels.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         **kwargs: as for :class:`MessageFunction`.
 
     Shapes:

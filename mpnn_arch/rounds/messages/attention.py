@@ -1,4 +1,4 @@
-"""Messages that a node weighs against each other before it hears them."""
+"""Messages with attention weights over the neighbours of the receiver."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ class AttentionMessage(MessageFunction):
         \alpha_{vu} = \mathrm{softmax}_{u \in N(v)}(
             \mathrm{LeakyReLU}(a_{vu} \cdot x_u + b_{vu} \cdot x_v)).
 
-    Over maps, W_vu is a stack of kernels and the logits see the mean of every map.
+    Over maps, W_vu is a stack of kernels and the logits use the mean of every map.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         negative_slope: of the leaky relu.
         **kwargs: as for :class:`MessageFunction`.
 
@@ -35,7 +35,7 @@ class AttentionMessage(MessageFunction):
         - **target_logit.weight:** (sum over edges of the receiver's input share,)
         - **x_j**, **x_i:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
 
-    Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018, here with nothing shared.
+    Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018, here without shared weights.
     """
 
     def __init__(self, plan: RoundPlan, *, negative_slope: float = 0.2, **kwargs: Any) -> None:
@@ -47,7 +47,7 @@ class AttentionMessage(MessageFunction):
         self.target_logit = EdgeProduct(plan, None, rows=1, columns=receiver, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """W grows with the neighbours, since alpha shares 1 out among them."""
+        """Scales W with the number of neighbours, since their alphas sum to 1."""
         neighbours = self.plan.edge_ptr.diff().cpu()
         self.value.reset_parameters(generator, neighbours * self.initial_gain)
         for logit in (self.source_logit, self.target_logit):
@@ -70,9 +70,9 @@ class SharedAttentionMessage(MessageFunction):
             \mathrm{LeakyReLU}(a \cdot W x_u + b \cdot W x_v)).
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         heads: independent alphas, each with its part of W.
-        concat: whether the heads' messages lie side by side, or their mean is the message.
+        concat: whether the heads' messages are concatenated, or averaged.
         negative_slope: of the leaky relu.
         dropout: probability that an edge's alpha is dropped in training.
         **kwargs: as for :class:`MessageFunction`.
@@ -104,7 +104,7 @@ class SharedAttentionMessage(MessageFunction):
         super().__init__(plan, **kwargs)
         if heads < 1 or (concat and plan.largest_out % heads):
             raise InputError(
-                f"{heads} heads cannot share {plan.largest_out} channels side by side; use a "
+                f"{heads} heads cannot divide {plan.largest_out} channels equally; use a "
                 "number of heads that divides the channels, or concat=False"
             )
         self.heads, self.concat = heads, concat
@@ -116,7 +116,7 @@ class SharedAttentionMessage(MessageFunction):
         self.target_logit = nn.Parameter(torch.empty(heads, per_head, **self.factory))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """W keeps the scale of a share through the mean that alpha takes."""
+        """Scales W so that the average by alpha keeps the scale of a share."""
         degree = self.plan.edge_ptr.diff().cpu().to(torch.float64)
         scale = float((degree * self.initial_gain.square()).mean().sqrt())
         fill_uniform(self.weight, scale / self.plan.largest_in**0.5, generator)
@@ -136,18 +136,18 @@ class SharedAttentionMessage(MessageFunction):
     def _heads(self, x: Tensor, index: Tensor) -> Tensor:
         h = F.linear(x, self.weight)
         if self.concat and self.plan.out_channels != self.plan.num_nodes * self.plan.largest_out:
-            # A logit reads the receiver's own channels, not those past its share.
+            # A logit depends on the receiver's channels, not on those past its share.
             channel = torch.arange(h.shape[2], device=h.device)
             h = h * (channel < self.plan.out_sizes[index][:, None])[:, None]
         return h.unflatten(2, (self.heads, -1))
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
-        """W once per node; the logits and the weighing once per edge."""
+        """W and the logits once per node; the weighting once per edge."""
         per_node = self.weight.numel() + 2 * self.source_logit.numel()
         per_edge = self.weight.shape[0]
         return self.plan.num_nodes * per_node + self.plan.num_edges * per_edge
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """The mean of every map; vectors stay: (E, B, C, ...) -> (E, B, C)."""
+    """The mean of every map; vectors are unchanged: (E, B, C, ...) -> (E, B, C)."""
     return x.flatten(3).mean(3) if x.dim() > 3 else x

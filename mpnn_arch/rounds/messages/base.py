@@ -1,4 +1,4 @@
-"""What every message function is, and where it is found by name."""
+"""The base class of message functions, and their registry."""
 
 import inspect
 import math
@@ -17,47 +17,48 @@ from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
 
 message_functions: Registry[type["MessageFunction"]] = Registry("message function")
 
-# What a `forward` may ask for, by these names.
+# The arguments that a `forward` may declare.
 _ARGUMENTS = ("x_j", "x_i", "index", "edges")
 
 
 class MessageFunction(nn.Module):
     r"""f_vu, the message along every edge of one round, all edges at once.
 
-    A subclass makes its parameters in ``__init__`` and computes the messages in ``forward``, which
-    names the arguments it wants, as in PyG: ``forward(self, x_j)``, or ``x_j, x_i``, in any order.
+    A subclass creates its parameters in ``__init__`` and computes the messages in ``forward``,
+    which declares the arguments it needs, as in PyG: ``forward(self, x_j)``, or ``x_j, x_i``, in
+    any order.
     Where the parameters are :class:`EdgeProduct` modules, :meth:`reset_parameters` and
-    :meth:`multiply_adds` are inherited; otherwise it gives its own.
+    :meth:`multiply_adds` are inherited; otherwise the subclass defines them.
 
     Args:
-        plan: where the shares and weights of the round lie.
+        plan: index tensors of the round.
         kernel_size, stride, padding, dilation: (height, width) each, for a round over maps; None
             for a round over vectors.
         device, dtype: of the parameters, as for ``nn.Linear``.
 
     Attributes:
-        arguments: the names that ``forward`` asks for, in its order.
+        arguments: the names that ``forward`` declares, in its order.
         shared: whether all edges share the parameters, so that the graph may come with the input.
         plan_layout: whether ``weight`` holds the entries of every W_vu as the plan lays them out.
         fusable: whether the sum of the messages is one product with :meth:`flat_weight`.
         vectors_instead: for a function over maps only, the one to use over vectors.
         maps_instead: for a function over vectors only, the one to use over maps.
-        geometry: how kernels move over the maps; None over vectors.
-        factory: device and dtype, to hand to an :class:`EdgeProduct`.
-        initial_gain: (N,) the factor that the initial messages to each node carry, so that what the
-            aggregation returns starts at the scale of a sum. The round sets it.
+        geometry: of the convolution over maps; None over vectors.
+        factory: device and dtype, to pass to an :class:`EdgeProduct`.
+        initial_gain: (N,) a factor on the initial messages to each node, with which the aggregate
+            starts at the scale of a sum. Set by the round.
 
     Shapes:
         - **x_j:** (E, B, largest_in, ...), the sender's features on each edge, zero-padded
         - **x_i:** (E, B, largest_in, ...), the receiver's
         - **index:** (E,) the receiver of each edge, ascending
-        - **edges:** which edges these are, a slice of all; a function that does not ask for it is
-          always given all edges
+        - **edges:** which edges these are, a slice of all; a function that does not declare it
+          always receives all edges
         - **output:** (E, B, largest_out, ...); channels past a receiver's share are dropped
 
     Raises:
         InputError: vectors for a function over maps, or the other way around; or, when the class
-            is defined, a ``forward`` that asks for something else.
+            is defined, a ``forward`` that declares other arguments.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
@@ -82,7 +83,7 @@ class MessageFunction(nn.Module):
         name = type(self).__name__
         if kernel_size is None and self.vectors_instead:
             raise InputError(
-                f"{name} works on maps and was given no kernel_size; over vectors use "
+                f"{name} works on maps and needs a kernel_size; over vectors use "
                 f"message={self.vectors_instead!r}"
             )
         if kernel_size is not None and self.maps_instead:
@@ -98,25 +99,25 @@ class MessageFunction(nn.Module):
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Read what ``forward`` asks for; messages of its own are not its parent's product."""
+        """Read the arguments of ``forward``; if overridden, it is not fusable by default."""
         super().__init_subclass__(**kwargs)
         if "forward" not in cls.__dict__:
             return
-        _, *asked = inspect.signature(cls.forward).parameters.values()
-        unknown = [p.name for p in asked if p.name not in _ARGUMENTS and p.default is p.empty]
-        if unknown or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in asked):
+        _, *declared = inspect.signature(cls.forward).parameters.values()
+        unknown = [p.name for p in declared if p.name not in _ARGUMENTS and p.default is p.empty]
+        if unknown or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in declared):
             raise InputError(
-                f"{cls.__name__}.forward asks for {', '.join(map(str, asked))}; a message function "
-                f"names the arguments it wants among {', '.join(_ARGUMENTS)}"
+                f"{cls.__name__}.forward declares {', '.join(map(str, declared))}; a message "
+                f"function declares the arguments it needs among {', '.join(_ARGUMENTS)}"
             )
-        cls.arguments = tuple(p.name for p in asked if p.name in _ARGUMENTS)
+        cls.arguments = tuple(p.name for p in declared if p.name in _ARGUMENTS)
         if "flat_weight" not in cls.__dict__ and "fusable" not in cls.__dict__:
             cls.fusable = False
 
     def __call__(
         self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
     ) -> Tensor:
-        """The messages along ``edges``: :meth:`forward` with the arguments that it asks for.
+        """The messages along ``edges``: :meth:`forward` with the arguments that it declares.
 
         Raises:
             InputError: messages of another shape than (E, B, largest_out, ...).
@@ -144,7 +145,7 @@ class MessageFunction(nn.Module):
         return 1 if self.geometry is None else self.geometry.area
 
     def prepare(self) -> None:
-        """Make the index tensors that messages read, so that no trace has to."""
+        """Build the index tensors of the messages, so that they are not built under tracing."""
         _ = self.plan.in_index, self.plan.out_index
         if self.plan_layout:
             _ = self.plan.block_index
@@ -158,7 +159,7 @@ class MessageFunction(nn.Module):
         return self
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw fresh parameters from ``generator`` (None: torch's default one)."""
+        """Redraw the parameters from ``generator`` (None: torch's default one)."""
         for product in self._products("reset_parameters"):
             product.reset_parameters(generator, self.initial_gain)
 
@@ -198,11 +199,11 @@ class MessageFunction(nn.Module):
         edges = f"{self.plan.num_edges} edges"
         if self.geometry is None:
             return edges
-        moves = ", ".join(f"{key}={value}" for key, value in self.geometry._asdict().items())
-        return f"{edges}, {moves}"
+        arguments = ", ".join(f"{key}={value}" for key, value in self.geometry._asdict().items())
+        return f"{edges}, {arguments}"
 
     def _products(self, method: str) -> list[EdgeProduct]:
-        """The edge products it is made of, which have ``method``."""
+        """Its edge products, to which ``method`` is delegated."""
         products = [module for module in self.children() if isinstance(module, EdgeProduct)]
         if not products and any(True for _ in self.parameters()):
             raise NotImplementedError(f"{type(self).__name__} has no {method}")
@@ -212,10 +213,10 @@ class MessageFunction(nn.Module):
 def make_message(
     message: str | type[MessageFunction], plan: RoundPlan, **kwargs: Any
 ) -> MessageFunction:
-    """The message function called ``message``, or of that class, on ``plan``.
+    """The message function registered as ``message``, or of that class, on ``plan``.
 
     Raises:
-        InputError: an unknown name, or arguments the function does not take.
+        InputError: an unknown name, or arguments that the function does not accept.
     """
     kind = message_functions.get(message) if isinstance(message, str) else message
     if not (isinstance(kind, type) and issubclass(kind, MessageFunction)):
@@ -225,4 +226,4 @@ def make_message(
     try:
         return kind(plan, **kwargs)
     except TypeError as error:
-        raise InputError(f"the message function {kind.__name__} refused: {error}") from error
+        raise InputError(f"{kind.__name__} rejected its arguments: {error}") from error

@@ -1,4 +1,4 @@
-"""A message that multiplies what the sender says with what the receiver holds."""
+"""A product of projections of the sender's and the receiver's features."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class BilinearMessage(MessageFunction):
     Over maps, W_vu and V_vu are stacks of kernels.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         **kwargs: as for :class:`MessageFunction`.
 
     Shapes:

@@ -18,10 +18,10 @@ from mpnn_arch.rounds.messages.initial import fan_in_bound, fill_uniform
 class ConvMessage(MessageFunction):
     r"""f_vu(x_u) = W_vu * x_u, a convolution with its own kernels on every edge.
 
-    A node holds a stack of maps; W_vu is (size_v, size_u, K, K).
+    A node's share is a stack of maps; W_vu is (size_v, size_u, K, K).
 
     Args:
-        plan: where the shares and weights of the round lie.
+        plan: index tensors of the round.
         **kwargs: the kernel's geometry and more, as for :class:`MessageFunction`.
 
     Shapes:
@@ -42,7 +42,7 @@ class ConvMessage(MessageFunction):
         self.weight = nn.Parameter(torch.empty(plan.num_weights, *kernel_size, **self.factory))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Uniform in +-1/sqrt(K_v K K), K_v the maps node v hears: ``nn.Conv2d``'s rule."""
+        """Uniform in +-1/sqrt(fan_in_v K K), fan_in_v in maps: ``nn.Conv2d``'s rule."""
         bound = fan_in_bound(self.plan, self.kernel_area, self.initial_gain)
         fill_uniform(self.weight, bound, generator)
 

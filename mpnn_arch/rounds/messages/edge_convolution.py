@@ -1,4 +1,4 @@
-"""Convolutions that keep the edges apart."""
+"""Convolutions with separate kernels on every edge."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,7 +7,7 @@ from mpnn_arch.kernels.geometry import ConvGeometry
 
 
 def conv_by_edge(x: Tensor, kernels: Tensor, geometry: ConvGeometry) -> Tensor:
-    """Convolve every edge's maps with its own kernels, which never mix: one group an edge.
+    """Convolve every edge's maps with its own kernels, one group per edge.
 
     Shapes:
         - **x:** (E, B, C, H, W), **kernels:** (E, C', C, K, K)

@@ -1,4 +1,4 @@
-"""A small network on every edge."""
+"""A two-layer MLP on every edge."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class EdgeMLPMessage(MessageFunction):
     Over maps W1_vu is a stack of kernels and W2_vu mixes the hidden maps pixel by pixel.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         hidden_channels: channels between the layers, on every edge; None for the largest share
             of the output.
         **kwargs: as for :class:`MessageFunction`.
@@ -39,14 +39,14 @@ class EdgeMLPMessage(MessageFunction):
         super().__init__(plan, **kwargs)
         hidden = plan.largest_out if hidden_channels is None else hidden_channels
         if hidden < 1:
-            raise InputError(f"an edge MLP of {hidden} hidden channels says nothing; use 1 or more")
+            raise InputError(f"an edge MLP cannot have {hidden} hidden channels; use 1 or more")
         self.hidden_channels = hidden
         pointwise = self.geometry and POINTWISE
         self.inner = EdgeProduct(plan, self.geometry, rows=hidden, bias=True, **self.factory)
         self.outer = EdgeProduct(plan, pointwise, columns=hidden, bias=True, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """The inner layer keeps the scale of x_u through the relu; the outer makes the sum's."""
+        """The inner layer preserves the scale of x_u; the outer one sets that of the sum."""
         self.inner.reset_parameters(generator, 6**0.5, fan_in=self.inner.columns)
         if self.inner.bias is not None and not self.inner.bias.is_meta:
             torch.nn.init.zeros_(self.inner.bias)

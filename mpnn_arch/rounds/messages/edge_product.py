@@ -1,4 +1,4 @@
-"""The brick of most message functions: a product with a matrix, or kernels, on every edge."""
+"""The building block of most messages: a product with a matrix, or kernels, per edge."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class EdgeProduct(nn.Module):
     entries of all of them, edge by edge and row by row; an entry is a K x K kernel over maps.
 
     Args:
-        plan: where the shares of the round lie.
-        geometry: how the kernels move over maps; None for vectors.
-        rows: (E,) channels that come out on each edge, or one number for all edges; None for the
+        plan: index tensors of the round.
+        geometry: of the convolution over maps; None for vectors.
+        rows: (E,) output channels on each edge, or one number for all edges; None for the
             receiver's share.
-        columns: likewise that go in; None for the sender's share.
-        bias: whether b_e is added, with its own numbers on every edge.
+        columns: likewise input channels; None for the sender's share.
+        bias: whether b_e is added, different on every edge.
         device, dtype: of the parameters.
 
     Shapes:
@@ -56,9 +56,9 @@ class EdgeProduct(nn.Module):
         self.rows = _per_edge(rows, plan.out_sizes[plan.target])
         self.columns = _per_edge(columns, plan.in_sizes[plan.source])
         self.target = plan.target
-        # The channels that a node hears through its edges, which set the scale of a sum.
-        heard = torch.zeros(plan.num_nodes, dtype=torch.int64, device="cpu")
-        self.heard = heard.index_add(0, plan.target, self.columns)[plan.target]
+        # The receiver's fan-in over all its edges, which sets the scale of a sum.
+        fan_in = torch.zeros(plan.num_nodes, dtype=torch.int64, device="cpu")
+        self.fan_in = fan_in.index_add(0, plan.target, self.columns)[plan.target]
         self.geometry = geometry
         self.weight_index = _block_index(self.rows, self.columns)
         self.bias_index = _block_index(self.rows, torch.ones_like(self.rows)).squeeze(2)
@@ -88,12 +88,12 @@ class EdgeProduct(nn.Module):
         """Uniform in +-gain/sqrt(fan_in); the bias likewise.
 
         Args:
-            generator: draws the numbers.
+            generator: source of randomness.
             gain: one factor, or (N,) one for the edges to each node.
-            fan_in: (E,) numbers added up per result; None for all that the receiver hears, so
-                that the sum of the messages is at the scale of ``nn.Linear``.
+            fan_in: (E,) terms per output; None for the receiver's fan-in over all its edges, so
+                that the sum of the messages has the scale of ``nn.Linear``.
         """
-        fan_in = self.heard if fan_in is None else fan_in
+        fan_in = self.fan_in if fan_in is None else fan_in
         area = 1 if self.geometry is None else self.geometry.area
         if isinstance(gain, Tensor):
             gain = gain[self.target]
@@ -135,9 +135,9 @@ def _per_edge(channels: Tensor | int | None, default: Tensor) -> Tensor:
 
 
 def _block_index(rows: Tensor, columns: Tensor) -> Tensor:
-    """(E, largest rows, largest columns): where each edge's entries lie, edge by edge.
+    """(E, largest rows, largest columns): the index of each edge's entries, edge by edge.
 
-    Entries past a smaller block point one past the end, where the caller keeps a zero.
+    Entries past a smaller block point one past the end, where the caller appends a zero.
     """
     entries = rows * columns
     start = (entries.cumsum(0) - entries)[:, None, None]

@@ -1,4 +1,4 @@
-"""A message that opens and closes by what it says."""
+"""A linear message multiplied by a sigmoid gate."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class GatedMessage(MessageFunction):
     Over maps, W_vu and V_vu are stacks of kernels.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         **kwargs: as for :class:`MessageFunction`.
 
     Shapes:
@@ -34,7 +34,7 @@ class GatedMessage(MessageFunction):
         self.gate = EdgeProduct(plan, self.geometry, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """W at twice the scale of ``linear``: a gate starts half open."""
+        """W at twice the scale of ``linear``, as a gate starts at about 1/2."""
         self.value.reset_parameters(generator, 2 * self.initial_gain)
         self.gate.reset_parameters(generator, fan_in=self.gate.columns)
 

@@ -9,7 +9,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 def fill_uniform(
     parameter: Tensor, bound: Tensor | float, generator: torch.Generator | None = None
 ) -> None:
-    """Fill ``parameter`` uniformly in +-``bound``; a vector bounds its first dimension.
+    """Fill ``parameter`` uniformly in +-``bound``, a number or one per entry of dimension 0.
 
     Drawn on the CPU, so that a seed gives the same numbers on every device.
     """
@@ -24,7 +24,7 @@ def fill_uniform(
 
 
 def fan_in_bound(plan: RoundPlan, kernel_area: int, gain: Tensor) -> Tensor:
-    """(num_weights,): gain_v / sqrt(K_v * kernel_area), K_v the channels that node v hears.
+    """(num_weights,): gain_v / sqrt(fan_in_v * kernel_area), with the fan-in of node v.
 
     With a gain of 1 this is the rule of ``nn.Linear`` and ``nn.Conv2d``.
     """

@@ -20,7 +20,7 @@ class LinearMessage(MessageFunction):
     entries of all of them in the layout of :mod:`mpnn_arch.kernels.plan`.
 
     Args:
-        plan: where the shares and weights of the round lie.
+        plan: index tensors of the round.
         **kwargs: as for :class:`MessageFunction`.
 
     Shapes:
@@ -39,7 +39,7 @@ class LinearMessage(MessageFunction):
         self.weight = nn.Parameter(torch.empty(plan.num_weights, **self.factory))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Uniform in +-1/sqrt(K_v), K_v the channels node v hears: ``nn.Linear``'s rule."""
+        """Uniform in +-1/sqrt(fan_in_v) at node v: ``nn.Linear``'s rule."""
         fill_uniform(self.weight, fan_in_bound(self.plan, 1, self.initial_gain), generator)
 
     def edge_blocks(self, edges: slice = ALL_EDGES) -> Tensor:

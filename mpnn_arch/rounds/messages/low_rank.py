@@ -20,7 +20,7 @@ class LowRankMessage(MessageFunction):
     U_vu mixes the r maps pixel by pixel.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         rank: r, at least 1; None for a quarter of the smaller of the largest shares in and out.
         **kwargs: as for :class:`MessageFunction`.
 
@@ -38,13 +38,13 @@ class LowRankMessage(MessageFunction):
         if rank is None:
             rank = max(1, min(plan.largest_in, plan.largest_out) // 4)
         if rank < 1:
-            raise InputError(f"a message of rank {rank} says nothing; use a rank of 1 or more")
+            raise InputError(f"a message cannot have rank {rank}; use a rank of 1 or more")
         self.rank = rank
         self.down = EdgeProduct(plan, self.geometry, rows=rank, **self.factory)
         self.up = EdgeProduct(plan, self.geometry and POINTWISE, columns=rank, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """V keeps the scale of x_u; U then makes the sum that of ``linear``."""
+        """V preserves the scale of x_u; U gives the sum the scale of ``linear``."""
         self.down.reset_parameters(generator, 3**0.5, fan_in=self.down.columns)
         self.up.reset_parameters(generator, self.initial_gain)
 

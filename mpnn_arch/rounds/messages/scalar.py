@@ -16,12 +16,12 @@ from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 class ScalarMessage(MessageFunction):
     r"""f_vu(x_u) = w_vu x_u, one number on every edge.
 
-    With one channel a node it is the fixed-width MLP of section 2.2. With shares of several
+    With one channel per node it is the fixed-width MLP of section 2.2. With shares of several
     channels, all of one size, the number scales the whole share; over maps w_vu is one kernel,
-    run over every map of the share.
+    applied to every map of the share.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         **kwargs: as for :class:`MessageFunction`.
 
     Shapes:
@@ -53,15 +53,15 @@ class ScalarMessage(MessageFunction):
 
 
 def require_equal_shares(plan: RoundPlan, message: str, instead: str) -> None:
-    """Refuse a round whose nodes hold different numbers of channels, before or after it.
+    """Reject a round whose nodes have different numbers of input or output channels.
 
     Raises:
-        InputError: they do.
+        InputError: shares of different sizes.
     """
     sizes = torch.cat([plan.in_sizes, plan.out_sizes])
     if int(sizes.min()) != int(sizes.max()):
         raise InputError(
-            f"message={message!r} keeps a share's channels as they are, so every share must be of "
-            f"one size; here they are of {int(sizes.min())} to {int(sizes.max())} channels: use "
+            f"message={message!r} does not change the channels of a share, so all shares must be "
+            f"of one size; they are of {int(sizes.min())} to {int(sizes.max())} channels: use "
             f"as many channels in as out, a multiple of {plan.num_nodes}, or message={instead!r}"
         )

@@ -1,4 +1,4 @@
-"""A convolution in two steps: every map alone, then every pixel alone."""
+"""A depthwise separable convolution on every edge."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class SeparableConvMessage(MessageFunction):
     Costs size_u (K K + size_v) a pixel instead of size_u size_v K K.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         **kwargs: the kernel's geometry and more, as for :class:`MessageFunction`.
 
     Shapes:
@@ -41,7 +41,7 @@ class SeparableConvMessage(MessageFunction):
         self.pointwise = EdgeProduct(plan, POINTWISE, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """D keeps the scale of a map; P then makes the sum that of ``conv``."""
+        """D preserves the scale of a map; P gives the sum the scale of ``conv``."""
         self.depthwise.reset_parameters(generator, 3**0.5, fan_in=self.depthwise.columns)
         self.pointwise.reset_parameters(generator, self.initial_gain)
 

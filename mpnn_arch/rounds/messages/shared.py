@@ -25,13 +25,13 @@ class _SharedMessage(MessageFunction):
         self.weight = nn.Parameter(torch.empty(shape, **self.factory))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Uniform; a node of average degree starts at the scale of its untied twin."""
-        heard = (self.plan.row_width.cpu() * self.kernel_area).to(torch.float64)
-        bound = float((self.initial_gain.square() / heard).mean().sqrt())
+        """Uniform; a node of average degree starts at the scale of separate weights."""
+        fan_in = (self.plan.row_width.cpu() * self.kernel_area).to(torch.float64)
+        bound = float((self.initial_gain.square() / fan_in).mean().sqrt())
         fill_uniform(self.weight, bound, generator)
 
     def flat_weight(self) -> Tensor:
-        """(num_weights, ...) what the untied twin's weight would be; see ``kernels.plan``."""
+        """(num_weights, ...) the shared weight repeated along the edges; see ``kernels.plan``."""
         blocks = self.plan.block_index.flatten()
         shared = torch.arange(blocks.numel() // self.plan.num_edges, device=blocks.device)
         entry = torch.zeros(self.plan.num_weights + 1, dtype=torch.int64, device=blocks.device)
@@ -44,7 +44,7 @@ class SharedLinearMessage(_SharedMessage):
     r"""f(x_u) = W x_u, one matrix for all edges: the message of a GCN (the paper's Equation 6).
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         **kwargs: as for :class:`MessageFunction`.
 
     Shapes:
@@ -67,7 +67,7 @@ class SharedConvMessage(_SharedMessage):
     r"""f(x_u) = W * x_u, one stack of kernels for all edges.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         **kwargs: the kernel's geometry and more, as for :class:`MessageFunction`.
 
     Shapes:
@@ -88,10 +88,10 @@ class SharedConvMessage(_SharedMessage):
 
 @message_functions.register("identity")
 class IdentityMessage(MessageFunction):
-    r"""f(x_u) = x_u: a node hears its neighbours as they are, as in a GIN.
+    r"""f(x_u) = x_u: the neighbours' features, unchanged, as in a GIN.
 
     Args:
-        plan: where the shares of the round lie.
+        plan: index tensors of the round.
         **kwargs: as for :class:`MessageFunction`.
 
     Shapes:
