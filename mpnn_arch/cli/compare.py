@@ -12,7 +12,12 @@ from mpnn_arch.errors import InputError
 
 @click.command()
 @click.option("--model", default="mlp", show_default=True, help="See `mpnn-arch models`.")
-@click.option("--dataset", default="mnist5k", show_default=True, help="mnist5k, digits, cifar10.")
+@click.option(
+    "--dataset",
+    default="mnist5k",
+    show_default=True,
+    help="mnist5k, digits, cifar10, a folder of images, or module:function; see train.",
+)
 @click.option("--graph", help="A graph, such as ws_flex:64,12,0.15,0.  [default: by model]")
 @click.option(
     "--aggr", "aggrs", default="sum,mean,max,softmax", show_default=True, help="Aggregations."
@@ -61,10 +66,10 @@ def compare(
 
     from mpnn_arch.io.files import write_whole
     from mpnn_arch.training.comparison import compare_swaps, plot_swaps
-    from mpnn_arch.training.data import load_dataset
+    from mpnn_arch.training.data import load_dataset, short_name
     from mpnn_arch.training.devices import find_device
     from mpnn_arch.training.experiment import parse_graphs
-    from mpnn_arch.training.recipes import default_graphs, recipe
+    from mpnn_arch.training.recipes import default_graphs, recipe, recipe_note
 
     training = recipe(model).training
     if epochs is not None:
@@ -72,7 +77,8 @@ def compare(
     specification = graph or default_graphs(model)[0]
     (relational,) = parse_graphs([specification])
     names = {"message": _names("message", messages), "aggr": _names("aggr", aggrs)}
-    folder = out or Path("runs") / f"compare-{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = out or Path("runs") / f"compare-{model}-{short_name(dataset)}-{stamp}"
     data = load_dataset(dataset).subset(train_images, test_images)
 
     console, errors = Console(), Console(stderr=True)
@@ -119,8 +125,13 @@ def compare(
             f"{r.mean:.2f}{spread}",
             f"{r.step_ratio:.2f} x",
         )
-    title = f"{model} on {dataset}, {specification}, equal multiply-adds"
-    console.print(f"{title}, {seeds} seeds, {training.epochs} epochs", highlight=False)
+    title = f"{model} on {data.name}, {specification}, equal multiply-adds"
+    console.print(
+        f"{title}, {seeds} seeds, {training.epochs} epochs", highlight=False, markup=False
+    )
+    note = recipe_note(model, training)
+    if note:
+        console.print(note, highlight=False, soft_wrap=True)
     console.print(table)
     console.print("time per step: relative to the fused linear-sum round", highlight=False)
 

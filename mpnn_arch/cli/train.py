@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--model", help="See `mpnn-arch models`.  [default: mlp]")
-@click.option("--dataset", help="mnist5k, digits or cifar10.  [default: mnist5k]")
+@click.option(
+    "--dataset",
+    help="mnist5k, digits or cifar10; a folder of images, train/CLASS/ and test/CLASS/; or a "
+    "function of yours, module:function, which is imported.  [default: mnist5k]",
+)
 @click.option(
     "--graph",
     "graphs",
@@ -67,6 +71,7 @@ def train(
     continues it with the same result.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     if resume and out is None:
         raise InputError("--resume needs --out with the run directory to resume")
@@ -75,8 +80,10 @@ def train(
         console.width = 110  # do not wrap at 80 columns in a file
     errors = Console(stderr=True)
     with errors.status("loading torch, data and graphs"):
+        from mpnn_arch.training.data import short_name
         from mpnn_arch.training.devices import find_device
         from mpnn_arch.training.experiment import start_run, train_run
+        from mpnn_arch.training.recipes import recipe_note
         from mpnn_arch.training.run_directory import RunDirectory
 
         where = find_device(device)
@@ -84,23 +91,29 @@ def train(
             assert out is not None
             run = RunDirectory.open(out)
             _check_same(run.config, given)
+            _check_named(run, given)
         else:
             config = _configure(given)
             stamp = time.strftime("%Y%m%d-%H%M%S")
-            path = out or Path("runs") / f"{config.model}-{config.dataset}-{stamp}"
+            path = out or Path("runs") / f"{config.model}-{short_name(config.dataset)}-{stamp}"
             run = start_run(path, config, data_root=data_root)
     config = run.config
     console.print(
-        f"[bold]{config.model}[/bold] on [bold]{config.dataset}[/bold]: {len(config.graphs)} "
-        f"graphs, {len(config.seeds)} seeds, {config.training.epochs} epochs, on {where}",
+        f"[bold]{config.model}[/bold] on [bold]{escape(config.dataset)}[/bold]: "
+        f"{len(config.graphs)} graphs, {len(config.seeds)} seeds, {config.training.epochs} epochs, "
+        f"on {where}",
         highlight=False,
+        soft_wrap=True,
     )
+    note = recipe_note(config.model, config.training)
+    if note:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     try:
         with _Progress(errors, run) as progress:
             results = train_run(run, device=where, data_root=data_root, watch=progress)
     except KeyboardInterrupt:
         errors.print(
-            f"interrupted; to continue: mpnn-arch train --out {run.path} --resume",
+            f"interrupted; to continue: mpnn-arch train --out {run.path} --resume{_named(run)}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -144,13 +157,33 @@ def _check_same(config: RunConfig, given: dict[str, Any]) -> None:
                 )
 
 
+def _named(run: RunDirectory) -> str:
+    """The option that --resume needs beside it: a user's function must be named in every run."""
+    from mpnn_arch.training.own_data import is_function_name
+
+    return f" --dataset {run.config.dataset}" if is_function_name(run.config.dataset) else ""
+
+
+def _check_named(run: RunDirectory, given: dict[str, Any]) -> None:
+    """Refuse to import code because a file of the run directory names it."""
+    if _named(run) and given["dataset"] is None:
+        raise InputError(
+            f"{run.path} trains on what the function {run.config.dataset} returns, and code is "
+            f"only run where it is named; add{_named(run)}"
+        )
+
+
 def _shown(value: Any) -> str:
     return " ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
 def _split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The given options: those of the run, and those of its recipe."""
+    from mpnn_arch.training.data import full_name
+
     options = {name: value for name, value in given.items() if value not in (None, ())}
+    if "dataset" in options:
+        options["dataset"] = full_name(options["dataset"])
     if "seeds" in options:
         options["seeds"] = _seeds(options["seeds"])
     training = {name: options.pop(name) for name in _TRAINING_OPTIONS if name in options}

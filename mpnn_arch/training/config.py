@@ -69,7 +69,8 @@ class RunConfig:
 
     Attributes:
         model: name of the model.
-        dataset: name of the data set.
+        dataset: name of the data set, absolute path of a folder of images, or
+            ``module:function``; see :func:`mpnn_arch.training.load_dataset`.
         graphs: graph specifications, such as ``ws_flex:64,8.5,0.1,0``, without repeats.
         seeds: non-negative, without repeats; each seeds the initial weights and the image order.
         training: the recipe.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.registry import Registry
+from mpnn_arch.training.own_data import call_function, is_function_name, read_image_folder
 
 #: name -> function from the data folder to the data set.
 DATASETS: Registry[Callable[[Path], ImageDataset]] = Registry("data set")
@@ -103,6 +106,27 @@ class ImageDataset:
         channels, height, width = self.image_shape
         return channels * height * width
 
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of images and labels: another number where one of them is another."""
+        digest = hashlib.sha256(str(self.num_classes).encode())
+        for part in ("train", "test"):
+            for tensor in self._part(part):
+                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def normalised(self) -> ImageDataset:
+        """Per channel: less the mean of the training images, over their deviation."""
+        mean = self.train_images.mean((0, 2, 3), keepdim=True)
+        deviation = self.train_images.std((0, 2, 3), keepdim=True)
+        deviation = torch.where(deviation > 0, deviation, 1.0)  # of a channel that is constant
+        return replace(
+            self,
+            train_images=(self.train_images - mean) / deviation,
+            test_images=(self.test_images - mean) / deviation,
+        )
+
     def to(self, device: torch.device | str) -> ImageDataset:
         """This data set with its tensors on ``device``."""
         return replace(
@@ -145,19 +169,52 @@ def list_datasets() -> list[str]:
 
 
 def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset:
-    """The data set called ``name``, standardised by the statistics of its training images.
+    """The data set called ``name``, or a user's own.
 
     Args:
-        name: one of :func:`list_datasets`.
-        data_root: the folder of downloaded data; by default the environment variable
-            ``MPNN_ARCH_DATA``, else ``~/.cache/mpnn_arch``. Ignored by data
-            that comes with a package.
+        name: one of :func:`list_datasets`; a folder with images in ``train/CLASS/`` and
+            ``test/CLASS/`` (or ``val/CLASS/``), all of one size, read as RGB; or
+            ``module:function``, a function without arguments that returns an
+            :class:`ImageDataset`. The module is imported, which runs its code. Named sets and
+            folders are normalised by the mean and deviation of their training images; what a
+            function returns is taken as it is.
+        data_root: the folder that downloaded data lies in; by default the environment variable
+            ``MPNN_ARCH_DATA``, else ``~/.cache/mpnn_arch``. Data that comes with a package, and a
+            user's own, ignores it.
 
     Raises:
-        InputError: no such data set, a missing package, or files other than the published ones.
+        InputError: no such data set, a missing package, files that are not the published ones, a
+            folder that is laid out otherwise, or a function that returns something else.
     """
+    if name not in DATASETS and Path(name).is_dir():
+        train, test, num_classes = read_image_folder(Path(name))
+        return _normalised(Path(name).resolve().name, *train, *test, num_classes=num_classes)
+    if name not in DATASETS and is_function_name(name):
+        returned = call_function(name)
+        if not isinstance(returned, ImageDataset):
+            raise InputError(
+                f"the function {name!r} returned a {type(returned).__name__}; return a "
+                "mpnn_arch.training.ImageDataset"
+            )
+        return returned
+    try:
+        make = DATASETS.get(name)
+    except InputError as error:
+        raise InputError(f"{error}, a folder of images, or module:function") from None
     root = data_root or os.environ.get("MPNN_ARCH_DATA") or Path.home() / ".cache" / "mpnn_arch"
-    return DATASETS.get(name)(Path(root).expanduser())
+    return make(Path(root).expanduser())
+
+
+def full_name(name: str) -> str:
+    """``name``, a folder's made absolute, so that it is found from any folder."""
+    is_folder = name not in DATASETS and Path(name).is_dir()
+    return str(Path(name).resolve()) if is_folder else name
+
+
+def short_name(name: str) -> str:
+    """``name`` as a part of a file name: of a folder its last part, of a function no colon."""
+    last = Path(name).name if name not in DATASETS and not is_function_name(name) else name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "data"
 
 
 @DATASETS.register("mnist5k")
@@ -261,15 +318,11 @@ def _normalised(
     num_classes: int,
 ) -> ImageDataset:
     """Subtract the training mean of each channel, divide by its standard deviation."""
-    train = torch.tensor(train_images, dtype=torch.float32)
-    test = torch.tensor(test_images, dtype=torch.float32)
-    mean = train.mean((0, 2, 3), keepdim=True)
-    deviation = train.std((0, 2, 3), keepdim=True)
     return ImageDataset(
         name=name,
-        train_images=(train - mean) / deviation,
+        train_images=torch.tensor(train_images, dtype=torch.float32),
         train_labels=torch.tensor(train_labels, dtype=torch.int64),
-        test_images=(test - mean) / deviation,
+        test_images=torch.tensor(test_images, dtype=torch.float32),
         test_labels=torch.tensor(test_labels, dtype=torch.int64),
         num_classes=num_classes,
-    )
+    ).normalised()

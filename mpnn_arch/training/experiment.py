@@ -18,7 +18,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.training.checkpoint import load_checkpoint, save_checkpoint
 from mpnn_arch.training.config import RunConfig
-from mpnn_arch.training.data import ImageDataset, load_dataset
+from mpnn_arch.training.data import DATASETS, ImageDataset, load_dataset
 from mpnn_arch.training.plot import plot_run
 from mpnn_arch.training.run_directory import MetricsRow, RunDirectory
 from mpnn_arch.training.trainer import Trainer
@@ -115,7 +115,9 @@ def start_run(path: str | Path, config: RunConfig, *, data_root: str | Path | No
     data = _load_data(config, data_root)
     for graph in graphs:
         build_model(config, graph, data, device="meta")
-    return RunDirectory.create(path, config, [graph.content_hash for graph in graphs])
+    # A user's own files change; those of a named set are the published ones.
+    data_hash = None if config.dataset in DATASETS else data.content_hash
+    return RunDirectory.create(path, config, [graph.content_hash for graph in graphs], data_hash)
 
 
 def train_run(
@@ -148,6 +150,12 @@ def train_run(
                 f"{graph.content_hash[:8]}); restore the graph, or start a new run"
             )
     data = _load_data(config, data_root)
+    if run.data_hash is not None and run.data_hash != data.content_hash:
+        raise InputError(
+            f"{run.path} was started on other images or labels of {config.dataset!r} "
+            f"(hash={run.data_hash[:8]}, now {data.content_hash[:8]}); restore them, or start a "
+            "new run"
+        )
     rows = run.read_metrics()
     # Seeds in the outer loop, so that drift in the machine's speed affects all graphs equally.
     for seed in config.seeds:
@@ -160,7 +168,7 @@ def train_run(
     ]
     plot_run(
         run.plot,
-        f"{config.model} on {config.dataset}, equal multiply-adds",
+        f"{config.model} on {data.name}, equal multiply-adds",
         list(zip(config.graphs, graphs, captions, strict=True)),
         rows,
     )

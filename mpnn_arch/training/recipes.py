@@ -51,6 +51,22 @@ def recipe(model: str) -> Recipe:
     return _RECIPES.get(model, _IMAGES)
 
 
+def recipe_note(model: str, training: TrainingConfig) -> str | None:
+    """One line on what a model without a recipe of its own is trained by; None if it has one.
+
+    Args:
+        model: its name.
+        training: what it is trained by: the recipe of image models, but for what the user said.
+    """
+    if model in _RECIPES:
+        return None
+    return (
+        f"{model} has no recipe of its own; it is trained by that of image models: "
+        f"{training.epochs} epochs, batch {training.batch_size}, learning rate "
+        f"{training.learning_rate:g}, weight decay {training.weight_decay:g}"
+    )
+
+
 def default_graphs(model: str) -> tuple[str, ...]:
     """The model's default graph, and the complete graph with the same number of nodes.
 

@@ -42,7 +42,7 @@ class RunDirectory:
 
     ::
 
-        config.json      the RunConfig and the hash of every graph
+        config.json      the RunConfig, the hash of every graph and of a user's own data set
         metrics.csv      a line per graph, seed and epoch
         weights/         a trained model per graph and seed, with its graph (mpnn_arch.load)
         checkpoints/     unfinished trainings; empty when the run is finished
@@ -54,14 +54,25 @@ class RunDirectory:
     atomically, and the folder appears together with its configuration.
     """
 
-    def __init__(self, path: Path, config: RunConfig, graph_hashes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        graph_hashes: Sequence[str],
+        data_hash: str | None = None,
+    ) -> None:
         self.path = path
         self.config = config
         self.graph_hashes = tuple(graph_hashes)
+        self.data_hash = data_hash
 
     @classmethod
     def create(
-        cls, path: str | Path, config: RunConfig, graph_hashes: Sequence[str]
+        cls,
+        path: str | Path,
+        config: RunConfig,
+        graph_hashes: Sequence[str],
+        data_hash: str | None = None,
     ) -> RunDirectory:
         """A new folder for ``config``.
 
@@ -86,13 +97,18 @@ class RunDirectory:
             temporary.chmod(0o755)
             for folder in ("weights", "checkpoints"):
                 (temporary / folder).mkdir()
-            content = {"run": dataclasses.asdict(config), "graph_hashes": list(graph_hashes)}
+            content: dict[str, Any] = {
+                "run": dataclasses.asdict(config),
+                "graph_hashes": list(graph_hashes),
+            }
+            if data_hash is not None:
+                content["data_hash"] = data_hash
             write_text(temporary / "config.json", json.dumps(content, indent=2) + "\n")
             os.rename(temporary, path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        return cls(path, config, graph_hashes)
+        return cls(path, config, graph_hashes, data_hash)
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -112,7 +128,7 @@ class RunDirectory:
             raise InputError(
                 f"{file} is not the configuration of a run; start a new one with another --out"
             ) from None
-        return cls(path, RunConfig.from_mapping(run), hashes)
+        return cls(path, RunConfig.from_mapping(run), hashes, content.get("data_hash"))
 
     # -- files ------------------------------------------------------------------------------
 

@@ -1,0 +1,132 @@
+"""A user's own data: a folder of images, or a function of a module."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpnn_arch.errors import InputError
+
+#: (B, C, H, W) bytes and (B,) labels.
+Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+def read_image_folder(root: Path) -> tuple[Part, Part, int]:
+    """The images of ``root/train/CLASS/`` and ``root/test/CLASS/``, and the number of classes.
+
+    They are read by torchvision's ``ImageFolder``, as RGB. Classes are numbered in the order of the
+    names of the training folders. Where there is no ``test``, ``val`` is read.
+
+    Shapes:
+        - images: (B, 3, H, W) uint8, labels: (B,) int64; first the training, then the test part
+
+    Raises:
+        InputError: a folder that is missing or empty, a class that is not trained on, a file that
+            is no image, or images of different sizes.
+    """
+    from torchvision.datasets import ImageFolder
+
+    train = root / "train"
+    test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+    if not train.is_dir() or test is None:
+        raise InputError(
+            f"the folder {root} has no {'train' if not train.is_dir() else 'test or val'} "
+            "subfolder; lay images out as train/CLASS/*.png and test/CLASS/*.png"
+        )
+    parts: list[Part] = []
+    classes: list[str] = []
+    size: tuple[int, ...] = ()
+    for folder in (train, test):
+        try:
+            found = ImageFolder(str(folder))
+        except FileNotFoundError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{folder} is no folder of images by class ({reason}); give every class a "
+                "subfolder with images, or remove it"
+            ) from None
+        classes = classes or found.classes
+        unknown = next((name for name in found.classes if name not in classes), None)
+        if unknown is not None:
+            raise InputError(
+                f"{folder / unknown} is a class without training images; add {train / unknown} "
+                "or remove it"
+            )
+        images = []
+        for path, _ in found.samples:
+            image = _pixels(found.loader, path)
+            size = size or image.shape
+            if image.shape != size:
+                raise InputError(
+                    f"{path} has {image.shape[0]} x {image.shape[1]} pixels, the images before it "
+                    f"{size[0]} x {size[1]}; give all images one size"
+                )
+            images.append(image)
+        labels = [classes.index(found.classes[label]) for label in found.targets]
+        parts.append((np.stack(images).transpose(0, 3, 1, 2), np.array(labels, dtype=np.int64)))
+    return parts[0], parts[1], len(classes)
+
+
+def _pixels(loader: Callable[[str], Any], path: str) -> npt.NDArray[np.uint8]:
+    """(H, W, 3)"""
+    from PIL import Image
+
+    try:
+        return np.asarray(loader(path), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} cannot be read as an image ({error}); repair or remove it"
+        ) from None
+
+
+def is_function_name(name: str) -> bool:
+    """Whether ``name`` is written as ``module:function``."""
+    module, colon, function = name.partition(":")
+    return bool(colon) and function.isidentifier() and module.replace(".", "a").isidentifier()
+
+
+def call_function(name: str) -> object:
+    """What the function ``module:function`` returns; the module is imported, which runs its code.
+
+    A module is looked for among the installed packages, then in the current folder.
+
+    Raises:
+        InputError: no such module or function, or one that cannot be called without arguments.
+    """
+    module_name, _, function_name = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # An import that fails within the module is the module's own affair.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise InputError(
+            f"there is no module {error.name!r} for the data set {name!r}, neither installed nor "
+            f"in {os.getcwd()}; correct the name, or run the command where the module lies"
+        ) from None
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        what = "nothing called" if function is None else "no function, but a value, called"
+        raise InputError(
+            f"the module {module_name!r} ({getattr(module, '__file__', None)}) has {what} "
+            f"{function_name!r}; name a function that returns an ImageDataset"
+        )
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise InputError(
+            f"the function {name!r} is called without arguments ({error}); give them defaults"
+        ) from None
+    except ValueError:  # a function of C, which tells no signature
+        pass
+    return function()

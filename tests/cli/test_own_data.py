@@ -1,0 +1,126 @@
+"""``train`` and ``compare`` on a user's own data, and what a model without a recipe says."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+QUICK = ["--graph", "complete:4", "--seeds", "1", "--epochs", "2", "--batch-size", "4"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Twelve dark and bright images of two classes, and a module whose import leaves a trace."""
+    draws = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 4)):
+        for low, name in ((0, "dark"), (192, "bright")):
+            made = tmp_path / "pictures" / part / name
+            made.mkdir(parents=True)
+            for i in range(count):
+                pixels = draws.integers(low, low + 64, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(made / f"{i}.png")
+    (tmp_path / "own_pictures.py").write_text(
+        "from pathlib import Path\n"
+        "from mpnn_arch.training import load_dataset\n"
+        "Path('imported').touch()\n"
+        "def load():\n"
+        "    return load_dataset('pictures')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("own_pictures", None)
+
+
+def errors(path):
+    with (path / "metrics.csv").open(newline="") as file:
+        return [(row["train_loss"], row["test_error"]) for row in csv.DictReader(file)]
+
+
+def stop_after_an_epoch(monkeypatch, run, *arguments):
+    """Start a run and press Ctrl-C in its second epoch."""
+    from mpnn_arch.training.trainer import Trainer
+
+    real, done = Trainer.train_epoch, []
+
+    def train_epoch(self):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", train_epoch)
+        return run(*arguments)
+
+
+def test_a_folder_is_trained_on_and_found_again(folder, monkeypatch, run):
+    begin = ["train", "--dataset", "pictures", *QUICK]
+    assert run(*begin, "--out", "whole")[0] == 0
+    code, _, err = stop_after_an_epoch(monkeypatch, run, *begin, "--out", "stopped")
+    assert (code, "--dataset" in err) == (130, False)
+    config = json.loads((folder / "stopped" / "config.json").read_text())
+    assert config["run"]["dataset"] == str(folder / "pictures")
+    # From another folder, and without naming it again.
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    code, out, err = run("train", "--out", "../stopped", "--resume")
+    assert code == 0, err
+    assert "mlp has no recipe" not in out
+    assert errors(folder / "stopped") == errors(folder / "whole")
+
+
+def test_images_that_changed_stop_the_resume(folder, monkeypatch, run):
+    begin = ["train", "--dataset", "pictures", *QUICK, "--out", "stopped"]
+    stop_after_an_epoch(monkeypatch, run, *begin)
+    Image.new("RGB", (8, 8)).save(folder / "pictures" / "train" / "bright" / "0.png")
+    code, _, err = run("train", "--out", "stopped", "--resume")
+    assert code == 2
+    assert "was started on other images" in err
+
+
+def test_a_function_is_imported_only_where_it_is_named(folder, monkeypatch, run):
+    begin = ["train", "--dataset", "own_pictures:load", *QUICK]
+    assert run("train", "--dataset", "pictures", *QUICK, "--out", "folder")[0] == 0
+    assert not (folder / "imported").exists()
+    _, _, err = stop_after_an_epoch(monkeypatch, run, *begin, "--out", "stopped")
+    assert "--out stopped --resume --dataset own_pictures:load" in err
+    config = json.loads((folder / "stopped" / "config.json").read_text())
+    assert config["run"]["dataset"] == "own_pictures:load"
+
+    (folder / "imported").unlink()
+    del sys.modules["own_pictures"]
+    code, _, err = run("train", "--out", "stopped", "--resume")
+    assert code == 2
+    assert "add --dataset own_pictures:load" in err
+    assert not (folder / "imported").exists()
+    code, _, err = run("train", "--out", "stopped", "--resume", "--dataset", "own_pictures:load")
+    assert code == 0, err
+    assert (folder / "imported").exists()
+    assert errors(folder / "stopped") == errors(folder / "folder")
+
+
+def test_the_default_folders_have_plain_names(folder, run):
+    assert run("train", "--dataset", "own_pictures:load", *QUICK)[0] == 0
+    compare = ["--graph", "complete:4", "--seeds", "1", "--epochs", "1"]
+    compare += ["--aggr", "sum", "--message", "linear"]
+    code, out, err = run("compare", "--dataset", "pictures", *compare)
+    assert code == 0, err
+    assert "mlp on pictures" in out
+    made = sorted(path.name for path in (folder / "runs").iterdir())
+    assert [name[:24] for name in made] == ["compare-mlp-pictures-202", "mlp-own_pictures-load-20"]
+
+
+def test_a_model_without_a_recipe_says_what_it_used(run):
+    own = ["--dataset", "pictures", "--width-multiplier", "0.25", "--train-images", "4"]
+    own += ["--test-images", "2", *QUICK, "--learning-rate", "0.05"]
+    code, out, err = run("train", "--model", "resnet20", *own, "--out", "resnet")
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if "no recipe of its own" in line]
+    assert line == (
+        "resnet20 has no recipe of its own; it is trained by that of image models: 2 epochs, "
+        "batch 4, learning rate 0.05, weight decay 0.0005"
+    )
