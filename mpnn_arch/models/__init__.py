@@ -7,6 +7,8 @@ from mpnn_arch.models.complexity import Complexity, LayerCost, complexity
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.diagram import diagram
 from mpnn_arch.models.init import initialise
+from mpnn_arch.models.layers import Layers
+from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS, list_models, make_config
 from mpnn_arch.models.relationalize import RelationalizeReport, relationalize
 
@@ -14,6 +16,8 @@ __all__ = [
     "MODELS",
     "Complexity",
     "LayerCost",
+    "Layers",
+    "Meter",
     "ModelConfig",
     "RelationalizeReport",
     "architectures",
