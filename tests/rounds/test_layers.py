@@ -97,11 +97,34 @@ def test_gradcheck(generator, backend):
     assert torch.autograd.gradcheck(run, (x, layer.weight, layer.bias))
 
 
-def test_the_complete_graph_is_the_dense_layer(generator):
+@pytest.mark.parametrize("backend", ["auto", "reference", "masked", "gather"])
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_the_complete_graph_is_the_dense_layer(generator, kind, backend):
+    """torch's own layer with the same numbers: its output, and its gradient for every one."""
     complete = RelationalGraph.from_adjacency(np.ones((4, 4), dtype=int))
-    layer = RelationalLinear(complete, 10, 6)
-    assert layer.weight.numel() == 60
-    torch.testing.assert_close(layer.dense_weight(), layer.weight.view(6, 10))
+    made = {"dtype": torch.float64, "generator": generator, "backend": backend}
+    if kind == "linear":
+        layer = RelationalLinear(complete, 10, 6, **made)
+        dense = nn.Linear(10, 6, dtype=torch.float64)
+        x = torch.randn(5, 10, dtype=torch.float64, generator=generator)
+    else:
+        geometry = (3, 2, 1, 1)
+        layer = RelationalConv2d(complete, 10, 6, *geometry, **made)
+        dense = nn.Conv2d(10, 6, *geometry, dtype=torch.float64)
+        x = torch.randn(2, 10, 7, 8, dtype=torch.float64, generator=generator)
+    assert layer.weight.numel() == dense.weight.numel()
+    dense.weight.data = layer.weight.detach().view_as(dense.weight)
+    dense.bias.data = layer.bias.detach()
+    torch.testing.assert_close(layer.dense_weight(), dense.weight)
+
+    out, grad_x, grads = gradients(layer, x)
+    wanted, wanted_x, wanted_grads = gradients(dense, x)
+    torch.testing.assert_close(out, wanted)
+    torch.testing.assert_close(grad_x, wanted_x)
+    weight = grads["message_function.weight"].view_as(dense.weight)
+    torch.testing.assert_close(weight, wanted_grads["weight"])
+    torch.testing.assert_close(grads["bias"], wanted_grads["bias"])
+    assert set(grads) == {"message_function.weight", "bias"}
 
 
 def test_parameters_exist_only_for_real_channels(graph):
