@@ -126,6 +126,8 @@ def test_gradient_that_is_not_contiguous(backend: str, generator: torch.Generato
     grad = torch.ones(6, 40)
     (same,) = torch.autograd.grad(block_matmul(x, weight, plan, backend), weight, grad)
     assert torch.equal(ones, same)
+    (exact,) = torch.autograd.grad(loop_over_edges(x, weight, plan, F.linear), weight, grad)
+    torch.testing.assert_close(ones, exact)
 
 
 def test_gradcheck(backend: str, graph: RelationalGraph, generator: torch.Generator) -> None:
@@ -136,6 +138,7 @@ def test_gradcheck(backend: str, graph: RelationalGraph, generator: torch.Genera
     def run(x: Tensor, weight: Tensor) -> Tensor:
         return block_matmul(x, weight, plan, backend)
 
+    torch.testing.assert_close(run(x, weight), loop_over_edges(x, weight, plan, F.linear))
     assert torch.autograd.gradcheck(run, (x, weight), fast_mode=True)
     assert torch.autograd.gradgradcheck(run, (x, weight), fast_mode=True)
 
@@ -189,6 +192,8 @@ def test_convolution_gradcheck(backend: str, kernel: int, generator: torch.Gener
     def run(x: Tensor, weight: Tensor) -> Tensor:
         return block_conv2d(x, weight, plan, (1, 1), padding, backend=backend)
 
+    exact = loop_over_edges(x, weight, plan, lambda x, w: F.conv2d(x, w, None, 1, padding))
+    torch.testing.assert_close(run(x, weight), exact)
     assert torch.autograd.gradcheck(run, (x, weight), fast_mode=True)
     assert torch.autograd.gradgradcheck(run, (x, weight), fast_mode=True)
 
@@ -202,6 +207,8 @@ def test_maps_with_channels_last_and_no_samples(backend: str, generator: torch.G
         block_conv2d(maps, weight, plan, padding=(1, 1), backend=backend) for maps in (x, turned)
     ]
     assert torch.allclose(*results, atol=1e-5)
+    exact = loop_over_edges(x, weight, plan, lambda x, w: F.conv2d(x, w, None, 1, 1))
+    torch.testing.assert_close(results[1], exact, atol=1e-5, rtol=1e-5)
     nothing = block_conv2d(x[:0], weight, plan, padding=(1, 1), backend=backend)
     assert nothing.shape == (0, 20, 6, 5)
     (grad,) = torch.autograd.grad(nothing.sum(), weight)
@@ -213,6 +220,8 @@ def test_one_gradient_alone(backend: str, generator: torch.Generator) -> None:
     x, weight = draw(generator, 4, 20), draw(generator, plan.num_weights)
     both = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
     want = torch.autograd.grad(block_matmul(*both, plan, backend).sum(), both)
+    exact = torch.autograd.grad(loop_over_edges(*both, plan, F.linear).sum(), both)
+    torch.testing.assert_close(want, exact)
     for position, true in enumerate(want):
         inputs = [x.clone(), weight.clone()]
         inputs[position].requires_grad_()

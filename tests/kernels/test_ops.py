@@ -4,12 +4,14 @@ import copy
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
@@ -68,23 +70,42 @@ def process_group() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def gradients(run: nn.Module, parameters: list[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+Run = Callable[[Tensor], Tensor]
+
+
+def gradients(run: Run, parameters: list[Tensor], x: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(run(x).square().sum(), parameters)
+
+
+def dense(network: nn.Module) -> Run:
+    """The same network, its rounds by torch's own products with their dense matrices."""
+
+    def layer(part: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(part, RelationalLinear):
+            return F.linear(x, part.dense_weight(), part.bias)
+        if isinstance(part, RelationalConv2d):
+            moves = part.stride, part.padding, part.dilation
+            return F.conv2d(x, part.dense_weight(), part.bias, *moves)
+        y: Tensor = part(x)
+        return y
+
+    parts = network if isinstance(network, nn.Sequential) else [network]
+    return lambda x: reduce(lambda x, part: layer(part, x), parts, x)
 
 
 def test_compile_without_a_graph_break(network: nn.Module, images: Tensor) -> None:
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     parameters = list(network.parameters())
     for x in (images, torch.cat([images, images[:3]])):
-        torch.testing.assert_close(compiled(x), network(x))
+        torch.testing.assert_close(compiled(x), dense(network)(x))
         found = gradients(compiled, parameters, x)
-        torch.testing.assert_close(found, gradients(network, parameters, x))
+        torch.testing.assert_close(found, gradients(dense(network), parameters, x))
 
 
 def test_export_for_any_batch(network: nn.Module, images: Tensor) -> None:
     batch = {0: torch.export.Dim("batch", min=2)}
     program = torch.export.export(network, (images,), dynamic_shapes=(batch,))
-    torch.testing.assert_close(program.module()(images[:3]), network(images[:3]))
+    torch.testing.assert_close(program.module()(images[:3]), dense(network)(images[:3]))
 
 
 def test_an_exported_program_runs_in_a_process_without_the_plan(
@@ -94,7 +115,7 @@ def test_an_exported_program_runs_in_a_process_without_the_plan(
     images = torch.randn(4, 20, generator=generator)
     program = torch.export.export(network, (images,))
     torch.export.save(program, tmp_path / "program.pt2")
-    torch.save({"x": images, "y": network(images).detach()}, tmp_path / "tensors.pt")
+    torch.save({"x": images, "y": dense(network)(images).detach()}, tmp_path / "tensors.pt")
     code = """
 import sys, torch
 import mpnn_arch.kernels.ops  # the operators; no layer and no plan is created here
@@ -120,8 +141,8 @@ def test_a_program_can_be_traced_before_anything_ran(
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     weights = [layer.weight]
     found = gradients(compiled, weights, x)
-    torch.testing.assert_close(program.module()(x), layer(x))
-    torch.testing.assert_close(found, gradients(layer, weights, x))
+    torch.testing.assert_close(program.module()(x), dense(layer)(x))
+    torch.testing.assert_close(found, gradients(dense(layer), weights, x))
 
 
 def test_operators_pass_opcheck(plan: RoundPlan, generator: torch.Generator) -> None:
@@ -145,7 +166,7 @@ def test_autocast(network: nn.Module, images: Tensor) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = network(images)
     assert low.dtype == torch.bfloat16
-    torch.testing.assert_close(low.float(), network(images), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(low.float(), dense(network)(images), atol=0.05, rtol=0.05)
     low.float().sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in network.parameters())
 
@@ -158,7 +179,7 @@ def test_autocast_leaves_float64_alone(plan: RoundPlan) -> None:
 
 def test_data_parallel(network: nn.Module, images: Tensor, process_group: None) -> None:
     parallel = nn.parallel.DistributedDataParallel(network)
-    expected = gradients(network, list(network.parameters()), images)
+    expected = gradients(dense(network), list(network.parameters()), images)
     parallel(images).square().sum().backward()
     for parameter, gradient in zip(network.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
@@ -166,6 +187,7 @@ def test_data_parallel(network: nn.Module, images: Tensor, process_group: None) 
 
 def test_a_copy_is_another_layer_on_the_same_plan(network: nn.Module, images: Tensor) -> None:
     expected = network(images)
+    torch.testing.assert_close(expected, dense(network)(images))
     other = copy.deepcopy(network)
     assert torch.equal(other(images), expected)
     assert other[0].plan is network[0].plan
@@ -189,7 +211,7 @@ def test_gradients_per_sample(network: nn.Module, images: Tensor) -> None:
         return torch.func.functional_call(network, parameters, (x[None],)).square().sum()
 
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, images)
-    total = gradients(network, list(network.parameters()), images)
+    total = gradients(dense(network), list(network.parameters()), images)
     for found, expected in zip(each.values(), total, strict=True):
         torch.testing.assert_close(found.sum(0), expected, atol=1e-5, rtol=1e-4)
 
@@ -202,6 +224,6 @@ def test_shapes_on_the_meta_device(network: nn.Module, images: Tensor) -> None:
 
 
 def test_inference_mode(network: nn.Module, images: Tensor) -> None:
-    expected = network(images)
+    expected = dense(network)(images)
     with torch.inference_mode():
         torch.testing.assert_close(network(images), expected)

@@ -11,16 +11,20 @@ from mpnn_arch import InputError, RelationalConv2d, RelationalLinear
 from mpnn_arch.rounds import MessageRound
 
 
-def seeded(build, *args, **kwargs):
-    """A module of torchvision's with reproducible weights, in eval mode."""
-    with torch.device("meta"):  # the default initialisation takes longer than the test
+def seeded(build, *args, gain=1.0, **kwargs):
+    """A module of torchvision's with reproducible weights, in eval mode.
+
+    They are ``gain`` over the root of the fan-in, so that the signal lives through many layers.
+    """
+    with torch.device("meta"):  # its own initialisation takes longer than the test
         module = build(*args, **kwargs)
     module = module.to_empty(device="cpu").eval()
     generator = torch.Generator().manual_seed(0)
     for part in module.modules():
         for parameter in part.parameters(recurse=False):
+            size = gain * parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.05
             with torch.no_grad():
-                parameter.normal_(0, 0.05, generator=generator)
+                parameter.normal_(0, size, generator=generator)
         if isinstance(part, nn.BatchNorm2d | nn.LayerNorm):
             part.reset_parameters()
     return module
@@ -30,7 +34,7 @@ ZOO = {
     # name -> (module, image size, rounds of 16 nodes)
     "resnet18": (lambda: seeded(torchvision.models.resnet18), 64, 19),
     "mobilenet_v3_small": (
-        lambda: seeded(torchvision.models.mobilenet_v3_small),
+        lambda: seeded(torchvision.models.mobilenet_v3_small, gain=2.5),
         64,
         39,
     ),  # of 54: not 11 depth-wise, 2 of 8 channels, first, last
@@ -51,6 +55,12 @@ def test_complete_graph_changes_no_output(name, complete_graph):
         out = module(x)
         assert out.std() > 0.01
         torch.testing.assert_close(changed(x), out, rtol=1e-4, atol=1e-5 * out.std().item())
+        kept = [part.weight.clone() for part in rounds]
+        for part in rounds:
+            part.weight.zero_()
+        assert (changed(x) - out).abs().max() > 0.1 * out.std()  # the rounds matter
+        for part, weight in zip(rounds, kept, strict=True):
+            part.weight.copy_(weight)
     assert report.multiply_adds_after == report.multiply_adds_before
     assert report.parameters_after == report.parameters_before
     assert not any(isinstance(m, MessageRound) for m in module.modules())

@@ -2,12 +2,18 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mpnn_arch import FusedRound, InputError, RelationalGraph
 from mpnn_arch.rounds import RelationalLinear, export_choices, import_choices
 
 PATH = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
+
+
+def dense(layer: FusedRound, x: torch.Tensor) -> torch.Tensor:
+    """The sum of linear messages by torch's own product, without bias."""
+    return F.linear(x, layer.dense_weight())
 
 
 def test_auto_is_the_default_and_fuses() -> None:
@@ -35,7 +41,8 @@ def test_auto_passes_messages_where_nothing_can_be_fused() -> None:
 def test_a_message_hook_switches_to_the_reference_and_warns(kind: str) -> None:
     layer = FusedRound(PATH, 8, 8, backend="gather")
     x = torch.ones(3, 8)
-    expected = layer(x)
+    expected = dense(layer, x) + layer.bias
+    torch.testing.assert_close(layer(x), expected)
     seen = []
     with pytest.warns(UserWarning, match=f"{kind}_hook needs messages.*instead of 'gather'"):
         handle = getattr(layer, f"register_{kind}_hook")(lambda *args: seen.append(kind))
@@ -95,7 +102,7 @@ def test_a_subclass_that_overrides_messages_passes_them() -> None:
         for kind in (FusedRound, Doubled)
     )
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(doubled(x), 2 * plain(x))
+    torch.testing.assert_close(doubled(x), 2 * dense(plain, x))
     assert doubled.explain_backend() == "reference: Doubled overrides message or aggregate"
     with pytest.raises(InputError, match="'gather' cannot compute this round, Doubled overrides"):
         doubled.backend = "gather"
@@ -108,7 +115,7 @@ def test_an_overridden_update_is_called(backend: str) -> None:
         for kind in (FusedRound, Shifted)
     )
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(shifted(x), plain(x) + 4)
+    torch.testing.assert_close(shifted(x), dense(plain, x) + plain.bias + 4)
 
 
 @pytest.mark.parametrize("kind", ["propagate", "message_and_aggregate"])
@@ -116,6 +123,7 @@ def test_a_hook_of_the_fused_round_is_called_and_changes_nothing(kind: str) -> N
     layer = FusedRound(PATH, 8, 8, backend="gather", activation="ReLU")
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     expected, seen = layer(x), []
+    torch.testing.assert_close(expected, (dense(layer, x) + layer.bias).relu())
     before = getattr(layer, f"register_{kind}_forward_pre_hook")(lambda *args: seen.append("pre"))
     after = getattr(layer, f"register_{kind}_forward_hook")(lambda *args: seen.append("post"))
     assert torch.equal(layer(x), expected)

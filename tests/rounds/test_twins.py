@@ -63,9 +63,12 @@ def test_the_fused_round_is_the_message_round(kind, message, aggr):
         2, 6, equation.in_channels, *space, dtype=torch.float64, generator=generator
     )
     expected = run(equation, x, cotangent)
-    assert expected["output"].std() > 0.1
-    assert expected["x"].abs().max() > 0
-    assert expected["bias"].abs().max() > 0
+    # The messages matter: two rounds without any would be equal too.
+    still = [name for name, grad in expected.items() if grad.abs().max() < 1e-6]
+    assert still == (["aggr_module.gate_nn.bias"] if aggr == "attentional" else [])  # of a softmax
+    with torch.no_grad():
+        silent = equation.update(torch.zeros_like(x), x)
+    assert (expected["output"] - silent).abs().max() > 0.01
 
     twin = make(FusedRound, kind, message, aggr)
     fusable = twin.why_not_fused() is None

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mpnn_arch import GraphRound, InputError, RelationalConv2d, RelationalGraph, RelationalLinear
@@ -9,12 +10,15 @@ from mpnn_arch import GraphRound, InputError, RelationalConv2d, RelationalGraph,
 GRAPH = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
 
 
+def plain(layer, x):
+    """The sum of the messages and the bias, by torch's own product."""
+    return F.linear(x, layer.dense_weight(), layer.bias)
+
+
 def test_a_group_norm_has_one_group_per_node(generator):
     x = torch.randn(6, 8, generator=generator)
     layer = RelationalLinear(GRAPH, 8, 8, norm="group", generator=generator)
-    plain = RelationalLinear(GRAPH, 8, 8)
-    plain.load_state_dict(layer.state_dict(), strict=False)
-    torch.testing.assert_close(layer(x), nn.GroupNorm(4, 8)(plain(x)))
+    torch.testing.assert_close(layer(x), nn.GroupNorm(4, 8)(plain(layer, x)))
 
 
 def test_a_group_norm_takes_ragged_shares_of_maps(generator):
@@ -49,22 +53,18 @@ def test_all_updates_work_on_vectors_maps_and_graphs(norm, generator):
 
 def test_squeeze_and_excitation_scales_whole_shares(generator):
     layer = RelationalLinear(GRAPH, 7, 9, squeeze_excitation=2, generator=generator)
-    plain = RelationalLinear(GRAPH, 7, 9)
-    plain.load_state_dict(layer.state_dict(), strict=False)
     x = torch.randn(3, 7, generator=generator)
-    for share in (layer(x) / plain(x)).split(layer.out_partition.sizes, dim=1):
+    for share in (layer(x) / plain(layer, x)).split(layer.out_partition.sizes, dim=1):
         assert (share > 0).all()
         assert (share < 1).all()
         torch.testing.assert_close(share, share[:, :1].expand_as(share))
-    assert layer.multiply_adds() == plain.multiply_adds() + 2 * 4 * 2
+    assert layer.multiply_adds() == RelationalLinear(GRAPH, 7, 9).multiply_adds() + 2 * 4 * 2
 
 
 def test_a_residual_adds_the_input(generator):
     layer = RelationalLinear(GRAPH, 8, 8, residual=True, generator=generator)
-    plain = RelationalLinear(GRAPH, 8, 8)
-    plain.load_state_dict(layer.state_dict())
     x = torch.randn(3, 8, generator=generator)
-    torch.testing.assert_close(layer(x), plain(x) + x)
+    torch.testing.assert_close(layer(x), plain(layer, x) + x)
 
 
 def test_a_residual_that_does_not_fit_is_refused():
