@@ -13,7 +13,7 @@ from mpnn_arch.rounds.aggregations import aggregate_messages, aggregations, make
 GRAPH = RelationalGraph(4, [[0, 1, 2, 0], [1, 2, 3, 2]])
 
 
-@pytest.mark.parametrize(
+EVERY_FORM = pytest.mark.parametrize(
     "aggr",
     [
         "sum",
@@ -28,6 +28,32 @@ GRAPH = RelationalGraph(4, [[0, 1, 2, 0], [1, 2, 3, 2]])
         "PowerMean",
     ],
 )
+
+
+@EVERY_FORM
+def test_it_is_pygs_own_on_the_messages_of_every_sample_and_pixel(aggr, generator):
+    made = {"aggr": aggr, "bias": False, "generator": generator}
+    linear = RelationalLinear(GRAPH, 12, 12, **made)
+    conv = RelationalConv2d(GRAPH, 12, 12, 3, padding=1, backend="reference", **made)
+    linear.backend = "reference"
+    index = GRAPH.edge_index[1]
+    for layer, space in ((linear, ()), (conv, (2, 3))):
+        seen = []
+        layer.register_message_forward_hook(lambda m, i, out, seen=seen: seen.append(out))
+        out = layer(torch.rand(2, 12, *space, generator=generator))
+        (messages,) = seen  # (E, B, 3, ...)
+        assert messages.std() > 0.01
+        samples = messages.movedim(2, -1).flatten(1, -2)  # a graph of its own each: (E, B * ..., 3)
+        table = torch.stack(
+            [layer.aggr_module(sample, index, dim_size=4) for sample in samples.unbind(1)], dim=1
+        )
+        expected = table.unflatten(1, (2, *space)).movedim(-1, 2)  # (N, B, C, ...)
+        if layer.projection is not None:
+            expected = layer.projection(expected)
+        torch.testing.assert_close(out, expected.transpose(0, 1).flatten(1, 2))
+
+
+@EVERY_FORM
 def test_names_instances_classes_and_lists_work_over_vectors_and_maps(aggr, generator):
     init = {"aggr": aggr, "generator": generator}
     linear = RelationalLinear(GRAPH, 7, 9, **init)

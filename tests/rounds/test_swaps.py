@@ -241,7 +241,7 @@ def test_every_message_with_every_aggregation(kind, message, aggr):
     grads = torch.autograd.grad(out, inputs.values(), cotangent)
     by_hand = torch.autograd.grad(round_by_hand(layer, kind, aggr, x), inputs.values(), cotangent)
     for name, grad, expected in zip(inputs, grads, by_hand, strict=True):
-        torch.testing.assert_close(grad, expected, msg=lambda told, name=name: f"{name}: {told}")
+        torch.testing.assert_close(grad, expected, msg=lambda text, name=name: f"{name}: {text}")
     still = [name for name, grad in zip(inputs, by_hand, strict=True) if grad.abs().max() < 1e-9]
     assert still == (["aggr_module.gate_nn.bias"] if aggr == "attentional" else [])  # of a softmax
 

@@ -84,5 +84,5 @@ def test_the_fused_round_is_the_message_round(kind, message, aggr):
         for name, value in run(twin, x, cotangent).items():
             at = f"{name} by {backend}"
             torch.testing.assert_close(
-                value, expected[name], msg=lambda told, at=at: f"{at}: {told}"
+                value, expected[name], msg=lambda text, at=at: f"{at}: {text}"
             )
