@@ -1,7 +1,7 @@
 """``FusedRound`` is ``MessageRound``: the same numbers and gradients from the same parameters.
 
 Every registered message with every registered aggregation, over vectors and maps. What the numbers
-are is told by the loops of ``test_swaps``.
+are, the loops of ``test_swaps`` say.
 """
 
 import pytest
