@@ -1,0 +1,60 @@
+"""The README's Python runs as it is written, each block by itself, and prints what it says."""
+
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.nn import MessagePassing
+
+from mpnn_arch import MessageRound, graphs
+from mpnn_arch.rounds.shares import merge_shares, split_shares
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+EQUATION = [code for code in BLOCKS if "class MessageRound" in code]
+# `print(...)  # (144, 286)`: what is printed, where it is a plain value.
+PRINTED = re.compile(r"^print\(.*\)  # ([(\[\d'\"].*)$", re.M)
+
+
+@pytest.mark.parametrize("place", [i for i, code in enumerate(BLOCKS) if code not in EQUATION])
+def test_a_block_runs_by_itself(place, tmp_path, monkeypatch):
+    code = BLOCKS[place]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    output = StringIO()
+    with redirect_stdout(output):
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    for promised in PRINTED.findall(code):
+        assert promised in output.getvalue()
+
+
+def test_some_output_is_promised():
+    assert any(PRINTED.search(code) for code in BLOCKS)
+
+
+def test_the_equation_is_the_round():
+    (code,) = EQUATION
+    namespace = {
+        "MessagePassing": MessagePassing,
+        "split_shares": split_shares,
+        "merge_shares": merge_shares,
+    }
+    exec(compile(code, "README.md", "exec"), namespace)
+    generator = torch.Generator().manual_seed(0)
+    graph = graphs.parse_one("ws_flex:8,4,0.2,0")
+    layer = MessageRound(
+        graph, 20, 20, norm=nn.Identity(), activation=nn.Tanh(), generator=generator
+    )
+    slide = namespace["MessageRound"].__new__(namespace["MessageRound"])
+    MessagePassing.__init__(slide, "sum", node_dim=0)
+    for name in ("edge_index", "message_function", "aggregate_shares", "bias", "norm"):
+        slide.__dict__[name] = getattr(layer, name)
+    slide.__dict__["plan"], slide.__dict__["activation"] = layer.plan, layer.activation
+    x = torch.randn(5, 20, generator=generator)
+    dense = x @ layer.message_function.dense_weight().T + layer.bias
+    torch.testing.assert_close(slide(x), dense.tanh())
+    assert torch.equal(slide(x), layer(x))
