@@ -1,4 +1,4 @@
-"""The exception for invalid user input."""
+"""The exceptions for invalid user input."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints the sentence without a traceback and exits with 2.
     """
+
+
+class StateDictError(InputError, RuntimeError):
+    """Weights that do not belong to a module: a ``RuntimeError`` too, as torch raises there."""

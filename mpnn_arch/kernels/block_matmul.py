@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.kernels import backends, masked
+from mpnn_arch.kernels import backends, gather, masked
 from mpnn_arch.kernels.dispatch.choice import choose
 from mpnn_arch.kernels.dispatch.picker import Picker
 from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_plain, is_traced
@@ -88,13 +88,15 @@ def block_product(
     _check(x, weight, plan, geometry)
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight = _autocast(x, weight)
-    if not x.numel() and not is_traced(x, weight):
+    if not is_traced(x, weight) and not x.numel():
         return masked.product(x, weight, plan, geometry)  # kernels are not asked about nothing
     if is_plain(x, weight):
         if isinstance(backend, Picker):
             return backend.prepare(x, weight, plan, geometry)(x, weight)
         name = _name(x, weight, plan, geometry, backend)
         return Product(plan, backends.get(name), geometry)(x, weight)
+    if torch.onnx.is_in_onnx_export():
+        return _standard_operators(x, weight, plan, geometry)
     name = _name(x, weight, plan, geometry, backend)
     # A plan's index tensors never move to the meta device: only an operator accepts the mix.
     if (name == backends.PLAIN and not x.is_meta) or plan.is_complete or in_functorch():
@@ -102,6 +104,17 @@ def block_product(
     if is_traced(x, weight):
         return traced_product(x, weight, plan, geometry, name)
     return differentiable(Product(plan, backends.get(name), geometry), x, weight)
+
+
+def _standard_operators(
+    x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
+) -> Tensor:
+    """The round in operators that other formats know, sparse where it is a gather and a product."""
+    if plan.is_complete or not (geometry is None or geometry.is_pointwise):
+        return masked.product(x, weight, plan, geometry)
+    if geometry is None:
+        return gather.linear_forward(x, weight, plan)
+    return gather.conv2d_forward(x, weight, plan, *geometry[1:])
 
 
 def _name(

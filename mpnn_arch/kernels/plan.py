@@ -135,6 +135,12 @@ class RoundPlan:
         return self.out_offsets.diff()
 
     @_table
+    def channel_degree(self) -> Tensor:
+        """(C_out,) messages that the node of each output channel receives."""
+        degree = self.edge_ptr.diff()
+        return degree.repeat_interleave(self.out_sizes, output_size=self.out_channels)
+
+    @_table
     def dense_index(self) -> Tensor:
         """(num_weights,) each weight's index in the flattened (C_out, C_in) matrix, ascending."""
         return self.dense_mask.flatten().nonzero().squeeze(1)

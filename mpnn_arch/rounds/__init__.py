@@ -11,6 +11,7 @@ from mpnn_arch.rounds.messages import (
     MessageFunction,
     message_functions,
 )
+from mpnn_arch.rounds.on_matrix import on_matrix
 
 __all__ = [
     "ConvMessage",
@@ -24,4 +25,5 @@ __all__ = [
     "export_choices",
     "import_choices",
     "message_functions",
+    "on_matrix",
 ]

@@ -108,7 +108,7 @@ class FusedRound(MessageRound):
         function = self.message_function
         out = block_product(x, function.flat_weight(), self.plan, function.geometry, self.picker)
         if type(self.aggr_module) is MeanAggregation:
-            out = out / self._channel_degree().to(out.dtype).view(-1, *[1] * (out.dim() - 2))
+            out = out / self.plan.channel_degree.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
         return out
 
     @batched
@@ -200,6 +200,8 @@ class FusedRound(MessageRound):
             self.message_function.prepare()
         elif self._backend in names():
             get(self._backend).prepare(self.plan)
+        if isinstance(self.aggr_module, MeanAggregation):
+            _ = self.plan.channel_degree
         if not self.message_function.plan_layout and not self.passes_messages:
             _ = self.plan.block_index  # used to repeat a shared weight along the edges
 
@@ -300,17 +302,12 @@ class FusedRound(MessageRound):
             raise InputError(f"this round is not one matrix, {reason}")
         dense = self.message_function.dense_weight()
         if isinstance(self.aggr_module, MeanAggregation):
-            dense = dense / self._channel_degree().view(-1, *[1] * (dense.dim() - 1))
+            dense = dense / self.plan.channel_degree.view(-1, *[1] * (dense.dim() - 1))
         return dense
 
     def extra_repr(self) -> str:
         """What ``repr`` shows before the submodules."""
         return f"{super().extra_repr()}, backend={self.backend!r}"
-
-    def _channel_degree(self) -> Tensor:
-        """(C_out,) the messages that the node of each output channel receives."""
-        plan = self.plan
-        return plan.edge_ptr.diff().repeat_interleave(plan.out_sizes, output_size=plan.out_channels)
 
 
 class _Hooks(OrderedDict[int, Callable[..., Any]]):

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import torch
+
+from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.partition import ChannelPartition
@@ -23,6 +26,7 @@ class RelationalLinear(FusedRound):
         aggr: a PyG aggregation; see :class:`FusedRound`.
         backend: what computes it; see :class:`FusedRound`.
         message: the message function.
+        device, dtype: of the parameters, as for ``nn.Linear``.
         **kwargs: as for :class:`FusedRound`.
 
     Shapes:
@@ -42,6 +46,9 @@ class RelationalLinear(FusedRound):
         aggr: Aggr = "sum",
         backend: str = "auto",
         message: str | type[MessageFunction] = "linear",
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -52,6 +59,8 @@ class RelationalLinear(FusedRound):
             aggr=aggr,
             bias=bias,
             backend=backend,
+            device=device,
+            dtype=dtype,
             **kwargs,
         )
 
@@ -82,6 +91,9 @@ class RelationalConv2d(FusedRound):
         backend: what computes it; see :class:`FusedRound`.
         message: a message function over maps.
         message_kwargs: further arguments of the message function.
+        groups: 1; a grouped convolution is the round on a graph of separate groups of nodes.
+        padding_mode: ``"zeros"``; pad the maps before the round for another one.
+        device, dtype: of the parameters, as for ``nn.Conv2d``.
         **kwargs: as for :class:`FusedRound`.
 
     Shapes:
@@ -89,7 +101,8 @@ class RelationalConv2d(FusedRound):
         - **output:** (B, out_channels, H', W')
 
     Raises:
-        InputError: as for :class:`FusedRound`, or padding that does not fit.
+        InputError: as for :class:`FusedRound`, padding that does not fit, or an option of
+            ``nn.Conv2d`` that a round does not have.
     """
 
     def __init__(
@@ -106,8 +119,14 @@ class RelationalConv2d(FusedRound):
         backend: str = "auto",
         message: str | type[MessageFunction] = "conv",
         message_kwargs: dict[str, Any] | None = None,
+        *,
+        groups: int = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
+        _refuse_conv_options(groups, padding_mode)
         geometry = ConvGeometry.of(kernel_size, stride, padding, dilation)
         super().__init__(
             graph,
@@ -118,6 +137,8 @@ class RelationalConv2d(FusedRound):
             bias=bias,
             backend=backend,
             message_kwargs=geometry._asdict() | (message_kwargs or {}),
+            device=device,
+            dtype=dtype,
             **kwargs,
         )
         self.kernel_size, self.stride, self.padding, self.dilation = geometry
@@ -130,3 +151,16 @@ class RelationalConv2d(FusedRound):
         """
         geometry = ConvGeometry(self.kernel_size, self.stride, self.padding, self.dilation)
         return geometry.checked_output_size((height, width))
+
+
+def _refuse_conv_options(groups: int, padding_mode: str) -> None:
+    if groups != 1:
+        raise InputError(
+            f"a relational conv has no groups={groups!r}: its graph says which channels meet; use "
+            f"a graph of {groups!r} separate groups of nodes"
+        )
+    if padding_mode != "zeros":
+        raise InputError(
+            f"a relational conv pads with zeros, not padding_mode={padding_mode!r}; pad the maps "
+            f"by F.pad(x, ..., mode={padding_mode!r}) and use padding=0"
+        )

@@ -30,7 +30,7 @@ from mpnn_arch.rounds.shares import (
     share_channels,
     split_shares,
 )
-from mpnn_arch.rounds.state_dict import register_graph
+from mpnn_arch.rounds.state_dict import register_graph, restore_graph
 from mpnn_arch.rounds.updates import (
     add_residual,
     check_residual,
@@ -176,6 +176,13 @@ class MessageRound(MessagePassing):
     def prepare(self) -> None:
         """Build the index tensors of the messages, so that they are not built under tracing."""
         self.message_function.prepare()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """Move parameters and buffers; ``to_empty`` leaves the graph's buffers undefined."""
+        super()._apply(fn, recurse)
+        if self.graph is not None:
+            restore_graph(self)
+        return self
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
         """Multiply-adds for one sample, ``spatial_size`` being the output's height and width."""

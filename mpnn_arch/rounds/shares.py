@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
@@ -111,6 +111,9 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(forward)
     def of_any_batch(self: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if isinstance(x, fx.Proxy):  # symbolic tracing: a round is one call, as `nn.Linear` is
+            path = x.tracer.path_of_module(self)
+            return x.tracer.create_proxy("call_module", path, (x, residual), {})
         spatial = self.message_function.spatial_dims
         channel_dim = x.dim() - 1 - spatial
         fits = channel_dim == 0 or (channel_dim == 1 if spatial else channel_dim > 0)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.errors import StateDictError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 _BUFFERS = ("graph_hash", "edge_index", "in_sizes", "out_sizes")
@@ -21,12 +21,9 @@ def register_graph(layer: Any, graph: RelationalGraph) -> None:
         graph: along whose edges its messages flow.
     """
     layer.graph = graph
-    layer.register_buffer("edge_index", graph.edge_index)
-    layer.register_buffer("in_sizes", torch.tensor(layer.in_partition.sizes))
-    layer.register_buffer("out_sizes", torch.tensor(layer.out_partition.sizes))
-    digest = torch.frombuffer(bytearray.fromhex(graph.content_hash), dtype=torch.uint8)
-    layer.register_buffer("graph_hash", digest)
-    layer.register_load_state_dict_pre_hook(_check_graph)
+    for name, tensor in _graph_tensors(layer).items():
+        layer.register_buffer(name, tensor)
+    layer.register_load_state_dict_pre_hook(_before_loading)
 
 
 def forget_graph(layer: Any) -> None:
@@ -36,18 +33,58 @@ def forget_graph(layer: Any) -> None:
         delattr(layer, name)
 
 
-def _check_graph(layer: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def restore_graph(layer: Any) -> None:
+    """Set the buffers from the graph where they hold something else, as after ``to_empty``."""
+    for name, expected in _graph_tensors(layer).items():
+        own = layer._buffers.get(name)
+        if type(own) is not Tensor or own.is_meta or torch.equal(own.cpu(), expected):
+            continue
+        layer._buffers[name] = expected.to(own.device)
+
+
+def _graph_tensors(layer: Any) -> dict[str, Tensor]:
+    """The buffers that say which graph and shares the weights belong to, on the CPU."""
+    with torch.device("cpu"):
+        digest = bytearray.fromhex(layer.graph.content_hash)
+        return {
+            "edge_index": layer.graph.edge_index,
+            "in_sizes": torch.tensor(layer.in_partition.sizes),
+            "out_sizes": torch.tensor(layer.out_partition.sizes),
+            "graph_hash": torch.frombuffer(digest, dtype=torch.uint8),
+        }
+
+
+def _before_loading(layer: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    if layer.graph is None:
+        return
+    expected = _graph_tensors(layer)
+    _take_dense(layer, state, prefix, expected)
     given = {name: state.get(prefix + name) for name in _BUFFERS}
     for name, tensor in given.items():
-        own = layer._buffers.get(name)
-        if tensor is None or own is None or tensor.is_meta or own.is_meta:
+        if tensor is None or tensor.is_meta or torch.equal(tensor.cpu(), expected[name]):
             continue
-        if not torch.equal(tensor.to(own.device), own):
-            raise InputError(
-                f"the weights at {prefix or 'the top'!r} belong to {_describe(given)}, this round "
-                f"to {layer.graph!r} with {layer.in_channels} -> {layer.out_channels} "
-                "channels: build the round with the graph and partition of the weights"
-            )
+        raise StateDictError(
+            f"the weights at {prefix or 'the top'!r} belong to {_describe(given)}, this round "
+            f"to {layer.graph!r} with {layer.in_channels} -> {layer.out_channels} "
+            "channels: build the round with the graph and partition of the weights"
+        )
+
+
+def _take_dense(layer: Any, state: dict[str, Any], prefix: str, graph: dict[str, Tensor]) -> None:
+    """Rename a dense layer's weight for a round on the complete graph, which has the same one.
+
+    A dense weight is (C_out, C_in, ...), in the order of the round's own entries.
+    """
+    function, dense = layer.message_function, state.get(prefix + "weight")
+    name = prefix + "message_function.weight"
+    shape = (layer.out_channels, layer.in_channels)
+    if not (function.plan_layout and layer.plan.is_complete and dense is not None):
+        return
+    if name in state or tuple(dense.shape[:2]) != shape:
+        return
+    state[name] = state.pop(prefix + "weight").flatten(0, 1)
+    for buffer, tensor in graph.items():
+        state.setdefault(prefix + buffer, tensor)
 
 
 def _describe(given: dict[str, Tensor | None]) -> str:

@@ -58,7 +58,7 @@ class Picker:
             return backends.PLAIN
         if self.backend != "auto":
             return self._supported(self.backend, x, plan)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             # Reading the shape here would specialise a traced program to one batch size.
             return self._any_choice(x, plan)
         choice = self._choices.get(_key(x))

@@ -21,6 +21,7 @@ def is_plain(first: Tensor, second: Tensor) -> bool:
         and type(second) in _PLAIN_TYPES
         and not torch.compiler.is_dynamo_compiling()  # other tracers hand in types of their own
         and not torch._C._len_torch_dispatch_stack()
+        and torch._C._get_tracing_state() is None  # torch.jit.trace
         and torch._C._functorch.peek_interpreter_stack() is None
         and not torch._C._functorch.is_functorch_wrapped_tensor(first)
         and not first.is_meta
@@ -32,6 +33,7 @@ def is_traced(*tensors: Tensor) -> bool:
     """Whether registered operators must run, so that a tracer or dispatch mode sees them."""
     return (
         torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None  # torch.jit.trace
         or is_in_torch_dispatch_mode()
         or any(t.is_meta or type(t) not in _PLAIN_TYPES for t in tensors)
     )

@@ -14,6 +14,7 @@ from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
+from mpnn_arch.rounds.messages.vector_norms import refuse_vector_norms
 
 message_functions: Registry[type["MessageFunction"]] = Registry("message function")
 
@@ -122,6 +123,7 @@ class MessageFunction(nn.Module):
         Raises:
             InputError: messages of another shape than (E, B, largest_out, ...).
         """
+        refuse_vector_norms(self)
         given = {"x_j": x_j, "x_i": x_i, "index": index, "edges": edges}
         messages: Tensor = super().__call__(*[given[name] for name in self.arguments])
         expected = (*x_j.shape[:2], self.plan.largest_out)
@@ -174,6 +176,7 @@ class MessageFunction(nn.Module):
                 f"a round of {type(self).__name__} is not one matrix; use message='linear' or "
                 "'conv'"
             )
+        refuse_vector_norms(self)
         return cast(Tensor, self.weight)
 
     def dense_weight(self) -> Tensor:

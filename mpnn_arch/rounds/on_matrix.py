@@ -1,0 +1,91 @@
+"""Parametrisations that mean a matrix, on the matrix of a round instead of its weight vector.
+
+A round keeps the entries of all W_vu in one vector. ``spectral_norm`` or ``weight_norm`` of that
+vector would be another thing than that of the layer, so rounds refuse them, and
+:func:`on_matrix` applies them to the (C_out, C_in, ...) matrix, zero where the graph has no edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.dense import dense_weight
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.fused_round import FusedRound
+
+
+class OnMatrix(nn.Module):
+    """A parametrisation of a round's matrix, as one of its weight vector.
+
+    Args:
+        plan: of the round.
+        inner: the parametrisation of the (C_out, C_in, ...) matrix.
+
+    Shapes:
+        - **weight** and **output:** (num_weights, ...)
+    """
+
+    def __init__(self, plan: RoundPlan, inner: nn.Module) -> None:
+        super().__init__()
+        self.plan, self.inner = plan, inner
+
+    def forward(self, *originals: Tensor) -> Tensor:
+        """The entries on the edges of the parametrised matrix."""
+        matrices = [
+            dense_weight(tensor, self.plan) if tensor.shape[0] == self.plan.num_weights else tensor
+            for tensor in originals
+        ]
+        return self._on_edges(self.inner(*matrices))
+
+    def right_inverse(self, weight: Tensor) -> Tensor | Sequence[Tensor]:
+        """The originals that give ``weight``: a matrix among them as its entries on the edges."""
+        dense = dense_weight(weight, self.plan)
+        if not hasattr(self.inner, "right_inverse"):
+            return weight
+        originals = cast(Any, self.inner).right_inverse(dense)
+        if isinstance(originals, Tensor):
+            return self._on_edges(originals)
+        return [self._on_edges(t) if t.shape == dense.shape else t for t in originals]
+
+    def _on_edges(self, matrix: Tensor) -> Tensor:
+        index = self.plan.to(matrix.device).dense_index
+        return matrix.flatten(0, 1).index_select(0, index)
+
+
+def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any) -> FusedRound:
+    """Apply one of torch's parametrisations to the matrix of a round.
+
+    Args:
+        layer: a round of linear or conv messages.
+        apply: such as ``torch.nn.utils.parametrizations.spectral_norm`` or ``weight_norm``.
+        **kwargs: handed to ``apply``.
+
+    Returns:
+        ``layer``, whose ``message_function.weight`` is parametrised from now on.
+
+    Raises:
+        InputError: a round that is not one matrix, or a parametrisation that puts weights where
+            the graph has no edge, as ``orthogonal`` does.
+    """
+    holder = nn.Module()
+    holder.weight = nn.Parameter(layer.dense_weight().detach().clone())
+    inner: nn.Module = cast(Any, apply(holder, **kwargs)).parametrizations["weight"][0]
+    plan = layer.plan
+    holder.eval()  # spectral_norm iterates in training
+    with torch.no_grad():
+        edges = dense_weight(torch.ones_like(layer.message_function.flat_weight()), plan) != 0
+        if (cast(Tensor, holder.weight) * ~edges).any():
+            raise InputError(
+                f"{getattr(apply, '__name__', apply)} gives weights to pairs of nodes without an "
+                "edge, so the round would leave its graph; use a parametrisation that keeps zeros, "
+                "such as spectral_norm or weight_norm"
+            )
+    inner.train(layer.training)
+    parametrize.register_parametrization(layer.message_function, "weight", OnMatrix(plan, inner))
+    return layer
