@@ -1,0 +1,68 @@
+"""The paper's findings as functions, on its published results and on your own, and their tests."""
+
+from mpnn_arch.errors import InputError
+
+try:
+    from mpnn_arch.analysis.architectures import (
+        agreement,
+        agreement_beyond_density,
+        bin_pairs,
+        consistency,
+    )
+    from mpnn_arch.analysis.bootstrap_region import bootstrap_region
+    from mpnn_arch.analysis.calibration import calibrate, design_of
+    from mpnn_arch.analysis.corrected import corrected_sweet_spot, simultaneous_sweet_spot
+    from mpnn_arch.analysis.correlation import correlate
+    from mpnn_arch.analysis.density_null import density_null
+    from mpnn_arch.analysis.effect_size import effect
+    from mpnn_arch.analysis.few_epochs import few_epochs, racing
+    from mpnn_arch.analysis.few_graphs import few_graphs, few_graphs_by_count
+    from mpnn_arch.analysis.landscape import landscape, paper_plane
+    from mpnn_arch.analysis.measure_ranking import rank_measures
+    from mpnn_arch.analysis.paired import paired_sweet_spot, variance_shares
+    from mpnn_arch.analysis.per_graph import per_graph
+    from mpnn_arch.analysis.results import load_results, published, read_many
+    from mpnn_arch.analysis.selection_bias import selection_bias
+    from mpnn_arch.analysis.slices import slice_of
+    from mpnn_arch.analysis.surface import surfaces
+    from mpnn_arch.analysis.sweet_spot import intersection, sweet_spot
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.startswith("mpnn_arch"):
+        raise
+    raise InputError(
+        f"the analysis needs {error.name}, which is not installed: "
+        'pip install "mpnn-arch[analysis]"'
+    ) from None
+
+__all__ = [
+    "agreement",
+    "agreement_beyond_density",
+    "bin_pairs",
+    "bootstrap_region",
+    "calibrate",
+    "consistency",
+    "corrected_sweet_spot",
+    "correlate",
+    "density_null",
+    "design_of",
+    "effect",
+    "few_epochs",
+    "few_graphs",
+    "few_graphs_by_count",
+    "intersection",
+    "landscape",
+    "load_results",
+    "paired_sweet_spot",
+    "paper_plane",
+    "per_graph",
+    "published",
+    "racing",
+    "rank_measures",
+    "read_many",
+    "selection_bias",
+    "simultaneous_sweet_spot",
+    "slice_of",
+    "surfaces",
+    "sweet_spot",
+    "variance_shares",
+]

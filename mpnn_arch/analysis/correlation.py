@@ -1,0 +1,69 @@
+"""Pearson's and Spearman's correlation with p-values and intervals."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from mpnn_arch.errors import InputError
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Two correlations of the same pairs.
+
+    Args:
+        points: how many pairs.
+        pearson: r.
+        pearson_p: two-sided p-value of r = 0.
+        pearson_interval: 95 %, by Fisher's transformation.
+        spearman: rho.
+        spearman_p: two-sided p-value of rho = 0.
+        spearman_interval: 95 %, by Fisher's transformation with the variance of Bonett and Wright.
+    """
+
+    points: int
+    pearson: float
+    pearson_p: float
+    pearson_interval: tuple[float, float]
+    spearman: float
+    spearman_p: float
+    spearman_interval: tuple[float, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain values."""
+        return asdict(self)
+
+
+def correlate(first: npt.ArrayLike, second: npt.ArrayLike) -> Correlation:
+    """Correlations of pairs of numbers.
+
+    Raises:
+        InputError: fewer than four pairs, or no variation in one of the two.
+
+    Source: Bonett and Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
+    correlations, Psychometrika 2000.
+    """
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if len(x) < 4:
+        raise InputError(f"{len(x)} pairs are too few for a correlation; give four or more")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise InputError("one side of the pairs is constant, which correlates with nothing")
+    pearson, spearman = stats.pearsonr(x, y), stats.spearmanr(x, y)
+    low, high = pearson.confidence_interval(0.95)
+    rho = float(spearman.statistic)
+    half = stats.norm.ppf(0.975) * np.sqrt((1 + rho**2 / 2) / (len(x) - 3))
+    with np.errstate(divide="ignore"):
+        ends = np.tanh(np.arctanh(rho) + half * np.array([-1.0, 1.0]))
+    return Correlation(
+        len(x),
+        float(pearson.statistic),
+        float(pearson.pvalue),
+        (float(low), float(high)),
+        rho,
+        float(spearman.pvalue),
+        (float(ends[0]), float(ends[1])),
+    )

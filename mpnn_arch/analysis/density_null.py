@@ -1,0 +1,171 @@
+"""Structure or density: what C and L add to the number of edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+
+from mpnn_arch.analysis.density_curve import DensityCurve, density_features, plane_features
+from mpnn_arch.analysis.landscape import binned, plane_of
+from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph, without_baseline
+from mpnn_arch.errors import InputError
+
+
+@dataclass(frozen=True)
+class DensityNull:
+    """Graphs' mean errors explained by density, and by C and L beyond it.
+
+    Args:
+        graphs: how many, the baseline left out.
+        density_r2: share of the variance that a cubic in log density explains.
+        plane_r2: share that a quadratic surface in C and L explains, without density.
+        both_r2: share that the two explain together.
+        gain: ``both_r2`` less ``density_r2``: what C and L add.
+        gain_interval: 95 %, over resampled graphs.
+        density_gain: ``both_r2`` less ``plane_r2``: what density adds to C and L.
+        f_p: p-value of no gain by C and L (F-test).
+        permutation_p: the same, errors exchanged among graphs of about equal density.
+        bins: a row a coarse bin: C, L, ``graphs``, ``residual`` (mean error less that expected of
+            its graphs' densities) and ``p_value`` (two-sided, of the same exchange, not corrected).
+        best_bin_p: chance that exchange among graphs of equal density gives a bin of two graphs or
+            more that is as much better than its density as the best here: corrected for all bins.
+    """
+
+    graphs: int
+    density_r2: float
+    plane_r2: float
+    both_r2: float
+    gain: float
+    gain_interval: tuple[float, float]
+    density_gain: float
+    f_p: float
+    permutation_p: float
+    bins: pd.DataFrame
+    best_bin_p: float
+
+
+def density_null(
+    table: pd.DataFrame, draws: int = 500, strata: int | None = None, seed: int = 0
+) -> DensityNull:
+    """Test C and L against graphs of equal density.
+
+    Args:
+        table: a tidy table; the baseline is left out.
+        draws: resamples for the interval, and exchanges for the p-values.
+        strata: classes of equal density among which errors are exchanged; by default as many as
+            leave about ten graphs a class, at most 50.
+        seed: of both.
+
+    Raises:
+        InputError: fewer than 12 graphs, or graphs of one density.
+    """
+    graphs = per_graph(without_baseline(table)) if len(table) else table
+    if len(graphs) < 12:
+        raise InputError(
+            f"{len(graphs)} graphs are too few to tell structure from density; give 12 or more"
+        )
+    residual = (graphs["mean"] - DensityCurve.fit(graphs).predict(graphs["density"])).to_numpy()
+    errors = graphs["mean"].to_numpy(dtype=np.float64)
+    density, plane = density_features(graphs), plane_features(graphs)
+    both = np.hstack([density, plane])
+    fits = [sm.OLS(errors, sm.add_constant(x)).fit() for x in (density, plane, both)]
+    f_p = float(fits[2].compare_f_test(fits[0])[1])
+
+    random = np.random.default_rng(seed)
+    resampled = np.empty(draws)
+    for i in range(draws):
+        rows = random.integers(len(errors), size=len(errors))
+        resampled[i] = _r2(both[rows], errors[rows]) - _r2(density[rows], errors[rows])
+    low, high = np.quantile(resampled, [0.025, 0.975])
+
+    gain = fits[2].rsquared - fits[0].rsquared
+    stratum = _strata(graphs["density"].to_numpy(), strata)
+    project = _projector(np.column_stack([np.ones(len(errors)), both]))
+    shuffled = _exchanged(residual, stratum, draws, random)  # (draws, graphs)
+    # Freedman and Lane: fitted by density, plus exchanged residuals, fitted again.
+    fitted = errors - residual
+    added = np.array([_gain(fitted + row, density, project) for row in shuffled])
+    permutation_p = float((1 + (added >= gain).sum()) / (1 + draws))
+
+    bins, best_bin_p = _bins(graphs, residual, shuffled)
+    return DensityNull(
+        len(graphs),
+        float(fits[0].rsquared),
+        float(fits[1].rsquared),
+        float(fits[2].rsquared),
+        float(gain),
+        (float(low), float(high)),
+        float(fits[2].rsquared - fits[1].rsquared),
+        f_p,
+        permutation_p,
+        bins,
+        best_bin_p,
+    )
+
+
+def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.DataFrame, float]:
+    placed = binned(graphs.assign(residual=residual, row=np.arange(len(graphs))), plane_of(graphs))
+    number = placed["bin"].rank(method="dense").to_numpy().astype(int) - 1
+    size = np.bincount(number).astype(np.float64)
+    rows = placed["row"].to_numpy()
+    found = np.bincount(number, residual[rows]) / size
+    null = np.stack([np.bincount(number, draw[rows]) / size for draw in shuffled])
+    extreme = (np.abs(null) >= np.abs(found)).sum(axis=0)
+    plane = plane_of(graphs)
+    first = placed.sort_values("bin").drop_duplicates("bin")
+    c, length = plane.centres(first["c_bin"].to_numpy(), first["l_bin"].to_numpy())
+    bins = pd.DataFrame(
+        {
+            "clustering_coefficient": c,
+            "average_path_length": length,
+            "graphs": size.astype(int),
+            "residual": found,
+            "p_value": (1 + extreme) / (1 + len(shuffled)),
+        }
+    )
+    # Standardised, or the smallest bins, which vary most, would set the bar.
+    spread = null.std(axis=0)
+    use = (spread > 0) & ((size > 1) | (size.max() == 1))
+    if not use.any():
+        return bins, 1.0
+    lowest = (null[:, use] / spread[use]).min(axis=1)
+    best_bin_p = (1 + (lowest <= (found[use] / spread[use]).min()).sum()) / (1 + len(shuffled))
+    return bins, float(best_bin_p)
+
+
+def _strata(density: Array, strata: int | None) -> Numbers:
+    count = strata if strata is not None else int(np.clip(len(density) // 10, 2, 50))
+    order = np.argsort(np.argsort(density, kind="stable"), kind="stable")
+    classes: Numbers = order * count // len(density)
+    return classes
+
+
+def _exchanged(values: Array, stratum: Numbers, draws: int, random: np.random.Generator) -> Array:
+    made = np.empty((draws, len(values)))
+    by_stratum = np.argsort(stratum, kind="stable")
+    for row in made:
+        # Sorted by stratum and then at random: a permutation within every stratum.
+        row[by_stratum] = values[np.lexsort((random.random(len(values)), stratum))]
+    return made
+
+
+def _gain(errors: Array, density: Array, project: Array) -> float:
+    total = ((errors - errors.mean()) ** 2).sum()
+    both = ((project.T @ errors) ** 2).sum() - len(errors) * errors.mean() ** 2
+    return float(both / total) - _r2(density, errors)
+
+
+def _projector(features: Array) -> Array:
+    """An orthonormal basis of the columns."""
+    basis: Array = np.linalg.qr(features)[0]
+    return basis
+
+
+def _r2(features: Array, errors: Array) -> float:
+    basis = _projector(np.column_stack([np.ones(len(errors)), features]))
+    total = ((errors - errors.mean()) ** 2).sum()
+    left = ((errors - basis @ (basis.T @ errors)) ** 2).sum()
+    return float(1 - left / total) if total > 0 else 0.0

@@ -1,0 +1,64 @@
+"""How large a difference is, not only whether it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from statsmodels.stats.meta_analysis import effectsize_smd
+
+from mpnn_arch.errors import InputError
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The second group less the first.
+
+    Args:
+        first: mean of the first group.
+        second: mean of the second.
+        difference: second less first, in percentage points: positive if the first has less error.
+        interval: 95 %, without assuming equal variances (Welch).
+        p_value: of no difference, two-sided.
+        hedges_g: the difference in units of the common deviation.
+        hedges_interval: 95 %.
+    """
+
+    first: float
+    second: float
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    hedges_g: float
+    hedges_interval: tuple[float, float]
+
+
+def effect(first: npt.ArrayLike, second: npt.ArrayLike) -> Effect:
+    """The effect between two groups of errors.
+
+    Raises:
+        InputError: fewer than two values in a group, or no deviation in either.
+
+    Source: Hedges, Distribution theory for Glass's estimator of effect size, Journal of
+    Educational Statistics 1981.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if min(len(a), len(b)) < 2:
+        raise InputError(f"groups of {len(a)} and {len(b)} are too small to vary; give two or more")
+    if a.std() == 0 and b.std() == 0:
+        raise InputError("neither group varies, so the difference has no interval")
+    test = stats.ttest_ind(b, a, equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    g, variance = effectsize_smd(b.mean(), b.std(ddof=1), len(b), a.mean(), a.std(ddof=1), len(a))
+    half = stats.norm.ppf(0.975) * np.sqrt(variance)
+    return Effect(
+        float(a.mean()),
+        float(b.mean()),
+        float(b.mean() - a.mean()),
+        (float(low), float(high)),
+        float(test.pvalue),
+        float(g),
+        (float(g - half), float(g + half)),
+    )

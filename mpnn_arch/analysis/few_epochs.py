@@ -1,0 +1,116 @@
+"""Few epochs: does an early epoch rank the graphs as the last does?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mpnn_arch.analysis.correlation import correlate
+from mpnn_arch.analysis.per_graph import Array
+from mpnn_arch.errors import InputError
+
+
+def few_epochs(table: pd.DataFrame) -> pd.DataFrame:
+    """Correlation of the graphs' mean errors after epoch t with those after the last.
+
+    Args:
+        table: a tidy table of several epochs; all graphs are taken, the baseline too.
+
+    Returns:
+        A row an epoch before the last: ``epoch``, ``pearson`` with ``pearson_low`` and
+        ``pearson_high`` (95 %), ``spearman``, and ``pearson_other_seeds``: epoch t of one training
+        seed with the last of the others, averaged over the seeds (not a number with one seed).
+        The same run's early and late errors share its luck; different runs' do not.
+
+    Raises:
+        InputError: one epoch, or fewer than four graphs with all of them.
+
+    Source: You, Leskovec, He, Xie, ICML 2020, section 5.4 and Figure 5, right.
+    """
+    epochs, errors, _ = curves(table)
+    mean = errors.mean(axis=1)
+    rows = []
+    for place, epoch in enumerate(epochs[:-1]):
+        found = correlate(mean[:, place], mean[:, -1])
+        others = _other_seeds(errors[:, :, place], errors[:, :, -1])
+        rows.append((epoch, found.pearson, *found.pearson_interval, found.spearman, others))
+    names = ["pearson", "pearson_low", "pearson_high", "spearman", "pearson_other_seeds"]
+    return pd.DataFrame(rows, columns=["epoch", *names])
+
+
+def racing(table: pd.DataFrame, firsts: tuple[int, ...] = (1, 3, 10)) -> pd.DataFrame:
+    """What a race would have saved and lost: halve the graphs at epochs e, 2 e, 4 e, ...
+
+    At each the better half by mean error goes on (successive halving); the graph that leads at the
+    last epoch is chosen.
+
+    Args:
+        table: a tidy table of several epochs.
+        firsts: the first halving, a row each.
+
+    Returns:
+        ``first_epoch``, ``saved`` (share of all epochs not trained), ``chosen`` (graph), ``error``
+        of the chosen and ``lost`` (its error less the lowest), in percentage points, and ``rank``
+        (1 is the best).
+
+    Raises:
+        InputError: as :func:`few_epochs`.
+
+    Source: Jamieson and Talwalkar, Non-stochastic best arm identification, AISTATS 2016.
+    """
+    epochs, errors, names = curves(table)
+    mean, last = errors.mean(axis=1), epochs[-1]
+    rows = []
+    for first in firsts:
+        running, cost, before, at = np.arange(len(mean)), 0, 0, first
+        while at < last and len(running) > 1:
+            if at in epochs:
+                cost += len(running) * (at - before)
+                before = at
+                order = np.argsort(mean[running, epochs.index(at)], kind="stable")
+                running = running[order[: (len(running) + 1) // 2]]
+            at *= 2
+        cost += len(running) * (last - before)
+        chosen = int(running[np.argmin(mean[running, -1])])
+        error, best = float(mean[chosen, -1]), float(mean[:, -1].min())
+        rank = int((mean[:, -1] < error).sum()) + 1
+        saved = 1 - cost / (len(mean) * last)
+        rows.append((first, saved, names[chosen], error, error - best, rank))
+    columns = ["first_epoch", "saved", "chosen", "error", "lost", "rank"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def curves(table: pd.DataFrame) -> tuple[list[int], Array, list[str]]:
+    """Epochs, errors of shape (graphs, seeds, epochs), and graphs, for those that have all.
+
+    Raises:
+        InputError: one epoch, or fewer than four graphs with all seeds and epochs.
+    """
+    epochs = sorted(map(int, table["epoch"].unique()))
+    if len(epochs) < 2:
+        raise InputError(
+            "these results know one epoch only; give columns epoch1, epoch2, ... or one called "
+            "epoch"
+        )
+    wide = table.pivot(index="graph", columns=["train_seed", "epoch"], values="error").dropna()
+    if len(wide) < 4:
+        raise InputError(
+            f"{len(wide)} graphs have all training seeds and epochs; four or more are needed"
+        )
+    wide = wide.sort_index(axis=1)
+    shape = (len(wide), table["train_seed"].nunique(), len(epochs))
+    if wide.shape[1] != shape[1] * shape[2]:
+        raise InputError("some training seed lacks an epoch for every graph; leave that seed out")
+    return epochs, wide.to_numpy(dtype=np.float64).reshape(shape), list(wide.index)
+
+
+def _other_seeds(early: Array, late: Array) -> float:
+    seeds = early.shape[1]
+    if seeds < 2:
+        return float("nan")
+    found = []
+    for seed in range(seeds):
+        rest = np.delete(late, seed, axis=1).mean(axis=1)
+        if np.ptp(early[:, seed]) > 0 and np.ptp(rest) > 0:
+            found.append(np.corrcoef(early[:, seed], rest)[0, 1])
+    return float(np.mean(found)) if found else float("nan")

@@ -1,0 +1,180 @@
+"""From the row of a results file to its relational graph, and to that graph's C and L."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import GraphBatch, RelationalGraph, measure, parse_one
+from mpnn_arch.graphs.design_space import C_AND_L, paper_grid
+from mpnn_arch.graphs.generators.ws_flex import ws_flex_words
+from mpnn_arch.graphs.measures import MEASURES
+from mpnn_arch.graphs.remote import data_folders
+
+PARAMETERS = ("num_nodes", "density", "rewiring_probability", "graph_seed")
+# Density and rewiring probability are published in full in the lists and to six digits beside the
+# results, so rows are joined on six digits.
+_DIGITS = 6
+
+
+def identify(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """One row a graph: its name, its parameters, and C and L.
+
+    C and L are those that the rows carry, else those of a published list (``graphs_n64_3942.csv``
+    and its like) in ``folder`` or in the folders of published data, else they are measured on the
+    graph, made anew from its row (a density or p that is a rounded point of
+    ``graphs.paper_grid`` is taken in full).
+
+    Args:
+        rows: distinct graphs, ``graph`` and, as far as they are there, ``PARAMETERS`` and C and L.
+        folder: of the results file.
+
+    Returns:
+        The table, indexed as ``rows``, its ``graph`` a name that ``graphs.parse`` takes; rows whose
+        graph is unknown are left out. And a sentence for each kind of row that was left out.
+    """
+    made = rows.reindex(columns=["graph", *PARAMETERS, *C_AND_L]).copy()
+    made[list(C_AND_L)] = made[list(C_AND_L)].astype(float)
+    notes: list[str] = []
+    parametric = made["graph"].eq("ws_flex") & made[list(PARAMETERS)].notna().all(axis=1)
+    _join_lists(made, parametric, folder)
+    _restore_digits(made, parametric & made[C_AND_L[0]].isna())
+    _complete(made)
+    made.loc[parametric, "graph"] = [_ws_flex_name(*row) for row in _values(made, parametric)]
+    _measure_ws_flex(made, parametric & made[C_AND_L[0]].isna(), notes)
+    _measure_named(made, ~parametric & made[C_AND_L[0]].isna(), notes)
+    known = made[list(C_AND_L)].notna().all(axis=1)
+    return made[known], notes
+
+
+def rebuild(names: Iterable[str]) -> tuple[dict[str, RelationalGraph], list[str]]:
+    """The graphs of a tidy table by name, and the names that are no graph's."""
+    graphs, unknown = {}, []
+    for name in dict.fromkeys(names):
+        try:
+            graphs[name] = parse_one(name)
+        except InputError:
+            unknown.append(name)
+    return graphs, unknown
+
+
+def published_lists(folder: Path, num_nodes: int) -> pd.DataFrame:
+    """All graphs of the lists ``graphs_n{num_nodes}_*.csv`` that are at hand, once each."""
+    columns = ["num_nodes", "density", "rewiring_probability", "seed", *C_AND_L]
+    tables = []
+    for place in dict.fromkeys([folder, *data_folders(None)]):
+        for path in sorted({*place.glob(f"graphs_n{num_nodes}_*.csv")}):
+            table = pd.read_csv(path)
+            if set(columns) <= set(table.columns):
+                tables.append(table[columns])
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True).drop_duplicates(columns[:4])
+
+
+def _join_lists(made: pd.DataFrame, where: pd.Series, folder: Path) -> None:
+    missing = where & made[C_AND_L[0]].isna()
+    for num_nodes in made.loc[missing, "num_nodes"].unique():
+        listed = published_lists(folder, int(num_nodes))
+        by_key = dict(zip(_keys(listed, "seed"), listed.to_numpy().tolist(), strict=True))
+        rows = made.index[missing & made["num_nodes"].eq(num_nodes)]
+        found = [by_key.get(key) for key in _keys(made.loc[rows], "graph_seed")]
+        joined = rows[[row is not None for row in found]]
+        values = np.array([row for row in found if row is not None]).reshape(-1, 6)
+        made.loc[joined, ["density", "rewiring_probability", *C_AND_L]] = values[:, [1, 2, 4, 5]]
+
+
+def _restore_digits(made: pd.DataFrame, where: pd.Series) -> None:
+    """Density and p that are a point of the paper's grid, rounded, in full.
+
+    A graph made from rounded parameters can differ by an edge.
+    """
+    for num_nodes in made.loc[where, "num_nodes"].unique():
+        if num_nodes < 8:
+            continue
+        rows = made.index[where & made["num_nodes"].eq(num_nodes)]
+        grid = paper_grid(int(num_nodes))
+        densities = np.array(grid["average_degree"]) / num_nodes
+        for column, points in (
+            ("density", densities),
+            ("rewiring_probability", np.array(grid["rewiring_probability"])),
+        ):
+            given = made.loc[rows, column].to_numpy(dtype=np.float64)
+            nearest = points[np.abs(given[:, None] - points).argmin(axis=1)]
+            same = nearest.round(_DIGITS) == given.round(_DIGITS)
+            made.loc[rows, column] = np.where(same, nearest, given)
+
+
+def _keys(table: pd.DataFrame, seed: str) -> list[tuple[float, float, int]]:
+    return list(
+        zip(
+            table["density"].astype(float).round(_DIGITS),
+            table["rewiring_probability"].astype(float).round(_DIGITS),
+            table[seed].astype(int),
+            strict=True,
+        )
+    )
+
+
+def _complete(made: pd.DataFrame) -> None:
+    """Rows that say ``complete``: C = L = 1, whatever seed they carry."""
+    where = made["graph"].eq("complete") & made["num_nodes"].notna()
+    made.loc[where, list(C_AND_L)] = 1.0
+    made.loc[where, "graph"] = [f"complete:{int(n)}" for n in made.loc[where, "num_nodes"]]
+
+
+def _values(made: pd.DataFrame, where: pd.Series) -> list[list[float]]:
+    rows: list[list[float]] = made.loc[where, list(PARAMETERS)].astype(float).to_numpy().tolist()
+    return rows
+
+
+def _ws_flex_name(num_nodes: float, density: float, p: float, seed: float) -> str:
+    return f"ws_flex:{int(num_nodes)},{num_nodes * density!r},{p!r},{int(seed)}"
+
+
+def _measure_ws_flex(made: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
+    for num_nodes in made.loc[where, "num_nodes"].unique():
+        rows = made.loc[where & made["num_nodes"].eq(num_nodes)]
+        arguments = (
+            rows["density"] * num_nodes,
+            rows["rewiring_probability"],
+            rows["graph_seed"].astype(int),
+        )
+        try:
+            batch = GraphBatch(ws_flex_words(int(num_nodes), *arguments))
+        except InputError:  # one of them cannot be made: take them one by one
+            _measure_named(made, where & made["num_nodes"].eq(num_nodes), notes)
+            continue
+        for name in C_AND_L:
+            made.loc[rows.index, name] = MEASURES.get(name)(batch)
+
+
+def _measure_named(made: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
+    graphs, unknown = rebuild(made.loc[where, "graph"].astype(str))
+    unmeasured = []
+    for index, name in made.loc[where, "graph"].astype(str).items():
+        if name not in graphs:
+            continue
+        graph = graphs[name]
+        try:
+            made.loc[index, list(C_AND_L)] = measure(graph)[list(C_AND_L)].to_numpy()[0]
+        except InputError:
+            unmeasured.append(name)
+            continue
+        made.loc[index, "num_nodes"] = graph.num_nodes
+        if pd.isna(made.loc[index, "density"]):
+            made.loc[index, "density"] = graph.density
+        # A graph such as complete:64 or ring:64,63 is the baseline under whatever name.
+        if graph.num_edges == graph.num_nodes * (graph.num_nodes - 1) // 2:
+            made.loc[index, "graph"] = f"complete:{graph.num_nodes}"
+    for names, why in ((unknown, "cannot be made from its row"), (unmeasured, "has no C and L")):
+        if names:
+            notes.append(
+                f"{len(names)} of {len(made)} graphs left out: {names[0]!r} {why}; give ws_flex "
+                "with num_nodes, density, rewiring_probability and graph_seed, complete, a name "
+                "that `mpnn-arch graphs` takes, or columns with C and L"
+            )

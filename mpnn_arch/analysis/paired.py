@@ -1,0 +1,100 @@
+"""Pairing the training seeds: do runs that share a seed share their luck?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mpnn_arch.analysis.landscape import binned, plane_of
+from mpnn_arch.analysis.per_graph import Array, error_matrix
+from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, region
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.design_space import C_AND_L
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the variance of errors over graphs and training seeds consists of.
+
+    Args:
+        graph: share due to the graph.
+        seed: share due to the training seed, the same for all graphs: what pairing removes.
+        rest: chance of the single run.
+        seed_p: p-value of no effect of the seed.
+    """
+
+    graph: float
+    seed: float
+    rest: float
+    seed_p: float
+
+
+def variance_shares(table: pd.DataFrame) -> Shares:
+    """Two-way analysis of variance without interaction, components by expected mean squares.
+
+    Raises:
+        InputError: fewer than two training seeds or graphs with errors for all.
+    """
+    graphs, seeds = (errors := _matrix(table)[1]).shape
+    whole = errors.mean()
+    graph = seeds * ((errors.mean(axis=1) - whole) ** 2).sum() / (graphs - 1)
+    seed = graphs * ((errors.mean(axis=0) - whole) ** 2).sum() / (seeds - 1)
+    fitted = errors.mean(axis=1, keepdims=True) + errors.mean(axis=0) - whole
+    free = (graphs - 1) * (seeds - 1)
+    rest = ((errors - fitted) ** 2).sum() / free
+    parts = np.array([max(0.0, (graph - rest) / seeds), max(0.0, (seed - rest) / graphs), rest])
+    if parts.sum() == 0:
+        raise InputError("all errors are equal, so there is no variance to share out")
+    ratio = seed / rest if rest > 0 else np.inf
+    of_graph, of_seed, of_rest = (parts / parts.sum()).tolist()
+    return Shares(of_graph, of_seed, of_rest, float(stats.f.sf(ratio, seeds - 1, free)))
+
+
+def paired_sweet_spot(
+    table: pd.DataFrame, unit: Unit | str = "auto", alpha: float = 0.05
+) -> SweetSpot:
+    """The paper's rule with paired t-tests over the training seeds.
+
+    Every candidate has one mean error a seed, and is compared with the best candidate seed by seed.
+
+    Raises:
+        InputError: as :func:`variance_shares`, or as the paper's rule.
+    """
+    graphs, errors = _matrix(table)
+    candidates, unit = candidates_of(table, unit)  # type: ignore[arg-type]
+    if unit == "bin":
+        seeds = pd.DataFrame(errors)
+        placed = binned(pd.concat([graphs, seeds], axis=1), plane_of(graphs))
+        by_seed = placed.groupby("bin", sort=True)[list(seeds.columns)].mean()
+    else:
+        by_seed = pd.DataFrame(errors, index=graphs["graph"])
+    values = by_seed.to_numpy()
+    best = int(values.mean(axis=1).argmin())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_value = np.nan_to_num(
+            stats.ttest_rel(values, values[[best]], axis=1, alternative="greater").pvalue, nan=1.0
+        )
+    kept = p_value > alpha
+    kept[best] = True
+    where = candidates.set_index("name").loc[by_seed.index, [*C_AND_L, "graphs"]].reset_index()
+    rows = where.assign(
+        count=values.shape[1],
+        mean=values.mean(axis=1),
+        std=values.std(axis=1, ddof=1),
+        p_value=p_value,
+        kept=kept,
+    )
+    return region(rows, unit)  # type: ignore[arg-type]
+
+
+def _matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
+    graphs, errors = error_matrix(table)
+    if min(errors.shape) < 2:
+        raise InputError(
+            f"{errors.shape[0]} graphs have errors for all of {errors.shape[1]} training seeds; "
+            "pairing takes two graphs and two seeds or more"
+        )
+    return graphs, errors

@@ -1,0 +1,72 @@
+"""The errors of every graph over its training seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mpnn_arch.analysis.graph_rows import PARAMETERS
+from mpnn_arch.analysis.results import final, is_baseline
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.design_space import C_AND_L
+
+Array = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+def per_graph(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a graph, lowest mean error first; ties go to the lower deviation.
+
+    Args:
+        table: a tidy table; of several epochs the last is taken.
+
+    Returns:
+        The graph's columns, and over its training seeds ``mean``, ``std`` (with N, as the paper's),
+        ``sum``, ``squares`` (sum of squares) and ``seeds`` (their number).
+
+    Raises:
+        InputError: an empty table.
+    """
+    last = final(table) if len(table) else table
+    if last.empty:
+        raise InputError("there is no result to analyse; give a table with one row or more")
+    described = last.drop_duplicates("graph").set_index("graph")[[*PARAMETERS, *C_AND_L]]
+    errors = last.assign(squares=last["error"] ** 2).groupby("graph", sort=False)
+    made = described.assign(
+        mean=errors["error"].mean(),
+        std=errors["error"].std(ddof=0),
+        sum=errors["error"].sum(),
+        squares=errors["squares"].sum(),
+        seeds=errors.size(),
+    )
+    # Rounded, so that two equal means that were added in another order stay a tie.
+    order = np.lexsort((made["std"], made["mean"].round(9)))
+    return made.iloc[order].reset_index()
+
+
+def error_matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
+    """The graphs with an error for every training seed, and their errors.
+
+    Returns:
+        The rows of :func:`per_graph` for those graphs in the order of the table, and their errors,
+        shape (graphs, seeds), seeds ascending.
+    """
+    last = final(table)
+    wide = last.pivot(index="graph", columns="train_seed", values="error").dropna()
+    described = per_graph(table).set_index("graph").loc[wide.index].reset_index()
+    return described, wide.to_numpy(dtype=np.float64)
+
+
+def baseline(table: pd.DataFrame) -> pd.Series | None:
+    """The row of the complete graph, None if it is not there."""
+    graphs = per_graph(table)
+    rows = graphs[is_baseline(graphs)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def without_baseline(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all graphs but the complete one."""
+    rest: pd.DataFrame = table[~is_baseline(table)]
+    return rest

@@ -1,0 +1,358 @@
+"""Results as one tidy table: a row for every graph, training seed and epoch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mpnn_arch.analysis.graph_rows import PARAMETERS, identify
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.design_space import C_AND_L
+from mpnn_arch.graphs.remote import data_folders
+
+COLUMNS = ("results", "graph", *PARAMETERS, *C_AND_L, "train_seed", "epoch", "error")
+
+# What a results file may call its columns; the first name that is there is taken.
+_ERROR = ("top1_error", "test_error", "error")
+_SEED = ("train_seed", "seed")
+_EPOCH = ("epoch", "epochs")
+_WIDE = re.compile(r"epoch(\d+)")
+# What a folder may call its results: an export of a study, and the metrics of `mpnn-arch train`.
+_IN_FOLDER = ("export.csv", "metrics.csv")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of one file.
+
+    Args:
+        name: of the file, without its ending.
+        table: see :func:`load_results`.
+        notes: what was left out, a sentence each.
+    """
+
+    name: str
+    table: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """One tidy table of a results file or of a folder with one.
+
+    Args:
+        path: a CSV file in the style of the published ones: ``graph`` (``ws_flex``, ``complete``
+            or a name that ``graphs.parse`` takes), ``num_nodes``, ``density``,
+            ``rewiring_probability``, ``graph_seed``, ``train_seed``, and ``top1_error`` in percent
+            with or without ``epoch``, or ``epoch1``, ``epoch2``, ... with the error after each. Or
+            a folder of ``mpnn-arch train``, or one with an ``export.csv``.
+
+    Returns:
+        Columns ``results`` (the file's name), ``graph`` (a name that ``graphs.parse`` takes; the
+        baseline is ``complete:N``), ``num_nodes``, ``density``, ``rewiring_probability``,
+        ``graph_seed``, ``clustering_coefficient``, ``average_path_length``, ``train_seed``,
+        ``epoch`` (of the file's name, or 0, where no column tells) and ``error`` in percent.
+
+    Raises:
+        InputError: no such file, a column that is missing or of the wrong type, or nothing left.
+    """
+    return read_results(path).table
+
+
+def published(root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """The published results at hand as one tidy table, its column ``results`` naming the file.
+
+    Args:
+        root: the folder with ``mlp_cifar10_epoch200.csv`` and its like, or the one above it; by
+            default the folders of published data (``$MPNN_ARCH_DATA``, then the cache).
+
+    Raises:
+        InputError: there are none.
+
+    Source: You, Leskovec, He, Xie, ICML 2020; facebookresearch/graph2nn (MIT).
+    """
+    for place in data_folders(None if root is None else Path(root)):
+        for folder in (place, place / "published"):
+            if folder.is_dir() and (paths := _results_in(folder)):
+                tables = [read_results(path).table for path in paths]
+                return pd.concat(tables, ignore_index=True)
+    raise InputError(
+        f"there are no published results in {root or 'the folders of published data'}; give the "
+        "folder that holds mlp_cifar10_epoch200.csv"
+    )
+
+
+def read_results(path: str | os.PathLike[str]) -> Results:
+    """As :func:`load_results`, with the sentences on what was left out.
+
+    Raises:
+        InputError: as there.
+    """
+    path = _file(Path(path))
+    raw = _read_csv(path)
+    notes: list[str] = []
+    long = _long(raw, path)
+    long = _clean(long, path, notes)
+    keys = [name for name in ("graph", *PARAMETERS, *C_AND_L) if name in long.columns]
+    number = long.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
+    first = long[keys].iloc[np.unique(number, return_index=True)[1]].reset_index(drop=True)
+    graphs, left_out = identify(first, path.parent)
+    notes += left_out
+    kept = np.isin(number, graphs.index)
+    if not kept.any():
+        raise InputError(f"{path} holds no graph that is known; {' '.join(notes)}")
+    described = graphs.loc[number[kept]].reset_index(drop=True)
+    runs = long.loc[kept, ["train_seed", "epoch", "error"]].reset_index(drop=True)
+    table = pd.concat([described, runs], axis=1)
+    table.insert(0, "results", _name(path))
+    table = _unrepeated(table[list(COLUMNS)], path, notes)
+    table["num_nodes"] = table["num_nodes"].astype(int)
+    notes += _shortcomings(table)
+    return Results(_name(path), table, tuple(notes))
+
+
+def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
+    """The results of files and folders, one a file and number of nodes.
+
+    A file that holds the same runs as another, such as the error by epoch of a file with the last
+    error, stands for both under the other's name.
+
+    Raises:
+        InputError: as :func:`load_results`, or no path.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        several = path.is_dir() and not any((path / name).is_file() for name in _IN_FOLDER)
+        found = _results_in(path) if several else [path]
+        if not found:
+            raise InputError(f"there are no results in the folder {path}; give a CSV file of them")
+        files += [file for file in found if file not in files]
+    if not files:
+        raise InputError("there are no results to read; give one CSV file or more")
+    read = [part for file in files for part in _by_size(read_results(file))]
+    return _merged(_unique_names(read))
+
+
+def final(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last epoch that all runs reached."""
+    last: pd.DataFrame = table[table["epoch"] == _last_epoch(table)]
+    return last
+
+
+def is_baseline(table: pd.DataFrame) -> pd.Series:
+    """Which rows are the complete graph's."""
+    answer: pd.Series = table["graph"].str.startswith("complete:")
+    return answer
+
+
+def has_epochs(table: pd.DataFrame) -> bool:
+    """Whether the table knows more than one epoch."""
+    return table["epoch"].nunique() > 1
+
+
+def _last_epoch(table: pd.DataFrame) -> int:
+    reached = table.groupby(["graph", "train_seed"], dropna=False)["epoch"].max()
+    common = int(reached.min())
+    if (table["epoch"] == common).sum() < len(reached):
+        raise InputError(
+            f"not every run has an error after epoch {common}, the last that all reached; give "
+            "results with the same epochs for all"
+        )
+    return common
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        for name in _IN_FOLDER:
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"the folder {path} has no {' or '.join(_IN_FOLDER)}; give a CSV file")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give a CSV file of results")
+    return path
+
+
+def _name(path: Path) -> str:
+    return path.parent.resolve().name if path.name in _IN_FOLDER else path.stem
+
+
+def _results_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.csv")) if _looks_like_results(path)]
+
+
+def _looks_like_results(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = {name.strip().strip('"') for name in file.readline().split(",")}
+    return "graph" in header and bool(
+        header & set(_ERROR) or any(_WIDE.fullmatch(name) for name in header)
+    )
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        raw = pd.read_csv(path, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no CSV file of results: {str(error).strip()}") from None
+    if raw.empty:
+        raise InputError(f"{path} holds no row; give results of one run or more")
+    return raw
+
+
+def _long(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The columns under our names, one row an epoch."""
+    _need(raw, ("graph",), path)
+    columns = {"graph": raw["graph"], "train_seed": raw[_need(raw, _SEED, path)]}
+    columns |= {name: raw[name] for name in (*PARAMETERS, *C_AND_L) if name in raw.columns}
+    plain = raw["graph"].isin(["ws_flex", "complete"])
+    for name in PARAMETERS if plain.any() else ():
+        _need(raw, (name,), path)
+    wide = {int(m[1]): m[0] for m in map(_WIDE.fullmatch, raw.columns) if m}
+    if wide:
+        made = pd.DataFrame(columns)
+        parts = [made.assign(epoch=t, error=raw[wide[t]], line=raw.index) for t in sorted(wide)]
+        return pd.concat(parts, ignore_index=True)
+    columns["error"] = raw[_need(raw, (*_ERROR, "epoch1"), path)]
+    named = re.search(r"epoch(\d+)", path.stem)
+    there = [name for name in _EPOCH if name in raw.columns]
+    columns["epoch"] = raw[there[0]] if there else int(named[1]) if named else 0
+    return pd.DataFrame(columns).assign(line=raw.index)
+
+
+def _need(raw: pd.DataFrame, choices: Sequence[str], path: Path) -> str:
+    for name in choices:
+        if name in raw.columns:
+            return name
+    raise InputError(
+        f"{path} has no column {' or '.join(choices)}, only {', '.join(map(str, raw.columns))}; "
+        "name the columns as in the published results"
+    )
+
+
+def _clean(long: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
+    """Numbers as numbers; rows without an error are left out."""
+    whole = ("num_nodes", "graph_seed", "train_seed", "epoch")
+    for name in ("error", *whole, *PARAMETERS, *C_AND_L):
+        if name not in long.columns:
+            continue
+        numbers = pd.to_numeric(long[name], errors="coerce")
+        wrong = numbers.isna() & long[name].notna()
+        if name in whole:
+            wrong |= numbers.notna() & (numbers % 1 != 0)
+        if wrong.any():
+            _refuse_value(
+                long, name, wrong, "a whole number" if name in whole else "a number", path
+            )
+        long[name] = numbers
+    for name in ("train_seed", "epoch"):
+        if long[name].isna().any():
+            _refuse_value(long, name, long[name].isna(), "a whole number", path)
+        long[name] = long[name].astype(int)
+    for name, least, most in (("error", 0, 100), ("density", 0, 1), ("rewiring_probability", 0, 1)):
+        if name in long.columns:
+            outside = np.isfinite(long[name]) & ~long[name].between(least, most)
+            if outside.any():
+                _refuse_value(long, name, outside, f"between {least} and {most}", path)
+    if long["graph"].isna().any():
+        _refuse_value(long, "graph", long["graph"].isna(), "the name of a graph", path)
+    finite = np.isfinite(long["error"])
+    if not finite.any():
+        raise InputError(f"{path} has no row with a finite error; give errors in percent")
+    if not finite.all():
+        notes.append(
+            f"{int((~finite).sum())} of {len(long)} rows left out: their error is no number"
+        )
+    return long[finite].reset_index(drop=True)
+
+
+def _refuse_value(long: pd.DataFrame, name: str, wrong: pd.Series, what: str, path: Path) -> None:
+    row = long[wrong].iloc[0]
+    raise InputError(
+        f"{path}, line {int(row['line']) + 2}: {name} is {row[name]!r}, which is not {what}; "
+        "correct it or leave the row out"
+    )
+
+
+def _unrepeated(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
+    again = table.duplicated(["graph", "train_seed", "epoch"], keep=False)
+    if not again.any():
+        return table
+    spread = table[again].groupby(["graph", "train_seed", "epoch"])["error"].nunique()
+    if (spread > 1).any():
+        graph, seed, epoch = spread.index[spread.to_numpy() > 1][0]
+        raise InputError(
+            f"{path} has several errors for {graph}, training seed {seed}, epoch {epoch}; keep one"
+        )
+    once = table.drop_duplicates(["graph", "train_seed", "epoch"])
+    notes.append(f"{len(table) - len(once)} of {len(table)} rows left out: they repeat another")
+    return once.reset_index(drop=True)
+
+
+def _shortcomings(table: pd.DataFrame) -> list[str]:
+    notes = []
+    if not is_baseline(table).any():
+        notes.append(
+            "there is no baseline (complete graph), so nothing is compared with the dense network"
+        )
+    if table["train_seed"].nunique() == 1:
+        notes.append(
+            "there is one training seed, so no deviation, no test between single graphs, no "
+            "pairing of seeds and no selection bias"
+        )
+    return notes
+
+
+def _by_size(results: Results) -> list[Results]:
+    sizes = sorted(results.table["num_nodes"].unique())
+    if len(sizes) == 1:
+        return [results]
+    return [
+        Results(
+            f"{results.name}_n{size}",
+            results.table[results.table["num_nodes"] == size]
+            .assign(results=f"{results.name}_n{size}")
+            .reset_index(drop=True),
+            results.notes,
+        )
+        for size in sizes
+    ]
+
+
+def _unique_names(read: list[Results]) -> list[Results]:
+    """Files of one name in different folders get a number."""
+    seen: dict[str, int] = {}
+    named = []
+    for results in read:
+        seen[results.name] = seen.get(results.name, 0) + 1
+        if seen[results.name] > 1:
+            name = f"{results.name}_{seen[results.name]}"
+            results = replace(results, name=name, table=results.table.assign(results=name))
+        named.append(results)
+    return named
+
+
+def _merged(read: list[Results]) -> list[Results]:
+    kept: list[Results] = []
+    for results in sorted(read, key=lambda one: not has_epochs(one.table)):
+        twin = next((one for one in kept if _same_runs(one.table, results.table)), None)
+        if twin is None:
+            kept.append(results)
+            continue
+        note = f"{twin.name} holds the same runs epoch by epoch, and is read in its place"
+        table = twin.table.assign(results=results.name)
+        kept[kept.index(twin)] = Results(results.name, table, (*results.notes, note))
+    order = {one.name: place for place, one in enumerate(read)}
+    return sorted(kept, key=lambda one: order[one.name])
+
+
+def _same_runs(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    def runs(table: pd.DataFrame) -> pd.Series:
+        last = final(table)
+        return last.set_index(["graph", "train_seed"])["error"].sort_index()
+
+    a, b = runs(first), runs(second)
+    return a.index.equals(b.index) and bool(np.allclose(a, b))

@@ -1,0 +1,105 @@
+"""Slices through the landscape: error against one measure, the other held in a narrow range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+
+from mpnn_arch.analysis.per_graph import per_graph, without_baseline
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.design_space import C_AND_L
+
+# The paper's: error against L where C is in this range, and against C where L is in that.
+PAPER_SLICES = {
+    "average_path_length": ("clustering_coefficient", 0.4, 0.6),
+    "clustering_coefficient": ("average_path_length", 2.0, 2.5),
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A second-degree regression of error on one measure.
+
+    Args:
+        along: the measure.
+        across: the other one.
+        within: its range.
+        points: the graphs of the slice, see :func:`~mpnn_arch.analysis.per_graph.per_graph`.
+        curve: the regression along the slice: the measure, ``error``, ``low`` and ``high`` (95 %
+            confidence of the mean).
+        r2: share of the variance between graphs that it explains.
+        curvature: coefficient of the square, with its 95 % interval, in points per unit squared.
+        curvature_interval: of it.
+        curvature_p: p-value of a straight line.
+        lowest: where the curve is lowest; at an end if it has no minimum inside.
+    """
+
+    along: str
+    across: str
+    within: tuple[float, float]
+    points: pd.DataFrame
+    curve: pd.DataFrame
+    r2: float
+    curvature: float
+    curvature_interval: tuple[float, float]
+    curvature_p: float
+    lowest: float
+
+
+def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None = None) -> Slice:
+    """Second-degree regression over the graphs of a slice, the baseline left out.
+
+    Args:
+        table: a tidy table.
+        along: ``"average_path_length"`` or ``"clustering_coefficient"``.
+        within: range of the other measure; by default the paper's, C in 0.4-0.6 and L in 2-2.5.
+
+    Raises:
+        InputError: no such measure, or fewer than five graphs in the slice.
+
+    Source: You, Leskovec, He, Xie, ICML 2020, section 5.2 and Figure 4.
+    """
+    if along not in PAPER_SLICES:
+        raise InputError(f"a slice runs along {' or '.join(C_AND_L)}, not {along!r}")
+    across, *ends = PAPER_SLICES[along]
+    low, high = within if within is not None else ends
+    graphs = per_graph(without_baseline(table)) if len(table) else table
+    points = graphs[graphs[across].between(low, high)].sort_values(along)
+    if points[along].nunique() < 5:
+        raise InputError(
+            f"{len(points)} graphs have {across} within {low:g} to {high:g}; a second-degree "
+            "regression takes five or more, widen the range"
+        )
+    x = points[along].to_numpy(dtype=np.float64)
+    fit: Any = sm.OLS(points["mean"].to_numpy(dtype=np.float64), _powers(x)).fit()
+    at = np.linspace(x.min(), x.max(), 80)
+    band = fit.get_prediction(_powers(at)).summary_frame(alpha=0.05)
+    curve = pd.DataFrame(
+        {
+            along: at,
+            "error": band["mean"],
+            "low": band["mean_ci_lower"],
+            "high": band["mean_ci_upper"],
+        }
+    )
+    interval = fit.conf_int(0.05)[2]
+    return Slice(
+        along,
+        across,
+        (float(low), float(high)),
+        points.reset_index(drop=True),
+        curve,
+        float(fit.rsquared),
+        float(fit.params[2]),
+        (float(interval[0]), float(interval[1])),
+        float(fit.pvalues[2]),
+        float(at[curve["error"].to_numpy().argmin()]),
+    )
+
+
+def _powers(x: np.ndarray) -> np.ndarray:
+    return np.vander(x, 3, increasing=True)

@@ -1,0 +1,131 @@
+"""Reading results: what is accepted, and what is refused with a sentence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mpnn_arch import InputError, analysis
+from mpnn_arch.analysis.results import COLUMNS, final, read_many, read_results
+from mpnn_arch.graphs import parse_one
+
+
+def test_the_tidy_table(results_file):
+    table = analysis.load_results(results_file())
+    assert tuple(table.columns) == COLUMNS
+    assert len(table) == 26
+    assert set(table["epoch"]) == {3}  # of the file's name
+    assert table["graph"].iloc[0] == "complete:64"
+    row = table.iloc[-1]
+    graph = parse_one(row["graph"])
+    assert graph.clustering_coefficient == row["clustering_coefficient"]
+    assert graph.average_path_length == row["average_path_length"]
+
+
+def test_epochs_in_a_column_or_side_by_side(results_file):
+    lines = results_file.lines
+    long = [f"{lines[0]},epoch", *[f"{line},{t}" for line in lines[1:] for t in (1, 2)]]
+    header = lines[0].replace("top1_error", "epoch1,epoch2")
+    wide = [header, *[f"{line},{line.split(',')[-1]}" for line in lines[1:]]]
+    order = ["graph", "train_seed", "epoch"]
+    tables = [
+        analysis.load_results(results_file(text, name)).sort_values(order)
+        for text, name in ((long, "long.csv"), (wide, "wide.csv"))
+    ]
+    a, b = (table.drop(columns="results").reset_index(drop=True) for table in tables)
+    pd.testing.assert_frame_equal(a, b)
+    assert set(final(tables[0])["epoch"]) == {2}
+
+
+def test_other_graphs_by_name_and_by_measures(results_file):
+    path = results_file(
+        [
+            "graph,train_seed,test_error,clustering_coefficient,average_path_length,num_nodes",
+            '"ring:64,4",1,30.0,,,',
+            "complete:64,1,31.0,,,",
+            '"ring:64,63",2,31.0,,,',
+            "my_brain,1,32.0,0.5,2.0,64",
+        ],
+        "named.csv",
+    )
+    table = analysis.load_results(path).set_index("graph")
+    ring = parse_one("ring:64,4")
+    assert table.loc["ring:64,4", "density"] == ring.density
+    assert table.loc["ring:64,4", "average_path_length"] == ring.average_path_length
+    assert len(table.loc[["complete:64"]]) == 2
+    assert table.loc["my_brain", "average_path_length"] == 2.0
+
+
+def test_a_folder_of_a_run(tmp_path):
+    run = tmp_path / "my_run"
+    run.mkdir()
+    rows = ["graph,seed,epoch,test_error", "complete:16,0,1,9.0", "complete:16,0,2,8.0"]
+    rows += ['"ring:16,4",0,1,7.0', '"ring:16,4",0,2,6.5']
+    (run / "metrics.csv").write_text("\n".join(rows) + "\n")
+    results = read_results(run)
+    assert results.name == "my_run"
+    assert list(final(results.table)["error"]) == [8.0, 6.5]
+    assert any("one training seed" in note for note in results.notes)
+
+
+def test_the_same_runs_by_epoch_are_read_once(published):
+    read = read_many([published])
+    assert [one.name for one in read] == ["mlp_cifar10_epoch200", "resnet34_imagenet_epoch100"]
+    assert read[1].table["epoch"].nunique() == 100
+    assert any("epoch by epoch" in note for note in read[1].notes)
+
+
+def with_end(line, end):
+    """``line`` with another training seed and error."""
+    return ",".join([*line.split(",")[:-2], end])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda t: t[:1], "holds no row"),
+        (lambda t: [t[0].replace("top1_error", "loss"), *t[1:]], "no column top1_error"),
+        (lambda t: [t[0].replace("train_seed", "x"), *t[1:]], "no column train_seed or seed"),
+        (lambda t: [t[0].replace("graph_seed", "x"), *t[1:]], "no column graph_seed"),
+        (lambda t: [*t, with_end(t[5], "2,much")], "line 28: error is 'much'"),
+        (lambda t: [*t, with_end(t[-1], "2.5,32")], "not a whole number"),
+        (lambda t: [*t, with_end(t[-1], "9,932")], "between 0 and 100"),
+        (lambda t: [*t, t[-1].replace("ws_flex", "")], "not the name of a graph"),
+        (lambda t: [*t, t[-1] + "1"], "several errors for ws_flex"),
+        (lambda t: [*t, "a,b,c,d,e,f,g,h,i"], "no CSV file"),
+    ],
+)
+def test_bad_files(results_file, change, sentence):
+    path = results_file(change(results_file.lines))
+    with pytest.raises(InputError, match=sentence):
+        analysis.load_results(path)
+
+
+def test_what_is_left_out_is_said(results_file):
+    lines = [line for line in results_file.lines if not line.startswith("complete")]
+    lines += ["ws_flex,64,0.125,0.0,1,1,nan", "ws_flex,64,0.125,0.0,1,2,inf"]
+    lines += ["mystery,64,0.5,0.5,1,1,30.0", "ws_flex,64,0.001,0.5,1,1,30.0", lines[-5]]
+    results = read_results(results_file(lines))
+    said = " ".join(results.notes)
+    for part in ("2 of 29 rows left out", "'mystery' cannot be made", "no baseline", "repeat"):
+        assert part in said
+    assert len(results.table) == 24
+    assert np.isfinite(results.table["error"]).all()
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(InputError, match="there is no file"):
+        analysis.load_results(tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"no export\.csv or metrics\.csv"):
+        analysis.load_results(tmp_path)
+    with pytest.raises(InputError, match="no results in the folder"):
+        read_many([tmp_path])
+    with pytest.raises(InputError, match="no published results"):
+        analysis.published(tmp_path)
+
+
+def test_sizes_are_analysed_apart(results_file):
+    lines = [*results_file.lines, "complete,16,1.0,0.0,1,1,40.0", "complete,16,1.0,0.0,1,2,41.0"]
+    path = results_file(lines)
+    assert [one.name for one in read_many([path])] == ["small_epoch3_n16", "small_epoch3_n64"]
+    with pytest.raises(InputError, match="one size"):
+        analysis.landscape(analysis.load_results(path))

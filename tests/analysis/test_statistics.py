@@ -1,0 +1,239 @@
+"""Each statistic against scipy or statsmodels, or against a known answer."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+from sklearn.linear_model import LinearRegression
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+
+from mpnn_arch import InputError, analysis
+from mpnn_arch.analysis.calibration import RULES, planted
+from mpnn_arch.analysis.cross_validation import explained, held_out
+from mpnn_arch.analysis.density_curve import DensityCurve
+from mpnn_arch.analysis.per_graph import per_graph
+
+
+def test_correlations():
+    random = np.random.default_rng(0)
+    x = random.standard_normal(40)
+    y = x + random.standard_normal(40)
+    found = analysis.correlate(x, y)
+    pearson, spearman = stats.pearsonr(x, y), stats.spearmanr(x, y)
+    assert found.pearson == pytest.approx(pearson.statistic)
+    assert found.pearson_p == pytest.approx(pearson.pvalue)
+    assert found.pearson_interval == pytest.approx(tuple(pearson.confidence_interval(0.95)))
+    assert found.spearman == pytest.approx(spearman.statistic)
+    assert found.spearman_interval[0] < found.spearman < found.spearman_interval[1]
+    with pytest.raises(InputError, match="constant"):
+        analysis.correlate(x, np.ones(40))
+    with pytest.raises(InputError, match="four or more"):
+        analysis.correlate(x[:3], y[:3])
+
+
+def test_effect():
+    random = np.random.default_rng(1)
+    a, b = random.normal(32, 0.3, 200), random.normal(33, 0.5, 150)
+    found = analysis.effect(a, b)
+    low, high = sm.stats.CompareMeans.from_data(b, a).tconfint_diff(usevar="unequal")
+    assert found.interval == pytest.approx((low, high))
+    assert found.p_value == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert found.hedges_interval[0] < 2.5 < found.hedges_interval[1]
+    for wrong in ([1.0], np.ones(3)):
+        with pytest.raises(InputError):
+            analysis.effect(wrong, np.ones(3))
+
+
+def test_variance_shares_are_those_of_the_two_way_analysis(made_up):
+    table = made_up("bowl", count=52, seeds=4, noise=0.2)
+    shifted = table.assign(error=table["error"] + table["train_seed"] * 0.3)
+    shares = analysis.variance_shares(shifted)
+    fit = anova_lm(ols("error ~ C(graph) + C(train_seed)", shifted).fit())
+    assert shares.seed_p == pytest.approx(fit.loc["C(train_seed)", "PR(>F)"], rel=1e-6)
+    rest = fit.loc["Residual", "mean_sq"]
+    seed = (fit.loc["C(train_seed)", "mean_sq"] - rest) / 53
+    graph = (fit.loc["C(graph)", "mean_sq"] - rest) / 4
+    whole = seed + graph + rest
+    assert (shares.graph, shares.seed) == pytest.approx((graph / whole, seed / whole))
+
+
+def test_pairing_removes_what_the_seed_does_to_all(made_up):
+    table = made_up("bowl", count=52, seeds=3, noise=0.02)
+    shifted = table.assign(error=table["error"] + table["train_seed"] * 2.0)
+    plain, paired = analysis.sweet_spot(shifted), analysis.paired_sweet_spot(shifted)
+    assert len(paired.kept) < len(plain.kept) / 2
+    errors = shifted.pivot(index="graph", columns="train_seed", values="error")
+    best = errors.mean(axis=1).idxmin()
+    row = paired.candidates.set_index("name").drop(index=best).iloc[5]
+    expected = stats.ttest_rel(errors.loc[row.name], errors.loc[best], alternative="greater")
+    assert row["p_value"] == pytest.approx(expected.pvalue)
+    by_bin = analysis.paired_sweet_spot(made_up("bowl", count=449, seeds=3), "bin")
+    assert by_bin.unit == "bin"
+    assert not by_bin.candidates["kept"].all()
+
+
+def test_the_best_of_equals_is_luck(made_up):
+    table = made_up(lambda c, length, d: 32 + 0 * c, seeds=4, noise=0.5, baseline=32.0)
+    bias = analysis.selection_bias(table)
+    assert bias.best < 31.5
+    assert bias.splits["held_out"].to_numpy() == pytest.approx(32.0, abs=0.5)
+    assert bias.expected == pytest.approx(32.0, abs=0.15)
+    # Without luck there is no bias.
+    sure = analysis.selection_bias(made_up("bowl", seeds=3, noise=0.0))
+    assert sure.splits["bias"].to_numpy() == pytest.approx(0, abs=1e-9)
+    assert sure.expected == pytest.approx(sure.best)
+    with pytest.raises(InputError, match="two seeds"):
+        analysis.selection_bias(made_up("bowl", seeds=1))
+
+
+def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):
+    nothing = analysis.density_null(density_table, draws=200)
+    assert nothing.density_r2 > 0.7
+    assert nothing.gain < 0.02
+    assert nothing.permutation_p > 0.05
+    assert nothing.best_bin_p > 0.01
+    something = analysis.density_null(bowl_table, draws=200)
+    assert something.gain > 0.2
+    assert something.gain_interval[0] > 0.1
+    assert something.permutation_p < 0.01
+    assert something.f_p < 1e-6
+    with pytest.raises(InputError, match="too few"):
+        analysis.density_null(bowl_table.head(5))
+
+
+def test_density_curve_is_least_squares(density_table):
+    graphs = per_graph(density_table).query("graph != 'complete:64'")
+    log = np.log(graphs["density"].to_numpy())
+    expected = np.polyval(np.polyfit(log, graphs["mean"], 3), log)
+    np.testing.assert_allclose(DensityCurve.fit(graphs).predict(graphs["density"]), expected)
+    with pytest.raises(InputError, match="one density"):
+        DensityCurve.fit(graphs.assign(density=0.5))
+    with pytest.raises(InputError, match="no density"):
+        DensityCurve.fit(graphs.assign(density=np.nan))
+
+
+def test_a_slice_is_the_quadratic_that_was_planted(made_up):
+    table = made_up(lambda c, length, d: 32 + 0.5 * (length - 2.4) ** 2, noise=0.05)
+    along = analysis.slice_of(table, "average_path_length")
+    assert along.points["clustering_coefficient"].between(0.4, 0.6).all()
+    low, high = along.curvature_interval
+    assert low < 0.5 < high
+    assert along.lowest == pytest.approx(2.4, abs=0.1)
+    fit = np.polyfit(along.points["average_path_length"], along.points["mean"], 2)
+    at = along.curve["average_path_length"]
+    np.testing.assert_allclose(along.curve["error"], np.polyval(fit, at), rtol=1e-9)
+    assert (along.curve["low"] < along.curve["error"]).all()
+    assert along.r2 > 0.9
+    with pytest.raises(InputError, match="runs along"):
+        analysis.slice_of(table, "density")
+    with pytest.raises(InputError, match="widen"):
+        analysis.slice_of(table, "average_path_length", (0.99, 1.0))
+
+
+def test_surfaces_beat_density_only_where_they_should(bowl_table, density_table):
+    planted_bowl = analysis.surfaces(bowl_table).set_index("function")
+    assert planted_bowl.loc["quadratic", "gain_low"] > 0.2
+    assert planted_bowl.loc["gaussian process", "r2"] > planted_bowl.loc["density", "r2"] + 0.2
+    by_density = analysis.surfaces(density_table).set_index("function")
+    assert by_density.loc["quadratic and density", "gain"] < 0.02
+    ceiling = by_density.loc["ceiling", "r2"]
+    assert by_density.loc["density", "r2"] == pytest.approx(ceiling, abs=0.1)
+
+
+def test_cross_validation_predicts_what_was_not_seen():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((60, 20)), random.standard_normal(60)
+    seen = LinearRegression().fit(x, y).predict(x)
+    assert explained(seen, y) > 0.1 > explained(held_out(x, y), y)
+    with pytest.raises(InputError, match="too few"):
+        held_out(x[:5], y[:5])
+
+
+def test_measures_are_ranked_by_what_they_add(density_table, made_up):
+    table = made_up(lambda c, length, d: 32 + 3 * (c - 0.4) ** 2 + np.log(d) ** 2, noise=0.05)
+    names = ["clustering_coefficient", "density", "degree_mean", "assortativity"]
+    ranked, notes = analysis.rank_measures(table, names, most=200)
+    assert not notes
+    beyond = ranked.set_index("measure")["beyond_density"]
+    assert beyond.idxmax() == "clustering_coefficient"
+    assert beyond["density"] < 0.01
+    assert ranked["alone"].is_monotonic_decreasing
+    nothing, _ = analysis.rank_measures(density_table, names, most=200)
+    assert nothing["beyond_density"].max() < 0.05
+    with pytest.raises(InputError, match="no measure"):
+        analysis.rank_measures(table, ["beauty"])
+
+
+def test_a_measure_that_cannot_be_had_is_left_out(bowl_table):
+    table = bowl_table[bowl_table["graph"].isin(bowl_table["graph"].unique()[:40])]
+    unknown = table.assign(graph=table["graph"].where(table["train_seed"] >= 0, "x") + "")
+    lost = table["graph"].iloc[0]
+    unknown["graph"] = unknown["graph"].replace(lost, "my_brain")
+    ranked, notes = analysis.rank_measures(unknown, ["clustering_coefficient"])
+    assert ranked["graphs"].iloc[0] == 39
+    assert "1 graphs cannot be made" in notes[0]
+
+
+def test_agreement_and_its_limits(bowl_table, density_table, made_up):
+    other = made_up("bowl", seed=9)
+    assert analysis.agreement(bowl_table, other).pearson > 0.9
+    # Two architectures that share no more than a best density agree, but not beyond it.
+    twin = made_up("by_density", seed=5)
+    assert analysis.agreement(density_table, twin).pearson > 0.9
+    assert analysis.agreement_beyond_density(density_table, twin).pearson < 0.5
+    small = made_up("bowl", count=52).assign(num_nodes=16)
+    pairs, notes = analysis.consistency({"a": bowl_table, "b": other, "c": small})
+    assert len(pairs) == 1
+    assert sum("planes of C and L differ" in note for note in notes) == 2
+
+
+def test_few_graphs_by_count(bowl_table):
+    found = analysis.few_graphs_by_count(bowl_table, (26, 52, 200, 10_000), draws=20)
+    assert found["graphs"].tolist() == [26, 52, 200]
+    assert found["pearson"].is_monotonic_increasing
+    every = bowl_table["graph"].unique()
+    assert analysis.few_graphs(bowl_table, every).pearson == pytest.approx(1)
+    with pytest.raises(InputError, match="none of the chosen"):
+        analysis.few_graphs(bowl_table, ["ring:64,4"])
+
+
+def by_epochs(made_up):
+    """Errors that begin as chance and end as the truth."""
+    last = made_up("bowl", count=52, seeds=3, noise=0.02)
+    noise = np.random.default_rng(3).standard_normal(len(last))
+    parts = [last.assign(epoch=t, error=last["error"] + noise / t**2) for t in range(1, 17)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_few_epochs_and_racing(made_up):
+    table = by_epochs(made_up)
+    found = analysis.few_epochs(table)
+    assert found["epoch"].tolist() == list(range(1, 16))
+    wide = table.groupby(["graph", "epoch"])["error"].mean().unstack()
+    assert found["pearson"].iloc[3] == pytest.approx(wide[4].corr(wide[16]))
+    assert found["spearman"].iloc[3] == pytest.approx(wide[4].corr(wide[16], method="spearman"))
+    race = analysis.racing(table, (4,)).iloc[0]
+    # 53 graphs to epoch 4, 27 to 8, 14 to 16.
+    assert race["saved"] == pytest.approx(1 - (53 * 4 + 27 * 4 + 14 * 8) / (53 * 16))
+    assert race["error"] - race["lost"] == pytest.approx(wide[16].min())
+    with pytest.raises(InputError, match="one epoch only"):
+        analysis.few_epochs(table[table["epoch"] == 1])
+
+
+def test_false_alarms_and_power(bowl_table, made_up):
+    design = analysis.design_of(bowl_table)
+    assert design.seed_deviation == pytest.approx(0.3, abs=0.03)
+    assert planted(design, 0.5).max() == 0.5
+    found = analysis.calibrate(design, depths=(1.0,), repeats=60).set_index(["rule", "depth"])
+    assert set(found.index.get_level_values(0)) == set(RULES)
+    # The paper's rule nearly always claims a sweet spot on a flat landscape; ours at its level.
+    assert found.loc[("paper", 0.0), "claimed"] > 0.8
+    assert found.loc[("simultaneous", 0.0), "claimed"] <= 0.15
+    assert found.loc[("simultaneous", 1.0), "found"] > 0.9
+    assert found.loc[("simultaneous", 1.0), "lost"] < 0.1 < found.loc[("paper", 1.0), "lost"]
+    single = analysis.calibrate(analysis.design_of(made_up("bowl", count=52, seeds=3)), (1.0,), 20)
+    assert len(single) == 6
+    with pytest.raises(InputError, match="one training seed"):
+        analysis.design_of(made_up("bowl", count=52, seeds=1))
