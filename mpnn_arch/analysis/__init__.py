@@ -21,6 +21,7 @@ try:
     from mpnn_arch.analysis.measure_ranking import rank_measures
     from mpnn_arch.analysis.paired import paired_sweet_spot, variance_shares
     from mpnn_arch.analysis.per_graph import per_graph
+    from mpnn_arch.analysis.report import write_report
     from mpnn_arch.analysis.results import load_results, published, read_many
     from mpnn_arch.analysis.selection_bias import selection_bias
     from mpnn_arch.analysis.slices import slice_of
@@ -65,4 +66,5 @@ __all__ = [
     "surfaces",
     "sweet_spot",
     "variance_shares",
+    "write_report",
 ]

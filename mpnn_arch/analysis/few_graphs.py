@@ -56,7 +56,7 @@ def few_graphs_by_count(
         correlation over the draws: ``pearson``, ``pearson_low``, ``pearson_high``.
 
     Raises:
-        InputError: fewer than four bins.
+        InputError: fewer than four bins, or one graph in each.
     """
     graphs = _placed(table)
     random = np.random.default_rng(seed)
@@ -64,6 +64,10 @@ def few_graphs_by_count(
     total, sums, counted = place.max() + 1, graphs["sum"].to_numpy(), graphs["seeds"].to_numpy()
     if total < 4:
         raise InputError(f"the graphs lie in {total} bins; four or more are needed to correlate")
+    if total == len(graphs):
+        raise InputError(
+            "there is one graph a bin, so fewer graphs are fewer bins; give several graphs a bin"
+        )
     every = np.bincount(place, sums) / np.bincount(place, counted)
     rows = []
     for count in counts:

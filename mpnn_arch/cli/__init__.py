@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gnn": ("mpnn_arch.cli.gnn", "gnn"),
     "verify": ("mpnn_arch.cli.verify", "verify"),
     "graphs": ("mpnn_arch.cli.graphs", "graphs"),
+    "report": ("mpnn_arch.cli.report", "report"),
 }
 
 

@@ -121,3 +121,36 @@ def results_file(tmp_path):
 
     write.lines = lines
     return write
+
+
+def write_results(table, path):
+    """A tidy table as a file in the published style, epochs side by side."""
+    keys = ["graph", "num_nodes", "density", "rewiring_probability", "train_seed"]
+    wide = table.pivot(index=[*keys, "graph_seed"], columns="epoch", values="error").reset_index()
+    wide.columns = [f"epoch{name}" if isinstance(name, int) else name for name in wide.columns]
+    complete = wide["graph"].str.startswith("complete")
+    wide["graph"] = np.where(complete, "complete", "ws_flex")
+    wide["graph_seed"] = wide["graph_seed"].astype(int)
+    wide.to_csv(path, index=False)
+
+
+@pytest.fixture(scope="session")
+def small_results(tmp_path_factory):
+    """Two files: 449 graphs, one epoch, three seeds; and 52 graphs, eight epochs, three seeds."""
+    folder = tmp_path_factory.mktemp("results")
+    write_results(make_up(bowl, seeds=3), folder / "many.csv")
+    last = make_up(bowl, count=52, seeds=3, noise=0.05, seed=1)
+    noise = np.random.default_rng(3).standard_normal(len(last))
+    parts = [last.assign(epoch=t, error=last["error"] + noise / t**2) for t in range(1, 9)]
+    write_results(pd.concat(parts), folder / "few.csv")
+    return [folder / "many.csv", folder / "few.csv"]
+
+
+@pytest.fixture(scope="session")
+def small_report(small_results, tmp_path_factory):
+    """The report on them."""
+    from mpnn_arch.analysis import write_report
+
+    out = tmp_path_factory.mktemp("reports") / "small"
+    write_report(small_results, out)
+    return out

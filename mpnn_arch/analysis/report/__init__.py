@@ -1,0 +1,117 @@
+"""The report of results: findings for programs, a page for people, figures and tables as files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from mpnn_arch.analysis.architectures import consistency
+from mpnn_arch.analysis.report.analyses import Analysis, analyse
+from mpnn_arch.analysis.report.chart import Chart
+from mpnn_arch.analysis.report.charts import agreement_charts, charts_of
+from mpnn_arch.analysis.report.draw_matplotlib import save_chart
+from mpnn_arch.analysis.report.findings import findings
+from mpnn_arch.analysis.report.page import render_page
+from mpnn_arch.analysis.report.readings import Reading, agreement_readings, readings
+from mpnn_arch.analysis.report.tables import readings_table, tables_of
+from mpnn_arch.analysis.results import read_many
+from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import write_text, write_whole
+
+
+def write_report(
+    paths: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    progress: Callable[[str], object] = lambda what: None,
+) -> list[Reading]:
+    """Analyse results and write the report into a folder.
+
+    ::
+
+        findings.json    every number, see :func:`~mpnn_arch.analysis.report.findings.findings`
+        report.html      one page, self-contained: it works from a file without a network
+        figures/         every figure of the page as PNG and SVG
+        tables/          every table as CSV
+
+    Files of an older report with the same names are replaced, each at once.
+
+    Args:
+        paths: results files, folders of them, or folders of runs.
+        out: the folder; made if it is not there.
+        progress: called with what is being done.
+
+    Returns:
+        What survives, see :class:`~mpnn_arch.analysis.report.readings.Reading`.
+
+    Raises:
+        InputError: no results, or a folder that cannot be made.
+    """
+    given = [Path(path) for path in paths]
+    progress("reading results")
+    results = read_many(given)
+    folders = [path if path.is_dir() else path.parent for path in given]
+    out = Path(out)
+    _make_folders(out)
+    found = []
+    for one in results:
+        progress(f"analysing {one.name}")
+        found.append(analyse(one, _folder_of_lists(folders)))
+    pairs, notes = consistency({one.name: one.table for one in found})
+    said = [reading for one in found for reading in readings(one)]
+    said += agreement_readings(pairs)
+
+    charts = {one.name: charts_of(one) for one in found}
+    common = agreement_charts(found, pairs)
+    tables = {one.name: tables_of(one) for one in found}
+    progress("writing tables")
+    for name, several in tables.items():
+        for kind, table in several.items():
+            _write_csv(table, out / "tables" / f"{file_name(name)}_{kind}.csv")
+    shared = {"readings": readings_table(said), "architectures": pairs}
+    for kind, table in shared.items():
+        _write_csv(table, out / "tables" / f"{kind}.csv")
+    progress("drawing figures")
+    for chart in [*common, *(chart for several in charts.values() for chart in several)]:
+        save_chart(_safe(chart), out / "figures")
+    progress("writing the page")
+    made = findings(found, pairs, said)
+    write_text(out / "findings.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
+    write_text(out / "report.html", render_page(found, charts, common, tables, pairs, said, notes))
+    return said
+
+
+def file_name(name: str) -> str:
+    """``name`` with what a file's name should not hold replaced."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _safe(chart: Chart) -> Chart:
+    return replace(chart, name=file_name(chart.name))
+
+
+def _folder_of_lists(folders: list[Path]) -> Path:
+    """The first folder with a published list in it."""
+    return next((one for one in folders if any(one.glob("graphs_n*_*.csv"))), folders[0])
+
+
+def _make_folders(out: Path) -> None:
+    try:
+        for folder in (out, out / "figures", out / "tables"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder {out} cannot be made ({error.strerror}); choose another with --out"
+        ) from None
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    write_whole(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
+__all__ = ["Analysis", "write_report"]

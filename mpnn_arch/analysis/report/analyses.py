@@ -1,0 +1,171 @@
+"""Everything that is found in one results file; what cannot be had is a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+
+from mpnn_arch.analysis.bootstrap_region import BootstrapRegion, bootstrap_region
+from mpnn_arch.analysis.calibration import calibrate, design_of
+from mpnn_arch.analysis.corrected import (
+    SimultaneousSpot,
+    corrected_sweet_spot,
+    simultaneous_sweet_spot,
+)
+from mpnn_arch.analysis.correlation import Correlation
+from mpnn_arch.analysis.density_null import DensityNull, density_null
+from mpnn_arch.analysis.effect_size import Effect, effect
+from mpnn_arch.analysis.few_epochs import few_epochs, racing
+from mpnn_arch.analysis.few_graphs import few_graphs, few_graphs_by_count, listed_subsets
+from mpnn_arch.analysis.graph_rows import rebuild
+from mpnn_arch.analysis.landscape import landscape
+from mpnn_arch.analysis.measure_ranking import rank_measures
+from mpnn_arch.analysis.paired import Shares, paired_sweet_spot, variance_shares
+from mpnn_arch.analysis.per_graph import baseline, per_graph
+from mpnn_arch.analysis.results import Results, final, has_epochs, is_baseline
+from mpnn_arch.analysis.selection_bias import SelectionBias, selection_bias
+from mpnn_arch.analysis.slices import PAPER_SLICES, Slice, slice_of
+from mpnn_arch.analysis.surface import surfaces
+from mpnn_arch.analysis.sweet_spot import SweetSpot, sweet_spot
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+
+T = TypeVar("T")
+
+
+@dataclass
+class Analysis:
+    """What the functions of ``mpnn_arch.analysis`` find in one results file.
+
+    A field is None where the results do not allow it; ``notes`` says why.
+    """
+
+    name: str
+    table: pd.DataFrame
+    notes: list[str]
+    graphs: pd.DataFrame
+    baseline: pd.Series | None
+    coarse: pd.DataFrame | None = None
+    fine: pd.DataFrame | None = None
+    spot: SweetSpot | None = None
+    corrected: dict[str, SweetSpot] = field(default_factory=dict)
+    simultaneous: SimultaneousSpot | None = None
+    shares: Shares | None = None
+    paired: SweetSpot | None = None
+    bootstrap: BootstrapRegion | None = None
+    effects: dict[str, Effect] = field(default_factory=dict)
+    bias: SelectionBias | None = None
+    null: DensityNull | None = None
+    calibration: pd.DataFrame | None = None
+    slices: dict[str, Slice] = field(default_factory=dict)
+    surfaces: pd.DataFrame | None = None
+    measures: pd.DataFrame | None = None
+    few_graphs: dict[int, Correlation] = field(default_factory=dict)
+    few_graphs_by_count: pd.DataFrame | None = None
+    few_epochs: pd.DataFrame | None = None
+    racing: pd.DataFrame | None = None
+    relational: dict[str, RelationalGraph] = field(default_factory=dict)
+
+    @property
+    def num_nodes(self) -> int:
+        """N of its graphs."""
+        return int(self.table["num_nodes"].iloc[0])
+
+
+def analyse(results: Results, folder: Path, repeats: int = 60) -> Analysis:
+    """Run every analysis that the results allow.
+
+    Args:
+        results: of one file.
+        folder: where published lists may lie beside it.
+        repeats: made-up results for every planted landscape.
+
+    Raises:
+        InputError: results without any graph.
+    """
+    table = results.table
+    found = Analysis(results.name, table, list(results.notes), per_graph(table), baseline(table))
+    made, unknown = rebuild(found.graphs["graph"])
+    found.relational = made
+    if unknown:
+        found.notes.append(f"{len(unknown)} graphs cannot be drawn, as {unknown[0]!r} names none")
+    attempt = _Attempts(found.notes)
+
+    found.coarse = attempt("the landscape", lambda: landscape(table))
+    found.fine = attempt("the fine landscape", lambda: landscape(table, "fine"))
+    found.spot = attempt("the sweet spot", lambda: sweet_spot(table))
+    if found.spot is not None:
+        for method in ("holm", "fdr_bh"):
+            found.corrected[method] = corrected_sweet_spot(table, method)  # type: ignore[arg-type]
+        found.simultaneous = attempt(
+            "the simultaneous sweet spot", lambda: simultaneous_sweet_spot(table)
+        )
+        found.bootstrap = attempt("the bootstrap region", lambda: bootstrap_region(table))
+        found.calibration = attempt(
+            "false alarms and power", lambda: calibrate(design_of(table), repeats=repeats)
+        )
+    found.shares = attempt("shares of variance", lambda: variance_shares(table))
+    found.paired = attempt("paired seeds", lambda: paired_sweet_spot(table))
+    found.bias = attempt("selection bias", lambda: selection_bias(table))
+    found.effects = _effects(found, attempt)
+    found.null = attempt("structure against density", lambda: density_null(table))
+    for along in PAPER_SLICES:
+        one = attempt(f"the slice along {along}", partial(slice_of, table, along))
+        if one is not None:
+            found.slices[along] = one
+    found.surfaces = attempt("surfaces", lambda: surfaces(table))
+    ranked = attempt("the ranking of measures", lambda: rank_measures(table, graphs=made))
+    if ranked is not None:
+        found.measures, notes = ranked
+        found.notes += notes
+    for count, names in listed_subsets(table, folder).items():
+        one_list = attempt(f"{count} graphs", partial(few_graphs, table, names))
+        if one_list is not None:
+            found.few_graphs[count] = one_list
+    found.few_graphs_by_count = attempt("few graphs", lambda: few_graphs_by_count(table))
+    if has_epochs(table):
+        found.few_epochs = attempt("few epochs", lambda: few_epochs(table))
+        found.racing = attempt("racing", lambda: racing(table))
+    found.notes = list(dict.fromkeys(found.notes))
+    return found
+
+
+class _Attempts:
+    """Runs an analysis; one that the results do not allow becomes a sentence."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self.notes = notes
+
+    def __call__(self, what: str, run: Callable[[], T]) -> T | None:
+        try:
+            return run()
+        except InputError as error:
+            self.notes.append(f"{what}: left out, as {error}")
+            return None
+
+
+def _effects(found: Analysis, attempt: _Attempts) -> dict[str, Effect]:
+    """Against the complete graph, and of the sweet spot against the rest."""
+    last = final(found.table)
+    errors = dict(iter(last.groupby("graph", sort=False)["error"]))
+    means = found.graphs[~is_baseline(found.graphs)]
+    pairs: dict[str, tuple[pd.Series, pd.Series]] = {}
+    if found.baseline is not None and not means.empty:
+        dense = errors[found.baseline["graph"]]
+        pairs["best graph against baseline"] = (errors[means.iloc[0]["graph"]], dense)
+        if found.spot is not None:
+            inside = means[found.spot.contains(means)]["mean"]
+            pairs["graphs in the sweet spot against baseline"] = (inside, dense)
+    if found.spot is not None:
+        within = found.spot.contains(means)
+        pairs["graphs in the sweet spot against the others"] = (
+            means[within]["mean"],
+            means[~within]["mean"],
+        )
+    done = {what: attempt(what, partial(effect, *pair)) for what, pair in pairs.items()}
+    return {what: one for what, one in done.items() if one is not None}

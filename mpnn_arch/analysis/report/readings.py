@@ -1,0 +1,187 @@
+"""What survives: every claim of the paper with the test it was put to, and the reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mpnn_arch.analysis.report.analyses import Analysis
+
+SURVIVES, IN_PART, FAILS = "survives", "in part", "does not survive"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One claim and what became of it.
+
+    Args:
+        results: the results file, or the pair.
+        claim: in the paper's sense.
+        verdict: ``"survives"``, ``"in part"`` or ``"does not survive"``.
+        evidence: the numbers.
+        rule: when the verdict is which.
+    """
+
+    results: str
+    claim: str
+    verdict: str
+    evidence: str
+    rule: str
+
+
+def readings(found: Analysis) -> list[Reading]:
+    """The claims that one results file bears on."""
+    made = [
+        _better_than_dense(found),
+        _region(found),
+        _best_graph(found),
+        _structure(found),
+        _smooth(found),
+        _few_graphs(found),
+        _few_epochs(found),
+    ]
+    return [one for one in made if one is not None]
+
+
+def agreement_readings(pairs: pd.DataFrame) -> list[Reading]:
+    """Whether architectures agree, alone and beyond density."""
+    made = []
+    for row in pairs.to_dict("records"):
+        alone = row["pearson_interval"][0] > 0
+        beyond = row.get("pearson_beyond_density_interval")
+        lasts = isinstance(beyond, tuple) and beyond[0] > 0
+        made.append(
+            Reading(
+                f"{row['first']} and {row['second']}",
+                "architectures agree on which graphs are good",
+                _grade(alone and lasts, alone),
+                f"Pearson {row['pearson']:.2f} ({row['pearson_interval'][0]:.2f} to "
+                f"{row['pearson_interval'][1]:.2f}) over {row['points']} bins; of what density "
+                f"leaves unexplained {row['pearson_beyond_density']:.2f}",
+                "survives: both correlations are above 0 with 95 % confidence; in part: the first",
+            )
+        )
+    return made
+
+
+def _better_than_dense(found: Analysis) -> Reading | None:
+    key = "graphs in the sweet spot against baseline"
+    if key not in found.effects or found.simultaneous is None:
+        return None
+    one, exists = found.effects[key], found.simultaneous.exists
+    return Reading(
+        found.name,
+        "graphs in the sweet spot beat the dense network",
+        _grade(exists and one.interval[0] > 0, one.interval[0] > 0),
+        f"they err {one.difference:.2f} points less on average ({one.interval[0]:.2f} to "
+        f"{one.interval[1]:.2f}), {one.first:.2f} against {one.second:.2f} %",
+        "survives: the landscape is not flat, and the interval is above 0; in part: the latter",
+    )
+
+
+def _region(found: Analysis) -> Reading | None:
+    if found.spot is None or found.simultaneous is None:
+        return None
+    ours, paper = found.simultaneous, found.spot
+    alarms = ""
+    if found.calibration is not None:
+        flat = found.calibration.query("depth == 0").set_index("rule")["claimed"]
+        alarms = (
+            f"; on flat landscapes of this design the paper's rule claims a sweet spot in "
+            f"{flat['paper']:.0%} of cases, the simultaneous one in {flat['simultaneous']:.0%}"
+        )
+    rest = len(paper.candidates) - len(ours.spot.kept)
+    return Reading(
+        found.name,
+        "there is a sweet spot, and the paper's rule finds its extent",
+        _grade(ours.exists and len(ours.spot.kept) <= len(paper.kept), ours.exists),
+        f"the rule keeps {len(paper.kept)} of {len(paper.candidates)} {paper.unit}s, "
+        f"{len(ours.spot.kept)} may be the best by the simultaneous test, {rest} are worse{alarms}",
+        "survives: there is one, and no wider than by the paper's rule; in part: there is one",
+    )
+
+
+def _best_graph(found: Analysis) -> Reading | None:
+    if found.bias is None:
+        return None
+    last = found.bias.splits.iloc[-1]
+    above = found.baseline is not None and last["held_out"] < found.baseline["mean"]
+    return Reading(
+        found.name,
+        "the best graph is as good as its mean error says",
+        _grade(last["bias"] < 0.05, above),
+        f"best of {found.bias.graphs:,}: {found.bias.best:.2f} %, {found.bias.expected:.2f} % "
+        f"expected if trained again; chosen on {last['chosen_on']:.0f} seeds its error on the "
+        f"others is {last['bias']:.2f} points above, and it ranks {last['rank']:.0f} there",
+        "survives: the bias is below 0.05 points; in part: held out, it still beats the baseline",
+    )
+
+
+def _structure(found: Analysis) -> Reading | None:
+    if found.null is None:
+        return None
+    one = found.null
+    lasts = one.gain_interval[0] > 0 and one.permutation_p < 0.05
+    return Reading(
+        found.name,
+        "C and L matter beyond density",
+        _grade(lasts and one.gain >= 0.05, lasts),
+        f"density alone explains {one.density_r2:.2f} of the variance between {one.graphs:,} "
+        f"graphs, C and L add {one.gain:.2f} ({one.gain_interval[0]:.2f} to "
+        f"{one.gain_interval[1]:.2f}; "
+        f"p = {one.permutation_p:.2g} among graphs of equal density)",
+        "survives: p < 0.05 and 0.05 of the variance or more is added; in part: less",
+    )
+
+
+def _smooth(found: Analysis) -> Reading | None:
+    if found.surfaces is None:
+        return None
+    table = found.surfaces.set_index("function")
+    quadratic, density = table.loc["quadratic"], table.loc["density"]
+    ceiling = table.loc["ceiling", "r2"]
+    curved = [one.curvature_p < 0.05 and one.curvature > 0 for one in found.slices.values()]
+    return Reading(
+        found.name,
+        "error is a smooth, U-shaped function of C and L",
+        _grade(quadratic["gain_low"] > 0 and bool(curved) and all(curved), any(curved)),
+        f"cross-validated, a quadratic surface explains {quadratic['r2']:.2f} of the variance, "
+        f"density alone {density['r2']:.2f}, both {table.loc['quadratic and density', 'r2']:.2f}, "
+        f"of at most {ceiling:.2f}; {sum(curved)} of {len(curved)} slices curve upwards",
+        "survives: better than density alone and all slices curve upwards; in part: some slice",
+    )
+
+
+def _few_graphs(found: Analysis) -> Reading | None:
+    if not found.few_graphs:
+        return None
+    count, one = next(iter(found.few_graphs.items()))
+    return Reading(
+        found.name,
+        "few graphs show the landscape",
+        _grade(one.pearson_interval[0] > 0.8, one.pearson_interval[0] > 0.5),
+        f"{count} graphs against all: Pearson {one.pearson:.2f} ({one.pearson_interval[0]:.2f} to "
+        f"{one.pearson_interval[1]:.2f}) over {one.points} bins",
+        "survives: above 0.8 with 95 % confidence; in part: above 0.5",
+    )
+
+
+def _few_epochs(found: Analysis) -> Reading | None:
+    if found.few_epochs is None or found.few_epochs.empty:
+        return None
+    table = found.few_epochs
+    early = table[table["epoch"] >= 3].iloc[0] if (table["epoch"] >= 3).any() else table.iloc[-1]
+    return Reading(
+        found.name,
+        "few epochs rank the graphs",
+        _grade(early["pearson_low"] > 0.8, early["pearson_low"] > 0.5),
+        f"epoch {early['epoch']:.0f} against the last: Pearson {early['pearson']:.2f} "
+        f"({early['pearson_low']:.2f} to {early['pearson_high']:.2f}), with the last of other "
+        f"training seeds {early['pearson_other_seeds']:.2f}",
+        "survives: above 0.8 with 95 % confidence; in part: above 0.5",
+    )
+
+
+def _grade(whole: object, part: object) -> str:
+    return SURVIVES if whole else IN_PART if part else FAILS

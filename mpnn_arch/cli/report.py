@@ -1,0 +1,41 @@
+"""``mpnn-arch report``: the paper's findings on results, tested, as a page, figures and tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("report"),
+    show_default=True,
+    help="Folder of the report.",
+)
+def report(*, results: tuple[Path, ...], out: Path) -> None:
+    """Analyse RESULTS: CSV files in the published style, folders of them, or runs.
+
+    Writes findings.json, report.html (one page that works from a file without a network), every
+    figure as PNG and SVG, and every table as CSV.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from mpnn_arch.analysis.report import write_report
+
+    console, errors = Console(), Console(stderr=True)
+    if not console.is_terminal:
+        console.width = 110
+    with errors.status("") as status:
+        said = write_report(results, out, status.update)
+    table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False)
+    for title in ("claim", "verdict", "evidence", "results"):
+        table.add_column(title)
+    for one in said:
+        table.add_row(one.claim, one.verdict, one.evidence, one.results)
+    console.print(table, highlight=False, markup=False)
+    console.print(f"report: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

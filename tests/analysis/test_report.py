@@ -1,0 +1,184 @@
+"""The report: findings for programs, a page that works without a network, figures and tables."""
+
+import json
+import math
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mpnn_arch import InputError, cli
+from mpnn_arch.analysis import write_report
+from mpnn_arch.analysis.report import file_name
+
+sys.path.insert(0, str(Path(__file__).parent))
+from browser import Browser, find_browser
+
+pytestmark = pytest.mark.slow  # the report on two files: some 15 s
+
+
+def test_findings_of_made_up_results(small_report):
+    made = json.loads((small_report / "findings.json").read_text())
+    for name, seeds in (("many", 3), ("few", 3)):
+        one = made[name]
+        assert one["train_seeds"] == seeds
+        assert set(one["baseline"]) >= {"mean", "std"}
+        assert one["best"] == one["top"][0]
+        assert len(one["top"]) == 10
+        for axis, place in (("clustering_coefficient", 0.4), ("average_path_length", 2.4)):
+            low, high = one["sweet_spot"][axis]
+            assert low < place < high
+        assert one["tests"]["simultaneous"]["exists"]
+        assert one["tests"]["density_null"]["gain"] > 0.2
+    (pair,) = made["correlations"]["architectures"]
+    assert {pair["first"], pair["second"]} == {"many", "few"}
+    assert pair["pearson"] > 0.8
+    assert {row["results"] for row in made["correlations"]["few_graphs"]} == {"many"}
+    epochs = [row["epoch"] for row in made["correlations"]["few_epochs"]]
+    assert epochs == list(range(1, 8))
+    assert {"claim", "verdict", "evidence"} <= set(made["readings"][0])
+
+
+def test_every_figure_and_table_is_a_file(small_report):
+    pngs = sorted(path.stem for path in (small_report / "figures").glob("*.png"))
+    svgs = sorted(path.stem for path in (small_report / "figures").glob("*.svg"))
+    assert pngs == svgs
+    for part in ("landscape_coarse", "landscape_fine", "slice_L", "slice_C", "few_epochs"):
+        assert f"few_{part}" in pngs
+    assert "agreement_many_few" in pngs
+    for path in (small_report / "figures").iterdir():
+        if path.suffix == ".svg":
+            assert xml.etree.ElementTree.parse(path).getroot().tag.endswith("svg")
+        else:
+            assert path.read_bytes()[:4] == b"\x89PNG"
+    graphs = pd.read_csv(small_report / "tables" / "many_graphs.csv")
+    assert len(graphs) == 450
+    assert graphs["mean"].is_monotonic_increasing
+    for name in ("many_bins_coarse", "many_calibration", "few_racing", "readings", "architectures"):
+        assert len(pd.read_csv(small_report / "tables" / f"{name}.csv"))
+
+
+def test_the_page_needs_nothing_beside_it(small_report):
+    text = (small_report / "report.html").read_text()
+    head = text[: text.index('id="data"')]
+    assert "src=" not in head
+    assert "<link rel=" in head
+    assert 'href="http' not in head
+    assert "{{" not in head
+
+
+def test_the_page_in_a_browser(small_report):
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("there is no Chromium here")
+    with Browser(executable) as browser:
+        browser.open(small_report / "report.html", "document.body?.dataset.ready === 'true'")
+        first = "document.getElementById('landscape-0')"
+        browser.evaluate(f"{first}.scrollIntoView({{block: 'center'}})")
+        # The bin around C = 0.433, L = 2.283, where the pixels are.
+        x, y = browser.evaluate(
+            f"""(() => {{
+                const box = {first}.querySelector('.nsewdrag').getBoundingClientRect();
+                const {{ xaxis, yaxis }} = {first}._fullLayout;
+                return [box.left + xaxis.d2p(0.433), box.top + yaxis.d2p(2.283)];
+            }})()"""
+        )
+        browser.click(x, y)
+        browser.wait("document.querySelector('#bin tr.graph')")
+        graphs = pd.read_csv(small_report / "tables" / "many_bins_coarse.csv")
+        row = graphs[(graphs["c_bin"] == 6) & (graphs["l_bin"] == 5)].iloc[0]
+        title = browser.evaluate("document.querySelector('#bin h4').textContent")
+        assert title == f"many: {row['graphs']:.0f} graphs, mean error {row['mean']:.2f} %"
+        # The same place is outlined in the other landscape, and a graph is drawn.
+        shapes = "document.getElementById('landscape-1').layout.shapes.length"
+        assert browser.evaluate(shapes) == 1
+        assert browser.evaluate("document.querySelectorAll('#drawing circle').length") == 64
+        edges = "document.querySelector('#drawing path').getAttribute('d').split('M').length - 1"
+        first_name = browser.evaluate("document.querySelector('#bin tr.graph button').title")
+        from mpnn_arch.graphs import parse_one
+
+        assert browser.evaluate(edges) == parse_one(first_name).num_edges
+        browser.evaluate("document.querySelectorAll('#bin tr.graph button')[1].click()")
+        assert (
+            browser.evaluate(
+                "[...document.querySelectorAll('#bin tr')].findIndex("
+                "row => row.classList.contains('drawn'))"
+            )
+            == 2
+        )
+        # Fine bins, and every chart further down.
+        browser.evaluate("document.getElementById('fine').click()")
+        browser.wait(f"{first}.data[0].x.length === 135")
+        count = browser.evaluate("document.querySelectorAll('[data-chart]').length")
+        assert count > 15
+        for place in range(count):
+            chart = f"document.querySelectorAll('[data-chart]')[{place}]"
+            browser.evaluate(f"{chart}.scrollIntoView()")
+            browser.wait(f"{chart}.querySelector('.main-svg')")
+        assert browser.errors == []
+
+
+def test_a_name_cannot_break_the_page(small_results, tmp_path):
+    path = tmp_path / "a<b>&'{{data}}.csv"
+    lines = small_results[1].read_text().splitlines()
+    path.write_text("\n".join(lines[:1] + lines[1:40]) + "\n")
+    write_report([path], tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "a<b>" not in text
+    assert "a&lt;b&gt;&amp;&#x27;{{data}}" in text
+    assert file_name(path.stem) == "a_b_data_"
+    assert (tmp_path / "out" / "figures" / "a_b_data__landscape_coarse.png").is_file()
+
+
+def test_poor_results_are_analysed_as_far_as_they_go(tmp_path, results_file):
+    graphs = [line for line in results_file.lines if not line.startswith("complete")]
+    one_seed = [line for line in graphs if line.split(",")[-2] != "2"]
+    path = results_file(one_seed, "poor.csv")
+    said = write_report([path], tmp_path / "out")
+    made = json.loads((tmp_path / "out" / "findings.json").read_text())["poor"]
+    assert made["baseline"] is None
+    assert made["sweet_spot"] is None
+    assert not math.isnan(made["best"]["mean"])
+    notes = " ".join(made["notes"])
+    for part in ("no baseline", "one training seed", "the sweet spot: left out", "selection bias"):
+        assert part in notes
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "no baseline" in page
+    assert all(one.verdict for one in said)
+
+
+def test_the_command(small_results, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["report", str(small_results[1]), "--out", str(tmp_path / "out")])
+    assert "few epochs rank the graphs" in capsys.readouterr().out
+    assert (tmp_path / "out" / "report.html").is_file()
+    for wrong in ([str(tmp_path / "none.csv")], [str(tmp_path)]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["report", *wrong, "--out", str(tmp_path / "other")])
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made"):
+        write_report(small_results[1:], tmp_path / "file" / "out")
+
+
+def test_published_findings(published, tmp_path):
+    write_report([published], tmp_path / "report")
+    made = json.loads((tmp_path / "report" / "findings.json").read_text())
+    mlp, resnet = made["mlp_cifar10_epoch200"], made["resnet34_imagenet_epoch100"]
+    assert mlp["baseline"]["mean"] == pytest.approx(33.34, abs=0.005)
+    assert mlp["baseline"]["std"] == pytest.approx(0.36, abs=0.005)
+    top = [(round(one["mean"], 2), round(one["std"], 2)) for one in mlp["top"]]
+    assert (32.05, 0.14) in top
+    assert mlp["sweet_spot"]["clustering_coefficient"] == pytest.approx([0.10, 0.50])
+    assert mlp["sweet_spot"]["average_path_length"] == pytest.approx([1.817, 2.75], abs=5e-4)
+    assert resnet["best"]["mean"] == pytest.approx(24.57, abs=0.005)
+    assert resnet["sweet_spot"]["clustering_coefficient"] == pytest.approx([0.098, 0.636], abs=5e-4)
+    correlations = made["correlations"]
+    (pair,) = correlations["architectures"]
+    assert (pair["points"], round(pair["pearson"], 3)) == (53, 0.658)
+    few = next(row for row in correlations["few_graphs"] if row.get("graphs") == 52)
+    assert few["pearson"] == pytest.approx(0.90, abs=0.005)
+    third = next(row for row in correlations["few_epochs"] if row["epoch"] == 3)
+    assert third["pearson"] == pytest.approx(0.93, abs=0.005)
