@@ -35,11 +35,13 @@ class Results:
         name: of the file, without its ending.
         table: see :func:`load_results`.
         notes: what was left out, a sentence each.
+        twins: other files that hold the same runs, and are not analysed again.
     """
 
     name: str
     table: pd.DataFrame
     notes: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
 
 
 def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -112,6 +114,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     table.insert(0, "results", _name(path))
     table = _unrepeated(table[list(COLUMNS)], path, notes)
     table["num_nodes"] = table["num_nodes"].astype(int)
+    table = _finished(table, notes)
     notes += _shortcomings(table)
     return Results(_name(path), table, tuple(notes))
 
@@ -139,8 +142,8 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last epoch that all runs reached."""
-    last: pd.DataFrame = table[table["epoch"] == _last_epoch(table)]
+    """The rows of the last epoch."""
+    last: pd.DataFrame = table[table["epoch"] == table["epoch"].max()]
     return last
 
 
@@ -153,17 +156,6 @@ def is_baseline(table: pd.DataFrame) -> pd.Series:
 def has_epochs(table: pd.DataFrame) -> bool:
     """Whether the table knows more than one epoch."""
     return table["epoch"].nunique() > 1
-
-
-def _last_epoch(table: pd.DataFrame) -> int:
-    reached = table.groupby(["graph", "train_seed"], dropna=False)["epoch"].max()
-    common = int(reached.min())
-    if (table["epoch"] == common).sum() < len(reached):
-        raise InputError(
-            f"not every run has an error after epoch {common}, the last that all reached; give "
-            "results with the same epochs for all"
-        )
-    return common
 
 
 def _file(path: Path) -> Path:
@@ -292,6 +284,19 @@ def _unrepeated(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFra
     return once.reset_index(drop=True)
 
 
+def _finished(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Without the runs that end before the last epoch."""
+    run = ["graph", "train_seed"]
+    short = table.groupby(run)["epoch"].transform("max") < table["epoch"].max()
+    if not short.any():
+        return table
+    notes.append(
+        f"{len(table.loc[short, run].drop_duplicates())} of {len(table[run].drop_duplicates())} "
+        f"runs left out: they end before epoch {table['epoch'].max()}"
+    )
+    return table[~short].reset_index(drop=True)
+
+
 def _shortcomings(table: pd.DataFrame) -> list[str]:
     notes = []
     if not is_baseline(table).any():
@@ -342,9 +347,10 @@ def _merged(read: list[Results]) -> list[Results]:
         if twin is None:
             kept.append(results)
             continue
-        note = f"{twin.name} holds the same runs epoch by epoch, and is read in its place"
+        note = f"{twin.name} holds the same runs, and the two are analysed once"
         table = twin.table.assign(results=results.name)
-        kept[kept.index(twin)] = Results(results.name, table, (*results.notes, note))
+        merged = Results(results.name, table, (*results.notes, note), (twin.name, *twin.twins))
+        kept = [merged if one is twin else one for one in kept]
     order = {one.name: place for place, one in enumerate(read)}
     return sorted(kept, key=lambda one: order[one.name])
 

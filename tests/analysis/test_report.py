@@ -175,6 +175,9 @@ def test_published_findings(published, tmp_path):
     assert mlp["sweet_spot"]["average_path_length"] == pytest.approx([1.817, 2.75], abs=5e-4)
     assert resnet["best"]["mean"] == pytest.approx(24.57, abs=0.005)
     assert resnet["sweet_spot"]["clustering_coefficient"] == pytest.approx([0.098, 0.636], abs=5e-4)
+    twin = made["resnet34_imagenet_top1_error_by_epoch"]
+    assert twin["same_runs_as"] == "resnet34_imagenet_epoch100"
+    assert twin["best"] == resnet["best"]
     correlations = made["correlations"]
     (pair,) = correlations["architectures"]
     assert (pair["points"], round(pair["pearson"], 3)) == (53, 0.658)

@@ -71,7 +71,16 @@ def test_the_same_runs_by_epoch_are_read_once(published):
     read = read_many([published])
     assert [one.name for one in read] == ["mlp_cifar10_epoch200", "resnet34_imagenet_epoch100"]
     assert read[1].table["epoch"].nunique() == 100
-    assert any("epoch by epoch" in note for note in read[1].notes)
+    assert read[1].twins == ("resnet34_imagenet_top1_error_by_epoch",)
+    assert any("the same runs" in note for note in read[1].notes)
+
+
+def test_runs_that_were_stopped_are_left_out(results_file):
+    lines = [f"{line},{t}" for line in results_file.lines[1:] for t in (1, 2)]
+    path = results_file([f"{results_file.lines[0]},epoch", *lines[:-1]], "stopped.csv")
+    results = read_results(path)
+    assert "1 of 26 runs left out: they end before epoch 2" in results.notes
+    assert len(final(results.table)) == 25
 
 
 def with_end(line, end):

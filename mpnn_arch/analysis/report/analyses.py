@@ -50,6 +50,7 @@ class Analysis:
     notes: list[str]
     graphs: pd.DataFrame
     baseline: pd.Series | None
+    twins: tuple[str, ...] = ()
     coarse: pd.DataFrame | None = None
     fine: pd.DataFrame | None = None
     spot: SweetSpot | None = None
@@ -89,7 +90,9 @@ def analyse(results: Results, folder: Path, repeats: int = 60) -> Analysis:
         InputError: results without any graph.
     """
     table = results.table
-    found = Analysis(results.name, table, list(results.notes), per_graph(table), baseline(table))
+    found = Analysis(
+        results.name, table, list(results.notes), per_graph(table), baseline(table), results.twins
+    )
     made, unknown = rebuild(found.graphs["graph"])
     found.relational = made
     if unknown:

@@ -48,9 +48,9 @@ def landscape_chart(found: Analysis, resolution: str) -> Chart | None:
 
 def charts_of(found: Analysis) -> list[Chart]:
     """All charts of one results file."""
-    makers = (_bootstrap, _slices, _density, _beyond_density, _selection, _surfaces, _measures)
+    makers = (_bootstrap, slice_charts, _density, _beyond_density, _selection, _surfaces, _measures)
     made: list[Chart | None] = [landscape_chart(found, which) for which in ("coarse", "fine")]
-    for maker in (*makers, _few_graphs, _few_epochs, _calibration):
+    for maker in (*makers, few_graphs_chart, few_epochs_chart, _calibration):
         charts = maker(found)
         made += charts if isinstance(charts, list) else [charts]
     return [chart for chart in made if chart is not None]
@@ -128,8 +128,9 @@ def _bootstrap(found: Analysis) -> Chart | None:
     )
 
 
-def _slices(found: Analysis) -> list[Chart | None]:
-    made: list[Chart | None] = []
+def slice_charts(found: Analysis) -> list[Chart]:
+    """Error along L and along C, with second-degree regressions."""
+    made: list[Chart] = []
     for along, one in found.slices.items():
         short = "L" if along == "average_path_length" else "C"
         other = "C" if short == "L" else "L"
@@ -259,7 +260,8 @@ def _measures(found: Analysis) -> Chart | None:
     )
 
 
-def _few_graphs(found: Analysis) -> Chart | None:
+def few_graphs_chart(found: Analysis) -> Chart | None:
+    """Correlation of k graphs with all, by k."""
     table = found.few_graphs_by_count
     if table is None or table.empty:
         return None
@@ -292,7 +294,8 @@ def _few_graphs(found: Analysis) -> Chart | None:
     )
 
 
-def _few_epochs(found: Analysis) -> Chart | None:
+def few_epochs_chart(found: Analysis) -> Chart | None:
+    """Correlation of epoch t with the last, by t."""
     table = found.few_epochs
     if table is None or table.empty:
         return None

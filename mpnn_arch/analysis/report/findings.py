@@ -25,6 +25,8 @@ def findings(
     spots = [one.spot for one in found if one.spot is not None]
     common = intersection(spots) if len({one.num_nodes for one in found}) == 1 else None
     made: dict[str, Any] = {one.name: _of_results(one) for one in found}
+    for one in found:
+        made |= {twin: {**made[one.name], "same_runs_as": one.name} for twin in one.twins}
     made["correlations"] = {
         "architectures": pairs.to_dict("records"),
         "few_graphs": [row for one in found for row in _few_graphs(one)],
