@@ -1,5 +1,7 @@
 """The paper's findings as functions, on its published results and on your own, and their tests."""
 
+from typing import Any
+
 from mpnn_arch.errors import InputError
 
 try:
@@ -56,6 +58,7 @@ __all__ = [
     "paired_sweet_spot",
     "paper_plane",
     "per_graph",
+    "predict_from_graphs",
     "published",
     "racing",
     "rank_measures",
@@ -68,3 +71,12 @@ __all__ = [
     "variance_shares",
     "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The one function that trains a network: the others need no torch.
+    if name == "predict_from_graphs":
+        from mpnn_arch.analysis.graph_predictor import predict_from_graphs
+
+        return predict_from_graphs
+    raise AttributeError(f"module 'mpnn_arch.analysis' has no attribute {name!r}")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mpnn_arch.analysis.correlation import Correlation, correlate
-from mpnn_arch.analysis.density_curve import DensityCurve
+from mpnn_arch.analysis.density_curve import DensityCurve, with_density
 from mpnn_arch.analysis.landscape import binned, landscape, plane_of
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
 from mpnn_arch.errors import InputError
@@ -60,7 +60,7 @@ def agreement_beyond_density(first: pd.DataFrame, second: pd.DataFrame) -> Corre
     plane = plane_of(pd.concat([first, second]), c_closed="left")
     sides = []
     for table in (first, second):
-        graphs = per_graph(without_baseline(table))
+        graphs = with_density(per_graph(without_baseline(table)))
         residual = graphs["mean"] - DensityCurve.fit(graphs).predict(graphs["density"])
         placed = binned(graphs.assign(residual=residual), plane)
         sides.append(placed.groupby("bin")["residual"].mean())

@@ -54,6 +54,18 @@ class DensityCurve:
         return predicted
 
 
+def with_density(graphs: pd.DataFrame) -> pd.DataFrame:
+    """The graphs whose density is known and above 0.
+
+    Raises:
+        InputError: there are none.
+    """
+    known: pd.DataFrame = graphs[graphs["density"] > 0]
+    if known.empty:
+        raise InputError("no graph has a density above 0; give the column density")
+    return known
+
+
 def density_features(graphs: pd.DataFrame) -> Array:
     """(graphs, DEGREE): the powers of log density without the constant, for regressions."""
     log = np.log(graphs["density"].to_numpy(dtype=np.float64))

@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 
-from mpnn_arch.analysis.density_curve import DensityCurve, density_features, plane_features
+from mpnn_arch.analysis.density_curve import (
+    DensityCurve,
+    density_features,
+    plane_features,
+    with_density,
+)
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph, without_baseline
 from mpnn_arch.errors import InputError
@@ -62,11 +67,13 @@ def density_null(
     Raises:
         InputError: fewer than 12 graphs, or graphs of one density.
     """
-    graphs = per_graph(without_baseline(table)) if len(table) else table
+    graphs = with_density(per_graph(without_baseline(table)))
     if len(graphs) < 12:
         raise InputError(
             f"{len(graphs)} graphs are too few to tell structure from density; give 12 or more"
         )
+    if np.ptp(graphs["mean"]) == 0:
+        raise InputError("all graphs have one error, so there is no variance to explain")
     residual = (graphs["mean"] - DensityCurve.fit(graphs).predict(graphs["density"])).to_numpy()
     errors = graphs["mean"].to_numpy(dtype=np.float64)
     density, plane = density_features(graphs), plane_features(graphs)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mpnn_arch.analysis.cross_validation import explained, explained_interval, held_out
-from mpnn_arch.analysis.density_curve import density_features
+from mpnn_arch.analysis.density_curve import density_features, with_density
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
 from mpnn_arch.errors import InputError
@@ -45,7 +45,7 @@ def rank_measures(
     Raises:
         InputError: an unknown measure, or fewer than ten graphs that can be made.
     """
-    rows = per_graph(without_baseline(table))
+    rows = with_density(per_graph(without_baseline(table)))
     if len(rows) > most:
         rows = rows.iloc[np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])]
     made, unknown = rebuild(rows["graph"]) if graphs is None else (graphs, [])

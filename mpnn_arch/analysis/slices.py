@@ -67,13 +67,15 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
         raise InputError(f"a slice runs along {' or '.join(C_AND_L)}, not {along!r}")
     across, *ends = PAPER_SLICES[along]
     low, high = within if within is not None else ends
-    graphs = per_graph(without_baseline(table)) if len(table) else table
+    graphs = per_graph(without_baseline(table))
     points = graphs[graphs[across].between(low, high)].sort_values(along)
     if points[along].nunique() < 5:
         raise InputError(
             f"{len(points)} graphs have {across} within {low:g} to {high:g}; a second-degree "
             "regression takes five or more, widen the range"
         )
+    if np.ptp(points["mean"]) == 0:
+        raise InputError("all graphs of the slice have one error, which no curve explains")
     x = points[along].to_numpy(dtype=np.float64)
     fit: Any = sm.OLS(points["mean"].to_numpy(dtype=np.float64), _powers(x)).fit()
     at = np.linspace(x.min(), x.max(), 80)

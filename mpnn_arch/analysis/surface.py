@@ -11,8 +11,9 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from mpnn_arch.analysis.cross_validation import explained, explained_interval, held_out
-from mpnn_arch.analysis.density_curve import density_features, plane_features
+from mpnn_arch.analysis.density_curve import density_features, plane_features, with_density
 from mpnn_arch.analysis.per_graph import Array, per_graph, without_baseline
+from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
 # A Gaussian process takes the cube of the graphs in time; more than these are not fitted to.
@@ -45,8 +46,10 @@ def surfaces(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Raises:
         InputError: fewer than ten graphs.
     """
-    graphs = per_graph(without_baseline(table))
+    graphs = with_density(per_graph(without_baseline(table)))
     errors = graphs["mean"].to_numpy(dtype=np.float64)
+    if np.ptp(errors) == 0:
+        raise InputError("all graphs have one error, so there is no variance to explain")
     density, plane = density_features(graphs), plane_features(graphs)
     flat = [graphs[name].to_numpy(dtype=np.float64) for name in C_AND_L]
     scaled = _scaled(np.stack(flat, axis=1))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mpnn_arch.analysis.architectures import bin_pairs
-from mpnn_arch.analysis.density_curve import DensityCurve
+from mpnn_arch.analysis.density_curve import DensityCurve, with_density
 from mpnn_arch.analysis.landscape import Plane, plane_of
 from mpnn_arch.analysis.per_graph import Array
 from mpnn_arch.analysis.report.analyses import Analysis
@@ -160,9 +160,9 @@ def slice_charts(found: Analysis) -> list[Chart]:
 
 
 def _density(found: Analysis) -> Chart | None:
-    graphs = found.graphs[~is_baseline(found.graphs)]
     if found.null is None:
         return None
+    graphs = with_density(found.graphs[~is_baseline(found.graphs)])
     curve = DensityCurve.fit(graphs)
     at: Array = np.geomspace(graphs["density"].min(), graphs["density"].max(), 80)
     return Chart(
