@@ -29,6 +29,7 @@ try:
     from mpnn_arch.analysis.slices import slice_of
     from mpnn_arch.analysis.surface import surfaces
     from mpnn_arch.analysis.sweet_spot import intersection, sweet_spot
+    from mpnn_arch.analysis.variance_ladder import variance_ladder
 except ModuleNotFoundError as error:
     if error.name is None or error.name.startswith("mpnn_arch"):
         raise
@@ -68,6 +69,7 @@ __all__ = [
     "slice_of",
     "surfaces",
     "sweet_spot",
+    "variance_ladder",
     "variance_shares",
     "write_report",
 ]

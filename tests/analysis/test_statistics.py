@@ -103,6 +103,21 @@ def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):
         analysis.density_null(bowl_table.head(5))
 
 
+def test_the_ladder_adds_up(bowl_table, density_table):
+    steps = analysis.variance_ladder(bowl_table, draws=100).set_index("step")
+    assert list(steps.index) == ["density", "degrees", "C and L"]
+    assert steps["added"].sum() == pytest.approx(steps["r2"].iloc[-1])
+    assert steps.loc["C and L", "added_low"] > 0.1
+    nothing = analysis.variance_ladder(density_table, draws=100).set_index("step")
+    assert nothing.loc["density", "added"] > 0.7
+    assert nothing.loc["C and L", "added"] < 0.02
+    assert nothing.loc["C and L", "p_value"] > 0.01
+    null = analysis.density_null(bowl_table, draws=20)
+    assert steps.loc["density", "r2"] == pytest.approx(null.density_r2)
+    with pytest.raises(InputError, match="20 graphs"):
+        analysis.variance_ladder(bowl_table.head(10))
+
+
 def test_density_curve_is_least_squares(density_table):
     graphs = per_graph(density_table).query("graph != 'complete:64'")
     log = np.log(graphs["density"].to_numpy())

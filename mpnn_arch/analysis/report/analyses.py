@@ -32,6 +32,7 @@ from mpnn_arch.analysis.selection_bias import SelectionBias, selection_bias
 from mpnn_arch.analysis.slices import PAPER_SLICES, Slice, slice_of
 from mpnn_arch.analysis.surface import surfaces
 from mpnn_arch.analysis.sweet_spot import SweetSpot, sweet_spot
+from mpnn_arch.analysis.variance_ladder import variance_ladder
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 
@@ -62,6 +63,7 @@ class Analysis:
     effects: dict[str, Effect] = field(default_factory=dict)
     bias: SelectionBias | None = None
     null: DensityNull | None = None
+    ladder: pd.DataFrame | None = None
     calibration: pd.DataFrame | None = None
     slices: dict[str, Slice] = field(default_factory=dict)
     surfaces: pd.DataFrame | None = None
@@ -117,6 +119,7 @@ def analyse(results: Results, folder: Path, repeats: int = 60) -> Analysis:
     found.bias = attempt("selection bias", lambda: selection_bias(table))
     found.effects = _effects(found, attempt)
     found.null = attempt("structure against density", lambda: density_null(table))
+    found.ladder = attempt("density, degrees, C and L", lambda: variance_ladder(table, made))
     for along in PAPER_SLICES:
         one = attempt(f"the slice along {along}", partial(slice_of, table, along))
         if one is not None:

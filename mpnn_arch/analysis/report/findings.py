@@ -75,6 +75,7 @@ def _of_results(one: Analysis) -> dict[str, Any]:
             "density_null": None
             if one.null is None
             else {k: v for k, v in vars(one.null).items() if k != "bins"},
+            "variance_ladder": one.ladder,
             "false_alarms_and_power": one.calibration,
         },
         "smooth": {

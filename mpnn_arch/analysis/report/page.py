@@ -29,6 +29,7 @@ SHOWN = {
     "sweet_spots": "The sweet spot by every rule",
     "effects": "Differences with 95 % intervals (percentage points, and in deviations)",
     "selection": "The best graph, chosen on some training seeds and reported on the others",
+    "ladder": "Share of the variance explained by density, then degrees, then C and L",
     "surfaces": "Smooth functions, cross-validated",
     "slices": "Second-degree regressions along the slices",
     "measures": "Measures of the graph, cross-validated",

@@ -25,6 +25,7 @@ def tables_of(found: Analysis) -> dict[str, pd.DataFrame]:
         "effects": _effects(found),
         "selection": None if found.bias is None else found.bias.splits,
         "beyond_density": None if found.null is None else found.null.bins,
+        "ladder": found.ladder,
         "slices": _slices(found),
         "surfaces": found.surfaces,
         "measures": found.measures,

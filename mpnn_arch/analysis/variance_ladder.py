@@ -1,0 +1,90 @@
+"""What each kind of knowledge of a graph adds: density, then the degrees, then C and L."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+
+from mpnn_arch.analysis.density_curve import density_features, plane_features, with_density
+from mpnn_arch.analysis.graph_rows import rebuild
+from mpnn_arch.analysis.per_graph import Array, per_graph, without_baseline
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph, measure
+
+DEGREES = ("degree_std", "degree_min", "degree_max")
+
+
+def variance_ladder(
+    table: pd.DataFrame,
+    graphs: Mapping[str, RelationalGraph] | None = None,
+    draws: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Share of the variance between graphs, explained step by step by nested regressions.
+
+    Density enters as a cubic of its logarithm; the degrees by their deviation, smallest and
+    largest; C and L as a second-degree surface.
+
+    Args:
+        table: a tidy table; the baseline is left out.
+        graphs: those of the table by name, if they are at hand; else they are made.
+        draws: resampled sets of graphs for the intervals.
+        seed: of them.
+
+    Returns:
+        A row a step: ``step``, ``r2`` with all steps so far, ``added`` by this one with
+        ``added_low`` and ``added_high`` (95 % over resampled graphs), ``p_value`` (F-test of
+        nothing added, in the regression) and ``graphs``.
+
+    Raises:
+        InputError: fewer than 20 graphs that can be made, or no variance.
+    """
+    rows = with_density(per_graph(without_baseline(table)))
+    made = rebuild(rows["graph"])[0] if graphs is None else graphs
+    rows = rows[rows["graph"].isin(list(made))].reset_index(drop=True)
+    if len(rows) < 20 or np.ptp(rows["mean"]) == 0:
+        raise InputError(
+            f"{len(rows)} graphs can be made, with {rows['mean'].nunique()} different errors; "
+            "20 graphs or more that differ are needed to share out their variance"
+        )
+    errors = rows["mean"].to_numpy(dtype=np.float64)
+    degrees = measure([made[name] for name in rows["graph"]], DEGREES).to_numpy(dtype=np.float64)
+    degrees = degrees[:, np.ptp(degrees, axis=0) > 0]
+    steps = {
+        "density": density_features(rows),
+        "degrees": (degrees - degrees.mean(axis=0)) / degrees.std(axis=0),
+        "C and L": plane_features(rows),
+    }
+    sets = [np.ones((len(errors), 1))]
+    for features in steps.values():
+        sets.append(np.hstack([sets[-1], features]))
+    fits = [sm.OLS(errors, features).fit() for features in sets]
+    random = np.random.default_rng(seed)
+    resampled = np.empty((draws, len(steps)))
+    for draw in resampled:
+        chosen = random.integers(len(errors), size=len(errors))
+        draw[:] = np.diff([_r2(features[chosen], errors[chosen]) for features in sets])
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    r2 = np.array([0.0, *(fit.rsquared for fit in fits[1:])])
+    return pd.DataFrame(
+        {
+            "step": list(steps),
+            "r2": r2[1:],
+            "added": np.diff(r2),
+            "added_low": low,
+            "added_high": high,
+            "p_value": [float(more.compare_f_test(less)[1]) for less, more in pairwise(fits)],
+            "graphs": len(errors),
+        }
+    )
+
+
+def _r2(features: Array, errors: Array) -> float:
+    basis = np.linalg.qr(features)[0]
+    total = ((errors - errors.mean()) ** 2).sum()
+    left = ((errors - basis @ (basis.T @ errors)) ** 2).sum()
+    return float(1 - left / total) if total > 0 else 0.0
