@@ -42,7 +42,7 @@ def identify(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]
     notes: list[str] = []
     parametric = made["graph"].eq("ws_flex") & made[list(PARAMETERS)].notna().all(axis=1)
     _join_lists(made, parametric, folder)
-    _restore_digits(made, parametric & made[C_AND_L[0]].isna())
+    _restore_digits(made, parametric)
     _complete(made)
     made.loc[parametric, "graph"] = [_ws_flex_name(*row) for row in _values(made, parametric)]
     _measure_ws_flex(made, parametric & made[C_AND_L[0]].isna(), notes)

@@ -22,6 +22,8 @@ COLUMNS = ("results", "graph", *PARAMETERS, *C_AND_L, "train_seed", "epoch", "er
 _ERROR = ("top1_error", "test_error", "error")
 _SEED = ("train_seed", "seed")
 _EPOCH = ("epoch", "epochs")
+# What a study may vary besides the graph.
+_KIND = ("model", "dataset", "message", "aggr")
 _WIDE = re.compile(r"epoch(\d+)")
 # What a folder may call its results: an export of a study, and the metrics of `mpnn-arch train`.
 _IN_FOLDER = ("export.csv", "metrics.csv")
@@ -55,15 +57,16 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
             a folder of ``mpnn-arch train``, or one with an ``export.csv``.
 
     Returns:
-        Columns ``results`` (the file's name), ``graph`` (a name that ``graphs.parse`` takes; the
-        baseline is ``complete:N``), ``num_nodes``, ``density``, ``rewiring_probability``,
-        ``graph_seed``, ``clustering_coefficient``, ``average_path_length``, ``train_seed``,
-        ``epoch`` (of the file's name, or 0, where no column tells) and ``error`` in percent.
+        Columns ``results`` (the file's name, and the kind of network where a study has several),
+        ``graph`` (a name that ``graphs.parse`` takes; the baseline is ``complete:N``),
+        ``num_nodes``, ``density``, ``rewiring_probability``, ``graph_seed``,
+        ``clustering_coefficient``, ``average_path_length``, ``train_seed``, ``epoch`` (of the
+        file's name, or 0, where no column tells) and ``error`` in percent.
 
     Raises:
         InputError: no such file, a column that is missing or of the wrong type, or nothing left.
     """
-    return read_results(path).table
+    return pd.concat([one.table for one in read_results(path)], ignore_index=True)
 
 
 def published(root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
@@ -81,46 +84,67 @@ def published(root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     for place in data_folders(None if root is None else Path(root)):
         for folder in (place, place / "published"):
             if folder.is_dir() and (paths := _results_in(folder)):
-                tables = [read_results(path).table for path in paths]
-                return pd.concat(tables, ignore_index=True)
+                return pd.concat([load_results(path) for path in paths], ignore_index=True)
     raise InputError(
         f"there are no published results in {root or 'the folders of published data'}; give the "
         "folder that holds mlp_cifar10_epoch200.csv"
     )
 
 
-def read_results(path: str | os.PathLike[str]) -> Results:
-    """As :func:`load_results`, with the sentences on what was left out.
+def read_results(path: str | os.PathLike[str]) -> list[Results]:
+    """As :func:`load_results`, one a kind of network, with the sentences on what was left out.
 
     Raises:
         InputError: as there.
     """
     path = _file(Path(path))
-    raw = _read_csv(path)
+    return tidy(_read_csv(path), _name(path), path)
+
+
+def tidy(raw: pd.DataFrame, name: str, source: Path) -> list[Results]:
+    """The results of a table in the published style, one a kind of network.
+
+    Where ``model``, ``dataset``, ``message`` or ``aggr`` differ between rows, the kinds are apart.
+
+    Args:
+        raw: see :func:`load_results`.
+        name: of the results.
+        source: the file, for messages; published lists are looked for in its folder.
+
+    Raises:
+        InputError: as :func:`load_results`.
+    """
+    apart = [column for column in _KIND if column in raw.columns and raw[column].nunique() > 1]
+    if not apart:
+        return [_tidy(raw, name, source)]
+    kinds = raw[apart].fillna("none").astype(str).agg("_".join, axis=1)
+    return [_tidy(raw[kinds == kind], f"{name}_{kind}", source) for kind in kinds.unique()]
+
+
+def _tidy(raw: pd.DataFrame, name: str, source: Path) -> Results:
     notes: list[str] = []
-    long = _long(raw, path)
-    long = _clean(long, path, notes)
-    keys = [name for name in ("graph", *PARAMETERS, *C_AND_L) if name in long.columns]
+    long = _clean(_long(raw, source), source, notes)
+    keys = [column for column in ("graph", *PARAMETERS, *C_AND_L) if column in long.columns]
     number = long.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
     first = long[keys].iloc[np.unique(number, return_index=True)[1]].reset_index(drop=True)
-    graphs, left_out = identify(first, path.parent)
+    graphs, left_out = identify(first, source.parent)
     notes += left_out
     kept = np.isin(number, graphs.index)
     if not kept.any():
-        raise InputError(f"{path} holds no graph that is known; {' '.join(notes)}")
+        raise InputError(f"{source} holds no graph that is known; {' '.join(notes)}")
     described = graphs.loc[number[kept]].reset_index(drop=True)
     runs = long.loc[kept, ["train_seed", "epoch", "error"]].reset_index(drop=True)
     table = pd.concat([described, runs], axis=1)
-    table.insert(0, "results", _name(path))
-    table = _unrepeated(table[list(COLUMNS)], path, notes)
+    table.insert(0, "results", name)
+    table = _unrepeated(table[list(COLUMNS)], source, notes)
     table["num_nodes"] = table["num_nodes"].astype(int)
     table = _finished(table, notes)
     notes += _shortcomings(table)
-    return Results(_name(path), table, tuple(notes))
+    return Results(name, table, tuple(notes))
 
 
 def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
-    """The results of files and folders, one a file and number of nodes.
+    """The results of files and folders, one a file, kind of network and number of nodes.
 
     A file that holds the same runs as another, such as the error by epoch of a file with the last
     error, stands for both under the other's name.
@@ -137,7 +161,7 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
         files += [file for file in found if file not in files]
     if not files:
         raise InputError("there are no results to read; give one CSV file or more")
-    read = [part for file in files for part in _by_size(read_results(file))]
+    read = [part for file in files for one in read_results(file) for part in _by_size(one)]
     return _merged(_unique_names(read))
 
 
@@ -198,9 +222,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _long(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The columns under our names, one row an epoch."""
     _need(raw, ("graph",), path)
-    columns = {"graph": raw["graph"], "train_seed": raw[_need(raw, _SEED, path)]}
-    columns |= {name: raw[name] for name in (*PARAMETERS, *C_AND_L) if name in raw.columns}
     plain = raw["graph"].isin(["ws_flex", "complete"])
+    # An export gives the family in `graph`, and in `graph_spec` the graph itself.
+    graph = raw["graph"].where(plain, raw["graph_spec"]) if "graph_spec" in raw else raw["graph"]
+    columns = {"graph": graph, "train_seed": raw[_need(raw, _SEED, path)]}
+    columns |= {name: raw[name] for name in (*PARAMETERS, *C_AND_L) if name in raw.columns}
     for name in PARAMETERS if plain.any() else ():
         _need(raw, (name,), path)
     wide = {int(m[1]): m[0] for m in map(_WIDE.fullmatch, raw.columns) if m}

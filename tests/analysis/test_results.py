@@ -61,7 +61,7 @@ def test_a_folder_of_a_run(tmp_path):
     rows = ["graph,seed,epoch,test_error", "complete:16,0,1,9.0", "complete:16,0,2,8.0"]
     rows += ['"ring:16,4",0,1,7.0', '"ring:16,4",0,2,6.5']
     (run / "metrics.csv").write_text("\n".join(rows) + "\n")
-    results = read_results(run)
+    (results,) = read_results(run)
     assert results.name == "my_run"
     assert list(final(results.table)["error"]) == [8.0, 6.5]
     assert any("one training seed" in note for note in results.notes)
@@ -78,7 +78,7 @@ def test_the_same_runs_by_epoch_are_read_once(published):
 def test_runs_that_were_stopped_are_left_out(results_file):
     lines = [f"{line},{t}" for line in results_file.lines[1:] for t in (1, 2)]
     path = results_file([f"{results_file.lines[0]},epoch", *lines[:-1]], "stopped.csv")
-    results = read_results(path)
+    (results,) = read_results(path)
     assert "1 of 26 runs left out: they end before epoch 2" in results.notes
     assert len(final(results.table)) == 25
 
@@ -113,7 +113,7 @@ def test_what_is_left_out_is_said(results_file):
     lines = [line for line in results_file.lines if not line.startswith("complete")]
     lines += ["ws_flex,64,0.125,0.0,1,1,nan", "ws_flex,64,0.125,0.0,1,2,inf"]
     lines += ["mystery,64,0.5,0.5,1,1,30.0", "ws_flex,64,0.001,0.5,1,1,30.0", lines[-5]]
-    results = read_results(results_file(lines))
+    (results,) = read_results(results_file(lines))
     said = " ".join(results.notes)
     for part in ("2 of 29 rows left out", "'mystery' cannot be made", "no baseline", "repeat"):
         assert part in said
@@ -138,3 +138,26 @@ def test_sizes_are_analysed_apart(results_file):
     assert [one.name for one in read_many([path])] == ["small_epoch3_n16", "small_epoch3_n64"]
     with pytest.raises(InputError, match="one size"):
         analysis.landscape(analysis.load_results(path))
+
+
+def test_an_export_of_a_study(results_file):
+    """The published columns, and those of a study, whose kinds of networks are kept apart."""
+    header = "graph,num_nodes,density,rewiring_probability,graph_seed,train_seed,top1_error,epoch,"
+    header += "clustering_coefficient,average_path_length,model,dataset,message,aggr,graph_spec"
+    graph = parse_one("ring:64,4")
+    rows = []
+    for place, (model, aggr) in enumerate((("mlp", "sum"), ("mlp", "max"), ("resnet20", "sum"))):
+        for seed in (0, 1):
+            end = f",,,{model},digits,linear,{aggr}"
+            rows.append(f"complete,64,1.0,0.0,1,{seed},9.{place},2{end},complete:64")
+            rows.append(f'ring,64,0.0625,,,{seed},8.{seed},2{end},"ring:64,4"')
+            rows.append(f'ws_flex,64,0.1875,0.15,0,{seed},7.5,2{end},"ws_flex:64,12,0.15,0"')
+    path = results_file([header, *rows], "study.csv")
+    read = read_many([path])
+    assert [one.name for one in read] == ["study_mlp_sum", "study_mlp_max", "study_resnet20_sum"]
+    assert [len(one.table) for one in read] == [6, 6, 6]
+    table = analysis.load_results(path)
+    assert table["results"].nunique() == 3
+    ring = table[table["graph"] == "ring:64,4"].iloc[0]
+    assert ring["average_path_length"] == graph.average_path_length
+    assert "ws_flex:64,12.0,0.15,0" in set(table["graph"])

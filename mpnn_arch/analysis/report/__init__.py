@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from mpnn_arch.analysis.architectures import consistency
+from mpnn_arch.analysis.few_graphs import listed_subsets
+from mpnn_arch.analysis.per_graph import without_baseline
 from mpnn_arch.analysis.report.analyses import Analysis, analyse
 from mpnn_arch.analysis.report.chart import Chart
 from mpnn_arch.analysis.report.charts import agreement_charts, charts_of
@@ -20,7 +22,7 @@ from mpnn_arch.analysis.report.findings import findings
 from mpnn_arch.analysis.report.page import render_page
 from mpnn_arch.analysis.report.readings import Reading, agreement_readings, readings
 from mpnn_arch.analysis.report.tables import readings_table, tables_of
-from mpnn_arch.analysis.results import read_many
+from mpnn_arch.analysis.results import Results, read_many
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import write_text, write_whole
 
@@ -61,7 +63,7 @@ def write_report(
     found = []
     for one in results:
         progress(f"analysing {one.name}")
-        found.append(analyse(one, _folder_of_lists(folders)))
+        found.append(analyse(one, _subsets(one, results, folders)))
     pairs, notes = consistency({one.name: one.table for one in found})
     said = [reading for one in found for reading in readings(one)]
     said += agreement_readings(pairs)
@@ -95,9 +97,17 @@ def _safe(chart: Chart) -> Chart:
     return replace(chart, name=file_name(chart.name))
 
 
-def _folder_of_lists(folders: list[Path]) -> Path:
-    """The first folder with a published list in it."""
-    return next((one for one in folders if any(one.glob("graphs_n*_*.csv"))), folders[0])
+def _subsets(one: Results, results: list[Results], folders: list[Path]) -> dict[int, list[str]]:
+    """Parts of its graphs: those of other results, and published lists at hand."""
+    ours = set(without_baseline(one.table)["graph"])
+    found: dict[int, list[str]] = {}
+    for other in results:
+        theirs = set(without_baseline(other.table)["graph"])
+        if theirs and theirs < ours:
+            found[len(theirs)] = sorted(theirs)
+    for folder in dict.fromkeys(folders):
+        found |= listed_subsets(one.table, folder)
+    return dict(sorted(found.items()))
 
 
 def _make_folders(out: Path) -> None:

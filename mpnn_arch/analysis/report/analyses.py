@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
@@ -21,7 +20,7 @@ from mpnn_arch.analysis.correlation import Correlation
 from mpnn_arch.analysis.density_null import DensityNull, density_null
 from mpnn_arch.analysis.effect_size import Effect, effect
 from mpnn_arch.analysis.few_epochs import few_epochs, racing
-from mpnn_arch.analysis.few_graphs import few_graphs, few_graphs_by_count, listed_subsets
+from mpnn_arch.analysis.few_graphs import few_graphs, few_graphs_by_count
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.landscape import landscape
 from mpnn_arch.analysis.measure_ranking import rank_measures
@@ -80,12 +79,12 @@ class Analysis:
         return int(self.table["num_nodes"].iloc[0])
 
 
-def analyse(results: Results, folder: Path, repeats: int = 60) -> Analysis:
+def analyse(results: Results, subsets: Mapping[int, Sequence[str]], repeats: int = 60) -> Analysis:
     """Run every analysis that the results allow.
 
     Args:
         results: of one file.
-        folder: where published lists may lie beside it.
+        subsets: names of some of its graphs, by their number, for few graphs against all.
         repeats: made-up results for every planted landscape.
 
     Raises:
@@ -129,7 +128,7 @@ def analyse(results: Results, folder: Path, repeats: int = 60) -> Analysis:
     if ranked is not None:
         found.measures, notes = ranked
         found.notes += notes
-    for count, names in listed_subsets(table, folder).items():
+    for count, names in subsets.items():
         one_list = attempt(f"{count} graphs", partial(few_graphs, table, names))
         if one_list is not None:
             found.few_graphs[count] = one_list

@@ -280,7 +280,7 @@ def few_graphs_chart(found: Analysis) -> Chart | None:
             Points(
                 [count for count, _ in found_lists],
                 [one.pearson for _, one in found_lists],
-                "published lists",
+                "lists",
                 large=True,
             )
         )

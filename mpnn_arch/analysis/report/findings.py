@@ -107,7 +107,7 @@ def _spot(spot: SweetSpot) -> dict[str, Any]:
 
 def _few_graphs(one: Analysis) -> list[dict[str, Any]]:
     listed = [
-        {"results": one.name, "graphs": count, "chosen": "published list", **c.to_dict()}
+        {"results": one.name, "graphs": count, "chosen": "listed", **c.to_dict()}
         for count, c in one.few_graphs.items()
     ]
     by_count = one.few_graphs_by_count
