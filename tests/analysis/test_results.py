@@ -1,5 +1,8 @@
 """Reading results: what is accepted, and what is refused with a sentence."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,3 +164,11 @@ def test_an_export_of_a_study(results_file):
     ring = table[table["graph"] == "ring:64,4"].iloc[0]
     assert ring["average_path_length"] == graph.average_path_length
     assert "ws_flex:64,12.0,0.15,0" in set(table["graph"])
+
+
+def test_a_library_that_is_missing_is_named():
+    code = "import sys; sys.modules['statsmodels'] = None; import mpnn_arch.analysis"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the analysis needs statsmodels" in done.stderr
+    assert 'pip install "mpnn-arch[analysis]"' in done.stderr
