@@ -32,7 +32,7 @@ class SimultaneousSpot:
     Args:
         exists: whether the landscape is not flat and the region leaves something out.
         flat_p: p-value of a flat landscape (one-way analysis of variance).
-        spot: what cannot be told from the best; everything, if there is no sweet spot.
+        spot: what may be the best; everything, if there is no sweet spot.
         reason: a sentence.
     """
 
@@ -64,13 +64,13 @@ def corrected_sweet_spot(
 
     Source: Holm, Scandinavian Journal of Statistics 1979; Benjamini and Hochberg, JRSS B 1995.
     """
-    found = sweet_spot(table, unit, alpha)
-    rows = found.candidates
+    plain = sweet_spot(table, unit, alpha)
+    rows = plain.candidates
     rest = np.arange(len(rows)) != int(rows["mean"].argmin())
     p_value, kept = rows["p_value"].to_numpy(copy=True), np.ones(len(rows), dtype=bool)
     p_value[rest] = adjusted(p_value[rest], method)
     kept[rest] = p_value[rest] > alpha
-    return region(rows.assign(p_value=p_value, kept=kept), found.unit)
+    return region(rows.assign(p_value=p_value, kept=kept), plain.unit)
 
 
 def adjusted(p_value: Array, method: Literal["holm", "fdr_bh"] = "holm") -> Array:
@@ -89,9 +89,9 @@ def adjusted(p_value: Array, method: Literal["holm", "fdr_bh"] = "holm") -> Arra
         raise InputError(f"there is no correction {method!r}; choose holm or fdr_bh")
     order = np.argsort(p_value)
     stepped = np.maximum.accumulate(p_value[order] * np.arange(len(p_value), 0, -1))
-    made = np.empty(len(p_value))
-    made[order] = stepped.clip(max=1.0)
-    return made
+    values = np.empty(len(p_value))
+    values[order] = stepped.clip(max=1.0)
+    return values
 
 
 def simultaneous_sweet_spot(
@@ -173,10 +173,11 @@ class BestSet:
     def p_values(self, mean: Array, deviation: float) -> Array:
         """(k,): the chance of a difference as large if all means were equal."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.nan_to_num(_largest(mean[None], self.scale)[0] / deviation, nan=0.0)
+            differences = np.nan_to_num(_largest(mean[None], self.scale)[0] / deviation, nan=0.0)
         draws = len(self.null)
         below = [
-            np.searchsorted(column, value) for column, value in zip(self.null.T, found, strict=True)
+            np.searchsorted(column, value)
+            for column, value in zip(self.null.T, differences, strict=True)
         ]
         return (draws - np.array(below, dtype=np.float64) + 1) / (draws + 1)
 
@@ -196,9 +197,9 @@ def values_by_candidate(
     else:
         rows = final(table).rename(columns={"graph": "name", "error": "value"})
     grouped = rows.groupby("name", sort=True)["value"]
-    made = pd.DataFrame({"count": grouped.size(), "mean": grouped.mean()})
-    made["squares"] = grouped.var(ddof=0) * made["count"]
-    return made.reset_index(), unit
+    groups = pd.DataFrame({"count": grouped.size(), "mean": grouped.mean()})
+    groups["squares"] = grouped.var(ddof=0) * groups["count"]
+    return groups.reset_index(), unit
 
 
 def moments(groups: pd.DataFrame) -> tuple[Array, float, Array, int]:
@@ -210,7 +211,7 @@ def moments(groups: pd.DataFrame) -> tuple[Array, float, Array, int]:
     count = groups["count"].to_numpy(dtype=np.float64)
     free = int(count.sum()) - len(count)
     if free < 1:
-        raise InputError("no candidate has two values, so nothing tells how far chance goes")
+        raise InputError("no candidate has two values, so the size of chance is unknown")
     within = float(np.sqrt(groups["squares"].sum() / free))
     return groups["mean"].to_numpy(dtype=np.float64), within, count, free
 

@@ -47,11 +47,11 @@ def explained_interval(
 ) -> tuple[float, float]:
     """95 % of :func:`explained` over resampled graphs, or of its gain over ``other``."""
     random = np.random.default_rng(seed)
-    found = np.empty(draws)
+    shares = np.empty(draws)
     for i in range(draws):
         rows = random.integers(len(errors), size=len(errors))
-        found[i] = explained(predicted[rows], errors[rows])
+        shares[i] = explained(predicted[rows], errors[rows])
         if other is not None:
-            found[i] -= explained(other[rows], errors[rows])
-    low, high = np.quantile(found, [0.025, 0.975])
+            shares[i] -= explained(other[rows], errors[rows])
+    low, high = np.quantile(shares, [0.025, 0.975])
     return float(low), float(high)

@@ -70,7 +70,7 @@ def density_null(
     graphs = with_density(per_graph(without_baseline(table)))
     if len(graphs) < 12:
         raise InputError(
-            f"{len(graphs)} graphs are too few to tell structure from density; give 12 or more"
+            f"{len(graphs)} graphs are too few to separate structure from density; give 12 or more"
         )
     if np.ptp(graphs["mean"]) == 0:
         raise InputError("all graphs have one error, so there is no variance to explain")
@@ -118,9 +118,9 @@ def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.Da
     number = placed["bin"].rank(method="dense").to_numpy().astype(int) - 1
     size = np.bincount(number).astype(np.float64)
     rows = placed["row"].to_numpy()
-    found = np.bincount(number, residual[rows]) / size
+    means = np.bincount(number, residual[rows]) / size
     null = np.stack([np.bincount(number, draw[rows]) / size for draw in shuffled])
-    extreme = (np.abs(null) >= np.abs(found)).sum(axis=0)
+    extreme = (np.abs(null) >= np.abs(means)).sum(axis=0)
     plane = plane_of(graphs)
     first = placed.sort_values("bin").drop_duplicates("bin")
     c, length = plane.centres(first["c_bin"].to_numpy(), first["l_bin"].to_numpy())
@@ -129,7 +129,7 @@ def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.Da
             "clustering_coefficient": c,
             "average_path_length": length,
             "graphs": size.astype(int),
-            "residual": found,
+            "residual": means,
             "p_value": (1 + extreme) / (1 + len(shuffled)),
         }
     )
@@ -139,7 +139,7 @@ def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.Da
     if not use.any():
         return bins, 1.0
     lowest = (null[:, use] / spread[use]).min(axis=1)
-    best_bin_p = (1 + (lowest <= (found[use] / spread[use]).min()).sum()) / (1 + len(shuffled))
+    best_bin_p = (1 + (lowest <= (means[use] / spread[use]).min()).sum()) / (1 + len(shuffled))
     return bins, float(best_bin_p)
 
 
@@ -151,12 +151,12 @@ def _strata(density: Array, strata: int | None) -> Numbers:
 
 
 def _exchanged(values: Array, stratum: Numbers, draws: int, random: np.random.Generator) -> Array:
-    made = np.empty((draws, len(values)))
+    exchanged = np.empty((draws, len(values)))
     by_stratum = np.argsort(stratum, kind="stable")
-    for row in made:
+    for row in exchanged:
         # Sorted by stratum and then at random: a permutation within every stratum.
         row[by_stratum] = values[np.lexsort((random.random(len(values)), stratum))]
-    return made
+    return exchanged
 
 
 def _gain(errors: Array, density: Array, project: Array) -> float:

@@ -31,9 +31,17 @@ def few_epochs(table: pd.DataFrame) -> pd.DataFrame:
     mean = errors.mean(axis=1)
     rows = []
     for place, epoch in enumerate(epochs[:-1]):
-        found = correlate(mean[:, place], mean[:, -1])
+        correlation = correlate(mean[:, place], mean[:, -1])
         others = _other_seeds(errors[:, :, place], errors[:, :, -1])
-        rows.append((epoch, found.pearson, *found.pearson_interval, found.spearman, others))
+        rows.append(
+            (
+                epoch,
+                correlation.pearson,
+                *correlation.pearson_interval,
+                correlation.spearman,
+                others,
+            )
+        )
     names = ["pearson", "pearson_low", "pearson_high", "spearman", "pearson_other_seeds"]
     return pd.DataFrame(rows, columns=["epoch", *names])
 
@@ -108,9 +116,9 @@ def _other_seeds(early: Array, late: Array) -> float:
     seeds = early.shape[1]
     if seeds < 2:
         return float("nan")
-    found = []
+    correlations = []
     for seed in range(seeds):
         rest = np.delete(late, seed, axis=1).mean(axis=1)
         if np.ptp(early[:, seed]) > 0 and np.ptp(rest) > 0:
-            found.append(np.corrcoef(early[:, seed], rest)[0, 1])
-    return float(np.mean(found)) if found else float("nan")
+            correlations.append(np.corrcoef(early[:, seed], rest)[0, 1])
+    return float(np.mean(correlations)) if correlations else float("nan")

@@ -73,17 +73,17 @@ def few_graphs_by_count(
     for count in counts:
         if not 4 <= count < len(graphs):
             continue
-        found = []
+        correlations = []
         for _ in range(draws):
             kept = _spread(place, count, random)
             size = np.bincount(place[kept], counted[kept], total)
             seen = size > 0
             few = np.bincount(place[kept], sums[kept], total)[seen] / size[seen]
             if seen.sum() >= 4 and np.ptp(few) > 0:
-                found.append(np.corrcoef(few, every[seen])[0, 1])
-        if found:
-            low, high = np.quantile(found, [0.05, 0.95])
-            rows.append((count, np.mean(found), low, high))
+                correlations.append(np.corrcoef(few, every[seen])[0, 1])
+        if correlations:
+            low, high = np.quantile(correlations, [0.05, 0.95])
+            rows.append((count, np.mean(correlations), low, high))
     return pd.DataFrame(rows, columns=["graphs", "pearson", "pearson_low", "pearson_high"])
 
 
@@ -91,14 +91,14 @@ def listed_subsets(table: pd.DataFrame, folder: Path) -> Mapping[int, list[str]]
     """The published lists at hand that are a part of the results' graphs: count -> names."""
     ours = set(without_baseline(table)["graph"])
     sizes = table["num_nodes"].unique()
-    found: dict[int, list[str]] = {}
+    lists: dict[int, list[str]] = {}
     for place in dict.fromkeys([folder, *data_folders(None)]):
         for path in sorted(place.glob(f"graphs_n{int(sizes[0])}_*.csv")):
             rows = pd.read_csv(path).rename(columns={"seed": "graph_seed"}).assign(graph="ws_flex")
             names = list(identify(rows, folder)[0]["graph"])
             if len(names) < len(ours) and ours.issuperset(names):
-                found.setdefault(len(names), names)
-    return dict(sorted(found.items()))
+                lists.setdefault(len(names), names)
+    return dict(sorted(lists.items()))
 
 
 def _placed(table: pd.DataFrame) -> pd.DataFrame:

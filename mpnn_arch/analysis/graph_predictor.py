@@ -113,8 +113,8 @@ def predict_from_graphs(
     if not 0 < test_share < 1:
         raise InputError(f"a test share of {test_share} leaves nothing on one side; give 0.25")
     rows = with_density(per_graph(without_baseline(table)))
-    made = rebuild(rows["graph"])[0] if graphs is None else graphs
-    rows = rows[rows["graph"].isin(list(made))].reset_index(drop=True)
+    by_name = rebuild(rows["graph"])[0] if graphs is None else graphs
+    rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     if len(rows) < 40:
         raise InputError(f"{len(rows)} graphs can be made; 40 or more are needed to hold some out")
     errors = rows["mean"].to_numpy(dtype=np.float64)
@@ -126,13 +126,13 @@ def predict_from_graphs(
         "quadratic in C and L": _least_squares(plane, errors, test),
         "quadratic and density": _least_squares(np.hstack([density, plane]), errors, test),
     }
-    listed = [made[name] for name in rows["graph"]]
+    listed = [by_name[name] for name in rows["graph"]]
     encodings: tuple[Encoding, ...] = ("degree", "walks")
     for encoding in encodings:
         predicted[f"graph network, {encoding}"] = _network(
             listed, errors, test, encoding, epochs, hidden, rounds, seed
         )
-    found = [
+    scores = [
         (
             name,
             explained(values, errors[test]),
@@ -143,7 +143,7 @@ def predict_from_graphs(
         for name, values in predicted.items()
     ]
     columns = ["predictor", "r2", "r2_low", "r2_high", "trained_on", "tested_on"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(scores, columns=columns)
 
 
 def node_features(graph: RelationalGraph, encoding: Encoding) -> Array:

@@ -37,18 +37,18 @@ def identify(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]
         The table, indexed as ``rows``, its ``graph`` a name that ``graphs.parse`` takes; rows whose
         graph is unknown are left out. And a sentence for each kind of row that was left out.
     """
-    made = rows.reindex(columns=["graph", *PARAMETERS, *C_AND_L]).copy()
-    made[list(C_AND_L)] = made[list(C_AND_L)].astype(float)
+    graphs = rows.reindex(columns=["graph", *PARAMETERS, *C_AND_L]).copy()
+    graphs[list(C_AND_L)] = graphs[list(C_AND_L)].astype(float)
     notes: list[str] = []
-    parametric = made["graph"].eq("ws_flex") & made[list(PARAMETERS)].notna().all(axis=1)
-    _join_lists(made, parametric, folder)
-    _restore_digits(made, parametric)
-    _complete(made)
-    made.loc[parametric, "graph"] = [_ws_flex_name(*row) for row in _values(made, parametric)]
-    _measure_ws_flex(made, parametric & made[C_AND_L[0]].isna(), notes)
-    _measure_named(made, ~parametric & made[C_AND_L[0]].isna(), notes)
-    known = made[list(C_AND_L)].notna().all(axis=1)
-    return made[known], notes
+    parametric = graphs["graph"].eq("ws_flex") & graphs[list(PARAMETERS)].notna().all(axis=1)
+    _join_lists(graphs, parametric, folder)
+    _restore_digits(graphs, parametric)
+    _complete(graphs)
+    graphs.loc[parametric, "graph"] = [_ws_flex_name(*row) for row in _values(graphs, parametric)]
+    _measure_ws_flex(graphs, parametric & graphs[C_AND_L[0]].isna(), notes)
+    _measure_named(graphs, ~parametric & graphs[C_AND_L[0]].isna(), notes)
+    known = graphs[list(C_AND_L)].notna().all(axis=1)
+    return graphs[known], notes
 
 
 def rebuild(names: Iterable[str]) -> tuple[dict[str, RelationalGraph], list[str]]:
@@ -76,37 +76,37 @@ def published_lists(folder: Path, num_nodes: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).drop_duplicates(columns[:4])
 
 
-def _join_lists(made: pd.DataFrame, where: pd.Series, folder: Path) -> None:
-    missing = where & made[C_AND_L[0]].isna()
-    for num_nodes in made.loc[missing, "num_nodes"].unique():
+def _join_lists(graphs: pd.DataFrame, where: pd.Series, folder: Path) -> None:
+    missing = where & graphs[C_AND_L[0]].isna()
+    for num_nodes in graphs.loc[missing, "num_nodes"].unique():
         listed = published_lists(folder, int(num_nodes))
         by_key = dict(zip(_keys(listed, "seed"), listed.to_numpy().tolist(), strict=True))
-        rows = made.index[missing & made["num_nodes"].eq(num_nodes)]
-        found = [by_key.get(key) for key in _keys(made.loc[rows], "graph_seed")]
-        joined = rows[[row is not None for row in found]]
-        values = np.array([row for row in found if row is not None]).reshape(-1, 6)
-        made.loc[joined, ["density", "rewiring_probability", *C_AND_L]] = values[:, [1, 2, 4, 5]]
+        rows = graphs.index[missing & graphs["num_nodes"].eq(num_nodes)]
+        matches = [by_key.get(key) for key in _keys(graphs.loc[rows], "graph_seed")]
+        joined = rows[[row is not None for row in matches]]
+        values = np.array([row for row in matches if row is not None]).reshape(-1, 6)
+        graphs.loc[joined, ["density", "rewiring_probability", *C_AND_L]] = values[:, [1, 2, 4, 5]]
 
 
-def _restore_digits(made: pd.DataFrame, where: pd.Series) -> None:
+def _restore_digits(graphs: pd.DataFrame, where: pd.Series) -> None:
     """Density and p that are a point of the paper's grid, rounded, in full.
 
     A graph made from rounded parameters can differ by an edge.
     """
-    for num_nodes in made.loc[where, "num_nodes"].unique():
+    for num_nodes in graphs.loc[where, "num_nodes"].unique():
         if num_nodes < 8:
             continue
-        rows = made.index[where & made["num_nodes"].eq(num_nodes)]
+        rows = graphs.index[where & graphs["num_nodes"].eq(num_nodes)]
         grid = paper_grid(int(num_nodes))
         densities = np.array(grid["average_degree"]) / num_nodes
         for column, points in (
             ("density", densities),
             ("rewiring_probability", np.array(grid["rewiring_probability"])),
         ):
-            given = made.loc[rows, column].to_numpy(dtype=np.float64)
+            given = graphs.loc[rows, column].to_numpy(dtype=np.float64)
             nearest = points[np.abs(given[:, None] - points).argmin(axis=1)]
             same = nearest.round(_DIGITS) == given.round(_DIGITS)
-            made.loc[rows, column] = np.where(same, nearest, given)
+            graphs.loc[rows, column] = np.where(same, nearest, given)
 
 
 def _keys(table: pd.DataFrame, seed: str) -> list[tuple[float, float, int]]:
@@ -120,15 +120,15 @@ def _keys(table: pd.DataFrame, seed: str) -> list[tuple[float, float, int]]:
     )
 
 
-def _complete(made: pd.DataFrame) -> None:
+def _complete(graphs: pd.DataFrame) -> None:
     """Rows that say ``complete``: C = L = 1, whatever seed they carry."""
-    where = made["graph"].eq("complete") & made["num_nodes"].notna()
-    made.loc[where, list(C_AND_L)] = 1.0
-    made.loc[where, "graph"] = [f"complete:{int(n)}" for n in made.loc[where, "num_nodes"]]
+    where = graphs["graph"].eq("complete") & graphs["num_nodes"].notna()
+    graphs.loc[where, list(C_AND_L)] = 1.0
+    graphs.loc[where, "graph"] = [f"complete:{int(n)}" for n in graphs.loc[where, "num_nodes"]]
 
 
-def _values(made: pd.DataFrame, where: pd.Series) -> list[list[float]]:
-    rows: list[list[float]] = made.loc[where, list(PARAMETERS)].astype(float).to_numpy().tolist()
+def _values(graphs: pd.DataFrame, where: pd.Series) -> list[list[float]]:
+    rows: list[list[float]] = graphs.loc[where, list(PARAMETERS)].astype(float).to_numpy().tolist()
     return rows
 
 
@@ -136,9 +136,9 @@ def _ws_flex_name(num_nodes: float, density: float, p: float, seed: float) -> st
     return f"ws_flex:{int(num_nodes)},{num_nodes * density!r},{p!r},{int(seed)}"
 
 
-def _measure_ws_flex(made: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
-    for num_nodes in made.loc[where, "num_nodes"].unique():
-        rows = made.loc[where & made["num_nodes"].eq(num_nodes)]
+def _measure_ws_flex(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
+    for num_nodes in graphs.loc[where, "num_nodes"].unique():
+        rows = graphs.loc[where & graphs["num_nodes"].eq(num_nodes)]
         arguments = (
             rows["density"] * num_nodes,
             rows["rewiring_probability"],
@@ -146,35 +146,35 @@ def _measure_ws_flex(made: pd.DataFrame, where: pd.Series, notes: list[str]) -> 
         )
         try:
             batch = GraphBatch(ws_flex_words(int(num_nodes), *arguments))
-        except InputError:  # one of them cannot be made: take them one by one
-            _measure_named(made, where & made["num_nodes"].eq(num_nodes), notes)
+        except InputError:  # one of them cannot be graphs: take them one by one
+            _measure_named(graphs, where & graphs["num_nodes"].eq(num_nodes), notes)
             continue
         for name in C_AND_L:
-            made.loc[rows.index, name] = MEASURES.get(name)(batch)
+            graphs.loc[rows.index, name] = MEASURES.get(name)(batch)
 
 
-def _measure_named(made: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
-    graphs, unknown = rebuild(made.loc[where, "graph"].astype(str))
+def _measure_named(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
+    by_name, unknown = rebuild(graphs.loc[where, "graph"].astype(str))
     unmeasured = []
-    for index, name in made.loc[where, "graph"].astype(str).items():
-        if name not in graphs:
+    for index, name in graphs.loc[where, "graph"].astype(str).items():
+        if name not in by_name:
             continue
-        graph = graphs[name]
+        graph = by_name[name]
         try:
-            made.loc[index, list(C_AND_L)] = measure(graph)[list(C_AND_L)].to_numpy()[0]
+            graphs.loc[index, list(C_AND_L)] = measure(graph)[list(C_AND_L)].to_numpy()[0]
         except InputError:
             unmeasured.append(name)
             continue
-        made.loc[index, "num_nodes"] = graph.num_nodes
-        if pd.isna(made.loc[index, "density"]):
-            made.loc[index, "density"] = graph.density
+        graphs.loc[index, "num_nodes"] = graph.num_nodes
+        if pd.isna(graphs.loc[index, "density"]):
+            graphs.loc[index, "density"] = graph.density
         # A graph such as complete:64 or ring:64,63 is the baseline under whatever name.
         if graph.num_edges == graph.num_nodes * (graph.num_nodes - 1) // 2:
-            made.loc[index, "graph"] = f"complete:{graph.num_nodes}"
+            graphs.loc[index, "graph"] = f"complete:{graph.num_nodes}"
     for names, why in ((unknown, "cannot be made from its row"), (unmeasured, "has no C and L")):
         if names:
             notes.append(
-                f"{len(names)} of {len(made)} graphs left out: {names[0]!r} {why}; give ws_flex "
+                f"{len(names)} of {len(graphs)} graphs left out: {names[0]!r} {why}; give ws_flex "
                 "with num_nodes, density, rewiring_probability and graph_seed, complete, a name "
                 "that `mpnn-arch graphs` takes, or columns with C and L"
             )

@@ -112,8 +112,8 @@ def binned(graphs: pd.DataFrame, plane: Plane) -> pd.DataFrame:
     ``bin`` is c_bin times the bins along L plus l_bin.
     """
     c_bin, l_bin = plane.place(graphs["clustering_coefficient"], graphs["average_path_length"])
-    made = graphs.assign(c_bin=c_bin, l_bin=l_bin, bin=c_bin * plane.shape[1] + l_bin)
-    inside: pd.DataFrame = made[made["c_bin"] >= 0]
+    placed = graphs.assign(c_bin=c_bin, l_bin=l_bin, bin=c_bin * plane.shape[1] + l_bin)
+    inside: pd.DataFrame = placed[placed["c_bin"] >= 0]
     return inside
 
 

@@ -48,16 +48,16 @@ def rank_measures(
     rows = with_density(per_graph(without_baseline(table)))
     if len(rows) > most:
         rows = rows.iloc[np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])]
-    made, unknown = rebuild(rows["graph"]) if graphs is None else (graphs, [])
-    rows = rows[rows["graph"].isin(list(made))].reset_index(drop=True)
+    by_name, unknown = rebuild(rows["graph"]) if graphs is None else (graphs, [])
+    rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     notes = [f"{len(unknown)} graphs cannot be made and are not measured"] if unknown else []
     if len(rows) < 10:
         raise InputError(f"{len(rows)} graphs can be made; ten or more are needed to rank measures")
-    batch = GraphBatch.of([made[name] for name in rows["graph"]])
+    batch = GraphBatch.of([by_name[name] for name in rows["graph"]])
     errors = rows["mean"].to_numpy(dtype=np.float64)
     density = density_features(rows)
     by_density = held_out(density, errors, seed=seed)
-    found = []
+    ranks = []
     for name in list_measures() if names is None else names:
         try:
             values = np.asarray(MEASURES.get(name)(batch), dtype=np.float64)
@@ -77,7 +77,7 @@ def rank_measures(
         both = held_out(np.hstack([density, pair]), errors, seed=seed)
         gain = explained(both, errors) - explained(by_density, errors)
         low, high = explained_interval(both, errors, by_density, draws=200, seed=seed)
-        found.append((name, explained(alone, errors), gain, low, high, len(rows)))
+        ranks.append((name, explained(alone, errors), gain, low, high, len(rows)))
     columns = ["measure", "alone", "beyond_density", "beyond_low", "beyond_high", "graphs"]
-    ranked = pd.DataFrame(found, columns=columns)
+    ranked = pd.DataFrame(ranks, columns=columns)
     return ranked.sort_values("alone", ascending=False, ignore_index=True), notes

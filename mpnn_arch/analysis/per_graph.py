@@ -34,7 +34,7 @@ def per_graph(table: pd.DataFrame) -> pd.DataFrame:
         raise InputError("there is no result to analyse; give a table with one row or more")
     described = last.drop_duplicates("graph").set_index("graph")[[*PARAMETERS, *C_AND_L]]
     errors = last.assign(squares=last["error"] ** 2).groupby("graph", sort=False)
-    made = described.assign(
+    graphs = described.assign(
         mean=errors["error"].mean(),
         std=errors["error"].std(ddof=0),
         sum=errors["error"].sum(),
@@ -42,8 +42,8 @@ def per_graph(table: pd.DataFrame) -> pd.DataFrame:
         seeds=errors.size(),
     )
     # Rounded, so that two equal means that were added in another order stay a tie.
-    order = np.lexsort((made["std"], made["mean"].round(9)))
-    return made.iloc[order].reset_index()
+    order = np.lexsort((graphs["std"], graphs["mean"].round(9)))
+    return graphs.iloc[order].reset_index()
 
 
 def error_matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:

@@ -61,7 +61,7 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
         ``graph`` (a name that ``graphs.parse`` takes; the baseline is ``complete:N``),
         ``num_nodes``, ``density``, ``rewiring_probability``, ``graph_seed``,
         ``clustering_coefficient``, ``average_path_length``, ``train_seed``, ``epoch`` (of the
-        file's name, or 0, where no column tells) and ``error`` in percent.
+        file's name, or 0, where no column has it) and ``error`` in percent.
 
     Raises:
         InputError: no such file, a column that is missing or of the wrong type, or nothing left.
@@ -155,10 +155,10 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     files: list[Path] = []
     for path in map(Path, paths):
         several = path.is_dir() and not any((path / name).is_file() for name in _IN_FOLDER)
-        found = _results_in(path) if several else [path]
-        if not found:
+        inside = _results_in(path) if several else [path]
+        if not inside:
             raise InputError(f"there are no results in the folder {path}; give a CSV file of them")
-        files += [file for file in found if file not in files]
+        files += [file for file in inside if file not in files]
     if not files:
         raise InputError("there are no results to read; give one CSV file or more")
     read = [part for file in files for one in read_results(file) for part in _by_size(one)]
@@ -231,8 +231,8 @@ def _long(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
         _need(raw, (name,), path)
     wide = {int(m[1]): m[0] for m in map(_WIDE.fullmatch, raw.columns) if m}
     if wide:
-        made = pd.DataFrame(columns)
-        parts = [made.assign(epoch=t, error=raw[wide[t]], line=raw.index) for t in sorted(wide)]
+        runs = pd.DataFrame(columns)
+        parts = [runs.assign(epoch=t, error=raw[wide[t]], line=raw.index) for t in sorted(wide)]
         return pd.concat(parts, ignore_index=True)
     columns["error"] = raw[_need(raw, (*_ERROR, "epoch1"), path)]
     named = re.search(r"epoch(\d+)", path.stem)

@@ -50,15 +50,15 @@ def selection_bias(table: pd.DataFrame) -> SelectionBias:
         )
     rows = []
     for count in range(1, seeds):
-        found = []
+        outcomes = []
         for chosen in combinations(range(seeds), count):
             on = errors[:, chosen].mean(axis=1)
             others = np.delete(errors, chosen, axis=1).mean(axis=1)
             best = int(on.argmin())
-            found.append((on[best], others[best], 1 + int((others < others[best]).sum())))
-        apparent, held_out, _ = np.mean(found, axis=0)
-        rank = float(np.median([row[2] for row in found]))
-        rows.append((count, len(found), apparent, held_out, held_out - apparent, rank))
+            outcomes.append((on[best], others[best], 1 + int((others < others[best]).sum())))
+        apparent, held_out, _ = np.mean(outcomes, axis=0)
+        rank = float(np.median([row[2] for row in outcomes]))
+        rows.append((count, len(outcomes), apparent, held_out, held_out - apparent, rank))
     columns = ["chosen_on", "splits", "apparent", "held_out", "bias", "rank"]
     means = errors.mean(axis=1)
     luck = errors.var(axis=1, ddof=1).mean() / seeds

@@ -93,21 +93,23 @@ def candidates_of(
     if unit == "auto":
         unit = "bin" if bins["graphs"].median() > 1 else "graph"
     if unit == "bin":
-        made = bins.rename(columns={"bin": "name", "rows": "count"})
+        candidates = bins.rename(columns={"bin": "name", "rows": "count"})
     else:
         graphs = per_graph(table)
         spread = graphs["std"] * np.sqrt(graphs["seeds"] / (graphs["seeds"] - 1).clip(lower=1))
-        made = graphs.assign(std=spread, graphs=1)
-        made = made.rename(columns={"graph": "name", "seeds": "count"})
-    made = made.assign(std=made["std"].fillna(0.0))
-    if len(made) < 2:
+        candidates = graphs.assign(std=spread, graphs=1)
+        candidates = candidates.rename(columns={"graph": "name", "seeds": "count"})
+    candidates = candidates.assign(std=candidates["std"].fillna(0.0))
+    if len(candidates) < 2:
         raise InputError(f"there is one {unit} only, and nothing to compare it with; give more")
-    if made["count"].max() < 2:
+    if candidates["count"].max() < 2:
         raise InputError(
             f"every {unit} has one error, which has no deviation to test with; give results of "
             "two training seeds or more"
         )
-    return made[["name", *C_AND_L, "graphs", "count", "mean", "std"]].reset_index(drop=True), unit
+    return candidates[["name", *C_AND_L, "graphs", "count", "mean", "std"]].reset_index(
+        drop=True
+    ), unit
 
 
 def worse_than(candidates: pd.DataFrame, best: int) -> Array:

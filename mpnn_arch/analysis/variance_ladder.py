@@ -44,15 +44,15 @@ def variance_ladder(
         InputError: fewer than 20 graphs that can be made, or no variance.
     """
     rows = with_density(per_graph(without_baseline(table)))
-    made = rebuild(rows["graph"])[0] if graphs is None else graphs
-    rows = rows[rows["graph"].isin(list(made))].reset_index(drop=True)
+    by_name = rebuild(rows["graph"])[0] if graphs is None else graphs
+    rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     if len(rows) < 20 or np.ptp(rows["mean"]) == 0:
         raise InputError(
             f"{len(rows)} graphs can be made, with {rows['mean'].nunique()} different errors; "
             "20 graphs or more that differ are needed to share out their variance"
         )
     errors = rows["mean"].to_numpy(dtype=np.float64)
-    degrees = measure([made[name] for name in rows["graph"]], DEGREES).to_numpy(dtype=np.float64)
+    degrees = measure([by_name[name] for name in rows["graph"]], DEGREES).to_numpy(dtype=np.float64)
     degrees = degrees[:, np.ptp(degrees, axis=0) > 0]
     steps = {
         "density": density_features(rows),

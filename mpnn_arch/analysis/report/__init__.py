@@ -60,17 +60,17 @@ def write_report(
     folders = [path if path.is_dir() else path.parent for path in given]
     out = Path(out)
     _make_folders(out)
-    found = []
+    analyses = []
     for one in results:
         progress(f"analysing {one.name}")
-        found.append(analyse(one, _subsets(one, results, folders)))
-    pairs, notes = consistency({one.name: one.table for one in found})
-    said = [reading for one in found for reading in readings(one)]
+        analyses.append(analyse(one, _subsets(one, results, folders)))
+    pairs, notes = consistency({one.name: one.table for one in analyses})
+    said = [reading for one in analyses for reading in readings(one)]
     said += agreement_readings(pairs)
 
-    charts = {one.name: charts_of(one) for one in found}
-    common = agreement_charts(found, pairs)
-    tables = {one.name: tables_of(one) for one in found}
+    charts = {one.name: charts_of(one) for one in analyses}
+    common = agreement_charts(analyses, pairs)
+    tables = {one.name: tables_of(one) for one in analyses}
     progress("writing tables")
     for name, several in tables.items():
         for kind, table in several.items():
@@ -82,9 +82,11 @@ def write_report(
     for chart in [*common, *(chart for several in charts.values() for chart in several)]:
         save_chart(_safe(chart), out / "figures")
     progress("writing the page")
-    made = findings(found, pairs, said)
-    write_text(out / "findings.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
-    write_text(out / "report.html", render_page(found, charts, common, tables, pairs, said, notes))
+    numbers = findings(analyses, pairs, said)
+    write_text(out / "findings.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    write_text(
+        out / "report.html", render_page(analyses, charts, common, tables, pairs, said, notes)
+    )
     return said
 
 
@@ -100,14 +102,14 @@ def _safe(chart: Chart) -> Chart:
 def _subsets(one: Results, results: list[Results], folders: list[Path]) -> dict[int, list[str]]:
     """Parts of its graphs: those of other results, and published lists at hand."""
     ours = set(without_baseline(one.table)["graph"])
-    found: dict[int, list[str]] = {}
+    subsets: dict[int, list[str]] = {}
     for other in results:
         theirs = set(without_baseline(other.table)["graph"])
         if theirs and theirs < ours:
-            found[len(theirs)] = sorted(theirs)
+            subsets[len(theirs)] = sorted(theirs)
     for folder in dict.fromkeys(folders):
-        found |= listed_subsets(one.table, folder)
-    return dict(sorted(found.items()))
+        subsets |= listed_subsets(one.table, folder)
+    return dict(sorted(subsets.items()))
 
 
 def _make_folders(out: Path) -> None:

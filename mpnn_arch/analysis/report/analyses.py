@@ -91,53 +91,57 @@ def analyse(results: Results, subsets: Mapping[int, Sequence[str]], repeats: int
         InputError: results without any graph.
     """
     table = results.table
-    found = Analysis(
+    analysis = Analysis(
         results.name, table, list(results.notes), per_graph(table), baseline(table), results.twins
     )
-    made, unknown = rebuild(found.graphs["graph"])
-    found.relational = made
+    relational, unknown = rebuild(analysis.graphs["graph"])
+    analysis.relational = relational
     if unknown:
-        found.notes.append(f"{len(unknown)} graphs cannot be drawn, as {unknown[0]!r} names none")
-    attempt = _Attempts(found.notes)
+        analysis.notes.append(
+            f"{len(unknown)} graphs cannot be drawn, as {unknown[0]!r} names none"
+        )
+    attempt = _Attempts(analysis.notes)
 
-    found.coarse = attempt("the landscape", lambda: landscape(table))
-    found.fine = attempt("the fine landscape", lambda: landscape(table, "fine"))
-    found.spot = attempt("the sweet spot", lambda: sweet_spot(table))
-    if found.spot is not None:
+    analysis.coarse = attempt("the landscape", lambda: landscape(table))
+    analysis.fine = attempt("the fine landscape", lambda: landscape(table, "fine"))
+    analysis.spot = attempt("the sweet spot", lambda: sweet_spot(table))
+    if analysis.spot is not None:
         for method in ("holm", "fdr_bh"):
-            found.corrected[method] = corrected_sweet_spot(table, method)  # type: ignore[arg-type]
-        found.simultaneous = attempt(
+            analysis.corrected[method] = corrected_sweet_spot(table, method)  # type: ignore[arg-type]
+        analysis.simultaneous = attempt(
             "the simultaneous sweet spot", lambda: simultaneous_sweet_spot(table)
         )
-        found.bootstrap = attempt("the bootstrap region", lambda: bootstrap_region(table))
-        found.calibration = attempt(
+        analysis.bootstrap = attempt("the bootstrap region", lambda: bootstrap_region(table))
+        analysis.calibration = attempt(
             "false alarms and power", lambda: calibrate(design_of(table), repeats=repeats)
         )
-    found.shares = attempt("shares of variance", lambda: variance_shares(table))
-    found.paired = attempt("paired seeds", lambda: paired_sweet_spot(table))
-    found.bias = attempt("selection bias", lambda: selection_bias(table))
-    found.effects = _effects(found, attempt)
-    found.null = attempt("structure against density", lambda: density_null(table))
-    found.ladder = attempt("density, degrees, C and L", lambda: variance_ladder(table, made))
+    analysis.shares = attempt("shares of variance", lambda: variance_shares(table))
+    analysis.paired = attempt("paired seeds", lambda: paired_sweet_spot(table))
+    analysis.bias = attempt("selection bias", lambda: selection_bias(table))
+    analysis.effects = _effects(analysis, attempt)
+    analysis.null = attempt("structure against density", lambda: density_null(table))
+    analysis.ladder = attempt(
+        "density, degrees, C and L", lambda: variance_ladder(table, relational)
+    )
     for along in PAPER_SLICES:
         one = attempt(f"the slice along {along}", partial(slice_of, table, along))
         if one is not None:
-            found.slices[along] = one
-    found.surfaces = attempt("surfaces", lambda: surfaces(table))
-    ranked = attempt("the ranking of measures", lambda: rank_measures(table, graphs=made))
+            analysis.slices[along] = one
+    analysis.surfaces = attempt("surfaces", lambda: surfaces(table))
+    ranked = attempt("the ranking of measures", lambda: rank_measures(table, graphs=relational))
     if ranked is not None:
-        found.measures, notes = ranked
-        found.notes += notes
+        analysis.measures, notes = ranked
+        analysis.notes += notes
     for count, names in subsets.items():
         one_list = attempt(f"{count} graphs", partial(few_graphs, table, names))
         if one_list is not None:
-            found.few_graphs[count] = one_list
-    found.few_graphs_by_count = attempt("few graphs", lambda: few_graphs_by_count(table))
+            analysis.few_graphs[count] = one_list
+    analysis.few_graphs_by_count = attempt("few graphs", lambda: few_graphs_by_count(table))
     if has_epochs(table):
-        found.few_epochs = attempt("few epochs", lambda: few_epochs(table))
-        found.racing = attempt("racing", lambda: racing(table))
-    found.notes = list(dict.fromkeys(found.notes))
-    return found
+        analysis.few_epochs = attempt("few epochs", lambda: few_epochs(table))
+        analysis.racing = attempt("racing", lambda: racing(table))
+    analysis.notes = list(dict.fromkeys(analysis.notes))
+    return analysis
 
 
 class _Attempts:
@@ -154,20 +158,20 @@ class _Attempts:
             return None
 
 
-def _effects(found: Analysis, attempt: _Attempts) -> dict[str, Effect]:
+def _effects(analysis: Analysis, attempt: _Attempts) -> dict[str, Effect]:
     """Against the complete graph, and of the sweet spot against the rest."""
-    last = final(found.table)
+    last = final(analysis.table)
     errors = dict(iter(last.groupby("graph", sort=False)["error"]))
-    means = found.graphs[~is_baseline(found.graphs)]
+    means = analysis.graphs[~is_baseline(analysis.graphs)]
     pairs: dict[str, tuple[pd.Series, pd.Series]] = {}
-    if found.baseline is not None and not means.empty:
-        dense = errors[found.baseline["graph"]]
+    if analysis.baseline is not None and not means.empty:
+        dense = errors[analysis.baseline["graph"]]
         pairs["best graph against baseline"] = (errors[means.iloc[0]["graph"]], dense)
-        if found.spot is not None:
-            inside = means[found.spot.contains(means)]["mean"]
+        if analysis.spot is not None:
+            inside = means[analysis.spot.contains(means)]["mean"]
             pairs["graphs in the sweet spot against baseline"] = (inside, dense)
-    if found.spot is not None:
-        within = found.spot.contains(means)
+    if analysis.spot is not None:
+        within = analysis.spot.contains(means)
         pairs["graphs in the sweet spot against the others"] = (
             means[within]["mean"],
             means[~within]["mean"],

@@ -20,24 +20,24 @@ C, L, ERROR = "clustering coefficient C", "average path length L", "error (%)"
 _LABELS = {"clustering_coefficient": C, "average_path_length": L}
 
 
-def landscape_chart(found: Analysis, resolution: str) -> Chart | None:
+def landscape_chart(analysis: Analysis, resolution: str) -> Chart | None:
     """The heat map of mean error, with the sweet spots."""
-    bins = found.coarse if resolution == "coarse" else found.fine
+    bins = analysis.coarse if resolution == "coarse" else analysis.fine
     if bins is None:
         return None
-    plane = plane_of(found.graphs, resolution)  # type: ignore[arg-type]
+    plane = plane_of(analysis.graphs, resolution)  # type: ignore[arg-type]
     layers: list[Heat | Points | Rectangle] = [_heat(plane, bins, "mean", "mean error (%)")]
-    if found.spot is not None:
-        layers.append(_outline(found.spot, "sweet spot, paper's rule"))
-    if found.simultaneous is not None and found.simultaneous.exists:
-        layers.append(_outline(found.simultaneous.spot, "may hold the best (95 %)", dashed=True))
-    best = found.graphs.iloc[0]
+    if analysis.spot is not None:
+        layers.append(_outline(analysis.spot, "sweet spot, paper's rule"))
+    if analysis.simultaneous is not None and analysis.simultaneous.exists:
+        layers.append(_outline(analysis.simultaneous.spot, "may hold the best (95 %)", dashed=True))
+    best = analysis.graphs.iloc[0]
     where = [best["clustering_coefficient"]], [best["average_path_length"]]
     layers.append(Points(*where, f"best graph, {best['mean']:.2f} %", large=True))
     kind = f"{plane.shape[0]} x {plane.shape[1]} bins"
     return Chart(
-        f"{found.name}_landscape_{resolution}",
-        f"{found.name}: mean error by C and L, {kind}",
+        f"{analysis.name}_landscape_{resolution}",
+        f"{analysis.name}: mean error by C and L, {kind}",
         C,
         L,
         layers,
@@ -46,20 +46,20 @@ def landscape_chart(found: Analysis, resolution: str) -> Chart | None:
     )
 
 
-def charts_of(found: Analysis) -> list[Chart]:
+def charts_of(analysis: Analysis) -> list[Chart]:
     """All charts of one results file."""
     makers = (_bootstrap, slice_charts, _density, _beyond_density, _selection, _surfaces, _measures)
-    made: list[Chart | None] = [landscape_chart(found, which) for which in ("coarse", "fine")]
+    drawn: list[Chart | None] = [landscape_chart(analysis, which) for which in ("coarse", "fine")]
     for maker in (*makers, few_graphs_chart, few_epochs_chart, _calibration):
-        charts = maker(found)
-        made += charts if isinstance(charts, list) else [charts]
-    return [chart for chart in made if chart is not None]
+        charts = maker(analysis)
+        drawn += charts if isinstance(charts, list) else [charts]
+    return [chart for chart in drawn if chart is not None]
 
 
-def agreement_charts(found: Sequence[Analysis], pairs: pd.DataFrame) -> list[Chart]:
+def agreement_charts(analysis: Sequence[Analysis], pairs: pd.DataFrame) -> list[Chart]:
     """Error of one architecture against another's, bin by bin."""
-    tables = {one.name: one.table for one in found}
-    made = []
+    tables = {one.name: one.table for one in analysis}
+    drawn = []
     for row in pairs.to_dict("records"):
         points = bin_pairs(tables[row["first"]], tables[row["second"]])
         texts = [
@@ -68,7 +68,7 @@ def agreement_charts(found: Sequence[Analysis], pairs: pd.DataFrame) -> list[Cha
         ]
         fit = np.polyfit(points["first"], points["second"], 1)
         ends = np.array([points["first"].min(), points["first"].max()])
-        made.append(
+        drawn.append(
             Chart(
                 f"agreement_{row['first']}_{row['second']}",
                 f"Pearson {row['pearson']:.2f}, Spearman {row['spearman']:.2f} over "
@@ -82,7 +82,7 @@ def agreement_charts(found: Sequence[Analysis], pairs: pd.DataFrame) -> list[Cha
                 f"Of what density leaves unexplained: {row['pearson_beyond_density']:.2f}.",
             )
         )
-    return made
+    return drawn
 
 
 def _heat(
@@ -107,10 +107,10 @@ def _names(graphs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _bootstrap(found: Analysis) -> Chart | None:
-    if found.bootstrap is None:
+def _bootstrap(analysis: Analysis) -> Chart | None:
+    if analysis.bootstrap is None:
         return None
-    region, plane = found.bootstrap, plane_of(found.graphs)
+    region, plane = analysis.bootstrap, plane_of(analysis.graphs)
     shares = region.candidates
     where = plane.place(shares["clustering_coefficient"], shares["average_path_length"])
     placed = shares.assign(c=where[0], l=where[1]).query("c >= 0")
@@ -118,8 +118,8 @@ def _bootstrap(found: Analysis) -> Chart | None:
     values = np.full((plane.shape[1], plane.shape[0]), np.nan)
     values[most["l"], most["c"]] = most["kept_share"]
     return Chart(
-        f"{found.name}_bootstrap",
-        f"{found.name}: how often a bin is kept in {region.draws} resamples",
+        f"{analysis.name}_bootstrap",
+        f"{analysis.name}: how often a bin is kept in {region.draws} resamples",
         C,
         L,
         [Heat(plane.c_edges, plane.l_edges, values, "share of resamples", hover="kept in")],
@@ -128,16 +128,16 @@ def _bootstrap(found: Analysis) -> Chart | None:
     )
 
 
-def slice_charts(found: Analysis) -> list[Chart]:
+def slice_charts(analysis: Analysis) -> list[Chart]:
     """Error along L and along C, with second-degree regressions."""
-    made: list[Chart] = []
-    for along, one in found.slices.items():
+    charts: list[Chart] = []
+    for along, one in analysis.slices.items():
         short = "L" if along == "average_path_length" else "C"
         other = "C" if short == "L" else "L"
-        made.append(
+        charts.append(
             Chart(
-                f"{found.name}_slice_{short}",
-                f"{found.name}: error along {short}, {other} in {one.within[0]:g}-"
+                f"{analysis.name}_slice_{short}",
+                f"{analysis.name}: error along {short}, {other} in {one.within[0]:g}-"
                 f"{one.within[1]:g} (R² = {one.r2:.2f})",
                 _LABELS[along],
                 ERROR,
@@ -156,18 +156,18 @@ def slice_charts(found: Analysis) -> list[Chart]:
                 f"p = {one.curvature_p:.1g}.",
             )
         )
-    return made
+    return charts
 
 
-def _density(found: Analysis) -> Chart | None:
-    if found.null is None:
+def _density(analysis: Analysis) -> Chart | None:
+    if analysis.null is None:
         return None
-    graphs = with_density(found.graphs[~is_baseline(found.graphs)])
+    graphs = with_density(analysis.graphs[~is_baseline(analysis.graphs)])
     curve = DensityCurve.fit(graphs)
     at: Array = np.geomspace(graphs["density"].min(), graphs["density"].max(), 80)
     return Chart(
-        f"{found.name}_density",
-        f"{found.name}: error against density alone (R² = {found.null.density_r2:.2f})",
+        f"{analysis.name}_density",
+        f"{analysis.name}: error against density alone (R² = {analysis.null.density_r2:.2f})",
         "density",
         ERROR,
         [
@@ -180,53 +180,53 @@ def _density(found: Analysis) -> Chart | None:
     )
 
 
-def _beyond_density(found: Analysis) -> Chart | None:
-    if found.null is None:
+def _beyond_density(analysis: Analysis) -> Chart | None:
+    if analysis.null is None:
         return None
-    plane = plane_of(found.graphs)
+    plane = plane_of(analysis.graphs)
     label = "error less that of its density (points)"
     return Chart(
-        f"{found.name}_beyond_density",
-        f"{found.name}: what density leaves unexplained (C and L add {found.null.gain:.2f})",
+        f"{analysis.name}_beyond_density",
+        f"{analysis.name}: what density leaves unexplained (C and L add {analysis.null.gain:.2f})",
         C,
         L,
-        [_heat(plane, found.null.bins, "residual", label, diverging=True)],
+        [_heat(plane, analysis.null.bins, "residual", label, diverging=True)],
         f"Error less that expected of a graph's density. Share of the variance that C and L add: "
-        f"{found.null.gain:.2f} ({found.null.gain_interval[0]:.2f} to "
-        f"{found.null.gain_interval[1]:.2f}), p = {found.null.permutation_p:.2g} when errors are "
-        "exchanged among graphs of equal density.",
+        f"{analysis.null.gain:.2f} ({analysis.null.gain_interval[0]:.2f} to "
+        f"{analysis.null.gain_interval[1]:.2f}), p = {analysis.null.permutation_p:.2g} when "
+        "errors are exchanged among graphs of equal density.",
     )
 
 
-def _selection(found: Analysis) -> Chart | None:
-    if found.bias is None:
+def _selection(analysis: Analysis) -> Chart | None:
+    if analysis.bias is None:
         return None
-    splits = found.bias.splits
+    splits = analysis.bias.splits
     layers = [
         Line(splits["chosen_on"], splits["apparent"], "on the seeds it was chosen by"),
         Line(splits["chosen_on"], splits["held_out"], "on the other seeds"),
     ]
-    if found.baseline is not None:
-        dense = [found.baseline["mean"]] * len(splits)
+    if analysis.baseline is not None:
+        dense = [analysis.baseline["mean"]] * len(splits)
         layers.append(Line(splits["chosen_on"], dense, "baseline (complete graph)", dashed=True))
     return Chart(
-        f"{found.name}_selection",
-        f"{found.name}: error of the best of {found.bias.graphs:,} graphs",
+        f"{analysis.name}_selection",
+        f"{analysis.name}: error of the best of {analysis.bias.graphs:,} graphs",
         "training seeds that the best was chosen by",
         ERROR,
         layers,
         f"Over every way to split the seeds. Trained again, the best of all seeds is expected at "
-        f"{found.bias.expected:.2f} % instead of {found.bias.best:.2f} %.",
+        f"{analysis.bias.expected:.2f} % instead of {analysis.bias.best:.2f} %.",
     )
 
 
-def _surfaces(found: Analysis) -> Chart | None:
-    if found.surfaces is None:
+def _surfaces(analysis: Analysis) -> Chart | None:
+    if analysis.surfaces is None:
         return None
-    rows = found.surfaces
+    rows = analysis.surfaces
     return Chart(
-        f"{found.name}_surfaces",
-        f"{found.name}: share of the variance between graphs, cross-validated",
+        f"{analysis.name}_surfaces",
+        f"{analysis.name}: share of the variance between graphs, cross-validated",
         "explained share of the variance",
         "",
         [Bars(rows["function"], rows["r2"], "", rows["r2_low"], rows["r2_high"])],
@@ -236,13 +236,13 @@ def _surfaces(found: Analysis) -> Chart | None:
     )
 
 
-def _measures(found: Analysis) -> Chart | None:
-    if found.measures is None or found.measures.empty:
+def _measures(analysis: Analysis) -> Chart | None:
+    if analysis.measures is None or analysis.measures.empty:
         return None
-    rows = found.measures
+    rows = analysis.measures
     return Chart(
-        f"{found.name}_measures",
-        f"{found.name}: measures of the graph by what they explain",
+        f"{analysis.name}_measures",
+        f"{analysis.name}: measures of the graph by what they explain",
         "explained share of the variance, cross-validated",
         "",
         [
@@ -260,9 +260,9 @@ def _measures(found: Analysis) -> Chart | None:
     )
 
 
-def few_graphs_chart(found: Analysis) -> Chart | None:
+def few_graphs_chart(analysis: Analysis) -> Chart | None:
     """Correlation of k graphs with all, by k."""
-    table = found.few_graphs_by_count
+    table = analysis.few_graphs_by_count
     if table is None or table.empty:
         return None
     layers: list[Line | Points] = [
@@ -274,8 +274,8 @@ def few_graphs_chart(found: Analysis) -> Chart | None:
             table["pearson_high"],
         )
     ]
-    if found.few_graphs:
-        found_lists = list(found.few_graphs.items())
+    if analysis.few_graphs:
+        found_lists = list(analysis.few_graphs.items())
         layers.append(
             Points(
                 [count for count, _ in found_lists],
@@ -285,8 +285,8 @@ def few_graphs_chart(found: Analysis) -> Chart | None:
             )
         )
     return Chart(
-        f"{found.name}_few_graphs",
-        f"{found.name}: correlation of the bins of k graphs with all",
+        f"{analysis.name}_few_graphs",
+        f"{analysis.name}: correlation of the bins of k graphs with all",
         "graphs k",
         "Pearson correlation",
         layers,
@@ -294,14 +294,14 @@ def few_graphs_chart(found: Analysis) -> Chart | None:
     )
 
 
-def few_epochs_chart(found: Analysis) -> Chart | None:
+def few_epochs_chart(analysis: Analysis) -> Chart | None:
     """Correlation of epoch t with the last, by t."""
-    table = found.few_epochs
+    table = analysis.few_epochs
     if table is None or table.empty:
         return None
     return Chart(
-        f"{found.name}_few_epochs",
-        f"{found.name}: correlation of epoch t with the last, over graphs",
+        f"{analysis.name}_few_epochs",
+        f"{analysis.name}: correlation of epoch t with the last, over graphs",
         "epoch t",
         "correlation",
         [
@@ -325,16 +325,16 @@ def few_epochs_chart(found: Analysis) -> Chart | None:
     )
 
 
-def _calibration(found: Analysis) -> Chart | None:
-    if found.calibration is None:
+def _calibration(analysis: Analysis) -> Chart | None:
+    if analysis.calibration is None:
         return None
     layers = []
-    for rule, rows in found.calibration.groupby("rule", sort=False):
+    for rule, rows in analysis.calibration.groupby("rule", sort=False):
         layers.append(Line(rows["depth"], rows["claimed"], f"{rule}: claims a sweet spot"))
         layers.append(Line(rows["depth"], rows["lost"], f"{rule}: loses the best", dashed=True))
     return Chart(
-        f"{found.name}_calibration",
-        f"{found.name}: the rules on planted landscapes of this design",
+        f"{analysis.name}_calibration",
+        f"{analysis.name}: the rules on planted landscapes of this design",
         "depth of the planted sweet spot (points; 0 is flat)",
         "share",
         layers,

@@ -19,24 +19,24 @@ _GRAPH = ("graph", "density", "rewiring_probability", "graph_seed", *C_AND_L, "m
 
 
 def findings(
-    found: Sequence[Analysis], pairs: pd.DataFrame, readings: Sequence[Reading]
+    analyses: Sequence[Analysis], pairs: pd.DataFrame, readings: Sequence[Reading]
 ) -> dict[str, Any]:
     """A key for every results file, ``correlations``, and what holds over all of them."""
-    spots = [one.spot for one in found if one.spot is not None]
-    common = intersection(spots) if len({one.num_nodes for one in found}) == 1 else None
-    made: dict[str, Any] = {one.name: _of_results(one) for one in found}
-    for one in found:
-        made |= {twin: {**made[one.name], "same_runs_as": one.name} for twin in one.twins}
-    made["correlations"] = {
+    spots = [one.spot for one in analyses if one.spot is not None]
+    common = intersection(spots) if len({one.num_nodes for one in analyses}) == 1 else None
+    values: dict[str, Any] = {one.name: _of_results(one) for one in analyses}
+    for one in analyses:
+        values |= {twin: {**values[one.name], "same_runs_as": one.name} for twin in one.twins}
+    values["correlations"] = {
         "architectures": pairs.to_dict("records"),
-        "few_graphs": [row for one in found for row in _few_graphs(one)],
-        "few_epochs": [row for one in found for row in _few_epochs(one)],
+        "few_graphs": [row for one in analyses for row in _few_graphs(one)],
+        "few_epochs": [row for one in analyses for row in _few_epochs(one)],
     }
-    made["sweet_spot_intersection"] = (
+    values["sweet_spot_intersection"] = (
         None if common is None else dict(zip(C_AND_L, common, strict=True))
     )
-    made["readings"] = [dataclasses.asdict(one) for one in readings]
-    plain: dict[str, Any] = _plain(made)
+    values["readings"] = [dataclasses.asdict(one) for one in readings]
+    plain: dict[str, Any] = _plain(values)
     return plain
 
 

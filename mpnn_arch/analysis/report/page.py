@@ -20,6 +20,7 @@ from mpnn_arch.analysis.report.draw_plotly import plotly_figure
 from mpnn_arch.analysis.report.readings import FAILS, IN_PART, SURVIVES, Reading
 from mpnn_arch.analysis.report.tables import readings_table
 from mpnn_arch.analysis.report.tested import TESTED
+from mpnn_arch.analysis.sweet_spot import intersection
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 
@@ -40,7 +41,7 @@ _CLASS = {SURVIVES: "survives", IN_PART: "part", FAILS: "fails"}
 
 
 def render_page(
-    found: Sequence[Analysis],
+    analyses: Sequence[Analysis],
     charts: Mapping[str, Sequence[Chart]],
     common: Sequence[Chart],
     tables: Mapping[str, Mapping[str, pd.DataFrame]],
@@ -51,7 +52,7 @@ def render_page(
     """The page's HTML.
 
     Args:
-        found: the analyses.
+        analyses: the analyses.
         charts: of every results file, by its name.
         common: of pairs of results.
         tables: of every results file, by its name.
@@ -70,23 +71,24 @@ def render_page(
         ) from None
     here = files("mpnn_arch.analysis.report")
     sections = [
-        _section(one, place, charts[one.name], tables[one.name]) for place, one in enumerate(found)
+        _section(one, place, charts[one.name], tables[one.name])
+        for place, one in enumerate(analyses)
     ]
     links = [
-        f'<a href="#results-{place}">{escape(one.name)}</a>' for place, one in enumerate(found)
+        f'<a href="#results-{place}">{escape(one.name)}</a>' for place, one in enumerate(analyses)
     ]
     if common:
-        sections.append(_agreement(common, pairs))
+        sections.append(_agreement(analyses, common, pairs))
         links.append('<a href="#agreement">Agreement</a>')
     parts = {
         "style": (here / "page.css").read_text(encoding="utf-8"),
-        "lead": _lead(found),
+        "lead": _lead(analyses),
         "links": " ".join(links) + " ",
         "readings": _readings(readings),
         "sections": "\n".join(sections),
         "tested": TESTED,
-        "notes": _notes(found, notes),
-        "data": _data(found, charts, common),
+        "notes": _notes(analyses, notes),
+        "data": _data(analyses, charts, common),
         "plotly": get_plotlyjs(),
         "script": (here / "page.js").read_text(encoding="utf-8"),
     }
@@ -100,11 +102,11 @@ def render_page(
     return "".join(done)
 
 
-def _lead(found: Sequence[Analysis]) -> str:
+def _lead(analyses: Sequence[Analysis]) -> str:
     described = [
         f"<b>{escape(one.name)}</b> ({len(one.graphs):,} graphs of {one.num_nodes} nodes, "
         f"{one.table['train_seed'].nunique()} training seeds)"
-        for one in found
+        for one in analyses
     ]
     return "Results: " + "; ".join(described) + "."
 
@@ -158,10 +160,19 @@ def _section(
     )
 
 
-def _agreement(common: Sequence[Chart], pairs: pd.DataFrame) -> str:
+def _agreement(analyses: Sequence[Analysis], common: Sequence[Chart], pairs: pd.DataFrame) -> str:
+    shared = intersection([one.spot for one in analyses if one.spot is not None])
+    said = "The sweet spots have no rectangle in common."
+    if shared is not None:
+        (c_low, c_high), (l_low, l_high) = shared
+        said = (
+            f"The rectangle common to all sweet spots: C {c_low:.3f} to {c_high:.3f}, "
+            f"L {l_low:.3f} to {l_high:.3f}."
+        )
     drawn = [_figure(chart, f"common/{index}") for index, chart in enumerate(common)]
     return (
         '<section id="agreement"><h2>Agreement of architectures</h2>'
+        f"<p>{said}</p>"
         f'<div class="row">{"".join(drawn)}</div>'
         f'<div class="panel scroll">{_table(pairs)}</div></section>'
     )
@@ -179,8 +190,8 @@ def _beside_landscape(charts: Sequence[Chart]) -> list[Chart]:
     return [chart for chart in charts if "_landscape_" not in chart.name]
 
 
-def _notes(found: Sequence[Analysis], notes: Sequence[str]) -> str:
-    said = [f"{one.name}: {note}" for one in found for note in one.notes] + list(notes)
+def _notes(analyses: Sequence[Analysis], notes: Sequence[str]) -> str:
+    said = [f"{one.name}: {note}" for one in analyses for note in one.notes] + list(notes)
     if not said:
         return "<p>Nothing.</p>"
     return "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in said) + "</ul>"
@@ -217,20 +228,20 @@ def _short(name: str) -> str:
 
 
 def _data(
-    found: Sequence[Analysis], charts: Mapping[str, Sequence[Chart]], common: Sequence[Chart]
+    analyses: Sequence[Analysis], charts: Mapping[str, Sequence[Chart]], common: Sequence[Chart]
 ) -> str:
     drawings: dict[str, dict[str, Any]] = {}
-    for one in found:
+    for one in analyses:
         for name, graph in one.relational.items():
             if name not in drawings and not graph.is_directed:
                 drawings[name] = {"nodes": graph.num_nodes, "bits": _bits(graph)}
-    made = {
-        "analyses": [_analysis(one, charts[one.name]) for one in found],
+    values = {
+        "analyses": [_analysis(one, charts[one.name]) for one in analyses],
         "common": [plotly_figure(chart) for chart in common],
         "drawings": drawings,
     }
     # Within a script element nothing but "<" could end it early.
-    return json.dumps(made, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _analysis(one: Analysis, charts: Sequence[Chart]) -> dict[str, Any]:

@@ -30,28 +30,28 @@ class Reading:
     rule: str
 
 
-def readings(found: Analysis) -> list[Reading]:
+def readings(analysis: Analysis) -> list[Reading]:
     """The claims that one results file bears on."""
-    made = [
-        _better_than_dense(found),
-        _region(found),
-        _best_graph(found),
-        _structure(found),
-        _smooth(found),
-        _few_graphs(found),
-        _few_epochs(found),
+    claims = [
+        _better_than_dense(analysis),
+        _region(analysis),
+        _best_graph(analysis),
+        _structure(analysis),
+        _smooth(analysis),
+        _few_graphs(analysis),
+        _few_epochs(analysis),
     ]
-    return [one for one in made if one is not None]
+    return [one for one in claims if one is not None]
 
 
 def agreement_readings(pairs: pd.DataFrame) -> list[Reading]:
     """Whether architectures agree, alone and beyond density."""
-    made = []
+    claims = []
     for row in pairs.to_dict("records"):
         alone = row["pearson_interval"][0] > 0
         beyond = row.get("pearson_beyond_density_interval")
         lasts = isinstance(beyond, tuple) and beyond[0] > 0
-        made.append(
+        claims.append(
             Reading(
                 f"{row['first']} and {row['second']}",
                 "architectures agree on which graphs are good",
@@ -62,16 +62,16 @@ def agreement_readings(pairs: pd.DataFrame) -> list[Reading]:
                 "survives: both correlations are above 0 with 95 % confidence; in part: the first",
             )
         )
-    return made
+    return claims
 
 
-def _better_than_dense(found: Analysis) -> Reading | None:
+def _better_than_dense(analysis: Analysis) -> Reading | None:
     key = "graphs in the sweet spot against baseline"
-    if key not in found.effects or found.simultaneous is None:
+    if key not in analysis.effects or analysis.simultaneous is None:
         return None
-    one, exists = found.effects[key], found.simultaneous.exists
+    one, exists = analysis.effects[key], analysis.simultaneous.exists
     return Reading(
-        found.name,
+        analysis.name,
         "graphs in the sweet spot beat the dense network",
         _grade(exists and one.interval[0] > 0, one.interval[0] > 0),
         f"they err {one.difference:.2f} points less on average ({one.interval[0]:.2f} to "
@@ -80,20 +80,20 @@ def _better_than_dense(found: Analysis) -> Reading | None:
     )
 
 
-def _region(found: Analysis) -> Reading | None:
-    if found.spot is None or found.simultaneous is None:
+def _region(analysis: Analysis) -> Reading | None:
+    if analysis.spot is None or analysis.simultaneous is None:
         return None
-    ours, paper = found.simultaneous, found.spot
+    ours, paper = analysis.simultaneous, analysis.spot
     alarms = ""
-    if found.calibration is not None:
-        flat = found.calibration.query("depth == 0").set_index("rule")["claimed"]
+    if analysis.calibration is not None:
+        flat = analysis.calibration.query("depth == 0").set_index("rule")["claimed"]
         alarms = (
             f"; on flat landscapes of this design the paper's rule claims a sweet spot in "
             f"{flat['paper']:.0%} of cases, the simultaneous one in {flat['simultaneous']:.0%}"
         )
     rest = len(paper.candidates) - len(ours.spot.kept)
     return Reading(
-        found.name,
+        analysis.name,
         "there is a sweet spot, and the paper's rule finds its extent",
         _grade(ours.exists and len(ours.spot.kept) <= len(paper.kept), ours.exists),
         f"the rule keeps {len(paper.kept)} of {len(paper.candidates)} {paper.unit}s, "
@@ -102,29 +102,29 @@ def _region(found: Analysis) -> Reading | None:
     )
 
 
-def _best_graph(found: Analysis) -> Reading | None:
-    if found.bias is None:
+def _best_graph(analysis: Analysis) -> Reading | None:
+    if analysis.bias is None:
         return None
-    last = found.bias.splits.iloc[-1]
-    above = found.baseline is not None and last["held_out"] < found.baseline["mean"]
+    last = analysis.bias.splits.iloc[-1]
+    above = analysis.baseline is not None and last["held_out"] < analysis.baseline["mean"]
     return Reading(
-        found.name,
+        analysis.name,
         "the best graph is as good as its mean error says",
         _grade(last["bias"] < 0.05, above),
-        f"best of {found.bias.graphs:,}: {found.bias.best:.2f} %, {found.bias.expected:.2f} % "
-        f"expected if trained again; chosen on {last['chosen_on']:.0f} seeds its error on the "
-        f"others is {last['bias']:.2f} points above, and it ranks {last['rank']:.0f} there",
+        f"best of {analysis.bias.graphs:,}: {analysis.bias.best:.2f} %, "
+        f"{analysis.bias.expected:.2f} % expected if trained again; chosen on "
+        f"{last['chosen_on']:.0f} seeds its error on the others is {last['bias']:.2f} points above, and it ranks {last['rank']:.0f} there",
         "survives: the bias is below 0.05 points; in part: held out, it still beats the baseline",
     )
 
 
-def _structure(found: Analysis) -> Reading | None:
-    if found.null is None:
+def _structure(analysis: Analysis) -> Reading | None:
+    if analysis.null is None:
         return None
-    one = found.null
+    one = analysis.null
     lasts = one.gain_interval[0] > 0 and one.permutation_p < 0.05
     return Reading(
-        found.name,
+        analysis.name,
         "C and L matter beyond density",
         _grade(lasts and one.gain >= 0.05, lasts),
         f"density alone explains {one.density_r2:.2f} of the variance between {one.graphs:,} "
@@ -135,15 +135,15 @@ def _structure(found: Analysis) -> Reading | None:
     )
 
 
-def _smooth(found: Analysis) -> Reading | None:
-    if found.surfaces is None:
+def _smooth(analysis: Analysis) -> Reading | None:
+    if analysis.surfaces is None:
         return None
-    table = found.surfaces.set_index("function")
+    table = analysis.surfaces.set_index("function")
     quadratic, density = table.loc["quadratic"], table.loc["density"]
     ceiling = table.loc["ceiling", "r2"]
-    curved = [one.curvature_p < 0.05 and one.curvature > 0 for one in found.slices.values()]
+    curved = [one.curvature_p < 0.05 and one.curvature > 0 for one in analysis.slices.values()]
     return Reading(
-        found.name,
+        analysis.name,
         "error is a smooth, U-shaped function of C and L",
         _grade(quadratic["gain_low"] > 0 and bool(curved) and all(curved), any(curved)),
         f"cross-validated, a quadratic surface explains {quadratic['r2']:.2f} of the variance, "
@@ -153,12 +153,12 @@ def _smooth(found: Analysis) -> Reading | None:
     )
 
 
-def _few_graphs(found: Analysis) -> Reading | None:
-    if not found.few_graphs:
+def _few_graphs(analysis: Analysis) -> Reading | None:
+    if not analysis.few_graphs:
         return None
-    count, one = next(iter(found.few_graphs.items()))
+    count, one = next(iter(analysis.few_graphs.items()))
     return Reading(
-        found.name,
+        analysis.name,
         "few graphs show the landscape",
         _grade(one.pearson_interval[0] > 0.8, one.pearson_interval[0] > 0.5),
         f"{count} graphs against all: Pearson {one.pearson:.2f} ({one.pearson_interval[0]:.2f} to "
@@ -167,13 +167,13 @@ def _few_graphs(found: Analysis) -> Reading | None:
     )
 
 
-def _few_epochs(found: Analysis) -> Reading | None:
-    if found.few_epochs is None or found.few_epochs.empty:
+def _few_epochs(analysis: Analysis) -> Reading | None:
+    if analysis.few_epochs is None or analysis.few_epochs.empty:
         return None
-    table = found.few_epochs
+    table = analysis.few_epochs
     early = table[table["epoch"] >= 3].iloc[0] if (table["epoch"] >= 3).any() else table.iloc[-1]
     return Reading(
-        found.name,
+        analysis.name,
         "few epochs rank the graphs",
         _grade(early["pearson_low"] > 0.8, early["pearson_low"] > 0.5),
         f"epoch {early['epoch']:.0f} against the last: Pearson {early['pearson']:.2f} "

@@ -11,30 +11,30 @@ from mpnn_arch.analysis.report.readings import Reading
 from mpnn_arch.analysis.sweet_spot import SweetSpot
 
 
-def tables_of(found: Analysis) -> dict[str, pd.DataFrame]:
+def tables_of(analysis: Analysis) -> dict[str, pd.DataFrame]:
     """Tables of one results file by name, those that it allows."""
-    graphs = found.graphs.drop(columns=["sum", "squares"])
-    made: dict[str, pd.DataFrame | None] = {
+    graphs = analysis.graphs.drop(columns=["sum", "squares"])
+    tables: dict[str, pd.DataFrame | None] = {
         "top": graphs.head(10),
         "graphs": graphs,
-        "bins_coarse": found.coarse,
-        "bins_fine": found.fine,
-        "sweet_spots": _spots(found),
-        "sweet_spot": None if found.spot is None else found.spot.candidates,
-        "bootstrap": None if found.bootstrap is None else found.bootstrap.candidates,
-        "effects": _effects(found),
-        "selection": None if found.bias is None else found.bias.splits,
-        "beyond_density": None if found.null is None else found.null.bins,
-        "ladder": found.ladder,
-        "slices": _slices(found),
-        "surfaces": found.surfaces,
-        "measures": found.measures,
-        "few_graphs": found.few_graphs_by_count,
-        "few_epochs": found.few_epochs,
-        "racing": found.racing,
-        "calibration": found.calibration,
+        "bins_coarse": analysis.coarse,
+        "bins_fine": analysis.fine,
+        "sweet_spots": _spots(analysis),
+        "sweet_spot": None if analysis.spot is None else analysis.spot.candidates,
+        "bootstrap": None if analysis.bootstrap is None else analysis.bootstrap.candidates,
+        "effects": _effects(analysis),
+        "selection": None if analysis.bias is None else analysis.bias.splits,
+        "beyond_density": None if analysis.null is None else analysis.null.bins,
+        "ladder": analysis.ladder,
+        "slices": _slices(analysis),
+        "surfaces": analysis.surfaces,
+        "measures": analysis.measures,
+        "few_graphs": analysis.few_graphs_by_count,
+        "few_epochs": analysis.few_epochs,
+        "racing": analysis.racing,
+        "calibration": analysis.calibration,
     }
-    return {name: table for name, table in made.items() if table is not None and len(table)}
+    return {name: table for name, table in tables.items() if table is not None and len(table)}
 
 
 def readings_table(readings: Sequence[Reading]) -> pd.DataFrame:
@@ -42,14 +42,14 @@ def readings_table(readings: Sequence[Reading]) -> pd.DataFrame:
     return pd.DataFrame([vars(one) for one in readings])
 
 
-def _spots(found: Analysis) -> pd.DataFrame | None:
+def _spots(analysis: Analysis) -> pd.DataFrame | None:
     """Every rule's region."""
     rules: dict[str, SweetSpot | None] = {
-        "paper": found.spot,
-        "paper, Holm": found.corrected.get("holm"),
-        "paper, Benjamini-Hochberg": found.corrected.get("fdr_bh"),
-        "paper, paired seeds": found.paired,
-        "simultaneous": found.simultaneous.spot if found.simultaneous else None,
+        "paper": analysis.spot,
+        "paper, Holm": analysis.corrected.get("holm"),
+        "paper, Benjamini-Hochberg": analysis.corrected.get("fdr_bh"),
+        "paper, paired seeds": analysis.paired,
+        "simultaneous": analysis.simultaneous.spot if analysis.simultaneous else None,
     }
     rows = [
         (rule, *spot.clustering_coefficient, *spot.average_path_length, len(spot.kept), spot.unit)
@@ -60,9 +60,9 @@ def _spots(found: Analysis) -> pd.DataFrame | None:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _effects(found: Analysis) -> pd.DataFrame:
+def _effects(analysis: Analysis) -> pd.DataFrame:
     rows = []
-    for what, one in found.effects.items():
+    for what, one in analysis.effects.items():
         row = {"comparison": what, **vars(one)}
         for name in ("interval", "hedges_interval"):
             low, high = row.pop(name)
@@ -71,7 +71,7 @@ def _effects(found: Analysis) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _slices(found: Analysis) -> pd.DataFrame:
+def _slices(analysis: Analysis) -> pd.DataFrame:
     rows = [
         {
             "along": one.along,
@@ -86,6 +86,6 @@ def _slices(found: Analysis) -> pd.DataFrame:
             "curvature_p": one.curvature_p,
             "lowest": one.lowest,
         }
-        for one in found.slices.values()
+        for one in analysis.slices.values()
     ]
     return pd.DataFrame(rows)
