@@ -113,7 +113,8 @@ def _best_graph(analysis: Analysis) -> Reading | None:
         _grade(last["bias"] < 0.05, above),
         f"best of {analysis.bias.graphs:,}: {analysis.bias.best:.2f} %, "
         f"{analysis.bias.expected:.2f} % expected if trained again; chosen on "
-        f"{last['chosen_on']:.0f} seeds its error on the others is {last['bias']:.2f} points above, and it ranks {last['rank']:.0f} there",
+        f"{last['chosen_on']:.0f} seeds its error on the others is "
+        f"{last['bias']:.2f} points above, and it ranks {last['rank']:.0f} there",
         "survives: the bias is below 0.05 points; in part: held out, it still beats the baseline",
     )
 
