@@ -65,10 +65,12 @@ def bench(
     from mpnn_arch.diagnostics.receipt import DEFAULT_GRAPHS, receipt, write_csv, write_plot
     from mpnn_arch.diagnostics.timing import machine
     from mpnn_arch.io.figures import new_figure
+    from mpnn_arch.io.files import check_folder, make_folder
     from mpnn_arch.training.devices import find_device
 
     if out is not None:
         new_figure(1, 1)  # fails before the timing if matplotlib is missing
+        check_folder(out)
     if threads is not None:
         torch.set_num_threads(threads)
     if not specs:
@@ -114,7 +116,7 @@ def bench(
     for key, text in environment.items():
         console.print(f"{key}: {text}", highlight=False)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         write_csv(lines, out / "bench.csv", environment)
         write_plot(lines, out / "bench.png", environment)
         console.print(f"written: {out / 'bench.csv'}, {out / 'bench.png'}", highlight=False)

@@ -64,7 +64,7 @@ def compare(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     from rich.table import Table
 
-    from mpnn_arch.io.files import write_whole
+    from mpnn_arch.io.files import check_folder, make_folder, write_whole
     from mpnn_arch.training.comparison import compare_swaps, plot_swaps
     from mpnn_arch.training.data import load_dataset, short_name
     from mpnn_arch.training.devices import find_device
@@ -80,6 +80,7 @@ def compare(
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = out or Path("runs") / f"compare-{model}-{short_name(dataset)}-{stamp}"
     data = load_dataset(dataset).subset(train_images, test_images)
+    check_folder(folder)  # before the work, which takes minutes
 
     console, errors = Console(), Console(stderr=True)
     if not console.is_terminal:
@@ -142,7 +143,7 @@ def compare(
             writer.writeheader()
             writer.writerows(rows)
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_whole(folder / "compare.csv", write_table)
     plot_swaps(folder / "compare.png", title, results)
     console.print(f"table and plot: {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import check_writable, shown, write_whole
 
 
 @click.group()
@@ -98,9 +99,7 @@ def measure(
     found = library.measure(parsed, chosen, reachable_only=reachable_only)
     if out is not None:
         found.insert(0, "graph", labels)
-        temporary = out.with_name(out.name + ".tmp")
-        found.to_csv(temporary, index=False)
-        temporary.replace(out)
+        write_whole(out, lambda temporary: found.to_csv(temporary, index=False))
         click.echo(f"{len(found)} graphs -> {out}")
         return
     table = _table("graph", "nodes", "edges", *chosen)
@@ -192,9 +191,7 @@ def sample(
     table = pd.concat(pd.read_parquet(part) for part in sorted(out.glob("part-*.parquet")))
     # The bins extend to the largest average path length of this sweep.
     picked = subsample(table, Bins(bins, (1.0, float(table["average_path_length"].max()) + 1e-9)))
-    temporary = out / "sample.tmp"
-    picked.to_csv(temporary, index=False)
-    temporary.replace(out / "sample.csv")
+    write_whole(out / "sample.csv", lambda temporary: picked.to_csv(temporary, index=False))
     click.echo(f"{len(table)} graphs, {len(picked)} bins filled -> {out / 'sample.csv'}")
 
 
@@ -241,30 +238,32 @@ def _labelled(specs: tuple[str, ...]) -> tuple[list[str], list[Any]]:
 def _refuse_existing(out: Path | None, force: bool) -> None:
     if out is None:
         return
-    if out.exists() and not force:
+    if os.path.lexists(out) and not force:
         raise InputError(f"{out} exists; choose another name, or pass --force to overwrite it")
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+    if not os.path.isdir(out.parent) or not os.access(out.parent, os.W_OK):
         raise InputError(
-            f"the folder {out.parent} cannot be written to; create it, or choose another"
+            f"the folder {shown(out.parent)} cannot be written to; create it, or choose another"
         )
+    check_writable(out)
 
 
 def _write(graph: Any, out: Path) -> None:
     import networkx as nx
     import numpy as np
 
-    temporary = out.with_name(f"{out.stem}.tmp{out.suffix}")
-    matrix = graph.adjacency.astype(np.uint8)
-    if out.suffix == ".npy":
-        np.save(temporary, matrix)
-    elif out.suffix in (".csv", ".txt"):
-        np.savetxt(temporary, matrix, fmt="%d", delimiter="," if out.suffix == ".csv" else "")
-    elif out.suffix == ".graphml":
-        nx.write_graphml(graph.to_networkx(), temporary)
-    elif out.suffix == ".gexf":
-        nx.write_gexf(graph.to_networkx(), temporary)
-    else:
-        raise InputError(
-            f"{out.name} has an unknown format; write .npy, .csv, .txt, .graphml or .gexf"
-        )
-    temporary.replace(out)
+    def write(temporary: Path) -> None:
+        matrix = graph.adjacency.astype(np.uint8)
+        if out.suffix == ".npy":
+            np.save(temporary, matrix)
+        elif out.suffix in (".csv", ".txt"):
+            np.savetxt(temporary, matrix, fmt="%d", delimiter="," if out.suffix == ".csv" else "")
+        elif out.suffix == ".graphml":
+            nx.write_graphml(graph.to_networkx(), temporary)
+        elif out.suffix == ".gexf":
+            nx.write_gexf(graph.to_networkx(), temporary)
+        else:
+            raise InputError(
+                f"{out.name} has an unknown format; write .npy, .csv, .txt, .graphml or .gexf"
+            )
+
+    write_whole(out, write)

@@ -126,10 +126,12 @@ def _show(
         )
     if path is not None:
         figure = models.diagram(model)
+        suffix = path.suffix.lstrip(".") or "png"
         try:
-            suffix = path.suffix.lstrip(".") or "png"
             write_whole(path, lambda temporary: figure.savefig(temporary, format=suffix))
-        except (OSError, ValueError) as error:
+        except InputError:
+            raise
+        except ValueError as error:  # an unknown format
             raise InputError(f"cannot write {path}: {error}") from None
         console.print(f"wrote {path}", highlight=False)
 

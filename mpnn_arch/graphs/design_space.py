@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from mpnn_arch.graphs.generators import GENERATORS, generate
 from mpnn_arch.graphs.generators.family import check_whole, is_seeded
 from mpnn_arch.graphs.generators.ws_flex import ws_flex_words
 from mpnn_arch.graphs.measures import MEASURES, GraphBatch
+from mpnn_arch.io.files import make_folder, write_text, write_whole
+from mpnn_arch.io.temporary import sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,7 +249,8 @@ class _Sweep:
 
 def _claim(out: Path, plan: _Sweep) -> None:
     """Create the folder, or check that it holds this sweep with at most as many repeats."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    sweep(out, old_names=True)
     note = out / "_sweep.json"
     described = plan.description()
     if note.exists():
@@ -267,9 +269,7 @@ def _claim(out: Path, plan: _Sweep) -> None:
             return
     elif any(out.glob("*.parquet")):
         raise InputError(f"{out} holds Parquet files of something else; choose another folder")
-    half = note.with_suffix(".tmp")
-    half.write_text(json.dumps(described, indent=1))
-    half.replace(note)
+    write_text(note, json.dumps(described, indent=1))
 
 
 def _part_path(out: Path, part: int) -> Path:
@@ -301,9 +301,7 @@ def _sweep_part(plan: _Sweep, out: Path, part: int) -> None:
     if not columns:
         raise InputError(f"no graph of part {part} of the sweep can be made: {refused}")
     table = pa.table({name: np.concatenate(values) for name, values in columns.items()})
-    half = out / f"part-{part:05d}.{os.getpid()}.tmp"
-    pq.write_table(table, half)
-    half.replace(_part_path(out, part))
+    write_whole(_part_path(out, part), lambda temporary: pq.write_table(table, temporary))
 
 
 def _make(

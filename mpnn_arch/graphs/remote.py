@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import write_error, write_whole
 
 T = TypeVar("T")
 
@@ -56,33 +56,32 @@ def fetch(remote: str, to: Path, read: Callable[[Path], T], timeout: float = 30)
         timeout: seconds to wait for a response.
 
     Raises:
-        InputError: no connection, an incomplete download, or an error that ``read`` raises; no
-            file is left behind.
+        InputError: no connection, an incomplete download, a file that cannot be written, or an
+            error that ``read`` raises; no file is left behind.
     """
     url = REPOSITORY + remote
-    temporary = None
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=to.parent, prefix=".fetched-", suffix=to.suffix, delete=False
-        ) as file:
-            temporary = Path(file.name)
-            with urlopen(url, timeout=timeout) as response:
-                expected = response.headers.get("Content-Length")
-                body = response.read()
-            file.write(body)
-        if expected is not None and int(expected) != len(body):
-            raise InputError(
-                f"the download of {url} stopped after {len(body)} of {expected} bytes; try again"
-            )
-        found = read(temporary)
-        temporary.replace(to)
-        return found
+        with urlopen(url, timeout=timeout) as response:
+            expected = response.headers.get("Content-Length")
+            body = response.read()
     except (URLError, HTTPException, OSError) as error:
         raise InputError(
             f"{url} could not be fetched ({error}); connect to the network, or put the file into "
             f"a folder and pass that folder as root or in {ENVIRONMENT}"
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    if expected is not None and int(expected) != len(body):
+        raise InputError(
+            f"the download of {url} stopped after {len(body)} of {expected} bytes; try again"
+        )
+    found: list[T] = []
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(body)
+        found.append(read(temporary))
+
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(to, error) from error
+    write_whole(to, write)
+    return found[0]

@@ -1,1 +1,1 @@
-"""File output: atomic writes, tensor files, figures."""
+"""File output: atomic writes, locks on folders, tensor files, figures."""

@@ -2,32 +2,204 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.io.temporary import sweep, temporary_folder
+
+
+class WriteError(InputError, OSError):
+    """A file that cannot be written: the path, the reason and the fix, in one sentence.
+
+    It is an ``OSError`` too, so that code which can do without the file catches it as such.
+    """
+
+
+# Folders from which this process has removed what others abandoned.
+_SWEPT: set[tuple[int, Path]] = set()
+
+_CHANGE_PERMISSIONS = "change the permissions, or choose another folder"
+_FIXES = {
+    errno.ENOSPC: "free some space, or write to another disk",
+    errno.EDQUOT: "free some space, or write to another disk",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to another disk",
+    errno.EROFS: "write to another disk",
+    errno.EACCES: _CHANGE_PERMISSIONS,
+    errno.EPERM: _CHANGE_PERMISSIONS,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of the path is a file; choose another folder",
+    errno.EEXIST: "there is a file of that name; choose another",
+    errno.ENOENT: "create its folder, or choose another",
+    errno.ELOOP: "remove the symbolic links that point in a circle",
+    errno.EIO: "check the disk, or write to another",
+}
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Write ``path`` atomically: ``write`` fills a temporary file beside it, which is then renamed.
+    """Write ``path`` atomically: ``write`` fills a temporary file, which is then renamed.
 
-    A reader, even after a crash, sees the old file or the new one, never a partial one.
+    A reader, even after a crash or a power failure, sees the old file or the new one, never a
+    partial one: the content is on the disk before the name is. What killed processes left half
+    written in the same folder is removed first.
+
+    Args:
+        path: the file; an existing one is replaced, and so is a symbolic link, not its target.
+        write: fills the file whose path it is given; the path has the name of ``path``.
+
+    Raises:
+        WriteError: the file cannot be written; an existing one is as it was, and nothing is left.
     """
-    path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    path = check_writable(path)
+    folder = path.parent
+    _sweep_once(folder)
     try:
-        write(temporary)
-        # mkstemp creates files that only their owner may read; give them the usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with temporary_folder(folder) as own:
+            temporary = own / path.name
+            mode = _create(temporary)
+            write(temporary)
+            # Some libraries make a new file, which only its owner may read.
+            temporary.chmod(mode)
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(folder)
+    except InputError:
+        raise
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` atomically, as UTF-8."""
+    """Write ``text`` atomically, as UTF-8.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline=""))
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """``path``, if a file can be written there as far as can be seen without writing.
+
+    Raises:
+        WriteError: a folder, a device, a NUL in the name, a name that is too long, or a folder that
+            does not exist or that this user may not write.
+    """
+    path = Path(path)
+    try:
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:  # a new file, or a symbolic link to nothing
+            mode = stat.S_IFREG
+            os.stat(path.parent)
+        if stat.S_ISDIR(mode):
+            raise WriteError(f"cannot write {path}: it is a folder; give the name of a file in it")
+        if not stat.S_ISREG(mode):
+            raise WriteError(f"cannot write {path}: it is a device or a pipe; give another name")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except InputError:
+        raise
+    except OSError as error:
+        raise write_error(path, error) from None
+    except ValueError:  # an embedded NUL, which no system call takes
+        raise WriteError(
+            f"cannot write {shown(path)}: the name holds a NUL character; leave it out"
+        ) from None
+    return path
+
+
+def check_folder(path: str | os.PathLike[str]) -> Path:
+    """``path``, if it is a folder that can be written, or one that can be created.
+
+    Raises:
+        WriteError: a file, a NUL in the name, a name that is too long, or no permission.
+    """
+    path = existing = Path(path)
+    try:
+        while True:
+            try:
+                mode = os.stat(existing).st_mode
+                break
+            except FileNotFoundError:
+                existing = existing.parent
+        if not stat.S_ISDIR(mode):
+            code = errno.EEXIST if existing == path else errno.ENOTDIR
+            raise OSError(code, os.strerror(code))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise write_error(path, error) from None
+    except ValueError:
+        raise WriteError(
+            f"cannot write {shown(path)}: the name holds a NUL character; leave it out"
+        ) from None
+    return path
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """``path`` as a folder in which files can be written, created with its parents if need be.
+
+    Raises:
+        WriteError: as for :func:`check_folder`, or it cannot be created.
+    """
+    path = check_folder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from None
+    return path
+
+
+def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
+    """The error that says why ``path`` cannot be written, and what to do."""
+    # numpy reports a full disk without an error number.
+    unknown = "free some space, raise the limit of a file's size (ulimit -f), or use another folder"
+    fix = _FIXES.get(error.errno or 0, unknown)
+    return WriteError(f"cannot write {shown(path)} ({error.strerror or error}): {fix}")
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """``path`` for a message: printable, and its middle left out where it is long."""
+    text = os.fspath(path)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 200 else f"{text[:90]}...{text[-90:]} ({len(text)} characters)"
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():  # one that cannot be read, or a system that does not open folders
+            return
+        raise
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has nothing to wait for
+            raise
+    finally:
+        os.close(handle)
+
+
+def _create(path: Path) -> int:
+    """Create an empty file, and return the permissions that the user's umask gives to it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+
+
+def _sweep_once(folder: Path) -> None:
+    """Sweep ``folder``, once in a process: a large folder is not listed at every write."""
+    with suppress(OSError):
+        key = (os.getpid(), folder.resolve())
+        if key not in _SWEPT:
+            _SWEPT.add(key)
+            sweep(folder)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,7 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import write_whole
+from mpnn_arch.io.files import shown, write_whole
+from mpnn_arch.io.json_text import parse_json
+
+_LONGEST_HEADER = 100_000_000
+"""Bytes; the limit of safetensors."""
 
 
 def write_tensors(
@@ -23,7 +30,7 @@ def write_tensors(
     *,
     kind: str,
 ) -> None:
-    """Write ``tensors`` and ``metadata`` atomically.
+    """Write ``tensors`` and ``metadata`` atomically; equal ones give equal bytes.
 
     Args:
         path: the file; an older one is replaced.
@@ -32,7 +39,7 @@ def write_tensors(
         kind: the file type, such as ``"mpnn_arch model 1"``; :func:`read_tensors` checks it.
 
     Raises:
-        InputError: the directory does not exist or is not writable.
+        InputError: the file cannot be written, see :func:`~mpnn_arch.io.files.write_whole`.
     """
     # Copies, because safetensors rejects tensors that share memory.
     copies = {
@@ -40,10 +47,17 @@ def write_tensors(
     }
     header = {**metadata, "kind": kind}
     header["sha256"] = _digest(copies, header)
-    try:
-        write_whole(path, lambda temporary: save_file(copies, temporary, header))
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(copies, temporary, header)
+        except SafetensorError as error:
+            code = re.search(r"(?:os error|code:) ([0-9]+)", str(error))
+            number = int(code[1]) if code else 0
+            raise OSError(number, os.strerror(number) if number else str(error)) from error
+        _sort_metadata(temporary)
+
+    write_whole(path, write)
 
 
 def read_tensors(
@@ -54,25 +68,77 @@ def read_tensors(
     Raises:
         InputError: no such file, a file of another kind, or one that is truncated or was changed.
     """
-    if not Path(path).is_file():
-        raise InputError(f"there is no file {path}; give the path of a file saved by mpnn_arch")
+    _check_file(path)
     try:
+        _check_header(path)
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    # Beside its own errors, safetensors passes on torch's and those of the types it lacks.
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        reason = str(error)[:300]
         raise InputError(
-            f"{path} is cut short or is not a safetensors file ({error}); save or copy it again"
+            f"{path} is cut short or is not a safetensors file ({reason}); save or copy it again"
+        ) from None
+    except (AttributeError, OverflowError, MemoryError) as error:
+        raise InputError(
+            f"{path} holds tensors that cannot be read here ({str(error)[:300]}); save it again"
         ) from None
     found_kind = metadata.get("kind")
     if found_kind != kind:
         raise InputError(
-            f"{path} is {found_kind or 'a file of unknown kind'}, not {kind}; give another file"
+            f"{path} is {(found_kind or 'a file of unknown kind')[:80]}, not {kind}; give another "
+            "file"
         )
     recorded = {name: value for name, value in metadata.items() if name != "sha256"}
     if metadata.get("sha256") != _digest(tensors, recorded):
         raise InputError(f"{path} was changed after it was saved; save or copy it again")
     return tensors, recorded
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    try:
+        found = Path(path).is_file()
+    except (OSError, ValueError):  # a name too long, a folder that may not be read, a NUL
+        found = False
+    if not found:
+        raise InputError(
+            f"there is no file {shown(path)}; give the path of a file saved by mpnn_arch"
+        )
+
+
+def _check_header(path: str | os.PathLike[str]) -> None:
+    """Refuse what safetensors lets pass: a tensor or an entry of the metadata named twice.
+
+    Raises:
+        ValueError: such a header, or none.
+    """
+    header = _read_header(Path(path))
+    if not isinstance(header, dict):
+        raise ValueError("its header is not a JSON object")
+
+
+def _read_header(path: Path) -> Any:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(_LONGEST_HEADER, path.stat().st_size - 8):
+            raise ValueError(f"its header of {length} bytes is longer than the file or too long")
+        return parse_json(file.read(length))
+
+
+def _sort_metadata(path: Path) -> None:
+    """Order the metadata of a safetensors file by name: safetensors writes it in a random order.
+
+    The header keeps its length, so the tensors stay where they are.
+    """
+    header = _read_header(path)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise RuntimeError("safetensors wrote a header that JSON does not give back")
+        file.write(text.ljust(length))
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

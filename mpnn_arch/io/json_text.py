@@ -1,0 +1,35 @@
+"""JSON from files that nobody vouches for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value in ``text``, by the letter of the standard.
+
+    Python's parser alone accepts NaN and Infinity, keeps the last of two equal names, and has
+    errors of several classes.
+
+    Raises:
+        ValueError: not JSON, a name given twice, a number that is not finite, an integer of
+            thousands of digits, or values nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it gives {twice[:80]!r} twice")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}, which is not a number")

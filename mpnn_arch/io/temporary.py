@@ -1,0 +1,84 @@
+"""Temporary folders beside the files they become, and the removal of those that were abandoned.
+
+A file is written in a folder of its own, ``.mpnn-arch-PLACE-PID-START-RANDOM``, in the folder where
+it will stand. So a library that writes beside the file it was given (safetensors does) leaves its
+own temporary files in there too, and the name tells whose it is: a process that was killed cannot
+remove its folder, so the next one that writes into the same folder does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mpnn_arch.io.processes import is_running, place, start_of
+
+_PREFIX = ".mpnn-arch-"
+_NAME = re.compile(r"\.mpnn-arch-([0-9a-f]{8})-([0-9]{1,10})-([0-9]{1,20})-[A-Za-z0-9_]{8}")
+
+# Names that 0.1.0 and its libraries gave to temporary files: ".0-ring-8-seed1-k3v_9x2a.csv",
+# safetensors' own ".tmpX8Lc2q", "table.csv.tmp", "matrix.tmp.csv", "_sweep.tmp", ".fetched-...".
+_OLD_NAME = re.compile(
+    r"\.tmp[A-Za-z0-9]{6}|\..+-[a-z0-9_]{8}(\.[A-Za-z0-9]+)?|.+\.tmp(\.[A-Za-z0-9]+)?"
+)
+_OLD_AGE = 3600.0
+"""Seconds without a change after which a file that names no process is taken for abandoned."""
+
+
+@contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in ``folder``, removed at the end with what is still in it."""
+    made = new_temporary_folder(folder)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def new_temporary_folder(folder: Path) -> Path:
+    """A new folder in ``folder``, named after this process; the caller removes or renames it."""
+    pid = os.getpid()
+    prefix = f"{_PREFIX}{place()}-{pid}-{start_of(pid)}-"
+    return Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
+
+
+def sweep(folder: Path, *, old_names: bool = False) -> None:
+    """Remove what processes that no longer run left half written in ``folder``.
+
+    What a live process writes is never touched. Where it cannot be known whether one lives, because
+    it ran on another host or the name does not tell, an hour without a change decides.
+
+    Args:
+        folder: searched itself, without its subfolders.
+        old_names: whether to remove also files with the temporary names of 0.1.0; only for folders
+            in which this library alone writes, since others use such names too.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_abandoned(entry, old_names):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    with suppress(OSError):
+                        os.unlink(entry.path)
+
+
+def _is_abandoned(entry: os.DirEntry[str], old_names: bool) -> bool:
+    ours = _NAME.fullmatch(entry.name)
+    if ours is not None:
+        where, pid, start = ours[1], int(ours[2]), int(ours[3])
+        return not is_running(pid, start) if where == place() else _is_old(entry)
+    return old_names and _OLD_NAME.fullmatch(entry.name) is not None and _is_old(entry)
+
+
+def _is_old(entry: os.DirEntry[str]) -> bool:
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD_AGE
+    except OSError:
+        return False
