@@ -4,30 +4,52 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.io.files import shown
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.models.build import build
 from mpnn_arch.models.old_names import renamed
+from mpnn_arch.models.saved_schema import SavedModel, check_saved
 from mpnn_arch.rounds import export_choices, import_choices
 
 _KIND = "mpnn_arch model 1"
 
+# What the constructors of torch and PyG raise for arguments that they cannot use.
+_BUILD_ERRORS = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+)
+
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write ``model`` to ``path`` as safetensors, atomically.
+
+    Equal models give equal bytes. A model is more than its weights here: the file also holds the
+    backends that ``"auto"`` selected in each round, since backends round differently and a loaded
+    model gives the same bits. Two models with the same weights that were timed differently, or of
+    which only one has run, therefore differ in this entry, ``backend_choices``, and in the
+    checksum.
 
     Args:
         model: one built by :func:`mpnn_arch.models.build`.
         path: the file; an existing one is replaced.
 
     Raises:
-        InputError: the model has no configuration, or the path cannot be written.
+        InputError: the model has no configuration or one that JSON cannot express, or the path
+            cannot be written.
     """
     config, graphs = getattr(model, "config", None), getattr(model, "graphs", None)
     if config is None or graphs is None:
@@ -38,13 +60,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for number, graph in enumerate(graphs):
         tensors[f"graph/{number}"] = graph.edge_index
+    nodes = [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
     metadata = {
-        "config": json.dumps(config),
-        "graphs": json.dumps(
-            [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
-        ),
-        # Backends round differently: with the same backends, a loaded model gives the same bits.
-        "backend_choices": json.dumps(export_choices(model)),
+        "config": _json("configuration", config),
+        "graphs": _json("graphs", nodes),
+        "backend_choices": _json("backends", export_choices(model)),
     }
     write_tensors(path, tensors, metadata, kind=_KIND)
 
@@ -54,6 +74,11 @@ def load(
 ) -> nn.Module:
     """Rebuild the model that :func:`save` wrote.
 
+    The file is not trusted: its metadata are checked first, see
+    :func:`~mpnn_arch.models.saved_schema.check_saved`, then the names and shapes of its tensors
+    against those of the model, before memory for it is taken. Weights that are not finite are
+    loaded with a warning, since one may want to see where a training diverged.
+
     Args:
         path: the file.
         device: where to put the model.
@@ -61,23 +86,102 @@ def load(
             the weights, such as ``backend="reference"``.
 
     Raises:
-        InputError: no such file, or one that is truncated, modified, or not a saved model.
+        InputError: no such file, or one that is truncated, modified, not a saved model, or forged.
     """
-    tensors, metadata = read_tensors(path, kind=_KIND)
-    graphs = []
-    for number, entry in enumerate(json.loads(metadata["graphs"])):
-        edges = tensors[f"graph/{number}"]
-        graphs.append(RelationalGraph(entry["num_nodes"], edges, directed=True, self_loops=False))
-    config = json.loads(metadata["config"]) | changes
+    saved = read_saved(path)
+    config = saved.config | changes
     if config.get("seed") is None:  # built from a generator; the weights are loaded below
         config["seed"] = 0
-    model = build(config.pop("model"), graphs, **config)
-    prefix = "model/"
-    model.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    )
-    if "backend" not in changes:
-        choices = json.loads(metadata.get("backend_choices", "{}"))
-        names = renamed(model, choices)
-        import_choices(model, {names[name]: choice for name, choice in choices.items()})
+    name = config.pop("model")
+    try:
+        # Shapes only; "published" takes no memory for the initial weights.
+        shapes = build(name, saved.graphs, **config | {"init": "published", "device": "meta"})
+        weights = _checked_weights(shapes, saved.weights)
+        model = build(name, saved.graphs, **config)
+        model.load_state_dict(weights)
+        if "backend" not in changes:
+            choices = saved.backend_choices
+            names = renamed(model, choices)
+            import_choices(model, {names[name]: choice for name, choice in choices.items()})
+    except InputError as error:
+        raise InputError(f"{shown(path)} cannot be loaded: {error}") from None
+    except _BUILD_ERRORS as error:
+        if changes:  # an argument of the caller may be at fault, and its own error says more
+            raise
+        raise InputError(
+            f"{shown(path)} describes a model that cannot be built ({str(error)[:200]}); save it "
+            "again"
+        ) from error
+    _warn_of_numbers_that_are_not_finite(path, weights)
     return model if device is None else model.to(device)
+
+
+def read_saved(path: str | os.PathLike[str]) -> SavedModel:
+    """The checked content of the file that :func:`save` wrote, without building the model.
+
+    Raises:
+        InputError: no such file, or one that is truncated, modified, not a saved model, or forged.
+    """
+    tensors, metadata = read_tensors(path, kind=_KIND)
+    try:
+        return check_saved(tensors, metadata)
+    except InputError as error:
+        raise InputError(
+            f"{shown(path)} is not a model that mpnn_arch saved: {error}; save it again"
+        ) from None
+    except RecursionError:
+        raise InputError(
+            f"{shown(path)} is not a model that mpnn_arch saved: its metadata are nested too "
+            "deeply; save it again"
+        ) from None
+
+
+def _checked_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``weights`` under their current names, if these and all shapes are those of ``model``."""
+    own = model.state_dict()
+    found: dict[str, Tensor] = {}
+    for old, new in renamed(model, weights).items():
+        if new in found:
+            raise InputError(f"the weights {new} are given twice, once as {old}; save it again")
+        found[new] = weights[old]
+    unknown, missing = sorted(found.keys() - own.keys()), sorted(own.keys() - found.keys())
+    for names, fault in ((unknown, "holds weights of another model"), (missing, "lacks weights")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise InputError(f"it {fault}: {names[0][:80]}{more}; save it again")
+    for name, value in found.items():
+        expected = own[name]
+        if value.shape != expected.shape:
+            raise InputError(
+                f"{name} is {tuple(value.shape)}, and the model's is {tuple(expected.shape)}; save "
+                "it again"
+            )
+        if value.is_floating_point() != expected.is_floating_point() or value.is_complex():
+            raise InputError(
+                f"{name} is {value.dtype}, and the model's is {expected.dtype}; save it again"
+            )
+    return found
+
+
+def _warn_of_numbers_that_are_not_finite(
+    path: str | os.PathLike[str], weights: Mapping[str, Tensor]
+) -> None:
+    counts = {name: int((~torch.isfinite(value)).sum()) for name, value in weights.items()}
+    bad = {name: count for name, count in counts.items() if count}
+    if bad:
+        name = next(iter(bad))
+        warnings.warn(
+            f"{shown(path)} holds {sum(bad.values())} numbers that are not finite, the first in "
+            f"{name}; the model's outputs will not be finite either",
+            stacklevel=3,
+        )
+
+
+def _json(what: str, value: Any) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the model's {what} cannot be written as JSON ({error}); build it with names and "
+            "numbers, or save its state_dict() and build it yourself"
+        ) from None
