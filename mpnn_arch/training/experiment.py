@@ -19,6 +19,7 @@ from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.training.checkpoint import load_checkpoint, save_checkpoint
 from mpnn_arch.training.config import RunConfig
 from mpnn_arch.training.data import DATASETS, ImageDataset, load_dataset
+from mpnn_arch.training.environment import check_environment, environment
 from mpnn_arch.training.plot import plot_run
 from mpnn_arch.training.run_directory import MetricsRow, RunDirectory
 from mpnn_arch.training.trainer import Trainer
@@ -139,8 +140,19 @@ def train_run(
         watch: called after every epoch.
 
     Raises:
-        InputError: a checkpoint that is damaged or of another run, or a loss that diverges.
+        InputError: a file of the run that is damaged or of another run, another process that trains
+            it, an environment with which the bits would change, or a loss that diverges.
     """
+    with run.writing():
+        return _train_all(run, device, data_root, watch)
+
+
+def _train_all(
+    run: RunDirectory,
+    device: torch.device,
+    data_root: str | Path | None,
+    watch: Callable[[MetricsRow], None],
+) -> list[GraphResult]:
     config = run.config
     graphs = parse_graphs(config.graphs)
     for text, graph, digest in zip(config.graphs, graphs, run.graph_hashes, strict=True):
@@ -156,7 +168,11 @@ def train_run(
             f"(hash={run.data_hash[:8]}, now {data.content_hash[:8]}); restore them, or start a "
             "new run"
         )
-    rows = run.read_metrics()
+    rows = run.checked_metrics()
+    here = environment(device)
+    run.record_environment(here)
+    if run.environment is not None and not run.is_finished:
+        check_environment(str(run.path), run.environment, here)
     # Seeds in the outer loop, so that drift in the machine's speed affects all graphs equally.
     for seed in config.seeds:
         for place in range(len(graphs)):
@@ -189,6 +205,7 @@ def _train_one(
     config, text = run.config, run.config.graphs[place]
     weights, checkpoint = run.weights(place, seed), run.checkpoint(place, seed)
     if weights.exists():
+        run.check_finished(rows, place, seed)
         checkpoint.unlink(missing_ok=True)
         return rows
     model: nn.Module = build_model(config, graph, data, seed=seed)
@@ -201,6 +218,7 @@ def _train_one(
     )
     if checkpoint.exists():
         load_checkpoint(trainer, checkpoint, identity)
+        run.check_epochs(rows, place, seed, trainer.epoch)
     # Metrics are written before the checkpoint; drop an epoch that has no checkpoint yet.
     rows = [r for r in rows if (r.graph, r.seed) != (text, seed) or r.epoch <= trainer.epoch]
     while not trainer.finished:

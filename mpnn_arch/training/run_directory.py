@@ -6,17 +6,23 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import write_text
+from mpnn_arch.io.files import shown, sync, write_text
+from mpnn_arch.io.json_text import parse_json
+from mpnn_arch.io.lock import FolderLock
+from mpnn_arch.io.temporary import new_temporary_folder, sweep
+from mpnn_arch.models.saving import read_saved
 from mpnn_arch.training.config import RunConfig
 from mpnn_arch.training.trainer import EpochMetrics
 
@@ -42,13 +48,15 @@ class RunDirectory:
 
     ::
 
-        config.json      the RunConfig, the hash of every graph and of a user's own data set
+        config.json      the RunConfig, the hash of every graph and of a user's own data set, and
+                         the environment that the run was started in
         metrics.csv      a line per graph, seed and epoch
         weights/         a trained model per graph and seed, with its graph (mpnn_arch.load)
         checkpoints/     unfinished trainings; empty when the run is finished
         results.csv      a line per graph; the same as results.json
         results.json
         curves.png       test error against epochs
+        lock             while a process trains: which one
 
     :meth:`create` makes a new one, :meth:`open` opens an existing one. Every file is written
     atomically, and the folder appears together with its configuration.
@@ -60,11 +68,13 @@ class RunDirectory:
         config: RunConfig,
         graph_hashes: Sequence[str],
         data_hash: str | None = None,
+        environment: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.config = config
         self.graph_hashes = tuple(graph_hashes)
         self.data_hash = data_hash
+        self.environment = environment
 
     @classmethod
     def create(
@@ -80,35 +90,42 @@ class RunDirectory:
             InputError: the folder exists already, or cannot be created.
         """
         path = Path(path)
-        if path.exists():
-            raise InputError(
-                f"the run directory {path} exists already; resume it with --resume, or choose "
-                "another with --out"
-            )
         try:
+            if os.path.lexists(path):
+                raise InputError(
+                    f"the run directory {path} exists already; resume it with --resume, or choose "
+                    "another with --out"
+                )
+            path.exists()  # raises if the name is too long
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+            sweep(path.parent)
+            temporary = new_temporary_folder(path.parent)
+            run = cls(path, config, graph_hashes, data_hash)
+            try:
+                temporary.chmod(0o755)
+                for folder in ("weights", "checkpoints"):
+                    (temporary / folder).mkdir()
+                write_text(temporary / "config.json", run._configuration())
+                os.rename(temporary, path)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            sync(path.parent)
         except OSError as error:
+            if isinstance(error, InputError):  # a full disk, with the temporary path
+                error = error.__cause__ if isinstance(error.__cause__, OSError) else error
             raise InputError(
-                f"the run directory {path} cannot be created ({error.strerror}); choose another "
-                "with --out"
+                f"the run directory {shown(path)} cannot be created "
+                f"({error.strerror or error}); choose another with --out"
             ) from None
-        try:
-            temporary.chmod(0o755)
-            for folder in ("weights", "checkpoints"):
-                (temporary / folder).mkdir()
-            content: dict[str, Any] = {
-                "run": dataclasses.asdict(config),
-                "graph_hashes": list(graph_hashes),
-            }
-            if data_hash is not None:
-                content["data_hash"] = data_hash
-            write_text(temporary / "config.json", json.dumps(content, indent=2) + "\n")
-            os.rename(temporary, path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        return cls(path, config, graph_hashes, data_hash)
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"the run directory {shown(path)} holds a NUL character in its name; choose "
+                "another with --out"
+            ) from None
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -119,16 +136,71 @@ class RunDirectory:
         """
         path = Path(path)
         file = path / "config.json"
-        if not file.is_file():
-            raise InputError(f"{path} is not a run directory (it has no config.json); check --out")
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            text = file.read_bytes() if file.is_file() else None
+        except (OSError, ValueError):
+            text = None
+        if text is None:
+            raise InputError(
+                f"{shown(path)} is not a run directory (it has no config.json that can be read); "
+                "check --out"
+            )
+        try:
+            content = parse_json(text)
             run, hashes = content["run"], content["graph_hashes"]
-        except (ValueError, KeyError, TypeError):
+            data_hash, environment = content.get("data_hash"), content.get("environment")
+            if not (
+                isinstance(hashes, list)
+                and all(isinstance(item, str) for item in hashes)
+                and isinstance(data_hash, str | None)
+                and isinstance(environment, dict | None)
+            ):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
                 f"{file} is not the configuration of a run; start a new one with another --out"
             ) from None
-        return cls(path, RunConfig.from_mapping(run), hashes, content.get("data_hash"))
+        config = RunConfig.from_mapping(run)
+        if len(hashes) != len(config.graphs):
+            raise InputError(
+                f"{file} has {len(config.graphs)} graphs and {len(hashes)} hashes of graphs; start "
+                "a new run with another --out"
+            )
+        return cls(path, config, hashes, data_hash, environment)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the run directory alone, with what killed processes left half written removed.
+
+        Raises:
+            InputError: another process writes into it, or it cannot be written.
+        """
+        with FolderLock(self.path / "lock", f"the run directory {self.path}"):
+            for folder in (self.path, self.path / "weights", self.path / "checkpoints"):
+                folder.mkdir(exist_ok=True)
+                sweep(folder, old_names=True)
+            yield
+
+    def record_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write into ``config.json`` what the bits of the run depend on beside its configuration.
+
+        Nothing is written if it has been, or if a run of 0.1.0, which did not, has begun.
+        """
+        begun = self.metrics.exists() or any((self.path / "weights").iterdir())
+        if self.environment is None and not begun:
+            self.environment = dict(environment)
+            write_text(self.path / "config.json", self._configuration())
+
+    def _configuration(self) -> str:
+        content: dict[str, Any] = {
+            "run": dataclasses.asdict(self.config),
+            "graph_hashes": list(self.graph_hashes),
+        }
+        if self.data_hash is not None:
+            content["data_hash"] = self.data_hash
+        if self.environment is not None:
+            content["environment"] = self.environment
+        return json.dumps(content, indent=2) + "\n"
 
     # -- files ------------------------------------------------------------------------------
 
@@ -139,6 +211,12 @@ class RunDirectory:
     def checkpoint(self, graph: int, seed: int) -> Path:
         """The checkpoint of that training, while it is unfinished."""
         return self.path / "checkpoints" / f"{self._stem(graph, seed)}.safetensors"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every training has its weights."""
+        graphs = range(len(self.config.graphs))
+        return all(self.weights(g, s).exists() for g in graphs for s in self.config.seeds)
 
     @property
     def metrics(self) -> Path:
@@ -159,22 +237,110 @@ class RunDirectory:
         """The lines of ``metrics.csv``; none if it does not exist yet.
 
         Raises:
-            InputError: a line is not one that :meth:`write_metrics` wrote.
+            InputError: a line that :meth:`write_metrics` did not write, or one that is repeated.
         """
         if not self.metrics.exists():
             return []
-        rows = []
-        with self.metrics.open(newline="", encoding="utf-8") as file:
-            for number, line in enumerate(csv.DictReader(file), start=2):
-                try:
-                    values: dict[str, Any] = {name: _read(name, line[name]) for name in _COLUMNS}
-                except (KeyError, TypeError, ValueError):
+        fix = "restore the file, or start a new run"
+        try:
+            text = self.metrics.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.metrics} cannot be read ({error}); {fix}") from None
+        lines = csv.reader(io.StringIO(text, newline=""))
+        rows: dict[tuple[str, int, int], MetricsRow] = {}
+        number = 0
+        try:
+            for number, line in enumerate(lines, start=1):
+                if number == 1:
+                    if tuple(line) != _COLUMNS:
+                        raise ValueError
+                    continue
+                row = _row(line)
+                key = (row.graph, row.seed, row.epoch)
+                if key in rows:
                     raise InputError(
-                        f"line {number} of {self.metrics} is not a line of metrics; restore the "
-                        "file, or start a new run"
-                    ) from None
-                rows.append(MetricsRow(**values))
+                        f"line {number} of {self.metrics} repeats epoch {row.epoch} of "
+                        f"{row.graph} with seed {row.seed}; delete one of the two, or {fix}"
+                    )
+                rows[key] = row
+            if not text.endswith("\n"):  # cut short, or empty
+                raise ValueError
+        except (ValueError, csv.Error) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"line {max(number, 1)} of {self.metrics} is not a line of metrics; {fix}"
+            ) from None
+        return list(rows.values())
+
+    def checked_metrics(self) -> list[MetricsRow]:
+        """The metrics, all of them of this run; a warning names a test loss that is not finite.
+
+        Raises:
+            InputError: as for :meth:`read_metrics`, or a line of another run.
+        """
+        rows = self.read_metrics()
+        for row in rows:
+            if (
+                row.graph not in self.config.graphs
+                or row.seed not in self.config.seeds
+                or row.epoch > self.config.training.epochs
+            ):
+                raise InputError(
+                    f"{self.metrics} has epoch {row.epoch} of {row.graph[:80]} with seed "
+                    f"{row.seed}, which this run does not train; restore the file, or start a new "
+                    "run"
+                )
+            if not math.isfinite(row.test_loss):
+                warnings.warn(
+                    f"{self.metrics}: the test loss of {row.graph} with seed {row.seed} is "
+                    f"{row.test_loss} after epoch {row.epoch}",
+                    stacklevel=2,
+                )
         return rows
+
+    def check_epochs(self, rows: Iterable[MetricsRow], graph: int, seed: int, last: int) -> None:
+        """Check that ``rows`` have the epochs 1 to ``last`` of a training, which are trained.
+
+        Raises:
+            InputError: one is missing.
+        """
+        text = self.config.graphs[graph]
+        present = {row.epoch for row in rows if (row.graph, row.seed) == (text, seed)}
+        missing = sorted(set(range(1, last + 1)) - present)
+        if missing:
+            trained = (
+                path
+                for path in (self.weights(graph, seed), self.checkpoint(graph, seed))
+                if path.exists()
+            )
+            raise InputError(
+                f"{self.metrics} lacks epoch {missing[0]} of {text} with seed {seed}, which is "
+                f"trained; restore the file, or delete {' and '.join(map(str, trained))} to train "
+                "it again"
+            )
+
+    def check_finished(self, rows: Iterable[MetricsRow], graph: int, seed: int) -> None:
+        """Check that a training's weights are whole and its own, and its metrics complete.
+
+        Raises:
+            InputError: a file that is damaged, empty, forged or of another training, or an epoch
+                without metrics.
+        """
+        path, fix = self.weights(graph, seed), "or delete it to train it again"
+        try:
+            saved = read_saved(path)
+        except InputError as error:
+            raise InputError(f"{error}, {fix}") from None
+        digest = saved.graphs[0].content_hash if saved.graphs else "none"
+        found = (saved.config["model"], saved.config.get("seed"), digest)
+        if found != (self.config.model, seed, self.graph_hashes[graph]):
+            raise InputError(
+                f"{path} is not the {self.config.model} that this run trained there with seed "
+                f"{seed}, but a {found[0]} with seed {found[1]} on the graph {found[2][:8]}; "
+                f"restore it, {fix}"
+            )
+        self.check_epochs(rows, graph, seed, self.config.training.epochs)
 
     def write_metrics(self, rows: Iterable[MetricsRow]) -> None:
         """Write all metrics so far; numbers are read back to the same bits."""
@@ -187,9 +353,33 @@ class RunDirectory:
         write_text(self.path / "results.csv", _csv(columns, results))
 
 
+def _row(line: Sequence[str]) -> MetricsRow:
+    """One line of ``metrics.csv``.
+
+    Raises:
+        ValueError: not one that was written there.
+    """
+    values: dict[str, Any] = {
+        name: _read(name, text) for name, text in zip(_COLUMNS, line, strict=True)
+    }
+    row = MetricsRow(**values)
+    positive = (row.learning_rate, row.train_loss, row.seconds)
+    percent = (row.train_error, row.test_error)
+    if not (
+        row.epoch >= 1
+        and all(math.isfinite(number) and number >= 0 for number in positive)
+        and all(0 <= number <= 100 for number in percent)
+    ):
+        raise ValueError
+    return row
+
+
 def _read(name: str, text: str) -> str | int | float:
     if name == "graph":
         return text
+    # Python's int and float also take underscores, spaces and the digits of other scripts.
+    if not re.fullmatch(r"[0-9]{1,19}" if name in _WHOLE else r"[-+.0-9a-z]{1,40}", text):
+        raise ValueError
     return int(text) if name in _WHOLE else float(text)
 
 

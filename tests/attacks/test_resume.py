@@ -1,0 +1,543 @@
+"""A resumed run trusts nothing: its files, its neighbours, its environment; and it is bit-exact.
+
+``MPNN_ARCH_KILLS=100 pytest tests/attacks/test_resume.py`` kills more often than the default.
+"""
+
+import csv
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mpnn_arch import InputError, cli
+from mpnn_arch.io.lock import FolderLock
+from mpnn_arch.training import environment as environments
+from mpnn_arch.training.config import RunConfig, TrainingConfig
+from mpnn_arch.training.experiment import start_run, train_run
+from mpnn_arch.training.run_directory import RunDirectory
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+KILLS = int(os.environ.get("MPNN_ARCH_KILLS", "20"))
+CPU = torch.device("cpu")
+EPOCHS = 3
+CONFIG = RunConfig(
+    model="mlp",
+    dataset="digits",
+    graphs=("ring:8", "complete:8"),
+    seeds=(0,),
+    training=TrainingConfig(epochs=EPOCHS),
+    train_images=300,
+    test_images=100,
+    backend="masked",  # "auto" would time, and can choose otherwise in another process
+    width_multiplier=0.1,
+)
+TRAIN = [
+    "train", "--dataset", "digits", "--graph", "ring:8", "--graph", "complete:8", "--seeds", "1",
+    "--epochs", str(EPOCHS), "--train-images", "300", "--test-images", "100",
+    "--backend", "masked", "--width-multiplier", "0.1",
+]  # fmt: skip
+
+
+# -- killed at random -----------------------------------------------------------------------------
+
+
+class Killer:
+    """The process that runs commands in children and kills them; see ``killer.py``."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("killer.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def __call__(self, arguments: list[str], **when: Any) -> tuple[int, int]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        order = {"arguments": arguments, "show": not when, **when}
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        code, calls = json.loads(self.process.stdout.readline())
+        return code, calls
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def killer() -> Iterator[Killer]:
+    made = Killer()
+    yield made
+    made.close()
+
+
+def lasting(folder: Path) -> dict[str, Any]:
+    """Everything in a run directory that does not depend on the time it took."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir():
+            found[name] = "folder"
+        elif path.suffix == ".csv":
+            with path.open(newline="") as file:
+                found[name] = [
+                    {k: v for k, v in row.items() if not k.startswith("seconds")}
+                    for row in csv.DictReader(file)
+                ]
+        elif path.name == "results.json":
+            found[name] = [r | {"seconds_per_epoch": 0} for r in json.loads(path.read_text())]
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.slow
+def test_killed_runs_end_in_the_same_files(tmp_path: Path, killer: Killer) -> None:
+    started = time.monotonic()
+    code, calls = killer([*TRAIN, "--out", str(tmp_path / "undisturbed")])
+    seconds = time.monotonic() - started
+    assert code == 0
+    assert calls > 50
+    expected = lasting(tmp_path / "undisturbed")
+    assert not [name for name in expected if "mpnn-arch" in name or name == "lock"]
+
+    chance = random.Random(0)
+    kills = number = 0
+    while kills < KILLS:
+        number += 1
+        out = tmp_path / f"run{number}"
+        for _ in range(5):
+            if kills == KILLS:
+                break
+            when = (
+                {"call": chance.randrange(calls)}
+                if chance.random() < 0.6
+                else {"seconds": chance.uniform(0, seconds)}
+            )
+            begin = ["train", "--resume"] if out.exists() else TRAIN
+            code, _ = killer([*begin, "--out", str(out)], **when)
+            assert code in (0, -9), when
+            kills += code == -9
+            if code == 0:
+                break
+        begin = ["train", "--resume"] if out.exists() else TRAIN
+        assert killer([*begin, "--out", str(out)])[0] == 0
+        found = lasting(out)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[name] == value, name
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        ["undisturbed", *(f"run{n + 1}" for n in range(number))]
+    )
+
+
+# -- damaged files --------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    pass
+
+
+def train(folder: Path, *, epochs: int | None = None) -> RunDirectory:
+    """Train in ``folder``, up to ``epochs`` epochs in all."""
+    run = (
+        RunDirectory.open(folder) if folder.exists() else start_run(folder, CONFIG, data_root=None)
+    )
+    done: list[object] = []
+
+    def watch(row: object) -> None:
+        done.append(row)
+        if len(done) == epochs:
+            raise Stop
+
+    with suppress(Stop):
+        train_run(run, device=CPU, watch=watch)
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run that is finished, and one stopped after two epochs of its second training."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder / "finished")
+    train(folder / "stopped", epochs=EPOCHS + 2)
+    return {"finished": folder / "finished", "stopped": folder / "stopped"}
+
+
+def test_a_stopped_run_has_what_the_damages_below_need(runs: dict[str, Path]) -> None:
+    stopped = RunDirectory.open(runs["stopped"])
+    assert len(stopped.read_metrics()) == EPOCHS + 2
+    assert stopped.weights(0, 0).exists()
+    assert stopped.checkpoint(1, 0).exists()
+    assert not stopped.weights(1, 0).exists()
+
+
+def lines(change: Callable[[list[str]], list[str]]) -> Callable[[RunDirectory], None]:
+    def damage(run: RunDirectory) -> None:
+        before = run.metrics.read_text().splitlines(keepends=True)
+        run.metrics.write_text("".join(change(before)))
+
+    return damage
+
+
+def value(column: str, text: str, line: int = 1) -> Callable[[RunDirectory], None]:
+    """Write ``text`` into one column of one line of the metrics."""
+
+    def change(before: list[str]) -> list[str]:
+        header = before[0].strip().split(",")
+        fields = before[line].strip().split(",")
+        fields[header.index(column)] = text
+        return [*before[:line], ",".join(fields) + "\n", *before[line + 1 :]]
+
+    return lines(change)
+
+
+def configuration(change: Callable[[dict[str, Any]], object]) -> Callable[[RunDirectory], None]:
+    def damage(run: RunDirectory) -> None:
+        content = json.loads((run.path / "config.json").read_text())
+        change(content)
+        (run.path / "config.json").write_text(json.dumps(content))
+
+    return damage
+
+
+def other_weights(run: RunDirectory) -> None:
+    shutil.copy(run.weights(0, 0), run.weights(1, 0))
+
+
+DAMAGES: dict[str, tuple[Callable[[RunDirectory], object], str]] = {
+    "no metrics": (lambda run: run.metrics.unlink(), "lacks epoch 1 of ring:8"),
+    "metrics of 0 bytes": (lambda run: run.metrics.write_text(""), "not a line of metrics"),
+    "only a header": (lines(lambda before: before[:1]), "lacks epoch 1 of ring:8"),
+    "no header": (lines(lambda before: before[1:]), "line 1"),
+    "another header": (lines(lambda b: [b[0].upper(), *b[1:]]), "line 1"),
+    "a line missing": (lines(lambda b: [*b[:2], *b[3:]]), "lacks epoch 2 of ring:8"),
+    "a line of the checkpoint missing": (
+        lines(lambda b: [*b[:4], *b[5:]]),
+        "lacks epoch 1 of complete:8",
+    ),
+    "a line doubled": (lines(lambda b: [*b[:3], b[2], *b[3:]]), "line 4"),
+    "a line cut short": (lines(lambda b: [*b[:-1], b[-1][:-20]]), "line 6"),
+    "the last character missing": (lines(lambda b: [*b[:-1], b[-1][:-1]]), "line 6"),
+    "a field too many": (lines(lambda b: [*b[:2], b[2].strip() + ",1\n", *b[3:]]), "line 3"),
+    "bytes that are no text": (lambda run: run.metrics.write_bytes(b"\xff\xfe"), "cannot be read"),
+    "a NUL": (lines(lambda b: [*b, "\0\n"]), "line 7"),
+    "NaN": (value("train_loss", "nan"), "line 2"),
+    "infinity": (value("seconds", "inf"), "line 2"),
+    "an error of 101 percent": (value("test_error", "101.0"), "line 2"),
+    "an error that is NaN": (value("test_error", "nan"), "line 2"),
+    "an epoch of 0": (value("epoch", "0"), "line 2"),
+    "an epoch with an underscore": (value("epoch", "1_0"), "line 2"),
+    "an epoch too many": (value("epoch", "9"), "does not train"),
+    "a seed of another run": (value("seed", "7"), "does not train"),
+    "a graph of another run": (value("graph", "ring:16"), "does not train"),
+    "weights of 0 bytes": (lambda run: run.weights(0, 0).write_bytes(b""), "cut short"),
+    "weights cut short": (
+        lambda run: run.weights(0, 0).write_bytes(run.weights(0, 0).read_bytes()[:-9]),
+        "cut short",
+    ),
+    "weights that are a folder": (
+        lambda run: (run.weights(0, 0).unlink(), run.weights(0, 0).mkdir()),
+        "there is no file",
+    ),
+    "weights of another graph": (other_weights, "is not the mlp that this run trained"),
+    "a checkpoint of 0 bytes": (lambda run: run.checkpoint(1, 0).write_bytes(b""), "cut short"),
+    "a configuration of 0 bytes": (
+        lambda run: (run.path / "config.json").write_text(""),
+        "not the configuration",
+    ),
+    "a configuration nested 100,000 deep": (
+        lambda run: (run.path / "config.json").write_text("[" * 100_000),
+        "not the configuration",
+    ),
+    "a configuration that is a list": (
+        lambda run: (run.path / "config.json").write_text("[]"),
+        "not the configuration",
+    ),
+    "hashes that are numbers": (
+        configuration(lambda c: c.update(graph_hashes=[1, 2])),
+        "not the configuration",
+    ),
+    "a hash missing": (configuration(lambda c: c["graph_hashes"].pop()), "1 hashes"),
+    "an environment that is text": (
+        configuration(lambda c: c.update(environment="here")),
+        "not the configuration",
+    ),
+    "another torch": (
+        configuration(lambda c: c["environment"].update(torch="1.0")),
+        "install torch 1.0",
+    ),
+    "another number of threads": (
+        configuration(lambda c: c["environment"].update(threads=64)),
+        "OMP_NUM_THREADS=64",
+    ),
+    "another device": (
+        configuration(lambda c: c["environment"].update(device="cuda")),
+        "--device cuda",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_run_is_refused_and_left_as_it_is(
+    runs: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    spoil, words = DAMAGES[damage]
+    spoil(RunDirectory.open(folder))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--resume", "--out", str(folder)])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert words in err
+    assert str(folder) in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["metrics", "weights"])
+def test_what_the_message_suggests_works(runs: dict[str, Path], tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    run = RunDirectory.open(folder)
+    if name == "metrics":
+        run.metrics.unlink()
+        run.checkpoint(1, 0).unlink()
+    run.weights(0, 0).unlink()
+    train(folder)
+    found, expected = lasting(folder), lasting(runs["finished"])
+    if name == "weights":  # trained again after the others; curves.png has them in that order
+        for all_files in (found, expected):
+            all_files["metrics.csv"].sort(key=lambda row: (row["graph"], row["epoch"]))
+            del all_files["curves.png"]
+    assert found == expected
+
+
+def test_the_stopped_run_itself_goes_on_to_the_same_bits(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    train(folder)
+    assert lasting(folder) == lasting(runs["finished"])
+
+
+def test_a_test_loss_that_is_not_finite_is_reported(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    value("test_loss", "nan")(RunDirectory.open(folder))
+    with pytest.warns(UserWarning, match="the test loss of ring:8 with seed 0 is nan"):
+        train(folder)
+
+
+# -- another environment --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("mpnn_arch", "version of mpnn_arch"), ("processor", "processor")]
+)
+def test_another_version_or_processor_is_a_warning(
+    runs: dict[str, Path], tmp_path: Path, name: str, words: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    configuration(lambda c: c["environment"].update({name: "other"}))(RunDirectory.open(folder))
+    with pytest.warns(UserWarning, match=f"another {words} \\(other"):
+        train(folder, epochs=1)
+
+
+def test_a_finished_run_is_shown_in_any_environment(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["finished"], folder)
+    configuration(lambda c: c["environment"].update(torch="1.0"))(RunDirectory.open(folder))
+    train(folder)
+
+
+def test_a_run_that_recorded_no_environment_goes_on(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    configuration(lambda c: c.pop("environment"))(RunDirectory.open(folder))
+    assert train(folder).environment is None
+    assert len(RunDirectory.open(folder).read_metrics()) == 2 * EPOCHS
+
+
+def test_threads_do_not_matter_on_a_gpu() -> None:
+    here = environments.environment(CPU) | {"device": "cuda", "processor": "a GPU"}
+    environments.check_environment("the run", here | {"threads": 77}, here)
+    with pytest.raises(InputError, match="install torch 1"):
+        environments.check_environment("the run", here | {"torch": "1"}, here)
+
+
+# -- neighbours -----------------------------------------------------------------------------------
+
+
+def test_the_second_process_is_told_who_the_first_is(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs["finished"]
+    before = lasting(folder)
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from mpnn_arch.io.lock import FolderLock\n"
+        "with FolderLock(Path(sys.argv[1]) / 'lock', 'it'):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["train", "--resume", "--out", str(folder)])
+        err = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert f"is being written by process {first.pid} on {socket.gethostname()} since 20" in err
+        assert err.count("\n") == 1
+        first.kill()
+        first.wait()
+    assert (folder / "lock").exists()  # the dead holder's
+    train(folder)
+    assert lasting(folder) == before
+
+
+def test_a_lock_is_held_by_one_at_a_time_and_leaves_no_file(tmp_path: Path) -> None:
+    inside, most = [0], [0]
+    refused: list[str] = []
+    guard = threading.Lock()
+
+    def work() -> None:
+        for _ in range(50):
+            try:
+                with FolderLock(tmp_path / "lock", "the folder"):
+                    with guard:
+                        inside[0] += 1
+                        most[0] = max(most[0], inside[0])
+                    time.sleep(0.0005)
+                    with guard:
+                        inside[0] -= 1
+            except InputError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1
+    assert refused
+    assert all(f"is being written by process {os.getpid()} (this" in text for text in refused)
+    assert not (tmp_path / "lock").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"pid": 1}', "\0\xff", "[" * 3000])
+def test_the_text_of_a_lock_decides_nothing(tmp_path: Path, text: str) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(text)
+    with FolderLock(lock, "the folder"):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+        lock.write_text(text)
+        with (
+            pytest.raises(InputError, match="is being written by another process"),
+            FolderLock(lock, "the folder"),
+        ):
+            pass
+    assert not lock.exists()
+
+
+def test_a_lock_does_not_follow_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "lock").symlink_to(victim)
+    with pytest.raises(InputError, match="cannot write"), FolderLock(tmp_path / "lock", "x"):
+        pass
+    assert victim.read_text() == "precious"
+
+
+def test_a_lock_in_a_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot write"), FolderLock(tmp_path / "a" / "l", "x"):
+        pass
+
+
+# -- a run directory that cannot be ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 5000, "a\0b", "file", "file/run", "broken"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_paths_that_are_no_run_directory(tmp_path: Path, name: str, resume: bool) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    before = sorted(os.listdir(tmp_path))
+    use: Callable[[Path], object] = (
+        RunDirectory.open if resume else lambda p: RunDirectory.create(p, CONFIG, ["a", "b"])
+    )
+    with pytest.raises(InputError) as error:
+        use(tmp_path / name)
+    assert "run directory" in str(error.value)
+    assert len(str(error.value)) < 500
+    assert "\0" not in str(error.value)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_full_disk_at_the_start_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(handle: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(InputError, match=r"cannot be created \(No space left on device\)"):
+        RunDirectory.create(tmp_path / "run", CONFIG, ["a", "b"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_in_the_middle_keeps_the_last_epoch(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    train(folder, epochs=1)
+    before = {k: v for k, v in lasting(folder).items() if "checkpoint" in k or k == "metrics.csv"}
+    real, count = os.fsync, [0]
+
+    def fail(handle: int) -> None:
+        count[0] += 1
+        if count[0] > 2:  # the metrics reach the disk, the checkpoint does not
+            raise OSError(28, os.strerror(28))
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(InputError, match=r"No space left on device.*free some space"):
+            train(folder)
+    found = lasting(folder)
+    assert {k: v for k, v in found.items() if "checkpoint" in k} == {
+        k: v for k, v in before.items() if "checkpoint" in k
+    }
+    assert not [name for name in found if "mpnn-arch" in name or name == "lock"]
+    train(folder)
+    assert lasting(folder) == lasting(runs["finished"])
