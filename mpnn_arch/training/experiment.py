@@ -217,7 +217,7 @@ def _train_one(
         f"x {config.width_multiplier}, {config.training}"
     )
     if checkpoint.exists():
-        load_checkpoint(trainer, checkpoint, identity)
+        _resume(trainer, checkpoint, identity)
         run.check_epochs(rows, place, seed, trainer.epoch)
     # Metrics are written before the checkpoint; drop an epoch that has no checkpoint yet.
     rows = [r for r in rows if (r.graph, r.seed) != (text, seed) or r.epoch <= trainer.epoch]
@@ -230,6 +230,26 @@ def _train_one(
     mpnn_arch.save(model, weights)
     checkpoint.unlink(missing_ok=True)
     return rows
+
+
+def _resume(trainer: Trainer, checkpoint: Path, identity: str) -> None:
+    """Load a checkpoint, which may be forged."""
+    epochs = trainer.config.epochs
+    try:
+        load_checkpoint(trainer, checkpoint, identity)
+        if not 1 <= trainer.epoch <= epochs:
+            raise ValueError(f"epoch {trainer.epoch} of {epochs}")
+        for parameter, state in trainer.optimizer.state.items():
+            momentum = state.get("momentum_buffer")
+            if momentum is not None and momentum.shape != parameter.shape:
+                raise ValueError(f"a momentum of shape {tuple(momentum.shape)}")
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{checkpoint} is not a checkpoint of this training ({str(error)[:200]!r}); delete it "
+            "to restart its training"
+        ) from error
 
 
 def _load_data(config: RunConfig, data_root: str | Path | None) -> ImageDataset:

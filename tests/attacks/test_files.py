@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -325,25 +324,9 @@ def test_many_writers_of_one_file_leave_one_whole_file(tmp_path: Path) -> None:
 # -- full disks and limits ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> object:
-    """A disk of 256 KiB in memory, mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if mounted.returncode:
-        pytest.skip(f"a disk in memory cannot be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 LARGE: dict[str, Callable[[Path], object]] = {
-    "text": lambda path: write_text(path, "x" * 2**20),
-    "tensors": lambda path: write_tensors(path, {"a": torch.zeros(2**18)}, {}, kind="test"),
+    "text": lambda path: write_text(path, "x" * 2**21),
+    "tensors": lambda path: write_tensors(path, {"a": torch.zeros(2**19)}, {}, kind="test"),
 }
 
 
@@ -354,15 +337,6 @@ def test_a_full_disk(small_disk: Path, writer: str) -> None:
         LARGE[writer](small_disk / "x")
     assert (small_disk / "x").read_text() == "old"
     assert names(small_disk) == ["x"]
-
-
-@pytest.fixture
-def limit() -> object:
-    """Files of this process may have 100,000 bytes, as after ``ulimit -f``."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("writer", LARGE)

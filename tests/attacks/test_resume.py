@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import random
+import resource
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ import torch
 
 from mpnn_arch import InputError, cli
 from mpnn_arch.io.lock import FolderLock
+from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.training import environment as environments
 from mpnn_arch.training.config import RunConfig, TrainingConfig
 from mpnn_arch.training.experiment import start_run, train_run
@@ -541,3 +543,93 @@ def test_a_full_disk_in_the_middle_keeps_the_last_epoch(
     assert not [name for name in found if "mpnn-arch" in name or name == "lock"]
     train(folder)
     assert lasting(folder) == lasting(runs["finished"])
+
+
+def refused_for_the_disk(folder: Path, capsys: pytest.CaptureFixture[str], words: str) -> None:
+    """Training in ``folder`` exits with 2, in one sentence, and leaves nothing half written."""
+    resume = ["--resume"] if folder.exists() else []
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*TRAIN, *resume, "--out", str(folder)])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert words in err
+    assert str(folder) in err
+    assert err.count("\n") == 1
+    assert not [name for name in lasting(folder) if "mpnn-arch" in name or name == "lock"]
+
+
+def test_a_disk_that_fills_up_and_is_freed(
+    runs: dict[str, Path], small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, filler = small_disk / "run", small_disk / "filler"
+    train(folder, epochs=1)
+    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    filler.write_bytes(bytes(2**20 - used - 40_000))
+    before = RunDirectory.open(folder).checkpoint(0, 0).read_bytes()
+    refused_for_the_disk(folder, capsys, "No space left on device")
+    assert RunDirectory.open(folder).checkpoint(0, 0).read_bytes() == before
+    filler.unlink()
+    train(folder)
+    assert lasting(folder) == lasting(runs["finished"])
+
+
+def test_a_limit_that_is_raised(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        refused_for_the_disk(folder, capsys, "ulimit -f")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    train(folder)
+    assert lasting(folder) == lasting(runs["finished"])
+
+
+# -- forged checkpoints ---------------------------------------------------------------------------
+
+
+Forge = Callable[[dict[str, torch.Tensor], dict[str, str]], object]
+CHECKPOINTS: dict[str, Forge] = {
+    "no identity": lambda tensors, metadata: metadata.pop("identity"),
+    "another identity": lambda tensors, metadata: metadata.update(identity="x" * 3000),
+    "no epoch": lambda tensors, metadata: metadata.pop("epoch"),
+    "an epoch that is text": lambda tensors, metadata: metadata.update(epoch="two"),
+    "epoch 0": lambda tensors, metadata: metadata.update(epoch="0"),
+    "epoch -1": lambda tensors, metadata: metadata.update(epoch="-1"),
+    "epoch 99": lambda tensors, metadata: metadata.update(epoch="99"),
+    "no generator": lambda tensors, metadata: tensors.pop("generator"),
+    "a generator of fractions": lambda tensors, metadata: tensors.update(generator=torch.rand(9)),
+    "a generator cut short": lambda t, metadata: t.update(generator=t["generator"][:-9].clone()),
+    "no weights": lambda tensors, metadata: tensors.pop("model/head.weight"),
+    "a weight too many": lambda t, metadata: t.update({"model/x": torch.zeros(1)}),
+    "a weight of another shape": lambda t, m: t.update({"model/head.weight": torch.zeros(2, 2)}),
+    "a momentum of another shape": lambda t, m: t.update(
+        {"momentum/head.weight": torch.zeros(2, 2)}
+    ),
+    "choices that are a list": lambda tensors, metadata: metadata.update(backend_choices="[1]"),
+    "choices nested 100,000 deep": lambda t, m: m.update(backend_choices="[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("forged", CHECKPOINTS)
+def test_a_forged_checkpoint_with_its_own_checksum(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], forged: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    path = RunDirectory.open(folder).checkpoint(1, 0)
+    kind = "mpnn_arch checkpoint 1"
+    tensors, metadata = read_tensors(path, kind=kind)
+    del metadata["kind"]
+    CHECKPOINTS[forged](tensors, metadata)
+    write_tensors(path, tensors, metadata, kind=kind)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--resume", "--out", str(folder)])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "Traceback" not in err
+    assert str(folder) in err
+    assert "delete" in err
+    assert err.count("\n") == 1
