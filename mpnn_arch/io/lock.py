@@ -104,9 +104,11 @@ class FolderLock:
 
 def _read(file: int) -> str:
     """The holder in words."""
-    try:
-        holder = json.loads(os.pread(file, 4096, 0))
-        mine = " (this process)" if holder["pid"] == os.getpid() else ""
-        return f"process {holder['pid']}{mine} on {holder['host']} since {holder['started']}"
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "another process"
+    for _ in range(10):
+        try:
+            holder = json.loads(os.pread(file, 4096, 0))
+            mine = " (this process)" if holder["pid"] == os.getpid() else ""
+            return f"process {holder['pid']}{mine} on {holder['host']} since {holder['started']}"
+        except (ValueError, KeyError, TypeError, RecursionError):
+            time.sleep(0.01)  # the holder has just taken the lock, and not yet written who it is
+    return "another process"
