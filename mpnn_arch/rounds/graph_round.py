@@ -1,15 +1,19 @@
 """The round whose graph comes with the input: a graph neural network's layer."""
 
 # Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+import torch_geometric.typing
 from torch import Tensor
 from torch_geometric.typing import OptTensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.rounds.aggregations import is_channelwise
+from mpnn_arch.rounds.graph_input import GraphInput, as_rows, read_graph
 from mpnn_arch.rounds.initial_scale import reset_round
+from mpnn_arch.rounds.lazy_channels import LazyChannels, channel_pair
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.state_dict import forget_graph
@@ -17,25 +21,33 @@ from mpnn_arch.rounds.state_dict import forget_graph
 _ONE_NODE = RelationalGraph(1, [[0], [0]])
 
 
-class GraphRound(MessageRound):
+class GraphRound(LazyChannels, MessageRound):
     r"""A round along the edges of its input, with one message function for all edges
 
     .. math::
         x_v' = \sigma(\textstyle\sum_{u \in N(v)} f(x_u)).
 
     This is the paper's Equation 6: a layer of a graph neural network is the round whose f is
-    shared. Every node has all channels, not a share of them.
+    shared. Every node has all channels, not a share of them. Messages, and what hooks and edge
+    masks see of them, are in the order of the caller's edges.
 
     Args:
-        in_channels: of every node.
+        in_channels: of every node; a pair, of senders and receivers, where they differ; -1 for
+            those of the first input.
         out_channels: of every node.
         message: a message function whose parameters all edges share, such as ``"shared_linear"``,
             ``"shared_attention"`` or ``"identity"``.
+        flow: ``"source_to_target"``, or ``"target_to_source"`` to send messages from
+            ``edge_index[1]`` to ``edge_index[0]``.
         **kwargs: as for :class:`MessageRound`, except the graph.
 
     Shapes:
-        - **x:** (..., N, C_in), **edge_index:** (2, E), in any order, **edge_weight:** (E,) or None
-        - **output:** (..., N, C_out)
+        - **x:** (..., N, C_in), or a pair (..., N, C_in), (..., M, C_in'); the second may be None
+        - **edge_index:** (2, E), in any order, an ``EdgeIndex``, or the transposed adjacency as a
+          sparse tensor
+        - **edge_weight:** (E,) or None
+        - **size:** (N, M), where the second of the pair is None
+        - **output:** (..., M, C_out), M = N unless x is a pair
 
     Raises:
         InputError: as for :class:`MessageRound`, a message with parameters on every edge, or edges
@@ -44,17 +56,35 @@ class GraphRound(MessageRound):
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.2.
     """
 
+    source_channels: int
+    target_channels: int
+    propagate: Any  # PyG replaces it on every class
+    takes_weights: ClassVar[bool] = True
+    takes_features: ClassVar[bool] = False
+
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         message: str | type[MessageFunction] = "shared_linear",
         *args: Any,
+        flow: str = "source_to_target",
         **kwargs: Any,
     ) -> None:
+        source, target = channel_pair(in_channels)
         # Message and update are built for a graph of one node with a self-loop.
-        super().__init__(_ONE_NODE, in_channels, out_channels, message, *args, **kwargs)
+        super().__init__(_ONE_NODE, source, out_channels, message, *args, **kwargs)
         forget_graph(self)
+        self.in_channels = in_channels  # type: ignore[assignment]
+        self.source_channels, self.target_channels = source, target
+        if flow not in ("source_to_target", "target_to_source"):
+            raise InputError(f"flow is 'source_to_target' or 'target_to_source', not {flow!r}")
+        self.flow = flow
+        if "degree-scaled" in str(self.aggr) and "deg" not in (kwargs.get("aggr_kwargs") or {}):
+            raise InputError(
+                "aggr='degree-scaled' needs the degrees of the data, and the graph of this round "
+                "comes with the input: give aggr_kwargs={'deg': histogram of the degrees}"
+            )
         if not self.message_function.shared:
             raise InputError(
                 f"{type(self.message_function).__name__} has parameters on every edge, so the "
@@ -62,61 +92,96 @@ class GraphRound(MessageRound):
                 "a shared message such as 'shared_linear' or 'shared_attention'"
             )
 
-    def forward(
-        self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
+    def forward(  # type: ignore[override]
+        self,
+        x: Any,
+        edge_index: Any = None,
+        edge_weight: OptTensor = None,
+        size: tuple[int, int] | None = None,
     ) -> Tensor:
         """One round along ``edge_index``."""
-        edge_index = _check_edges(x, edge_index, self.in_channels)
-        num_nodes = x.shape[-2]
-        if (edge_index[1].diff() < 0).any():
-            order = edge_index[1].argsort(stable=True)
-            edge_index = edge_index[:, order]
-            edge_weight = None if edge_weight is None else edge_weight[order]
-        rows = x.reshape(-1, self.in_channels)  # (B * N, C_in)
+        self.fix_channels(x)
+        return self.exchange(read_graph(self, x, edge_index, edge_weight, size))
+
+    def exchange(self, graph: GraphInput) -> Tensor:
+        """Messages, aggregation and update: (..., M, C_out)."""
+        # With the flow reversed, PyG does not always send the same one of a pair.
+        pair = (graph.source, graph.target if self.flow == "source_to_target" else graph.source)
+        root = None if graph.target is None else as_rows(graph.target)
+        residual = root if self.residual else None
+        # Weights and features of the edges have one name each in PyG; a `message` declares its own.
         out = self.propagate(
-            edge_index,
-            size=(num_nodes, num_nodes),
-            x=rows.view(-1, num_nodes, self.in_channels).transpose(0, 1),
-            residual=rows if self.residual else None,
-            edge_weight=edge_weight,
+            graph.edge_index,
+            size=graph.size,
+            x=pair,
+            residual=residual,
+            root=root,
+            edge_weight=graph.value,
+            edge_attr=graph.value,
+            dropped=graph.dropped,
+            origin=graph.origin,
         )
-        return out.view(*x.shape[:-1], out.shape[-1])
+        return out.view(*graph.leading, graph.size[1], out.shape[-1])
+
+    def receivers(self, graph: GraphInput) -> Tensor:
+        """(E,) the receiver of each message; M for those that reach no node."""
+        index = graph.edge_index[1 if self.flow == "source_to_target" else 0]
+        return index if graph.dropped is None else index.masked_fill(graph.dropped, graph.size[1])
 
     def message(  # type: ignore[override]
-        self, x_j: Tensor, x_i: Tensor, index: Tensor, edge_weight: OptTensor
+        self, x_j: Tensor, x_i: OptTensor, index: Tensor, edge_weight: OptTensor
     ) -> Tensor:
         """f(x_u), times the edge's weight: (E, B, C_in) -> (E, B, C_out)."""
-        messages = super().message(x_j, x_i, index)
+        if x_i is None and "x_i" in self.message_function.arguments:
+            raise InputError(
+                f"{type(self.message_function).__name__} reads the receivers, which have no "
+                "features: give both of the pair"
+            )
+        messages = self.message_function(x_j, x_i, index)
         return messages if edge_weight is None else messages * edge_weight.view(-1, 1, 1)
 
-    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        """AGG at every node: (E, B, C_out) -> (B * N, C_out)."""
-        return as_rows(self.aggregate_shares(inputs, index, dim_size))
+    def explain_message(self, inputs: Tensor, origin: OptTensor) -> Tensor:
+        """Messages times the edge mask; added self-loops, which have no entry, count in full."""
+        mask: Any = self._edge_mask
+        mask = mask.sigmoid() if self._apply_sigmoid else mask
+        if origin is not None:
+            mask = torch.cat([mask, mask.new_ones(1)])[origin]
+        return inputs * mask.view(-1, *[1] * (inputs.dim() - 1))
+
+    def aggregate(  # type: ignore[override]
+        self, inputs: Tensor, index: Tensor, dim_size: int, dropped: OptTensor
+    ) -> Tensor:
+        """AGG at every node: (E, B, C_out) -> (B * M, C_out)."""
+        if dropped is None:
+            return as_rows(self.aggregate_shares(inputs, index, dim_size))
+        index = index.masked_fill(dropped, dim_size)
+        return as_rows(self.aggregate_shares(inputs, index, dim_size + 1)[:dim_size])
+
+    def aggregate_shares(self, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
+        """AGG, node by node, over messages in any order: (E, B, C) -> (N, B, C)."""
+        by_segment = torch_geometric.typing.WITH_TORCH_SCATTER
+        if by_segment or not is_channelwise(self.aggr_module):  # these need ascending receivers
+            order = index.argsort(stable=True)
+            messages, index = messages[order], index[order]
+        return super().aggregate_shares(messages, index, num_nodes)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Redraw all parameters; the scale cannot depend on the degrees, which are unknown."""
         reset_round(self, generator, by_degree=False)
 
+    @property
+    def decomposed_layers(self) -> int:
+        """1: a round is not computed in slices of its channels."""
+        return 1
 
-def as_rows(nodes: Tensor) -> Tensor:
-    """(N, B, C) -> (B * N, C), sample by sample."""
-    return nodes.transpose(0, 1).flatten(0, 1)
+    @decomposed_layers.setter
+    def decomposed_layers(self, number: int) -> None:
+        if number != 1:
+            raise InputError(
+                f"a round is not decomposed, its message reads all channels; decomposed_layers is "
+                f"1, not {number}"
+            )
 
-
-def _check_edges(x: Tensor, edge_index: Tensor | None, in_channels: int) -> Tensor:
-    if edge_index is None:
-        raise InputError("the graph of this round comes with the input: call round(x, edge_index)")
-    if x.dim() < 2 or x.shape[-1] != in_channels:
-        raise InputError(f"this round takes (..., N, {in_channels}), not {tuple(x.shape)}")
-    if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
-        raise InputError(
-            f"an edge_index is (2, E) integers, this one is {tuple(edge_index.shape)} of "
-            f"{edge_index.dtype}; row 0 contains sources, row 1 targets"
-        )
-    if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < x.shape[-2]:
-        worst = edge_index.min() if edge_index.min() < 0 else edge_index.max()
-        raise InputError(
-            f"the edge_index names node {int(worst)}, x has nodes 0 to {x.shape[-2] - 1}: give "
-            "every node a row of x"
-        )
-    return edge_index
+    def extra_repr(self) -> str:
+        """What ``repr`` shows before the submodules."""
+        return f"{self.in_channels}, {self.out_channels}, aggr={self.aggr!r}"

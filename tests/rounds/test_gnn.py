@@ -34,7 +34,7 @@ PAIRS = {
     "sage": (lambda: pyg.SAGEConv(34, 5), SAGE.from_pyg),
     "sage max": (lambda: pyg.SAGEConv(34, 5, aggr="max"), SAGE.from_pyg),
     "sage no root": (lambda: pyg.SAGEConv(34, 5, root_weight=False), SAGE.from_pyg),
-    "gin": (lambda: pyg.GINConv(network(), eps=0.3, train_eps=True), lambda p: GIN.from_pyg(p, 34)),
+    "gin": (lambda: pyg.GINConv(network(), eps=0.3, train_eps=True), GIN.from_pyg),
     "graph": (lambda: pyg.GraphConv(34, 5), Graph.from_pyg),
     "graph max": (lambda: pyg.GraphConv(34, 5, aggr="max"), Graph.from_pyg),
     "gat": (lambda: pyg.GATConv(34, 5, heads=3), GAT.from_pyg),
@@ -164,8 +164,8 @@ def test_bad_calls_get_one_sentence():
         GraphRound(3, 4, "linear")
     with pytest.raises(InputError, match="converts a GCNConv, this is a SAGEConv"):
         GCN.from_pyg(pyg.SAGEConv(3, 4))
-    with pytest.raises(InputError, match="only normalize=False is converted"):
-        SAGE.from_pyg(pyg.SAGEConv(3, 4, normalize=True))
+    with pytest.raises(InputError, match="only decomposed_layers=1 is converted"):
+        SAGE.from_pyg(pyg.SAGEConv(3, 4, decomposed_layers=3))
 
 
 @pytest.mark.parametrize("layer", ["gcn", "sage", "sage_max", "gin", "graph", "gat"])
