@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import torch
 import torch_geometric.typing
 from torch import Tensor
+from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.aggr import Aggregation, QuantileAggregation
 from torch_geometric.typing import OptTensor
 
 from mpnn_arch.errors import InputError
@@ -18,6 +20,7 @@ from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.state_dict import forget_graph
 
+_PLAIN_PROPAGATE = getattr(MessagePassing, "_orig_propagate", MessagePassing.propagate)
 _ONE_NODE = RelationalGraph(1, [[0], [0]])
 
 
@@ -75,6 +78,9 @@ class GraphRound(LazyChannels, MessageRound):
         # Message and update are built for a graph of one node with a self-loop.
         super().__init__(_ONE_NODE, source, out_channels, message, *args, **kwargs)
         forget_graph(self)
+        # PyG keeps what a class inherits as its plain `propagate`, which may be the parent's
+        # generated one, without edge masks.
+        type(self)._orig_propagate = _PLAIN_PROPAGATE  # type: ignore[attr-defined]
         self.in_channels = in_channels  # type: ignore[assignment]
         self.source_channels, self.target_channels = source, target
         if flow not in ("source_to_target", "target_to_source"):
@@ -120,6 +126,7 @@ class GraphRound(LazyChannels, MessageRound):
             edge_attr=graph.value,
             dropped=graph.dropped,
             origin=graph.origin,
+            batch=graph.source.shape[1],
         )
         return out.view(*graph.leading, graph.size[1], out.shape[-1])
 
@@ -149,9 +156,14 @@ class GraphRound(LazyChannels, MessageRound):
         return inputs * mask.view(-1, *[1] * (inputs.dim() - 1))
 
     def aggregate(  # type: ignore[override]
-        self, inputs: Tensor, index: Tensor, dim_size: int, dropped: OptTensor
+        self, inputs: Tensor, index: Tensor, dim_size: int, dropped: OptTensor, batch: int
     ) -> Tensor:
         """AGG at every node: (E, B, C_out) -> (B * M, C_out)."""
+        if inputs.dim() != 3 or inputs.shape[:2] != (index.shape[0], batch):
+            raise InputError(
+                f"{type(self).__name__} has messages of shape {tuple(inputs.shape)}; expected "
+                f"({index.shape[0]}, {batch}, C): edges, batch, channels"
+            )
         if dropped is None:
             return as_rows(self.aggregate_shares(inputs, index, dim_size))
         index = index.masked_fill(dropped, dim_size)
@@ -159,6 +171,14 @@ class GraphRound(LazyChannels, MessageRound):
 
     def aggregate_shares(self, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
         """AGG, node by node, over messages in any order: (E, B, C) -> (N, B, C)."""
+        if messages.shape[0] == 0 or _needs_messages(self.aggr_module):
+            # Two messages to a node before the first, which is cut off again.
+            messages = torch.cat([messages.new_zeros(2, *messages.shape[1:]), messages])
+            index = torch.cat([index.new_zeros(2), index + 1])
+            return self._aggregate_in_order(messages, index, num_nodes + 1)[1:]
+        return self._aggregate_in_order(messages, index, num_nodes)
+
+    def _aggregate_in_order(self, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
         by_segment = torch_geometric.typing.WITH_TORCH_SCATTER
         if by_segment or not is_channelwise(self.aggr_module):  # these need ascending receivers
             order = index.argsort(stable=True)
@@ -185,3 +205,8 @@ class GraphRound(LazyChannels, MessageRound):
     def extra_repr(self) -> str:
         """What ``repr`` shows before the submodules."""
         return f"{self.in_channels}, {self.out_channels}, aggr={self.aggr!r}"
+
+
+def _needs_messages(aggr: Aggregation) -> bool:
+    """Whether PyG's implementation fails where the first node receives no message."""
+    return any(isinstance(part, QuantileAggregation) for part in aggr.modules())

@@ -128,7 +128,7 @@ class GAT(GraphRound):
         graph = read_graph(self, x, edge_index, edge_attr, size)
         if self.add_self_loops:
             graph = replace_self_loops(graph, self.fill_value)
-        weight = self.message_function.weight
+        weight: Any = self.message_function.weight
         senders = F.linear(graph.source, weight)  # W x_u: (N, B, H * D)
         if graph.target is None:
             receivers = None
