@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
-from torch_geometric.typing import OptTensor
+from torch_geometric.typing import OptTensor, SparseTensor
 from torch_geometric.utils import is_torch_sparse_tensor, softmax, to_torch_csr_tensor
 
 from mpnn_arch.errors import InputError
@@ -177,6 +177,11 @@ class GAT(GraphRound):
         """PyG's pair of edges and alpha, the edges in the caller's form."""
         if graph.dropped is not None:
             raise InputError("return_attention_weights is not available in a compiled call")
+        if isinstance(edges, SparseTensor):
+            raise InputError(
+                "return_attention_weights gives (edges, alpha), which torch_sparse's SparseTensor "
+                "is not: give an edge_index, or a torch.sparse tensor"
+            )
         alpha = alpha if graph.leading else alpha.squeeze(1)
         if not is_torch_sparse_tensor(edges):
             return graph.edge_index, alpha
