@@ -5,6 +5,7 @@ Each case runs in a separate process, as a loaded library stays loaded. Two of t
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -51,7 +52,7 @@ print(cpu.unavailable_reason())
 """
 
 BITS = """
-import hashlib, sys
+import hashlib, json, sys
 import torch
 from mpnn_arch.kernels import cpu
 from mpnn_arch.kernels.plan import make_plan
@@ -60,30 +61,40 @@ generator = torch.Generator().manual_seed(0)
 edges = (torch.rand(12, 12, generator=generator) < 0.4).fill_diagonal_(True).nonzero().T
 plan = make_plan(edges.flip(0), [5, 6] * 6, [7, 4, 20] * 4)
 geometry = (2, 1), (1, 1), (1, 1)
-digest = hashlib.sha256()
+digests = {}
 for dtype in (torch.float32, torch.float64):
     def draw(*shape):
         return torch.randn(shape, generator=generator, dtype=dtype)
     w, kernels = draw(plan.num_weights), draw(plan.num_weights, 3, 3)
     for batch in (1, 3, 33, 96, 1500):
         x, grad = draw(batch, plan.in_channels), draw(batch, plan.out_channels)
-        results = [
-            cpu.linear_forward(x, w, plan),
-            cpu.linear_grad_input(grad, w, plan),
-            cpu.linear_grad_weight(grad, x, plan),
-        ]
+        results = {
+            "drawn": torch.cat([x.flatten(), grad.flatten()]),
+            "linear_forward": cpu.linear_forward(x, w, plan),
+            "linear_grad_input": cpu.linear_grad_input(grad, w, plan),
+            "linear_grad_weight": cpu.linear_grad_weight(grad, x, plan),
+        }
         if batch <= 33:
             x = draw(batch, plan.in_channels, 9, 7)
             y = cpu.conv2d_forward(x, kernels, plan, *geometry)
-            results += [
-                y,
-                cpu.conv2d_grad_input(y, kernels, plan, x.shape, *geometry),
-                cpu.conv2d_grad_weight(y, x, plan, (3, 3), *geometry),
-            ]
-        for tensor in results:
-            digest.update(tensor.numpy().tobytes())
-print(digest.hexdigest())
+            results |= {
+                "maps drawn": x,
+                "conv2d_forward": y,
+                "conv2d_grad_input": cpu.conv2d_grad_input(y, kernels, plan, x.shape, *geometry),
+                "conv2d_grad_weight": cpu.conv2d_grad_weight(y, x, plan, (3, 3), *geometry),
+            }
+        for name, tensor in results.items():
+            digest = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+            digests[f"{name}, {dtype}, batch {batch}"] = digest
+print(json.dumps(digests))
 """
+
+
+def has_avx2() -> bool:
+    try:
+        return " avx2 " in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -154,7 +165,26 @@ def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     assert (tmp_path / "cache").read_text() == ""
 
 
+# GCC does not fuse every sum where it tunes for these processors.
+TUNING = ("-mno-avx512f", "-mtune=znver3")
+
+
 @needs_kernels
-def test_one_and_two_threads_give_the_same_bits() -> None:
-    digests = {run(BITS, threads) for threads in ("1", "2", "3")}
-    assert len(digests) == 1
+@pytest.mark.parametrize("tuning", [(), TUNING], ids=["as built", "avx2 of znver3"])
+def test_one_and_two_threads_give_the_same_bits(tuning: tuple[str, ...], tmp_path: Path) -> None:
+    changes: dict[str, str] = {}
+    if tuning:
+        real = os.environ.get("CXX") or "g++"
+        compiler = tmp_path / "tuned"
+        compiler.write_text(f'#!/bin/sh\nexec {real} "$@" {" ".join(tuning)}\n')
+        compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+        (tmp_path / "empty.cpp").write_text("")
+        probe = [str(compiler), "-c", str(tmp_path / "empty.cpp"), "-o", str(tmp_path / "empty.o")]
+        if subprocess.run(probe, capture_output=True).returncode or not has_avx2():
+            pytest.skip("no AVX2 here, or a compiler without this tuning")
+        changes = {"CXX": str(compiler), "MPNN_ARCH_CACHE": str(tmp_path / "cache")}
+    expected, *others = (json.loads(run(BITS, threads, **changes)) for threads in ("1", "2", "3"))
+    for threads, digests in enumerate(others, start=2):
+        differing = [name for name, digest in digests.items() if digest != expected[name]]
+        assert not differing, f"{threads} threads give other bits than 1: {differing}"
+        assert len(digests) == len(expected) > 50

@@ -19,7 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _SOURCES = Path(__file__).parent
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC")
+_FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    # Where GCC tunes for processors on which chains of fused multiply-adds are slow, it fuses the
+    # sums of some tiles and not of others, and bits would depend on the number of threads.
+    "--param=avoid-fma-max-bits=0",
+    "-fopenmp",
+    "-fPIC",
+)
 _SECONDS = 300  # a build takes about 10 s; a compiler that hangs must not block training
 
 
