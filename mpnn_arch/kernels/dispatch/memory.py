@@ -52,6 +52,7 @@ class Choice:
         return f"{self.backend} ({how}{': ' + times if times else ''})"
 
 
+_LARGEST_FILE = 1 << 20  # bytes; a choice takes about a thousand
 _CACHE: dict[str, Choice] = {}
 
 
@@ -92,7 +93,10 @@ def cache_directory() -> Path:
 
 def _read(key: str) -> Choice | None:
     try:
-        read = json.loads((cache_directory() / f"{key}.json").read_text(encoding="utf-8"))
+        path = cache_directory() / f"{key}.json"
+        if not path.is_file() or path.stat().st_size > _LARGEST_FILE:
+            return None
+        read = json.loads(path.read_text(encoding="utf-8"))
         backend, seconds, spread = (read["choice"][k] for k in ("backend", "seconds", "spread"))
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None

@@ -2,21 +2,33 @@
 
 The library is cached in ``$MPNN_ARCH_CACHE``, else ``$XDG_CACHE_HOME/mpnn_arch``, else
 ``~/.cache/mpnn_arch``, under a name with a digest of the sources, the compiler, the flags and the
-processor's features, so that several machines and versions can share the directory.
+processor's features, so that several machines and versions can share the directory. What is loaded
+runs as this user, so it is loaded only from a folder that nobody else can write, see
+:mod:`mpnn_arch.kernels.native.cache`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import fcntl
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from mpnn_arch.kernels.native.cache import (
+    cache_directory,
+    is_intact,
+    locked,
+    publish,
+    sweep,
+    trusted_folder,
+)
 
 _SOURCES = Path(__file__).parent
 _FLAGS = (
@@ -30,10 +42,11 @@ _FLAGS = (
     "-fPIC",
 )
 _SECONDS = 300  # a build takes about 10 s; a compiler that hangs must not block training
+_BUILDING = "building-"  # prefix of the folders that a build works in
 
 
 class BuildError(Exception):
-    """The library cannot be built or loaded; the message gives the reason in one sentence."""
+    """The library cannot be built or loaded; the message gives the reason and the compiler's."""
 
 
 def load_library() -> ctypes.CDLL:
@@ -46,66 +59,107 @@ def load_library() -> ctypes.CDLL:
     if compiler is None:
         raise BuildError(f"there is no C++ compiler {os.environ.get('CXX') or 'g++'} on the PATH")
     name = f"block_kernels-{_digest(compiler)}.so"
-    path = _cache_directory() / name
+    folder = trusted_folder(cache_directory())
+    if folder is not None:
+        path = folder / name
+        library = _open_cached(path)
+        if library is not None:
+            return library
+        try:
+            with locked(folder):
+                library = _open_cached(path)  # another process may have built it meanwhile
+                if library is not None:
+                    return library
+                sweep(folder, _BUILDING)
+                with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=folder) as building:
+                    built = _compile(compiler, Path(building), name)
+                    # Loaded where it was built: of a file at `path` that was loaded and is not
+                    # ours, the loader would give the old one.
+                    library = _open(built)
+                    with contextlib.suppress(OSError):
+                        publish(built, path)
+                return library
+        except OSError:
+            pass  # the folder cannot be written: use a temporary library for this process
     try:
-        with _locked(path.parent):
-            if not path.is_file():
-                _compile(compiler, path)
-    except OSError:
-        # The directory cannot be created or written: use a temporary library for this process.
-        if not path.is_file():
-            with tempfile.TemporaryDirectory(prefix="mpnn_arch-") as directory:
-                path = Path(directory) / name
-                _compile(compiler, path)
-                return _open(path)
-    return _open(path)
+        with tempfile.TemporaryDirectory(prefix="mpnn_arch-") as private:
+            return _open(_compile(compiler, Path(private), name))
+    except OSError as error:
+        raise BuildError(f"there is no folder to compile in: {error}") from error
+
+
+def _open_cached(path: Path) -> ctypes.CDLL | None:
+    """The library at ``path``, if it is the one that was built there and it loads."""
+    if not is_intact(path):
+        return None
+    try:
+        return _open(path)
+    except BuildError:
+        return None
 
 
 def _open(path: Path) -> ctypes.CDLL:
     try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
+        library = ctypes.CDLL(str(path))
+        _ = library.places_f32, library.places_f64
+    except (OSError, AttributeError) as error:
         raise BuildError(f"the compiled kernels do not load: {error}") from error
+    return library
 
 
-def _compile(compiler: str, path: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="building-", dir=path.parent) as directory:
-        commands, objects = [], []
-        for source in sorted(_SOURCES.glob("*.cpp")):
-            for number in ("float", "double"):
-                objects.append(f"{directory}/{source.stem}-{number}.o")
-                command = [compiler, *_FLAGS, f"-DNUMBER={number}", "-c", str(source)]
-                commands.append([*command, "-o", objects[-1]])
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(_run, commands))
-        library = f"{directory}/{path.name}"
-        _run([compiler, "-shared", "-fopenmp", *objects, "-o", library])
-        os.replace(library, path)
+def _compile(compiler: str, folder: Path, name: str) -> Path:
+    """Compile the sources into the library ``folder / name``; ``folder`` is empty and private."""
+    commands, objects = [], []
+    for source in sorted(_SOURCES.glob("*.cpp")):
+        for number in ("float", "double"):
+            objects.append(f"{folder}/{source.stem}-{number}.o")
+            command = [compiler, *_FLAGS, f"-DNUMBER={number}", "-c", str(source)]
+            commands.append([*command, "-o", objects[-1]])
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_run, commands))
+    library = folder / name
+    _run([compiler, "-shared", "-fopenmp", *objects, "-o", str(library)])
+    return library
 
 
 def _run(command: list[str]) -> None:
+    """Run a compiler's command, whose last argument is the file it writes."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_SECONDS
         )
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"the C++ compiler did not finish in {_SECONDS} s") from error
+    except OSError as error:
+        raise BuildError(f"the C++ compiler does not run: {error}") from error
+    said = _lines(command, done.stderr, done.stdout)
     if done.returncode:
-        output = done.stderr.strip()
-        first = next((line for line in output.splitlines() if "error" in line), output[:300])
-        raise BuildError(f"the C++ compiler failed: {first}")
+        raise BuildError(f"the C++ compiler failed with exit code {done.returncode}: {said}")
+    if not Path(command[-1]).is_file():
+        raise BuildError(f"the C++ compiler reported no error and wrote no output: {said}")
+
+
+def _lines(command: Iterable[str], *outputs: str) -> str:
+    """The command and everything that it printed."""
+    printed = [output.strip() for output in outputs if output.strip()]
+    return "\n".join([" ".join(command), *(printed or ["(it printed nothing)"])])
 
 
 def _digest(compiler: str) -> str:
     digest = hashlib.sha256(" ".join(_FLAGS).encode())
     for source in sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]):
         digest.update(source.name.encode() + source.read_bytes())
+    command = [compiler, "--version"]
     try:
-        version = subprocess.run(
-            [compiler, "--version"], capture_output=True, timeout=30, check=True
-        )
+        version = subprocess.run(command, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
-        raise BuildError(f"the C++ compiler {compiler} does not run") from error
+        raise BuildError(f"the C++ compiler {compiler} does not run: {error}") from error
+    if version.returncode:
+        printed = [output.decode(errors="replace") for output in (version.stderr, version.stdout)]
+        raise BuildError(
+            f"the C++ compiler failed with exit code {version.returncode}: "
+            f"{_lines(command, *printed)}"
+        )
     digest.update(version.stdout)
     digest.update(_processor().encode())
     return digest.hexdigest()[:20]
@@ -119,25 +173,3 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
     fields = ("flags", "Features", "model", "CPU part")
     return "\n".join(sorted({line for line in lines if line.startswith(fields)}))
-
-
-def _cache_directory() -> Path:
-    configured = os.environ.get("MPNN_ARCH_CACHE")
-    if configured:
-        return Path(configured)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "mpnn_arch"
-
-
-class _locked:
-    """The directory's lock, so that of two processes one compiles and the other waits."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.file = open(directory / "build.lock", "w")  # noqa: SIM115
-
-    def __enter__(self) -> None:
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
