@@ -5,27 +5,27 @@
 extern "C" {
 
 int NAMED(conv2d_forward)(const Plan* plan, const Geometry* g, const T* x, const T* weight, T* y,
-                          int64_t threads) try {
-    forward<T>(*plan, *g, x, weight, y, threads);
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+                          int64_t threads) {
+    return checked([&] {
+        require_plan(plan, x, weight, y);
+        forward<T>(*plan, checked_geometry(g, *plan), x, weight, y, team_size(threads));
+    });
 }
 
 int NAMED(conv2d_grad_input)(const Plan* plan, const Geometry* g, const T* grad, const T* weight,
-                             T* x, int64_t threads) try {
-    grad_input<T>(*plan, *g, grad, weight, x, threads);
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+                             T* x, int64_t threads) {
+    return checked([&] {
+        require_plan(plan, grad, weight, x);
+        grad_input<T>(*plan, checked_geometry(g, *plan), grad, weight, x, team_size(threads));
+    });
 }
 
 int NAMED(conv2d_grad_weight)(const Plan* plan, const Geometry* g, const T* grad, const T* x,
-                              T* weight, int64_t threads) try {
-    grad_weight<T>(*plan, *g, grad, x, weight, threads);
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+                              T* weight, int64_t threads) {
+    return checked([&] {
+        require_plan(plan, grad, x, weight);
+        grad_weight<T>(*plan, checked_geometry(g, *plan), grad, x, weight, team_size(threads));
+    });
 }
 
 }  // extern "C"

@@ -8,8 +8,8 @@
 #pragma once
 #include <vector>
 
+#include "checks.h"
 #include "conv_tiles.h"
-#include "tables.h"
 
 namespace {
 
@@ -17,6 +17,32 @@ struct Geometry {
     int64_t batch;
     int64_t in_size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
 };
+
+// The geometry, if it is one of a convolution whose numbers can be counted.
+Geometry checked_geometry(const Geometry* given, const Plan& plan) {
+    require(given);
+    Geometry g = *given;
+    require(g.batch >= 1 && g.batch <= MOST_INDEX);
+    double area[3] = {1, 1, 1};
+    for (int d = 0; d < 2; ++d) {
+        for (int64_t size : {g.in_size[d], g.kernel[d], g.stride[d], g.dilation[d]})
+            require(size >= 1 && size <= MOST_INDEX);
+        require(g.padding[d] >= 0 && g.padding[d] <= MOST_INDEX);
+        // Positions of the kernel's first tap, less one.
+        int64_t span = g.in_size[d] + 2 * g.padding[d] - g.dilation[d] * (g.kernel[d] - 1) - 1;
+        require(span >= 0 && g.out_size[d] == span / g.stride[d] + 1);
+        // A stride past the end has no effect; phases are counted by stride.
+        g.stride[d] = std::min(g.stride[d], span + 1);
+        area[0] *= g.in_size[d], area[1] *= g.out_size[d], area[2] *= g.kernel[d];
+    }
+    require(area[2] <= MOST_NUMBERS);
+    require(area[0] * g.batch * plan.in_channels <= MOST_NUMBERS);
+    require(area[1] * g.batch * plan.out_channels <= MOST_NUMBERS);
+    // Every tap looks its phase up among those used.
+    for (int d = 0; d < 2; ++d)
+        require(double(g.kernel[d]) * std::min(g.kernel[d], g.stride[d]) <= MOST_INDEX);
+    return g;
+}
 
 int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 int64_t parts_of(int64_t count, int64_t most) { return (count + most - 1) / most; }
@@ -43,6 +69,8 @@ struct Lattice {
         high = std::max(phase_size[0] - low, g.out_size[0] + most);
         wide = std::max(phase_size[1], g.out_size[1]);
         phases = used[0].size() * used[1].size();
+        require(double(high) * wide <= MOST_NUMBERS);
+        require(double(std::max(-low, most)) * wide <= MOST_NUMBERS);
         // Zeros before the first and after the last image, as far as a tap can shift.
         margin = std::max(-low, most) * wide;
     }
@@ -125,6 +153,7 @@ struct Lines {
         : lattice(l), maps(maps), channels(channels), phases(phased ? l.phases : 1),
           phased(phased) {
         const Geometry& g = l.g;
+        require(double(channels) * this->phases * (l.image() + 2 * l.margin) <= MOST_NUMBERS);
         in_place = g.kernel[0] * g.kernel[1] * g.stride[0] * g.stride[1] == 1 &&
                    g.padding[0] + g.padding[1] == 0 && l.image() % LANES<T> == 0;
     }

@@ -8,6 +8,8 @@ namespace {
 constexpr int64_t BAND = 9, ROOM = 32 << 10;
 // Positions from which on each weight is read often enough to be copied into contiguous memory.
 constexpr int64_t OFTEN = 512;
+// Rows and columns of one remainder by the stride that a gradient is written into, in all.
+constexpr double MOST_PARTS = 1 << 27;
 
 // Whether to process rows in threes: in pairs, an odd number would leave one row over, and a single
 // row does not keep the multipliers busy. Four vectors are left to one tile.
@@ -57,6 +59,8 @@ struct Work {
             for (Part& part : parts) part = {0, 0};
         }
         int64_t terms = side.start[plan.num_nodes];
+        // Offsets of terms have 32 bits.
+        require(double(source.channels) * source.phases * source.line + l.margin <= MOST_INDEX);
         offset.resize(terms * tap_rows);
         where.resize(terms * tap_rows);
         for (int64_t v = 0, at = 0; v < plan.num_nodes; ++v)
@@ -90,6 +94,7 @@ struct Work {
         int64_t places = whole_vectors<T>(chunk * wide);
         z_line = places + 2 * whole_vectors<T>(reach) + L;
         int64_t mask_line = places + L;
+        require(double(shifts.size()) * mask_line <= MOST_INDEX);
         masks = make_masks<T>(shifts, mask_line, wide, wide);
         for (size_t i = 0; i < shifts.size(); ++i)
             lines.push_back({int64_t(i) * z_line + whole_vectors<T>(reach), shifts[i],
@@ -315,6 +320,7 @@ void grad_input(const Plan& plan, const Geometry& g, const T* grad, const T* wei
     source.hold(images_held<T>(l, plan.out_channels, images_each(g.batch, threads)));
     std::vector<Work<T>> works;
     bool gathered = g.batch * g.out_size[0] * g.out_size[1] >= OFTEN;
+    require(double(std::min(g.stride[0], g.in_size[0])) * g.stride[1] <= MOST_PARTS);
     for (int64_t top = 0; top < std::min(g.stride[0], g.in_size[0]); ++top) {
         works.push_back({plan, plan.backward, l, source, true, gathered, weight, x,
                          plan.in_channels,

@@ -139,6 +139,7 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
     std::vector<int64_t> back(taps.shifts);
     for (int64_t& shift : back) shift = -shift;
     int64_t mask_line = whole_vectors<T>(most_rows * wide);
+    require(double(taps_a_row) * mask_line <= MOST_INDEX);
     std::vector<Mask<T>> masks = make_masks<T>(back, mask_line, wide, g.out_size[1]);
     int64_t room = whole_vectors<T>(SHIFTED_ROWS * taps_a_row * g_line);
     T* rooms = Scratch::take<T>(threads * room + source.size());
@@ -161,6 +162,10 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
                 int64_t height = last - row;
                 if (height <= 0) continue;
                 int64_t columns = plan.row_width[v] * g.kernel[0];
+                if (!columns) {  // no edge leads to this node
+                    row = last;
+                    continue;
+                }
                 from.resize(columns);
                 column_at.resize(columns);
                 for (int64_t k = 0, at = 0; k < plan.row_width[v]; ++k)

@@ -1,6 +1,6 @@
 // A round over vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient with respect to x.
+#include "checks.h"
 #include "product.h"
-#include "tables.h"
 
 namespace {
 
@@ -159,7 +159,6 @@ void run_product(const Job<T>& job, int threads) {
 
 template <class T, bool TRANSPOSED>
 void product(const Job<T>& job, int threads) {
-    if (!job.batch) return;
     constexpr int L = LANES<T>;
     int64_t nodes = job.plan->num_nodes;
     int64_t share = job.side->channels[nodes] / nodes;
@@ -175,23 +174,27 @@ void product(const Job<T>& job, int threads) {
 extern "C" {
 
 int NAMED(linear_forward)(const Plan* plan, const T* x, int64_t x_row, int64_t batch,
-                          const T* weight, T* y, int64_t threads) try {
-    Job<T> job = {plan,  &plan->forward,    x, x_row, batch, plan->in_channels,
-                  weight, y, plan->out_channels};
-    product<T, false>(job, threads);
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+                          const T* weight, T* y, int64_t threads) {
+    return checked([&] {
+        if (batch == 0) return;
+        require_plan(plan, x, weight, y);
+        require_rows(batch, x_row, std::max(plan->in_channels, plan->out_channels));
+        Job<T> job = {plan,  &plan->forward,    x, x_row, batch, plan->in_channels,
+                      weight, y, plan->out_channels};
+        product<T, false>(job, team_size(threads));
+    });
 }
 
 int NAMED(linear_grad_input)(const Plan* plan, const T* grad, int64_t row, int64_t batch,
-                             const T* weight, T* x, int64_t threads) try {
-    Job<T> job = {plan,  &plan->backward,   grad, row, batch, plan->out_channels,
-                  weight, x, plan->in_channels};
-    product<T, true>(job, threads);
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+                             const T* weight, T* x, int64_t threads) {
+    return checked([&] {
+        if (batch == 0) return;
+        require_plan(plan, grad, weight, x);
+        require_rows(batch, row, std::max(plan->in_channels, plan->out_channels));
+        Job<T> job = {plan,  &plan->backward,   grad, row, batch, plan->out_channels,
+                      weight, x, plan->in_channels};
+        product<T, true>(job, team_size(threads));
+    });
 }
 
 }  // extern "C"

@@ -1,7 +1,7 @@
 // The gradient of a round over vectors with respect to its weights: on edge u -> v, the sum over
 // samples of grad_v x_u^T.
+#include "checks.h"
 #include "outer.h"
-#include "tables.h"
 
 namespace {
 
@@ -107,11 +107,14 @@ void outer(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_ro
 extern "C" {
 
 int NAMED(linear_grad_weight)(const Plan* plan, const T* grad, int64_t grad_row, const T* x,
-                              int64_t x_row, int64_t batch, T* weight, int64_t threads) try {
-    outer<T>(*plan, grad, grad_row, x, x_row, batch, weight, threads);
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+                              int64_t x_row, int64_t batch, T* weight, int64_t threads) {
+    return checked([&] {
+        require_plan(plan, grad, x, weight);
+        require(batch >= 1);
+        require_rows(batch, grad_row, plan->out_channels);
+        require_rows(batch, x_row, plan->in_channels);
+        outer<T>(*plan, grad, grad_row, x, x_row, batch, weight, team_size(threads));
+    });
 }
 
 int NAMED(places)() { return PLACES<T>; }

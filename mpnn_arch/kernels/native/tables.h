@@ -90,6 +90,7 @@ class Scratch {
     template <class T>
     static T* take(size_t count) {
         static thread_local Scratch held;
+        if (count > SIZE_MAX / 2 / sizeof(T)) throw std::bad_alloc();
         return static_cast<T*>(held.at_least(count * sizeof(T) + 4096));
     }
     ~Scratch() { free(memory); }
