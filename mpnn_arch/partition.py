@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
 
 from mpnn_arch.errors import InputError
 
 Order = Literal["first", "published", "given"]
+
+# Kernels index channels and nodes with 32 bits.
+LARGEST = 2**31 - 1
+
+
+# A partition lists its nodes; a hundred million is a list of a gigabyte.
+LARGEST_NODES = 2**27
+
+
+def shown(value: Any) -> str:
+    """``value`` in an error message: its ``repr``, shortened where it is long."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return f"a number of {int(value).bit_length()} bits"
+
+
+def whole_number(name: str, value: Any, most: int = LARGEST) -> int:
+    """``value`` as an int, if it is an integer from 1 to ``most``.
+
+    Raises:
+        InputError: anything else, such as 2.7, "3", True or None.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not 1 <= int(value) <= most:
+        raise InputError(f"{name} must be an integer from 1 to {most}, {shown(value)} was given")
+    return int(value)
 
 
 @dataclass(frozen=True, init=False)
@@ -30,7 +59,7 @@ class ChannelPartition:
             ``numpy.random.RandomState(1).permutation``; the published widths depend on it.
 
     Raises:
-        InputError: fewer channels than nodes, or an unknown order.
+        InputError: no whole numbers, fewer channels than nodes, or an unknown order.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.3.
     """
@@ -39,9 +68,8 @@ class ChannelPartition:
     order: Order
 
     def __init__(self, num_channels: int, num_nodes: int, order: Order = "first") -> None:
-        num_channels, num_nodes = int(num_channels), int(num_nodes)
-        if num_nodes < 1:
-            raise InputError(f"a partition needs at least 1 node, not {num_nodes}")
+        num_channels = whole_number("the number of channels", num_channels)
+        num_nodes = whole_number("the number of nodes", num_nodes, LARGEST_NODES)
         if num_channels < num_nodes:
             raise InputError(
                 f"{num_channels} channels cannot be shared among {num_nodes} nodes, each needs "
@@ -66,11 +94,14 @@ class ChannelPartition:
         """The partition with exactly these shares, node by node.
 
         Raises:
-            InputError: no shares, or a share below one channel.
+            InputError: no shares, or a share that is no integer of at least 1.
         """
-        shares = tuple(int(size) for size in sizes)
-        if not shares or min(shares) < 1:
-            raise InputError(f"every share needs at least one channel, not {list(sizes)}")
+        if not isinstance(sizes, Iterable) or isinstance(sizes, str):
+            raise InputError(f"the shares are a list of integers, one per node, not {shown(sizes)}")
+        shares = tuple(whole_number("every node's share", size) for size in sizes)
+        if not shares:
+            raise InputError("a partition needs at least one share, none was given")
+        whole_number("the sum of all shares", sum(shares))
         partition = cls.__new__(cls)
         object.__setattr__(partition, "sizes", shares)
         object.__setattr__(partition, "order", "given")

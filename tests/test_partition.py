@@ -47,10 +47,13 @@ def test_every_channel_has_one_node_and_shares_differ_by_one_at_most(nodes, extr
     ("make", "sentence"),
     [
         (lambda: ChannelPartition(5, 8), "5 channels cannot be shared among 8 nodes"),
-        (lambda: ChannelPartition(5, 0), "at least 1 node"),
+        (lambda: ChannelPartition(5, 0), "the number of nodes must be an integer from 1"),
         (lambda: ChannelPartition(8, 4, order="last"), "no partition order 'last'"),
-        (lambda: ChannelPartition.from_sizes([]), "at least one channel"),
-        (lambda: ChannelPartition.from_sizes([3, 0]), "at least one channel"),
+        (lambda: ChannelPartition.from_sizes([]), "at least one share"),
+        (
+            lambda: ChannelPartition.from_sizes([3, 0]),
+            "every node's share must be an integer",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(make, sentence):

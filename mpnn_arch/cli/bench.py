@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -52,8 +53,9 @@ def bench(
     for option, value in (("--batch", batch), ("--repeats", repeats), ("--width", width)):
         if value < 1:
             raise InputError(f"{option} is at least 1, {value} was given")
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads is at least 1, {threads} was given")
+    most = max(64, os.cpu_count() or 1)  # many more overflow the stack in OpenMP
+    if threads is not None and not 1 <= threads <= most:
+        raise InputError(f"--threads is from 1 to {most} on this machine, {threads} was given")
     if dtype not in ("float32", "float64", "bfloat16", "float16"):
         raise InputError(
             f"there is no dtype {dtype!r} to time; choose float32, float64, bfloat16 or float16"

@@ -13,6 +13,7 @@ from mpnn_arch.kernels.dispatch.choice import choose
 from mpnn_arch.kernels.dispatch.picker import Picker
 from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_plain, is_traced
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
+from mpnn_arch.kernels.memory import check_maps
 from mpnn_arch.kernels.ops import traced_product
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.product import Product, differentiable
@@ -86,6 +87,8 @@ def block_product(
 ) -> Tensor:
     """:func:`block_matmul` where ``geometry`` is None, else :func:`block_conv2d`."""
     _check(x, weight, plan, geometry)
+    if geometry is not None and not torch.compiler.is_compiling():
+        geometry = geometry.within(x.shape[2:])
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight = _autocast(x, weight)
     if not is_traced(x, weight) and not x.numel():
@@ -150,4 +153,4 @@ def _check(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | 
     if x.device != weight.device:
         raise InputError(f"x is on {x.device} and the weights are on {weight.device}; move one")
     if geometry is not None and not torch.compiler.is_compiling():
-        geometry.checked_output_size(x.shape[2:])
+        check_maps(x, geometry, plan.out_channels)

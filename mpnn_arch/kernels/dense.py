@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from mpnn_arch.kernels.dispatch.tracing import in_functorch, untraced
+from mpnn_arch.kernels.dispatch.tracing import is_transformed, untraced
+from mpnn_arch.kernels.memory import require_memory
 from mpnn_arch.kernels.plan import RoundPlan, find_plan
 
 
@@ -15,19 +18,40 @@ def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
     Shapes:
         - **weight:** (num_weights, ...)
         - **output:** (C_out, C_in, ...), a view of ``weight`` on the complete graph
+
+    Raises:
+        InputError: the matrix cannot fit into memory.
     """
     shape = (plan.out_channels, plan.in_channels, *weight.shape[1:])
     if plan.is_complete:
         return weight.view(shape)
+    if not torch.compiler.is_compiling():
+        require_dense(plan, weight.device, math.prod(weight.shape[1:]) * weight.element_size())
     dense = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
     if torch.compiler.is_compiling():
         _make_index(plan.key, str(plan.device))
         return dense.index_copy(0, plan.dense_index, weight).view(shape)
-    if in_functorch():  # which may not write in place
+    if is_transformed(weight):  # which may not write in place
         return dense.index_copy(0, plan.dense_index, weight).view(shape)
     if weight.dim() > 1:
         return dense.index_copy_(0, plan.dense_index, weight).view(shape)
     return dense.scatter_(0, plan.dense_index, weight).view(shape)
+
+
+def require_dense(plan: RoundPlan, device: torch.device, entry_bytes: int) -> None:
+    """Refuse a dense matrix that cannot fit into memory.
+
+    Args:
+        plan: of the round.
+        device: of the matrix.
+        entry_bytes: bytes of one entry, a number or a kernel.
+
+    Raises:
+        InputError: it cannot fit; the message gives the number of bytes.
+    """
+    num_bytes = plan.in_channels * plan.out_channels * entry_bytes
+    what = f"the dense matrix of this round, {plan.out_channels} x {plan.in_channels},"
+    require_memory(num_bytes, device, what, "use backend='auto', 'cpu' or 'triton'")
 
 
 @torch.compiler.assume_constant_result

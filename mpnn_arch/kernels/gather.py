@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import grad as conv_grad
 
 from mpnn_arch.kernels.dispatch.tracing import untraced
-from mpnn_arch.kernels.geometry import Pair
+from mpnn_arch.kernels.geometry import ConvGeometry, Pair
+from mpnn_arch.kernels.memory import require_memory
 from mpnn_arch.kernels.plan import RoundPlan
 
 DTYPES = None
@@ -90,7 +91,11 @@ def walks(plan: RoundPlan) -> tuple[Walk, Walk]:
 
 
 def prepare(plan: RoundPlan) -> None:
-    """Build both walks, unless the round is a plain dense layer."""
+    """Build both walks, unless the round is a plain dense layer.
+
+    Raises:
+        InputError: they cannot fit into memory.
+    """
     if not plan.is_complete:
         walks(plan)
 
@@ -110,6 +115,12 @@ def _make(plan: RoundPlan, *, transposed: bool) -> Walk:
     sizes, fetched = np.diff(written), np.diff(read)
     widths = np.bincount(target, weights=fetched[source], minlength=plan.num_nodes).astype(int)
     largest, longest = int(sizes.max()), int(widths.max())
+    require_memory(
+        8 * plan.num_nodes * longest * (largest + 1),
+        "cpu",
+        "the gather backend's tables, padded to the largest share and fan-in,",
+        "use backend='auto', 'cpu' or 'triton'",
+    )
     channels = np.full((plan.num_nodes, longest), read[-1])
     weights = np.full((plan.num_nodes, largest, longest), plan.num_weights)
     column = np.zeros(plan.num_nodes, dtype=int)
@@ -198,9 +209,13 @@ def conv2d_forward(
     """(B, C_in, H, W), (num_weights, K, K) -> (B, C_out, H', W')."""
     if _is_pointwise(weight.shape[1:], stride, padding):
         return _pixels_back(_product(_pixels(x), weight.flatten(), walks(plan)[0]), x.shape)
+    geometry = ConvGeometry((weight.shape[1], weight.shape[2]), stride, padding, dilation)
+    space = geometry.output_size(x.shape[2:])
     parts = [
         F.conv2d(x.index_select(1, channels), kernels, None, stride, padding, dilation)
-        for channels, kernels, _ in _nodes(weight, plan, transposed=False)
+        if len(channels)
+        else x.new_zeros(x.shape[0], size, *space)  # no edge leads to this node
+        for channels, kernels, size in _nodes(weight, plan, transposed=False)
     ]
     return torch.cat(parts, dim=1).contiguous()
 
@@ -253,6 +268,8 @@ def conv2d_grad_weight(
     out_offsets = list(accumulate(walks(plan)[0].sizes, initial=0))
     parts = []
     for v, (channels, _, size) in enumerate(_nodes(None, plan, transposed=False)):
+        if not len(channels):
+            continue
         part = conv_grad.conv2d_weight(
             x.index_select(1, channels),
             (size, len(channels), *kernel_size),

@@ -8,9 +8,9 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.partition import LARGEST, shown
 
 Pair = tuple[int, int]
-_LARGEST = 2**31 - 1
 
 
 class ConvGeometry(NamedTuple):
@@ -73,22 +73,24 @@ class ConvGeometry(NamedTuple):
 
         Sizes may be symbolic integers of a traced program.
         """
-        height, width = (
-            (size[i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
-            // self.stride[i]
-            + 1
-            for i in (0, 1)
-        )
+        height, width = (self._span(size, i) // self.stride[i] + 1 for i in (0, 1))
         return height, width
 
     def checked_output_size(self, size: Sequence[int]) -> Pair:
         """:meth:`output_size`, after checking that the kernel fits the maps.
 
         Raises:
-            InputError: empty maps, or a dilated kernel larger than the padded map.
+            InputError: empty maps, a dilated kernel larger than the padded map, or a padded map of
+                more than 2^31 - 1 pixels.
         """
         if min(size) < 1:
             raise InputError(f"maps of {tuple(size)} are empty; give H and W of at least 1")
+        padded = [length + 2 * pad for length, pad in zip(size, self.padding, strict=True)]
+        if math.prod(padded) > LARGEST:
+            raise InputError(
+                f"a map of {tuple(size)} with padding {self.padding} has {math.prod(padded)} "
+                f"pixels, and {LARGEST} at most are supported; pad less, or split the map"
+            )
         output = self.output_size(size)
         if min(output) < 1:
             raise InputError(
@@ -97,6 +99,19 @@ class ConvGeometry(NamedTuple):
             )
         return output
 
+    def within(self, size: Sequence[int]) -> ConvGeometry:
+        """The same convolution of maps of (H, W), with strides that end within the padded map.
+
+        A stride past its end has no effect, but libraries compute addresses with it.
+        """
+        height, width = (min(self.stride[i], max(self._span(size, i), 0) + 1) for i in (0, 1))
+        return self if self.stride == (height, width) else self._replace(stride=(height, width))
+
+    def _span(self, size: Sequence[int], i: int) -> int:
+        """Positions of the kernel along dimension ``i``, less one."""
+        reach = self.dilation[i] * (self.kernel_size[i] - 1)
+        return size[i] + 2 * self.padding[i] - reach - 1
+
 
 POINTWISE = ConvGeometry((1, 1))
 
@@ -104,9 +119,9 @@ POINTWISE = ConvGeometry((1, 1))
 def _pair(name: str, value: int | Sequence[int], least: int) -> Pair:
     given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in given)
-    if len(given) not in (1, 2) or not whole or not all(least <= n <= _LARGEST for n in given):
+    if len(given) not in (1, 2) or not whole or not all(least <= n <= LARGEST for n in given):
         raise InputError(
-            f"{name} must be one integer or two, (height, width), from {least} to {_LARGEST}, not "
-            f"{value!r}"
+            f"{name} must be one integer or two, (height, width), from {least} to {LARGEST}, not "
+            f"{shown(value)}"
         )
     return int(given[0]), int(given[-1])

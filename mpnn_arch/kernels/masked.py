@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as conv_grad
 
-from mpnn_arch.kernels.dense import dense_weight
+from mpnn_arch.kernels.dense import dense_weight, require_dense
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.kernels.plan import RoundPlan
 
@@ -40,8 +40,13 @@ def worth_timing(device: str, kernel: Sequence[int]) -> bool:
 
 
 def prepare(plan: RoundPlan) -> None:
-    """Build ``dense_index``, unless the round is a plain dense layer."""
+    """Build ``dense_index``, unless the round is a plain dense layer.
+
+    Raises:
+        InputError: the round's dense matrix cannot fit into memory.
+    """
     if not plan.is_complete:
+        require_dense(plan, plan.device, 4)  # in float32; the call checks its dtype
         _ = plan.dense_index
 
 
@@ -109,5 +114,6 @@ def conv2d_grad_weight(
 
 def _on_edges(dense: Tensor, plan: RoundPlan) -> Tensor:
     """(C_out, C_in, ...) -> (num_weights, ...): the entries where the graph has an edge."""
-    entries = dense.flatten(0, 1)
+    # `flatten` cannot be batched where a backward pass is, `reshape` can.
+    entries = dense.reshape(plan.out_channels * plan.in_channels, *dense.shape[2:])
     return entries if plan.is_complete else entries.index_select(0, plan.dense_index)

@@ -62,8 +62,8 @@ _LOADED: OrderedDict[tuple[str, torch.device], RoundPlan] = OrderedDict()
 _MOST_LOADED = 256
 
 
-def _product(arguments: tuple[Any, ...], kernel: Any) -> Product:
-    """The product that an operator's last eight arguments name, for kernels of this size."""
+def _product(arguments: tuple[Any, ...], kernel: Any, size: Any) -> Product:
+    """The product that an operator's last eight arguments name, for kernels and maps of a size."""
     source, target, in_offsets, out_offsets, _, key, backend, conv_arguments = arguments
     plan = find_plan(key, source.device)
     if plan is None:
@@ -73,7 +73,8 @@ def _product(arguments: tuple[Any, ...], kernel: Any) -> Product:
         _LOADED[key, source.device] = plan
         if len(_LOADED) > _MOST_LOADED:
             _LOADED.popitem(last=False)
-    return Product(plan, backends.get(backend), _geometry(kernel, conv_arguments))
+    geometry = _geometry(kernel, conv_arguments)
+    return Product(plan, backends.get(backend), geometry and geometry.within(size))
 
 
 def _geometry(kernel: Any, conv_arguments: list[int]) -> ConvGeometry | None:
@@ -86,17 +87,17 @@ def _geometry(kernel: Any, conv_arguments: list[int]) -> ConvGeometry | None:
 
 @torch.library.impl("mpnn_arch::block_product", "default")
 def _run_forward(x: Tensor, weight: Tensor, *plan: Any) -> Tensor:
-    return _product(plan, weight.shape[1:]).forward(x, weight)
+    return _product(plan, weight.shape[1:], x.shape[2:]).forward(x, weight)
 
 
 @torch.library.impl("mpnn_arch::block_product_grad_input", "default")
 def _run_grad_input(grad: Tensor, weight: Tensor, input_size: list[int], *plan: Any) -> Tensor:
-    return _product(plan, weight.shape[1:]).grad_input(grad, weight, input_size)
+    return _product(plan, weight.shape[1:], input_size[2:]).grad_input(grad, weight, input_size)
 
 
 @torch.library.impl("mpnn_arch::block_product_grad_weight", "default")
 def _run_grad_weight(grad: Tensor, x: Tensor, kernel: list[int], *plan: Any) -> Tensor:
-    return _product(plan, kernel).grad_weight(grad, x)
+    return _product(plan, kernel, x.shape[2:]).grad_weight(grad, x)
 
 
 @torch.library.register_fake("mpnn_arch::block_product")

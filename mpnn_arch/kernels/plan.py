@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ from torch import Tensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.tracing import untraced
+from mpnn_arch.kernels.memory import require_memory
+from mpnn_arch.partition import LARGEST
 
 
 def _table(make: Callable[[Any], Tensor]) -> Any:
@@ -119,7 +122,7 @@ class RoundPlan:
             k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()
         }
         plan = RoundPlan(**moved)
-        for name, table in self.__dict__.items():
+        for name, table in list(self.__dict__.items()):
             if name not in moved and isinstance(table, Tensor):
                 plan.__dict__[name] = table.to(device)
         return _register(plan)
@@ -147,7 +150,13 @@ class RoundPlan:
 
     @property
     def dense_mask(self) -> Tensor:
-        """(C_out, C_in) bool, True where the graph has an edge between the channels' nodes."""
+        """(C_out, C_in) bool, True where the graph has an edge between the channels' nodes.
+
+        Raises:
+            InputError: it cannot fit into memory.
+        """
+        largest = max(self.num_nodes**2, self.in_channels * self.out_channels)
+        _require(largest, self.device, "a round's dense mask")
         nodes = torch.zeros(self.num_nodes, self.num_nodes, dtype=torch.bool, device=self.device)
         nodes[self.target, self.source] = True
         rows = nodes.repeat_interleave(self.out_sizes, dim=0)
@@ -163,8 +172,16 @@ class RoundPlan:
 
         Entries past a smaller share point to ``num_weights``, one past the end, where the caller
         appends a zero.
+
+        Raises:
+            InputError: they cannot fit into memory.
         """
         device = self.device
+        _require(
+            _TABLE_BYTES * self.num_edges * self.largest_out * self.largest_in,
+            device,
+            "one block of indices per edge, as large as the largest shares,",
+        )
         row = torch.arange(self.largest_out, device=device)[None, :, None]
         column = torch.arange(self.largest_in, device=device)[None, None, :]
         start = (self.weight_offset[self.target] + self.edge_column)[:, None, None]
@@ -177,6 +194,11 @@ class RoundPlan:
     @_table
     def in_index(self) -> Tensor:
         """(N, largest_in): each node's input channels, then C_in (one past the end) as padding."""
+        _require(
+            _TABLE_BYTES * self.num_nodes * self.largest_in,
+            self.device,
+            "one row of indices per node, as long as the largest share,",
+        )
         return _share_index(self.in_offsets, self.largest_in, self.in_channels)
 
     @_table
@@ -186,6 +208,8 @@ class RoundPlan:
         return (padded.flatten() < self.out_channels).nonzero().squeeze(1)
 
 
+_TABLE_BYTES = 24  # per entry of an index table while it is computed: it, a mask and its indices
+_REGISTERING = threading.Lock()
 _PLANS: WeakValueDictionary[tuple[str, torch.device], RoundPlan] = WeakValueDictionary()
 
 
@@ -195,10 +219,15 @@ def find_plan(key: str, device: torch.device) -> RoundPlan | None:
 
 
 def _register(plan: RoundPlan) -> RoundPlan:
-    """Register ``plan``, unless it was created under tracing and holds no real tensors."""
-    if type(plan.source) is Tensor:
-        _PLANS[plan.key, plan.device] = plan
-    return plan
+    """Register ``plan``, unless it was created under tracing and holds no real tensors.
+
+    Returns:
+        The plan registered first, where another thread has made an equal one meanwhile.
+    """
+    if type(plan.source) is not Tensor:
+        return plan
+    with _REGISTERING:
+        return _PLANS.setdefault((plan.key, plan.device), plan)
 
 
 def _restore(edge_index: Tensor, in_sizes: Tensor, out_sizes: Tensor, device: str) -> RoundPlan:
@@ -214,9 +243,16 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
         out_sizes: N output channels, one number per node.
 
     Raises:
-        InputError: the partitions have different numbers of nodes, an edge refers to a node
-            outside them, or the edges are not sorted.
+        InputError: the partitions have different numbers of nodes, a share below 1 or more than
+            2^31 - 1 channels, an edge refers to a node outside them, or the edges are not sorted.
     """
+    if torch.compiler.is_compiling():
+        return _make(edge_index, in_sizes, out_sizes)
+    with untraced():
+        return _make(edge_index, in_sizes, out_sizes)
+
+
+def _make(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[int]) -> RoundPlan:
     num_nodes = len(in_sizes)
     if len(out_sizes) != num_nodes:
         raise InputError(
@@ -232,7 +268,7 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
     if (np.diff(target * num_nodes + source) <= 0).any():
         raise InputError("the edges must be sorted by target, then by source, without duplicates")
 
-    in_size, out_size = np.asarray(in_sizes, np.int64), np.asarray(out_sizes, np.int64)
+    in_size, out_size = _sizes(in_sizes), _sizes(out_sizes)
     digest = hashlib.sha256(b"round plan")
     for part in (in_size, out_size, edges):
         digest.update(part.astype("<i8").tobytes())
@@ -262,6 +298,20 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
         key=key,
     )
     return _register(plan)
+
+
+def _sizes(sizes: Sequence[int]) -> np.ndarray:
+    given = np.asarray(sizes, np.int64)
+    if not given.size or given.min() < 1 or given.sum() > LARGEST:
+        raise InputError(
+            f"a round has one share of at least 1 channel per node, and {LARGEST} channels at "
+            f"most; these are {given.size} shares, {given.sum()} channels in all"
+        )
+    return given
+
+
+def _require(num_bytes: int, device: torch.device, what: str) -> None:
+    require_memory(num_bytes, device, what, "use backend='cpu' or 'triton', or fewer channels")
 
 
 def _offsets(sizes: np.ndarray) -> np.ndarray:

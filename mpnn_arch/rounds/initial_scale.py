@@ -34,7 +34,8 @@ def reset_round(
         function.initial_gain = message_gain(
             layer.aggr_module, plan.edge_ptr.diff(), plan.largest_out
         )
-    function.reset_parameters(generator)
+    if not any(p.is_meta for p in function.parameters()):
+        function.reset_parameters(generator)
     if layer.bias is not None and not layer.bias.is_meta:
         fan_in = (plan.row_width * function.kernel_area).repeat_interleave(plan.out_sizes)
         bound = fan_in.to(torch.float64).rsqrt().to(layer.bias.dtype)

@@ -33,6 +33,7 @@ from mpnn_arch.rounds.shares import (
 from mpnn_arch.rounds.state_dict import register_graph, restore_graph
 from mpnn_arch.rounds.updates import (
     add_residual,
+    check_flag,
     check_residual,
     make_activation,
     make_norm,
@@ -82,8 +83,9 @@ class MessageRound(MessagePassing):
         - messages: (E, B, channels of the largest share, ...)
 
     Raises:
-        InputError: fewer channels than nodes, a partition over other nodes, an unknown name, or
-            input of a wrong shape.
+        InputError: channels that are no integers or fewer than nodes, a partition over other
+            nodes, parameters that cannot fit into memory, an unknown name, or input of a wrong
+            shape.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.
     """
@@ -113,6 +115,7 @@ class MessageRound(MessagePassing):
     ) -> None:
         super().__init__("sum", node_dim=0)
         graph = as_graph(graph)
+        check_flag("bias", bias)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_partition = share_channels(in_channels, graph, order, "input")
         self.out_partition = share_channels(out_channels, graph, order, "output")

@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.graphs.spec import parse_one
+from mpnn_arch.kernels.memory import check_maps
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.partition import ChannelPartition, Order
 
@@ -106,7 +107,7 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     The decorated method receives (B, C_in) or (B, C_in, H, W).
 
     Raises:
-        InputError: on a call with an input of another shape.
+        InputError: on a call with an input of another shape, or maps that the kernel does not fit.
     """
 
     @functools.wraps(forward)
@@ -126,6 +127,8 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 f"argument is a residual to add, not {residual.dtype}; where the graph comes with "
                 "the input, use GraphRound"
             )
+        if spatial and not torch.compiler.is_compiling():
+            check_maps(x, self.message_function.geometry, self.out_channels)
         if channel_dim == 1:
             return forward(self, x, residual)
         leading = x.shape[:channel_dim]

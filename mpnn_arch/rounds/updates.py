@@ -6,13 +6,15 @@ where every node has all channels: one share.
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.partition import ChannelPartition
+from mpnn_arch.partition import ChannelPartition, shown, whole_number
 from mpnn_arch.registry import Registry
 
 norms: Registry[Callable[[ChannelPartition, int], nn.Module]] = Registry("norm")
@@ -83,15 +85,14 @@ class SqueezeExcitation(nn.Module):
         - **x** and **output:** (B, C, ...)
 
     Raises:
-        InputError: a reduction below 1.
+        InputError: a reduction that is no integer of at least 1.
 
     Source: Hu, Shen, Sun, *Squeeze-and-Excitation Networks*, CVPR 2018.
     """
 
     def __init__(self, partition: ChannelPartition, reduction: int = 4) -> None:
         super().__init__()
-        if reduction < 1:
-            raise InputError(f"a squeeze reduction of {reduction} would widen; use 1 or more")
+        reduction = whole_number("a squeeze reduction", reduction)
         self.sizes = partition.sizes
         self.by_channel = partition.num_nodes == 1
         width = partition.num_channels if self.by_channel else partition.num_nodes
@@ -141,6 +142,17 @@ def make_squeeze(reduction: int | None, partition: ChannelPartition) -> SqueezeE
         return SqueezeExcitation(partition, reduction)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Reject anything but True and False, such as ``"no"``, which Python counts as true.
+
+    Raises:
+        InputError: neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name} is True or False, {shown(value)} was given")
+    return bool(value)
+
+
 def check_residual(
     residual: bool, in_partition: ChannelPartition, out_partition: ChannelPartition
 ) -> bool:
@@ -149,7 +161,7 @@ def check_residual(
     Raises:
         InputError: the shares in and out differ.
     """
-    if residual and in_partition.sizes != out_partition.sizes:
+    if check_flag("residual", residual) and in_partition.sizes != out_partition.sizes:
         raise InputError(
             f"a residual needs the same shares in and out, these are {in_partition.num_channels} "
             f"-> {out_partition.num_channels} channels; use equal ones, or residual=False"

@@ -93,7 +93,7 @@ def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | 
     rule = static_rule(plan, x.device.type, x.dtype)
     timed = time_backends(x, weight, plan, available, geometry, favourite=rule)
     selected = _fastest(timed)
-    if selected != rule:
+    if selected != rule and rule in timed:
         again = time_backends(x, weight, plan, [selected, rule], geometry, favourite=rule)
         selected = _fastest(again)
         timed |= again

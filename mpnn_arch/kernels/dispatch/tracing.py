@@ -40,10 +40,26 @@ def is_traced(*tensors: Tensor) -> bool:
 
 
 def in_functorch() -> bool:
-    """Whether a ``torch.func`` transform is active: vmap and jvp do not support our kernels."""
+    """Whether a ``torch.func`` transform or forward-mode AD is active.
+
+    Our kernels support neither vmap nor jvp; the torch operations of ``masked`` do.
+    """
     if torch.compiler.is_compiling():  # tracers use the same stack, and support operators
         return False
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    )
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether only torch operations support these tensors: :func:`in_functorch`, or batched.
+
+    ``is_grads_batched`` and ``vectorize=True`` run a backward pass under an older vmap, of which
+    only the tensors tell.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return in_functorch() or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
 
 
 @contextmanager

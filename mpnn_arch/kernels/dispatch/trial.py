@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.dispatch.turns import time_turns
@@ -31,8 +32,12 @@ def time_backends(
 ) -> dict[str, list[float]]:
     """Seconds of forward and backward per backend and turn, after three warm-up runs.
 
-    ``favourite`` is never dropped, as its warm-up may have coincided with other load. Works on
-    copies of the tensors, leaves no gradients and draws no random numbers.
+    ``favourite`` is never dropped, as its warm-up may have coincided with other load. A backend
+    that refuses such sizes has no times. Works on copies of the tensors, leaves no gradients and
+    draws no random numbers.
+
+    Raises:
+        InputError: every backend refuses.
     """
 
     def wait() -> None:
@@ -66,13 +71,20 @@ def time_backends(
 
         runs = {name: step(name) for name in names}
         warm: dict[str, float] = {}
+        refusals: list[InputError] = []
         for name, run in runs.items():
-            run()  # the first run builds tables, compiles and tunes
+            try:
+                run()  # the first run builds tables, compiles and tunes
+            except InputError as refusal:  # tables or a matrix that cannot fit into memory
+                refusals.append(refusal)
+                continue
             warm[name] = min(seconds(run), seconds(run))
+        if not warm:
+            raise refusals[0]
         best = min(warm.values())
-        close = {n: r for n, r in runs.items() if warm[n] <= _TOO_SLOW * best or n == favourite}
+        close = {n: runs[n] for n in warm if warm[n] <= _TOO_SLOW * best or n == favourite}
         timed = time_turns(close, _TURNS, seconds=_TIME_BUDGET, wait=wait)
-        return {name: timed.get(name, [warm[name]]) for name in names}
+        return {name: timed.get(name, [warm[name]]) for name in warm}
 
 
 def _identity(tensor: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from torch_geometric.utils import softmax
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.partition import whole_number
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import EdgeProduct
-from mpnn_arch.rounds.messages.initial import fill_uniform
+from mpnn_arch.rounds.messages.initial import fill_uniform, new_parameter
 
 
 @message_functions.register("attention")
@@ -83,7 +84,7 @@ class SharedAttentionMessage(MessageFunction):
         - **x_j**, **x_i:** (E, B, largest_in), **output:** (E, B, largest_out)
 
     Raises:
-        InputError: heads that do not divide the channels.
+        InputError: heads that are no integer, or do not divide the channels.
 
     Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018.
     """
@@ -102,7 +103,8 @@ class SharedAttentionMessage(MessageFunction):
         **kwargs: Any,
     ) -> None:
         super().__init__(plan, **kwargs)
-        if heads < 1 or (concat and plan.largest_out % heads):
+        heads = whole_number("the number of heads", heads)
+        if concat and plan.largest_out % heads:
             raise InputError(
                 f"{heads} heads cannot divide {plan.largest_out} channels equally; use a "
                 "number of heads that divides the channels, or concat=False"
@@ -111,7 +113,7 @@ class SharedAttentionMessage(MessageFunction):
         self.negative_slope, self.dropout = negative_slope, dropout
         per_head = plan.largest_out // heads if concat else plan.largest_out
         width = heads * per_head
-        self.weight = nn.Parameter(torch.empty(width, plan.largest_in, **self.factory))
+        self.weight = new_parameter(width, plan.largest_in, **self.factory)
         self.source_logit = nn.Parameter(torch.empty(heads, per_head, **self.factory))
         self.target_logit = nn.Parameter(torch.empty(heads, per_head, **self.factory))
 

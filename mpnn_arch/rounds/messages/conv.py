@@ -4,14 +4,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_convolution import conv_by_edge
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
-from mpnn_arch.rounds.messages.initial import fan_in_bound, fill_uniform
+from mpnn_arch.rounds.messages.initial import fan_in_bound, fill_uniform, new_parameter
 
 
 @message_functions.register("conv")
@@ -39,7 +39,7 @@ class ConvMessage(MessageFunction):
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
         kernel_size = self.geometry.kernel_size
-        self.weight = nn.Parameter(torch.empty(plan.num_weights, *kernel_size, **self.factory))
+        self.weight = new_parameter(plan.num_weights, *kernel_size, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Uniform in +-1/sqrt(fan_in_v K K), fan_in_v in maps: ``nn.Conv2d``'s rule."""

@@ -1,5 +1,6 @@
 """Convolutions with separate kernels on every edge."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,7 +28,9 @@ def depthwise_by_edge(x: Tensor, kernels: Tensor, geometry: ConvGeometry) -> Ten
 
 
 def _grouped(x: Tensor, kernels: Tensor, geometry: ConvGeometry, groups: int) -> Tensor:
-    _, stride, padding, dilation = geometry
     maps = x.transpose(0, 1).flatten(1, 2)
+    if not torch.compiler.is_compiling():
+        geometry = geometry.within(maps.shape[2:])
+    _, stride, padding, dilation = geometry
     out = F.conv2d(maps, kernels, None, stride, padding, dilation, groups)
     return out.unflatten(1, (x.shape[0], -1)).transpose(0, 1)

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import POINTWISE
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.partition import whole_number
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
@@ -30,7 +30,7 @@ class EdgeMLPMessage(MessageFunction):
         - **x_j:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
 
     Raises:
-        InputError: fewer than 1 hidden channel.
+        InputError: hidden channels that are no integer of at least 1.
     """
 
     def __init__(
@@ -38,8 +38,7 @@ class EdgeMLPMessage(MessageFunction):
     ) -> None:
         super().__init__(plan, **kwargs)
         hidden = plan.largest_out if hidden_channels is None else hidden_channels
-        if hidden < 1:
-            raise InputError(f"an edge MLP cannot have {hidden} hidden channels; use 1 or more")
+        hidden = whole_number("hidden_channels of an edge MLP", hidden)
         self.hidden_channels = hidden
         pointwise = self.geometry and POINTWISE
         self.inner = EdgeProduct(plan, self.geometry, rows=hidden, bias=True, **self.factory)

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpnn_arch.kernels.geometry import ConvGeometry
+from mpnn_arch.kernels.memory import require_memory
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.edge_convolution import conv_by_edge
-from mpnn_arch.rounds.messages.initial import fill_uniform
+from mpnn_arch.rounds.messages.initial import fill_uniform, new_parameter
 
 ALL_EDGES = slice(None)
+_TABLE_BYTES = 24  # per entry of an index table while it is computed: it, a mask and its indices
 
 
 class EdgeProduct(nn.Module):
@@ -64,7 +66,7 @@ class EdgeProduct(nn.Module):
         self.bias_index = _block_index(self.rows, torch.ones_like(self.rows)).squeeze(2)
         kernel = () if self.geometry is None else self.geometry.kernel_size
         sizes = (int((self.rows * self.columns).sum()), *kernel)
-        self.weight = nn.Parameter(torch.empty(sizes, device=device, dtype=dtype))
+        self.weight = new_parameter(*sizes, device=device, dtype=dtype)
         num_rows = int(self.rows.sum())
         self.bias = (
             nn.Parameter(torch.empty(num_rows, device=device, dtype=dtype)) if bias else None
@@ -139,10 +141,17 @@ def _block_index(rows: Tensor, columns: Tensor) -> Tensor:
 
     Entries past a smaller block point one past the end, where the caller appends a zero.
     """
+    most_rows, most_columns = int(rows.max()), int(columns.max())
+    require_memory(
+        _TABLE_BYTES * len(rows) * most_rows * most_columns,
+        "cpu",
+        "one block of indices per edge, as large as the largest,",
+        "use fewer channels",
+    )
     entries = rows * columns
     start = (entries.cumsum(0) - entries)[:, None, None]
-    row = torch.arange(int(rows.max()), device="cpu")[None, :, None]
-    column = torch.arange(int(columns.max()), device="cpu")[None, None, :]
+    row = torch.arange(most_rows, device="cpu")[None, :, None]
+    column = torch.arange(most_columns, device="cpu")[None, None, :]
     real = (row < rows[:, None, None]) & (column < columns[:, None, None])
     index = start + row * columns[:, None, None] + column
     return torch.where(real, index, int(entries.sum()))

@@ -1,9 +1,32 @@
 """Initial parameters of message functions."""
 
-import torch
-from torch import Tensor
+import math
 
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.kernels.memory import require_memory
 from mpnn_arch.kernels.plan import RoundPlan
+
+
+def new_parameter(
+    *shape: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Parameter:
+    """A parameter of this shape, with values still to be drawn.
+
+    Raises:
+        InputError: it cannot fit into memory.
+    """
+    entry = torch.empty(0, dtype=dtype, device="cpu").element_size()
+    require_memory(
+        math.prod(shape) * entry,
+        torch.get_default_device() if device is None else device,
+        f"a parameter of shape {shape}",
+        "use fewer channels, a sparser graph, or device='meta'",
+    )
+    return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
 
 def fill_uniform(

@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
-from mpnn_arch.rounds.messages.initial import fan_in_bound, fill_uniform
+from mpnn_arch.rounds.messages.initial import fan_in_bound, fill_uniform, new_parameter
 
 
 @message_functions.register("linear")
@@ -36,7 +36,7 @@ class LinearMessage(MessageFunction):
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
-        self.weight = nn.Parameter(torch.empty(plan.num_weights, **self.factory))
+        self.weight = new_parameter(plan.num_weights, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Uniform in +-1/sqrt(fan_in_v) at node v: ``nn.Linear``'s rule."""

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import POINTWISE
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.partition import whole_number
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 
@@ -30,15 +30,14 @@ class LowRankMessage(MessageFunction):
         - **x_j:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
 
     Raises:
-        InputError: a rank below 1.
+        InputError: a rank that is no integer of at least 1.
     """
 
     def __init__(self, plan: RoundPlan, *, rank: int | None = None, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
         if rank is None:
             rank = max(1, min(plan.largest_in, plan.largest_out) // 4)
-        if rank < 1:
-            raise InputError(f"a message cannot have rank {rank}; use a rank of 1 or more")
+        rank = whole_number("the rank of a message", rank)
         self.rank = rank
         self.down = EdgeProduct(plan, self.geometry, rows=rank, **self.factory)
         self.up = EdgeProduct(plan, self.geometry and POINTWISE, columns=rank, **self.factory)

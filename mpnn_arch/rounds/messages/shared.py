@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.initial import fill_uniform
+from mpnn_arch.rounds.messages.initial import fill_uniform, new_parameter
 from mpnn_arch.rounds.messages.scalar import require_equal_shares
 
 
@@ -22,7 +22,7 @@ class _SharedMessage(MessageFunction):
         super().__init__(plan, **kwargs)
         kernel = self.geometry.kernel_size if self.geometry else ()
         shape = (plan.largest_out, plan.largest_in, *kernel)
-        self.weight = nn.Parameter(torch.empty(shape, **self.factory))
+        self.weight = new_parameter(*shape, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Uniform; a node of average degree starts at the scale of separate weights."""
@@ -82,6 +82,8 @@ class SharedConvMessage(_SharedMessage):
     def forward(self, x_j: Tensor) -> Tensor:
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""
         g = self.geometry
+        if not torch.compiler.is_compiling():
+            g = g.within(x_j.shape[-2:])
         maps = F.conv2d(x_j.flatten(0, 1), self.weight, None, g.stride, g.padding, g.dilation)
         return maps.unflatten(0, x_j.shape[:2])
 
