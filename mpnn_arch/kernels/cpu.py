@@ -123,7 +123,7 @@ def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     x, weight = x if x.stride(1) == 1 else x.contiguous(), weight.contiguous()
     y = x.new_empty(x.shape[0], plan.out_channels)
     failed = call["linear_forward"](
-        tables,
+        tables.pointer,
         x.data_ptr(),
         x.stride(0),
         x.shape[0],
@@ -154,7 +154,7 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     grad, weight = grad if grad.stride(1) == 1 else grad.contiguous(), weight.contiguous()
     x = grad.new_empty(grad.shape[0], plan.in_channels)
     failed = call["linear_grad_input"](
-        tables,
+        tables.pointer,
         grad.data_ptr(),
         grad.stride(0),
         grad.shape[0],
@@ -187,7 +187,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     x = x if x.stride(1) == 1 else x.contiguous()
     weight = x.new_empty(plan.num_weights)
     failed = call["linear_grad_weight"](
-        tables,
+        tables.pointer,
         grad.data_ptr(),
         grad.stride(0),
         x.data_ptr(),
@@ -223,7 +223,7 @@ def conv2d_forward(
         return y
     x, weight = x.contiguous(), weight.contiguous()
     failed = call["conv2d_forward"](
-        tables,
+        tables.pointer,
         ctypes.addressof(geometry),
         x.data_ptr(),
         weight.data_ptr(),
@@ -263,7 +263,7 @@ def conv2d_grad_input(
     x = grad.new_empty(tuple(input_size))
     grad, weight = grad.contiguous(), weight.contiguous()
     failed = call["conv2d_grad_input"](
-        tables,
+        tables.pointer,
         ctypes.addressof(geometry),
         grad.data_ptr(),
         weight.data_ptr(),
@@ -303,7 +303,7 @@ def conv2d_grad_weight(
     weight = x.new_empty(plan.num_weights, *kernel_size)
     grad, x = grad.contiguous(), x.contiguous()
     failed = call["conv2d_grad_weight"](
-        tables,
+        tables.pointer,
         ctypes.addressof(geometry),
         grad.data_ptr(),
         x.data_ptr(),
@@ -341,8 +341,11 @@ def _error(code: int) -> Exception:
     )
 
 
-def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> tuple[dict[str, Any], int]:
-    """The functions for these tensors' dtype, and the address of the plan's tables."""
+def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> tuple[dict[str, Any], Tables]:
+    """The functions for these tensors' dtype, and the plan's tables.
+
+    The caller keeps the tables while a kernel reads them: another thread may release the plan's.
+    """
     kernels, dtype = _load(), first.dtype
     if isinstance(kernels, str):
         raise InputError(f"{kernels}; choose another backend")
@@ -354,8 +357,8 @@ def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> tuple[dict[str, An
         raise _misfit(plan, first, second)
     tables = plan.__dict__.get(_KEY)
     if tables is None:
-        tables = plan.__dict__[_KEY] = Tables(plan, kernels.places)
-    return kernels.functions[dtype], tables.pointer
+        tables = plan.__dict__.setdefault(_KEY, Tables(plan, kernels.places))
+    return kernels.functions[dtype], tables
 
 
 def _misfit(plan: RoundPlan, first: Tensor, second: Tensor) -> InputError:

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.backends import Backend
+from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 
@@ -90,6 +92,16 @@ class Product:
         )
 
 
+def _for_backward(product: Product, *tensors: Tensor) -> Product:
+    """``product``, or the same of torch operations where the backward pass is itself transformed.
+
+    Results of torch operations are differentiable, so further derivatives follow.
+    """
+    if is_transformed(*tensors):
+        return Product(product.plan, backends.get(backends.PLAIN), product.geometry)
+    return product
+
+
 class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, product: Product) -> Tensor:
@@ -102,8 +114,8 @@ class _Forward(torch.autograd.Function):
         (grad,) = grads
         x, weight = ctx.saved_tensors
         for_x, for_weight, _ = ctx.needs_input_grad
-        product = ctx.product
-        if not torch.is_grad_enabled():  # no double backward
+        product = _for_backward(ctx.product, grad)
+        if product is not ctx.product or not torch.is_grad_enabled():  # no double backward
             return (
                 product.grad_input(grad, weight, x.shape) if for_x else None,
                 product.grad_weight(grad, x) if for_weight else None,
@@ -128,6 +140,14 @@ class _GradInput(torch.autograd.Function):
         (x,) = grads
         grad, weight = ctx.saved_tensors
         for_grad, for_weight, *_ = ctx.needs_input_grad
+        product = _for_backward(ctx.product, x)
+        if product is not ctx.product:
+            return (
+                product.forward(x, weight) if for_grad else None,
+                product.grad_weight(grad, x) if for_weight else None,
+                None,
+                None,
+            )
         return (
             _Forward.apply(x, weight, ctx.product) if for_grad else None,
             _GradWeight.apply(grad, x, ctx.product) if for_weight else None,
@@ -148,6 +168,13 @@ class _GradWeight(torch.autograd.Function):
         (weight,) = grads
         grad, x = ctx.saved_tensors
         for_grad, for_x, _ = ctx.needs_input_grad
+        product = _for_backward(ctx.product, weight)
+        if product is not ctx.product:
+            return (
+                product.forward(x, weight) if for_grad else None,
+                product.grad_input(grad, weight, x.shape) if for_x else None,
+                None,
+            )
         return (
             _Forward.apply(x, weight, ctx.product) if for_grad else None,
             _GradInput.apply(grad, weight, x.shape, ctx.product) if for_x else None,
