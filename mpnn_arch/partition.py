@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from numbers import Integral
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from mpnn_arch.checks import check_bytes, shown, whole_number
 from mpnn_arch.errors import InputError
 
 Order = Literal["first", "published", "given"]
 
-# Kernels index channels and nodes with 32 bits.
-LARGEST = 2**31 - 1
-
-
 # A partition lists its nodes; a hundred million is a list of a gigabyte.
 LARGEST_NODES = 2**27
-
-
-def shown(value: Any) -> str:
-    """``value`` in an error message: its ``repr``, shortened where it is long."""
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # Python writes no integer of more than 4,300 digits
-        return f"a number of {int(value).bit_length()} bits"
-
-
-def whole_number(name: str, value: Any, most: int = LARGEST) -> int:
-    """``value`` as an int, if it is an integer from 1 to ``most``.
-
-    Raises:
-        InputError: anything else, such as 2.7, "3", True or None.
-    """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not 1 <= int(value) <= most:
-        raise InputError(f"{name} must be an integer from 1 to {most}, {shown(value)} was given")
-    return int(value)
 
 
 @dataclass(frozen=True, init=False)
@@ -75,6 +50,7 @@ class ChannelPartition:
                 f"{num_channels} channels cannot be shared among {num_nodes} nodes, each needs "
                 f"at least one: use {num_nodes} channels or more, or a graph of fewer nodes"
             )
+        check_bytes(f"a partition over {num_nodes:,} nodes", 40 * num_nodes, "use fewer nodes")
         small, larger = divmod(num_channels, num_nodes)
         sizes = [small + 1] * larger + [small] * (num_nodes - larger)
         if order == "published":
@@ -83,7 +59,7 @@ class ChannelPartition:
             sizes = np.random.RandomState(1).permutation(sizes).tolist()
         elif order != "first":
             raise InputError(
-                f"there is no partition order {order!r}; choose 'first' or 'published', "
+                f"there is no partition order {shown(order)}; choose 'first' or 'published', "
                 "or pass the sizes to ChannelPartition.from_sizes"
             )
         object.__setattr__(self, "sizes", tuple(sizes))

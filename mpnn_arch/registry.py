@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 
 T = TypeVar("T")
@@ -44,10 +45,11 @@ class Registry(Generic[T]):
         try:
             return self._entries[name]
         except (KeyError, TypeError):
-            near = get_close_matches(str(name), self._entries, n=1)
+            near = get_close_matches(str(name)[:80], self._entries, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise InputError(
-                f"there is no {self.kind} {name!r}{hint}; choose one of {', '.join(self.names())}"
+                f"there is no {self.kind} {shown(name)}{hint}; choose one of "
+                f"{', '.join(self.names())}"
             ) from None
 
     def names(self) -> list[str]:
@@ -55,7 +57,7 @@ class Registry(Generic[T]):
         return sorted(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())

@@ -10,11 +10,13 @@ Shapes: B graphs, N nodes, W words per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mpnn_arch.checks import check_bytes
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
@@ -22,6 +24,8 @@ Distances = npt.NDArray[np.int32]
 
 # The largest (b, rows, N) intermediate, in elements: 2**18 words of 8 bytes stay in a core's cache.
 _BLOCK = 1 << 18
+# From this many nodes on it is worth asking whether a graph is sparse.
+_LARGE = 512
 
 
 def pack(adjacency: npt.NDArray[Any]) -> Words:
@@ -31,6 +35,49 @@ def pack(adjacency: npt.NDArray[Any]) -> Words:
     octets = np.zeros((*lead, adjacency.shape[-2], num_words * 8), dtype=np.uint8)
     octets[..., : -(-num_nodes // 8)] = np.packbits(adjacency, axis=-1, bitorder="little")
     return octets.view("<u8").astype(np.uint64, copy=False)
+
+
+def of_edges(num_nodes: int, graphs: Sequence[npt.NDArray[np.int64]]) -> Words:
+    """B times (2, E) source and target, sorted by target and then by source, to (B, N, W) words.
+
+    Raises:
+        InputError: the words are more than there is memory for.
+    """
+    num_words = -(-num_nodes // 64)
+    check_pairs(num_nodes, "the adjacency in bits", len(graphs) / 8)
+    if num_nodes < _LARGE:
+        matrix = np.zeros((len(graphs), num_nodes, num_nodes), dtype=bool)
+        for one, (source, target) in zip(matrix, graphs, strict=True):
+            one[target, source] = True
+        return pack(matrix)
+    words = np.zeros((len(graphs), num_nodes * num_words), dtype=np.uint64)
+    for row, (source, target) in zip(words, graphs, strict=True):
+        place, bit = np.divmod(source, 64)
+        place += target * num_words
+        starts = np.flatnonzero(np.diff(place, prepend=-1))
+        if len(starts):
+            bits = np.uint64(1) << bit.astype(np.uint64)
+            row[place[starts]] = np.bitwise_or.reduceat(bits, starts)
+    return words.reshape(len(graphs), num_nodes, num_words)
+
+
+def check_pairs(num_nodes: int, what: str, bytes_per_pair: float) -> None:
+    """Refuse what needs an entry for each pair of nodes where there is no memory for it.
+
+    Args:
+        num_nodes: N.
+        what: needs the entries, for the message.
+        bytes_per_pair: of all its (N, N) arrays together.
+
+    Raises:
+        InputError: N^2 such entries are more than there is memory for.
+    """
+    check_bytes(
+        f"{what} of {num_nodes:,} nodes",
+        int(num_nodes**2 * bytes_per_pair),
+        "measure degree_mean, degree_std, degree_min, degree_max, degree_entropy or density, or a "
+        "graph of fewer nodes",
+    )
 
 
 def unpack(words: Words, num_nodes: int) -> npt.NDArray[np.bool_]:
@@ -68,6 +115,12 @@ def triangles(words: Words) -> Counts:
     """
     batch, num_nodes, num_words = words.shape
     found = np.zeros((batch, num_nodes), dtype=np.int64)
+    if num_nodes >= _LARGE and all(_is_sparse(one) for one in words):
+        for one, closed in zip(words, found, strict=True):
+            neighbours = _Neighbours(one)
+            for nodes, target, source, starts in neighbours.blocks():
+                closed[nodes] = np.add.reduceat(sizes(one[target] & one[source]), starts)
+        return found
     for graphs, rows in _blocks(batch, num_nodes):
         shared: Any = 0
         for w in range(num_words):
@@ -106,6 +159,7 @@ def distances(into: Words, out_of: Words | None = None) -> Distances:
         where there is none.
     """
     batch, num_nodes, _ = into.shape
+    check_pairs(num_nodes, "the distances", 4 * batch)
     length = np.full((batch, num_nodes, num_nodes), -1, dtype=np.int32)
     length[:, np.arange(num_nodes), np.arange(num_nodes)] = 0
     for place, step, before, after in _steps(into, out_of):
@@ -125,6 +179,8 @@ def _steps(into: Words, out_of: Words | None) -> Iterator[tuple[Counts, int, Wor
         after = with_loops(into[graphs])
         onward = after if out_of is None else with_loops(out_of[graphs])
         before = with_loops(np.zeros_like(after))
+        is_one = len(after) == 1 and num_nodes >= _LARGE and _is_sparse(after[0])
+        near = _Neighbours(after[0]) if is_one else None
         place, step = np.arange(batch)[graphs], 1
         yield place, step, before, after
         while True:
@@ -134,7 +190,7 @@ def _steps(into: Words, out_of: Words | None) -> Iterator[tuple[Counts, int, Wor
                 break
             if not growing.all():
                 place, onward, after = place[growing], onward[growing], after[growing]
-            before, after, step = after, _one_step_further(after, onward), step + 1
+            before, after, step = after, _one_step_further(after, onward, near), step + 1
             yield place, step, before, after
 
 
@@ -150,16 +206,62 @@ def is_connected(words: Words) -> npt.NDArray[np.bool_]:
     return np.bitwise_count(reached).sum(axis=(1, 2)) == num_nodes
 
 
-def _one_step_further(reached: Words, onward: Words) -> Words:
-    """Row i of the result contains u if u has an edge to a node of row i of ``reached``."""
+def _one_step_further(reached: Words, onward: Words, near: _Neighbours | None) -> Words:
+    """Row i of the result contains u if u has an edge to a node of row i of ``reached``.
+
+    ``near``, the in-neighbours of each node and itself, are given where there is one large and
+    sparse graph: who reaches i in one step more is who reaches one of them.
+    """
     batch, num_nodes, num_words = reached.shape
     wider = np.empty_like(reached)
+    if near is not None:
+        for nodes, _, source, starts in near.blocks():
+            wider[0, nodes] = np.bitwise_or.reduceat(reached[0, source], starts, axis=0)
+        return wider
     for graphs, rows in _blocks(batch, num_nodes):
         hit: Any = False
         for w in range(num_words):
             hit = hit | ((reached[graphs, rows, None, w] & onward[graphs, None, :, w]) != 0)
         wider[graphs, rows] = pack(hit)
     return wider
+
+
+def _is_sparse(words: Words) -> bool:
+    """Whether going along the edges of this graph is cheaper than comparing all its rows."""
+    return bool(8 * sizes(words).sum() < len(words) ** 2)
+
+
+class _Neighbours:
+    """The neighbours of each node of a sparse graph, node after node, from (N, W) rows."""
+
+    def __init__(self, words: Words) -> None:
+        num_nodes, num_words = words.shape
+        found = [
+            np.nonzero(unpack(words[rows], num_nodes))[1]
+            for rows in _chunks(num_nodes, max(1, 64 * _BLOCK // num_nodes))
+        ]
+        self._source = np.concatenate(found)
+        self._degree = sizes(words)
+        self._end = np.cumsum(self._degree)
+        self._edges_at_once = max(1, _BLOCK // num_words)
+
+    def blocks(self) -> Iterator[tuple[Counts, Counts, Counts, Counts]]:
+        """Nodes that have neighbours, in blocks of bounded memory.
+
+        Yields the nodes; of each edge its target (one of the nodes) and its source; and the place
+        of each node's first edge among these.
+        """
+        first, done, last = 0, 0, len(self._end)
+        while first < last:
+            room = int(np.searchsorted(self._end, done + self._edges_at_once, side="right"))
+            stop = min(last, max(first + 1, room))
+            degree = self._degree[first:stop]
+            nodes = first + np.flatnonzero(degree)
+            if len(nodes):
+                starts = (self._end[nodes] - self._degree[nodes]) - done
+                source = self._source[done : self._end[stop - 1]]
+                yield nodes, np.repeat(np.arange(first, stop), degree), source, starts
+            first, done = stop, int(self._end[stop - 1])
 
 
 def _diagonal(words: Words) -> Words:

@@ -27,6 +27,7 @@ def local_clustering(words: bitset.Words, directed: bool = False) -> Array:
         closed, degrees = bitset.triangles(words), bitset.sizes(words)
         possible = degrees * (degrees - 1)
     else:
+        bitset.check_pairs(words.shape[1], "directed clustering", 32 * len(words))
         linked = bitset.unpack(words, words.shape[1]).astype(np.float64)  # below 2**53: exact
         either = linked + linked.transpose(0, 2, 1)
         closed = np.einsum("bij,bji->bi", either @ either, either).astype(np.int64)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import remote
 from mpnn_arch.graphs.files import read_matrix
@@ -74,8 +75,10 @@ def connectome(
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.5; the file of facebookresearch/graph2nn.
     """
-    if name not in CONNECTOMES:
-        raise InputError(f"there is no connectome {name!r}; choose one of {', '.join(CONNECTOMES)}")
+    if not isinstance(name, str) or name not in CONNECTOMES:
+        raise InputError(
+            f"there is no connectome {shown(name)}; choose one of {', '.join(CONNECTOMES)}"
+        )
     source = CONNECTOMES[name]
     found = remote.find([f"{name}.txt", f"connectomes/{name}.txt"], root)
     if found is not None:

@@ -1,15 +1,30 @@
-"""Graphs from files: adjacency matrices, edge lists, GraphML and GEXF."""
+"""Graphs from files: adjacency matrices, edge lists, GraphML and GEXF.
+
+Matrices and edge lists are read as a stream, so that memory grows with the edges and not with the
+size of the file.
+"""
 
 from __future__ import annotations
 
+import warnings
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import check_bytes, parse_whole, shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.arrays import edges_of, edges_of_networkx
+from mpnn_arch.graphs.arrays import (
+    Edges,
+    check_square,
+    edges_of_networkx,
+    is_symmetric,
+    refused_entry,
+    sorted_edges,
+)
 
 Format = Literal["matrix", "edges", "graphml", "gexf"]
 BY_SUFFIX: dict[str, Format] = {
@@ -23,10 +38,17 @@ BY_SUFFIX: dict[str, Format] = {
     ".gexf": "gexf",
 }
 
+# Entries of a .npy matrix that are examined at a time.
+_ENTRIES = 1 << 24
+# Characters of the longest line: a row of 16 million nodes.
+_LONGEST_LINE = 1 << 25
+# Bytes of a GraphML or GEXF file for each byte of memory that its tree of elements takes.
+_TREE = 20
+
 
 def read(
     path: Path, format: Format | None = None, directed: bool | None = None
-) -> tuple[int, npt.NDArray[np.int64], bool]:
+) -> tuple[int, Edges, bool]:
     """The graph in a file: number of nodes, (2, E) source and target, whether it is directed.
 
     Args:
@@ -37,25 +59,35 @@ def read(
     Raises:
         InputError: no such file, an unknown format, or content that is not a graph.
     """
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; check the path")
     kind = format or BY_SUFFIX.get(path.suffix.lower())
     if kind not in set(BY_SUFFIX.values()):
         raise InputError(
-            f"{path.name} has an unknown format; name it {', '.join(BY_SUFFIX)}, or pass "
-            "format='matrix' or 'edges'"
+            f"{shown(path.name)[1:-1]} has an unknown format; name it {', '.join(BY_SUFFIX)}, or "
+            "pass format='matrix' or 'edges'"
         )
     try:
+        if not path.is_file():
+            if path.is_dir():
+                raise InputError(f"{path} is a folder; name a file")
+            raise InputError(f"there is no file {shown(str(path))[1:-1]}; check the path")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise InputError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
+    try:
         if kind == "matrix":
-            matrix = read_matrix(path)
-            edges = edges_of(matrix)
+            num_nodes, edges = _matrix_edges(path)
             if directed is None:
-                directed = bool((matrix != matrix.T).any())
-            return len(matrix), edges, directed
+                in_order = sorted_edges(num_nodes, edges, reverse=False, self_loops=False)
+                directed = not is_symmetric(num_nodes, in_order)
+            return num_nodes, edges, directed
+        if kind == "edges":
+            num_nodes, edges = _read_edges(path)
+            return num_nodes, edges, bool(directed)
         graph = _read_networkx(path, kind, directed)
         return len(graph), edges_of_networkx(graph), graph.is_directed()
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror or error}") from None
 
 
 def read_matrix(path: Path) -> npt.NDArray[Any]:
@@ -65,60 +97,227 @@ def read_matrix(path: Path) -> npt.NDArray[Any]:
         InputError: not a matrix of numbers.
     """
     if path.suffix.lower() == ".npy":
-        try:
-            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"it is not a .npy file of numbers ({error}); save one") from None
-        if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
-            raise InputError(f"it holds {array.dtype}, not numbers; save a matrix of 0 and 1")
-        return array
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise InputError("it is not text; save a matrix of 0 and 1, one row a line") from None
-    rows = [line.replace(",", " ").replace(";", " ").split() for line in lines]
-    if all(len(row) == 1 for row in rows) and len(rows) > 1:
-        rows = [list(row[0]) for row in rows]  # 0101: digits without separators
-    widths = {len(row) for row in rows}
-    if len(widths) != 1:
-        raise InputError(
-            f"its rows have between {min(widths, default=0)} and {max(widths, default=0)} entries; "
-            "an adjacency matrix has N rows of N"
+        return np.array(_open_npy(path))
+    return np.array(list(_rows(path)))
+
+
+def _matrix_edges(path: Path) -> tuple[int, Edges]:
+    """Number of nodes, and (2, E) source and target of the entries that are 1."""
+    if path.suffix.lower() == ".npy":
+        matrix = _open_npy(path)
+        check_square(matrix)
+        num_nodes = len(matrix)
+        at_once = max(1, _ENTRIES // max(1, num_nodes))
+        blocks: Iterator[npt.NDArray[Any]] = (
+            np.asarray(matrix[start : start + at_once]) for start in range(0, num_nodes, at_once)
         )
+        return num_nodes, _ones(blocks)
+    rows = _rows(path)
+    first = next(rows)
+
+    def counted() -> Iterator[npt.NDArray[Any]]:
+        yield first[None]
+        number = 1
+        for row in rows:
+            number += 1
+            if number > len(first):
+                raise InputError(
+                    f"it has more than {len(first)} rows of {len(first)} entries; an adjacency "
+                    "matrix is square, N rows of N"
+                )
+            yield row[None]
+        if number < len(first):
+            raise InputError(
+                f"it has {number} rows of {len(first)} entries; an adjacency matrix is square, "
+                "N rows of N"
+            )
+
+    return len(first), _ones(counted())
+
+
+def _ones(blocks: Iterator[npt.NDArray[Any]]) -> Edges:
+    """(2, E) source and target of the ones in blocks of rows."""
+    targets, sources, start = [], [], 0
+    for block in blocks:
+        wrong = block[(block != 0) & (block != 1)]
+        if wrong.size:
+            raise refused_entry(wrong.flat[0])
+        target, source = np.nonzero(block)
+        targets.append(target + start)
+        sources.append(source)
+        start += len(block)
+    if not start:
+        raise InputError("it contains no nodes; save a graph with at least one")
+    return np.stack([np.concatenate(sources), np.concatenate(targets)])
+
+
+def _open_npy(path: Path) -> npt.NDArray[Any]:
+    """The array of a ``.npy`` file, mapped: nothing is read or allocated yet."""
     try:
-        return np.array(rows, dtype=np.float64)
+        loaded: Any = np.load(path, allow_pickle=False, mmap_mode="r")
+    except Exception as error:  # a header may be wrong in many ways
+        raise InputError(
+            f"it is not a .npy file of numbers ({_one_line(error)}); save one"
+        ) from None
+    if not isinstance(loaded, np.ndarray):
+        loaded.close()
+        raise InputError("it is a .npz archive, not a .npy file; save one array with numpy.save")
+    if loaded.dtype.kind not in "biuf":
+        raise InputError(f"it holds {loaded.dtype}, not numbers; save a matrix of 0 and 1")
+    return loaded
+
+
+def _rows(path: Path) -> Iterator[npt.NDArray[Any]]:
+    """The rows of a matrix in a text file, all of the same length."""
+    width, without_separators = None, False
+    for number, line in _lines(path):
+        if width is None:
+            without_separators = len(line) > 1 and line.isascii() and line.isdigit()
+        digits = np.frombuffer(line.encode(), dtype=np.uint8)
+        # 0,1,0 and 010 without a call for each entry, for files of gigabytes.
+        entries = digits if without_separators else digits[::2]
+        plain = ((entries == 48) | (entries == 49)).all()
+        if plain and not without_separators and len(digits) % 2:
+            between = digits[1::2]
+            plain = bool(np.isin(between, (9, 32, 44, 59)).all())
+        if plain and (without_separators or len(digits) % 2):
+            row: npt.NDArray[Any] = entries - np.uint8(48)
+        else:
+            row = _row(list(line) if without_separators else _split(line), number)
+        if width not in (None, len(row)):
+            raise InputError(
+                f"its rows have between {min(width or 0, len(row))} and "
+                f"{max(width or 0, len(row))} entries (line {number} has {len(row)}); an adjacency "
+                "matrix has N rows of N"
+            )
+        width = len(row)
+        yield row
+    if width is None:
+        raise InputError(
+            "it is empty, its rows have between 0 and 0 entries; save a matrix of 0 and 1, one row "
+            "a line"
+        )
+
+
+def _split(line: str) -> list[str]:
+    return line.replace(",", " ").replace(";", " ").split()
+
+
+def _row(entries: list[str], number: int) -> npt.NDArray[np.float64]:
+    try:
+        if any("_" in entry or not entry.isascii() for entry in entries):
+            raise ValueError("write numbers in ASCII digits")
+        return np.array(entries, dtype=np.float64)
     except ValueError as error:
         raise InputError(
-            f"it contains a value that is not a number ({error}); leave headers out"
-        ) from (None)
+            f"line {number} contains a value that is not a number ({_one_line(error)}); leave "
+            "headers out"
+        ) from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of the lines that are not blank; a byte order mark is left out."""
+    with path.open(encoding="utf-8-sig") as file:
+        number = 0
+        while True:
+            try:
+                line = file.readline(_LONGEST_LINE)
+            except UnicodeDecodeError:
+                raise InputError("it is not text in UTF-8; save it as such") from None
+            if not line:
+                return
+            number += 1
+            if len(line) == _LONGEST_LINE:
+                raise InputError(
+                    f"line {number} is longer than {_LONGEST_LINE:,} characters; save a smaller "
+                    "matrix, or a list of edges"
+                )
+            if stripped := line.strip():
+                yield number, stripped
+
+
+def _read_edges(path: Path) -> tuple[int, Edges]:
+    """Number of nodes, and (2, E): integer nodes in ascending order, named ones in file order."""
+    ends = _integer_ends(path)
+    if ends is None:
+        named = _named_ends(path)
+        try:
+            numbers = array("q", map(parse_whole, named))
+        except InputError:
+            order = {name: i for i, name in enumerate(dict.fromkeys(named))}
+            return len(order), _pairs(array("q", (order[name] for name in named)))
+        ends = _pairs(numbers)
+    nodes, number = np.unique(ends, return_inverse=True)
+    return len(nodes), number.reshape(ends.shape).astype(np.int64, copy=False)
+
+
+def _pairs(ends: array[int]) -> Edges:
+    return np.frombuffer(ends, dtype=np.int64).reshape(-1, 2).T
+
+
+def _integer_ends(path: Path) -> Edges | None:
+    """(2, E), read by numpy; None if the file holds anything but pairs of integers."""
+    first = next(_lines(path), (0, ""))[1]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read: npt.NDArray[np.int64] = np.loadtxt(
+                path,
+                dtype=np.int64,
+                delimiter="," if "," in first else None,
+                encoding="utf-8-sig",
+                ndmin=2,
+            )
+    except (ValueError, Warning):  # names, floats, a comment or nothing: read line by line
+        return None
+    return read.T if read.shape[1] == 2 and len(read) else None
+
+
+def _named_ends(path: Path) -> list[str]:
+    """Source, target, source, target, ... of the lines, without comments."""
+    ends: list[str] = []
+    header = None
+    for number, line in _lines(path):
+        line = line.partition("#")[0].strip()
+        if not line:
+            continue
+        parts = [part.strip() for part in line.split(",")] if "," in line else line.split()
+        if len(parts) < 2 or not parts[0] or not parts[1]:
+            raise InputError(
+                f"line {number} has {len(parts)} column{'s' * (len(parts) != 1)} ({shown(line)}); "
+                "an edge list has two nodes per line"
+            )
+        if not ends and not any(_is_integer(part) for part in parts[:2]):
+            header = line
+        ends += parts[:2]
+    if not ends:
+        raise InputError("it contains no nodes; write two per line")
+    if header and len(ends) > 2 and all(map(_is_integer, ends[2:])):
+        raise InputError(f"its first line is a header ({shown(header)}); leave it out")
+    return ends
+
+
+def _is_integer(text: str) -> bool:
+    return text.lstrip("+-").isdigit()
 
 
 def _read_networkx(path: Path, kind: str, directed: bool | None) -> Any:
     import networkx as nx
 
+    check_bytes("the tree of its elements", _TREE * path.stat().st_size, "save an edge list")
     try:
-        if kind == "edges":
-            delimiter = "," if "," in path.read_text() else None
-            graph = nx.read_edgelist(
-                path,
-                create_using=nx.DiGraph if directed else nx.Graph,
-                delimiter=delimiter,
-                data=False,
-            )
-            try:  # integer nodes in ascending order, named nodes in file order
-                order = sorted(graph.nodes, key=int)
-            except ValueError:
-                order = list(graph.nodes)
-            ordered = graph.__class__()
-            ordered.add_nodes_from(order)
-            ordered.add_edges_from(graph.edges)
-            graph = ordered
-        else:
-            graph = nx.read_graphml(path) if kind == "graphml" else nx.read_gexf(path)
-    except Exception as error:  # three parsers, each with its own exceptions
-        raise InputError(f"it cannot be read as {kind} ({error}); check its content") from None
+        graph = nx.read_graphml(path) if kind == "graphml" else nx.read_gexf(path)
+    except Exception as error:  # two parsers, each with its own exceptions
+        raise InputError(
+            f"it cannot be read as {kind} ({_one_line(error)}); check its content"
+        ) from None
     if not len(graph):
         raise InputError("it contains no nodes; save a graph with at least one")
     if directed is False and graph.is_directed():
         graph = graph.to_undirected()
     return graph
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import remote
 from mpnn_arch.graphs.generators.ws_flex import ws_flex
@@ -88,7 +89,7 @@ def published_parameters(
     Raises:
         InputError: as for :func:`published`.
     """
-    _listed("published list", PUBLISHED, num_nodes, count)
+    check_listed("published", num_nodes, count)
     stem = f"graphs_n{num_nodes}_{count}"
     names = [
         f"{folder}{stem}{end}"
@@ -137,7 +138,7 @@ def sample_parameters(num_nodes: int, count: int) -> list[WSFlexParameters]:
     Raises:
         InputError: no such list.
     """
-    _listed("sample", SAMPLES, num_nodes, count)
+    check_listed("sample", num_nodes, count)
     shipped = files("mpnn_arch.graphs") / "samples" / f"ws_flex_n{num_nodes}.csv"
     with shipped.open(encoding="utf-8") as file:
         return [
@@ -152,7 +153,20 @@ def sample_parameters(num_nodes: int, count: int) -> list[WSFlexParameters]:
         ]
 
 
-def _listed(kind: str, lists: Mapping[int, Collection[int]], num_nodes: int, count: int) -> None:
+def check_listed(source: str, num_nodes: int, count: int) -> None:
+    """Refuse a list that does not exist.
+
+    Args:
+        source: ``"published"`` or ``"sample"``.
+        num_nodes: of each graph.
+        count: of the graphs.
+
+    Raises:
+        InputError: naming those that exist.
+    """
+    lists: Mapping[int, Collection[int]] = PUBLISHED if source == "published" else SAMPLES
+    kind = "published list" if source == "published" else "sample"
+    num_nodes, count = check_whole("num_nodes", num_nodes, 1), check_whole("count", count, 1)
     if count not in lists.get(num_nodes, ()):
         available = "; ".join(
             f"{', '.join(str(c) for c in counts)} of {nodes} nodes"

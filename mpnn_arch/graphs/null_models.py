@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
+from mpnn_arch.checks import check_whole, shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import TRIES, check_whole
+from mpnn_arch.graphs.generators.family import TRIES
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -30,7 +31,11 @@ def rewired(graph: RelationalGraph, seed: int = 0, swaps: int | None = None) -> 
     """
     import networkx as nx
 
-    swaps = check_whole("swaps", 10 * graph.num_edges if swaps is None else swaps, 0)
+    if not isinstance(graph, RelationalGraph):
+        raise InputError(f"a RelationalGraph is rewired, not {shown(graph)}; make one")
+    swaps = 10 * graph.num_edges if swaps is None else swaps
+    swaps = check_whole("swaps", swaps, 0)
+    check_whole("swaps", swaps, 0, 100_000_000)  # about ten minutes
     stream = Random(check_whole("seed", seed, 0))
     bare = graph.to_networkx()
     loops = list(nx.selfloop_edges(bare))

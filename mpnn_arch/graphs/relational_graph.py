@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import LARGEST_COUNT, check_bytes, check_flag, check_path, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset, c_and_l
-from mpnn_arch.graphs.arrays import as_array, as_edges, edges_of, edges_of_networkx
+from mpnn_arch.graphs.arrays import (
+    as_array,
+    as_edges,
+    check_ends,
+    edges_of,
+    edges_of_networkx,
+    is_symmetric,
+    sorted_edges,
+)
 
 # Torch is imported where a tensor is returned, not here: a sweep's worker processes generate
 # millions of graphs without it.
@@ -21,6 +30,9 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
     from torch_geometric.data import Data
+
+# Bytes of one node or edge in networkx's dictionaries, about.
+_NETWORKX_BYTES = 250
 
 
 class RelationalGraph:
@@ -57,33 +69,28 @@ class RelationalGraph:
         directed: bool = False,
         self_loops: bool = True,
     ) -> None:
-        num_nodes = int(num_nodes)
+        num_nodes = check_whole("num_nodes", num_nodes, -LARGEST_COUNT, LARGEST_COUNT)
         if num_nodes < 1:
             raise InputError(f"a relational graph has at least 1 node, {num_nodes} were asked for")
-        edges = as_edges(edge_index)
-        if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
-            worst = int(edges.min() if edges.min() < 0 else edges.max())
-            raise InputError(
-                f"the edge index names node {worst}, but a graph of {num_nodes} nodes has nodes "
-                f"0 to {num_nodes - 1}: number the nodes from 0, or give a larger num_nodes"
-            )
-        adjacency = np.zeros((num_nodes, num_nodes), dtype=bool)  # [target, source]
-        adjacency[edges[1], edges[0]] = True
-        if not directed:
-            adjacency |= adjacency.T
-        if self_loops:
-            np.fill_diagonal(adjacency, True)
-        silent = np.flatnonzero(~adjacency.any(axis=1))
-        if silent.size:
-            raise InputError(
-                f"node {silent[0]} receives no message (no edge ends there and it has no "
-                "self-loop): connect it, or pass self_loops=True"
-            )
-        target, source = np.nonzero(adjacency)  # row-major: sorted by target, then by source
-        made = np.stack([source, target]).astype(np.int64)
-        made.flags.writeable = False
+        directed = check_flag("directed", directed)
+        self_loops = check_flag("self_loops", self_loops)
+        given = as_edges(edge_index)
+        check_ends(num_nodes, given)
+        edges = sorted_edges(num_nodes, given, reverse=not directed, self_loops=self_loops)
+        if not self_loops:
+            silent = np.flatnonzero(np.bincount(edges[1], minlength=num_nodes) == 0)
+            if silent.size:
+                raise InputError(
+                    f"node {silent[0]} receives no message (no edge ends there and it has no "
+                    "self-loop): connect it, or pass self_loops=True"
+                )
+        edges.flags.writeable = False
         object.__setattr__(self, "_num_nodes", num_nodes)
-        object.__setattr__(self, "_edges", made)
+        object.__setattr__(self, "_edges", edges)
+        if not directed:
+            self.__dict__["is_directed"] = False
+        if self_loops:
+            self.__dict__["has_self_loops"] = True
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"cannot set {name}: a RelationalGraph is frozen, make a new one")
@@ -114,7 +121,7 @@ class RelationalGraph:
         if num_nodes is None:
             if not edges.size:
                 raise InputError("an edge index without edges does not imply num_nodes; give it")
-            num_nodes = int(edges.max()) + 1
+            num_nodes = max(1, int(edges.max()) + 1)
         return cls(num_nodes, edges, directed=directed, self_loops=self_loops)
 
     @classmethod
@@ -136,7 +143,16 @@ class RelationalGraph:
 
     @classmethod
     def from_networkx(cls, graph: nx.Graph, *, self_loops: bool = True) -> RelationalGraph:
-        """From a networkx ``Graph`` or ``DiGraph``; nodes are numbered in its own order."""
+        """From a networkx ``Graph`` or ``DiGraph``; nodes are numbered in its own order.
+
+        Raises:
+            InputError: something else, or a graph without nodes.
+        """
+        if not (hasattr(graph, "is_directed") and hasattr(graph, "nodes")):
+            raise InputError(
+                f"a networkx graph is needed, not {shown(graph)}; use from_adjacency or "
+                "from_edge_index for arrays"
+            )
         edges, directed = edges_of_networkx(graph), graph.is_directed()
         return cls(len(graph), edges, directed=directed, self_loops=self_loops)
 
@@ -165,7 +181,7 @@ class RelationalGraph:
         """
         from mpnn_arch.graphs.files import read
 
-        path = Path(path)
+        path = check_path(path)
         num_nodes, edges, is_directed = read(path, format, directed)
         try:
             return cls(num_nodes, edges, directed=is_directed, self_loops=self_loops)
@@ -196,15 +212,33 @@ class RelationalGraph:
 
     @property
     def adjacency(self) -> npt.NDArray[np.bool_]:
-        """(N, N), row = target, column = source, self-loops included."""
+        """(N, N), row = target, column = source, self-loops included.
+
+        Raises:
+            InputError: N^2 bytes are more than there is memory for.
+        """
+        check_bytes(
+            f"the adjacency matrix of {self.num_nodes:,} nodes",
+            self.num_nodes**2,
+            "use edge_index, which is as long as the graph has edges",
+        )
         matrix = np.zeros((self.num_nodes, self.num_nodes), dtype=bool)
         matrix[self._edges[1], self._edges[0]] = True
         return matrix
 
     def to_networkx(self) -> nx.Graph:
-        """A networkx ``Graph`` (``DiGraph`` if directed) with its self-loops."""
+        """A networkx ``Graph`` (``DiGraph`` if directed) with its self-loops.
+
+        Raises:
+            InputError: more edges than there is memory for.
+        """
         import networkx as nx
 
+        check_bytes(
+            f"a networkx graph of {self.num_nodes:,} nodes and {self.num_edges:,} edges",
+            _NETWORKX_BYTES * (self.num_nodes + self._edges.shape[1]),
+            "use edge_index",
+        )
         made = nx.DiGraph() if self.is_directed else nx.Graph()
         made.add_nodes_from(range(self.num_nodes))
         made.add_edges_from(self._edges.T.tolist())
@@ -222,25 +256,30 @@ class RelationalGraph:
     def content_hash(self) -> str:
         """SHA-256 of the nodes and edges, in hexadecimal; the same on every machine."""
         digest = hashlib.sha256(f"relational graph of {self.num_nodes} nodes:".encode())
-        digest.update(self._edges.astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(self._edges, dtype="<i8").data)
         return digest.hexdigest()
 
     @cached_property
     def is_directed(self) -> bool:
         """Whether some edge lacks its reverse."""
-        adjacency = self.adjacency
-        return bool((adjacency != adjacency.T).any())
+        return not is_symmetric(self.num_nodes, self._edges)
 
     @cached_property
     def has_self_loops(self) -> bool:
         """Whether every node has its self-loop."""
-        return bool(self.adjacency.diagonal().all())
+        return int((self._edges[0] == self._edges[1]).sum()) == self.num_nodes
 
     @cached_property
     def num_edges(self) -> int:
         """Undirected edges (arcs, if directed), self-loops left out."""
         arcs = int((self._edges[0] != self._edges[1]).sum())
         return arcs if self.is_directed else arcs // 2
+
+    @property
+    def degrees(self) -> npt.NDArray[np.int64]:
+        """(N,) in-degree of each node, self-loops left out."""
+        source, target = self._edges
+        return np.bincount(target[source != target], minlength=self.num_nodes)
 
     @property
     def average_degree(self) -> float:
@@ -283,11 +322,11 @@ class RelationalGraph:
 
     def _words(self) -> bitset.Words:
         """(1, N, W) packed adjacency rows without self-loops."""
-        return bitset.without_loops(bitset.pack(self.adjacency[None]))
+        return bitset.without_loops(bitset.of_edges(self.num_nodes, [self._edges]))
 
     def draw(
         self,
-        layout: Literal["ring", "spring", "matrix"] = "ring",
+        layout: Literal["ring", "spring", "matrix", "degrees"] = "ring",
         ax: Axes | None = None,
         *,
         seed: int = 0,
@@ -295,19 +334,24 @@ class RelationalGraph:
     ) -> Axes:
         """Draw the graph with matplotlib and return the axes.
 
+        Above 2,000 nodes, where circles and lines are one grey disc, every layout gives the
+        distribution of the degrees instead.
+
         Args:
-            layout: nodes on a ``"ring"``, spread by a ``"spring"`` model, or the adjacency
-                ``"matrix"`` (row = target, column = source).
+            layout: nodes on a ``"ring"``, spread by a ``"spring"`` model, the adjacency
+                ``"matrix"`` (row = target, column = source), or the distribution of the
+                ``"degrees"`` alone.
             ax: where to draw; a new figure if None.
             seed: of the spring layout.
-            style: passed to ``networkx.draw_networkx`` or ``Axes.imshow``.
+            style: passed to ``networkx.draw_networkx``, ``Axes.imshow`` or ``Axes.plot``; not used
+                where the degrees are drawn instead.
 
         Raises:
             InputError: no such layout.
         """
         from mpnn_arch.graphs.drawing import draw
 
-        return draw(self.to_networkx(), layout, ax, seed=seed, **style)
+        return draw(self, layout, ax, seed=seed, **style)
 
     def __eq__(self, other: object) -> bool:
         return (

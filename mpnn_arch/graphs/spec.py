@@ -5,10 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+from mpnn_arch.checks import parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.connectomes import connectome
 from mpnn_arch.graphs.generators.family import GENERATORS, describe, generate
-from mpnn_arch.graphs.lists import WSFlexParameters, published_parameters, sample_parameters
+from mpnn_arch.graphs.lists import (
+    WSFlexParameters,
+    check_listed,
+    published_parameters,
+    sample_parameters,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.registry import Registry
 
@@ -31,8 +37,8 @@ def _connectome(rest: str) -> list[RelationalGraph]:
     name, _, option = rest.partition(",")
     if option not in ("", "directed", "undirected"):
         raise InputError(
-            f"connectome:{rest}: unknown option {option!r}; "
-            f"write connectome:{name} or connectome:{name},undirected"
+            f"connectome:{shown(rest)[1:-1]}: unknown option {shown(option)}; write "
+            "connectome:NAME or connectome:NAME,undirected"
         )
     return [connectome(name, directed=option != "undirected")]
 
@@ -46,28 +52,31 @@ def _picked(
     source: str, rest: str, parameters: Callable[[int, int], list[WSFlexParameters]]
 ) -> list[RelationalGraph]:
     parts = rest.split("/")
+    text = shown(f"{source}:{rest}")[1:-1]
     try:
-        num_nodes, count = (int(part) for part in parts[:2])
-        ends = [int(end) if end else None for end in ":".join(parts[2:]).split(":")]
+        num_nodes, count = (parse_whole(part) for part in parts[:2])
+        ends = [parse_whole(end) if end else None for end in ":".join(parts[2:]).split(":")]
         if len(parts) > 3 or len(ends) > 2:
             raise ValueError
     except ValueError:
         raise InputError(
-            f"{source}:{rest} does not name a list; write {source}:64/52, {source}:64/52/17 for "
+            f"{text} does not name a list; write {source}:64/52, {source}:64/52/17 for "
             f"one graph, or {source}:64/52/0:6 for a slice"
         ) from None
-    listed = parameters(num_nodes, count)
+    # All checks come before the list is read, which may be a download.
+    check_listed(source, num_nodes, count)
     if len(parts) == 2:
-        return [one.make() for one in listed]
-    if len(ends) == 2:
-        chosen = listed[slice(*ends)]
-        if not chosen:
-            raise InputError(f"{source}:{rest} is an empty slice of {count} graphs; widen it")
-        return [one.make() for one in chosen]
-    index = ends[0]
-    if index is None or not 0 <= index < count:
-        raise InputError(f"{source}:{rest}: the graphs are numbered 0 to {count - 1}; pick one")
-    return [listed[index].make()]
+        places = slice(None)
+    elif len(ends) == 2:
+        places = slice(*ends)
+        if not range(count)[places]:
+            raise InputError(f"{text} is an empty slice of {count} graphs; widen it")
+    else:
+        index = ends[0]
+        if index is None or not 0 <= index < count:
+            raise InputError(f"{text}: the graphs are numbered 0 to {count - 1}; pick one")
+        places = slice(index, index + 1)
+    return [one.make() for one in parameters(num_nodes, count)[places]]
 
 
 def parse(spec: str) -> list[RelationalGraph]:
@@ -86,15 +95,17 @@ def parse(spec: str) -> list[RelationalGraph]:
     Raises:
         InputError: an unknown name, or parameters that cannot be parsed.
     """
+    if not isinstance(spec, str):
+        raise InputError(f"a graph spec is text, not {shown(spec)}; write ws_flex:64,8.5,0.1,0")
     name, colon, rest = spec.strip().partition(":")
     if name in SOURCES:
         if not rest:
-            raise InputError(f"{spec!r} does not name a graph; add what follows {name}:")
+            raise InputError(f"{shown(spec)} does not name a graph; add what follows {name}:")
         return SOURCES.get(name)(rest)
     if name not in GENERATORS:
         choices = ", ".join([*GENERATORS.names(), *SOURCES.names()])
         raise InputError(
-            f"{spec!r} is not a graph spec: it starts with one of {choices}, "
+            f"{shown(spec)} is not a graph spec: it starts with one of {choices}, "
             "as in ws_flex:64,8.5,0.1,0"
         )
     if not colon or not rest:
@@ -111,7 +122,7 @@ def parse_one(spec: str) -> RelationalGraph:
     found = parse(spec)
     if len(found) != 1:
         raise InputError(
-            f"{spec!r} names {len(found)} graphs where one is needed; pick one of them"
+            f"{shown(spec)} names {len(found)} graphs where one is needed; pick one of them"
         )
     return found[0]
 
@@ -125,20 +136,26 @@ def _generated(name: str, rest: str, spec: str) -> RelationalGraph:
         if equals:
             if key.strip() not in known:
                 raise InputError(
-                    f"{spec!r}: {name} has no parameter {key.strip()!r}, only {describe(name)}"
+                    f"{shown(spec)}: {name} has no parameter {shown(key.strip())}, only "
+                    f"{describe(name)}"
                 )
+            if key.strip() in params:
+                raise InputError(f"{shown(spec)} gives {key.strip()} twice; give it once")
             params[key.strip()] = _number(value, spec)
         elif params:
-            raise InputError(f"{spec!r}: {part!r} follows a named parameter; name it too")
+            raise InputError(f"{shown(spec)}: {shown(part)} follows a named parameter; name it too")
         else:
             args.append(_number(part, spec))
     return generate(name, *args, **params)
 
 
 def _number(text: str, spec: str) -> int | float:
-    for kind in (int, float):
+    for parse_text in (parse_whole, parse_number):
         try:
-            return kind(text.strip())
-        except ValueError:
+            return parse_text(text)
+        except InputError:
             continue
-    raise InputError(f"{spec!r}: {text.strip()!r} is not a number; write one, as in ring:64,4")
+    raise InputError(
+        f"{shown(spec)}: {shown(text.strip())} is not a number; write one in at most 18 digits 0 "
+        "to 9, as in ring:64,4"
+    )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
+from mpnn_arch.checks import LARGEST_COUNT as LARGEST
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.partition import LARGEST, shown
 
 Pair = tuple[int, int]
 

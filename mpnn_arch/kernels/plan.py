@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpnn_arch.checks import LARGEST_COUNT as LARGEST
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.memory import require_memory
-from mpnn_arch.partition import LARGEST
 
 
 def _table(make: Callable[[Any], Tensor]) -> Any:

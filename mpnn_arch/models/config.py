@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.assignment import GraphAssignment
@@ -51,14 +52,22 @@ class ModelConfig(ABC):
     width_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
-        for field in ("num_classes", "in_channels", "image_size"):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{field} is an integer of at least 1, not {value!r}")
-        if not self.width_multiplier > 0:
+        for field in dataclasses.fields(self):  # integers, all of them at least 1
+            value = getattr(self, field.name)
+            if field.type == "int" or (field.type == "int | None" and value is not None):
+                _check_count(field.name, value)
+        multiplier = self.width_multiplier
+        is_number = isinstance(multiplier, int | float) and not isinstance(multiplier, bool)
+        if not is_number or not 0 < multiplier <= LARGEST_COUNT:
             raise InputError(
-                f"width_multiplier is above 0, not {self.width_multiplier!r}; 1 is the paper's"
+                f"width_multiplier is above 0 and finite, not {shown(multiplier)}; 1 is the paper's"
             )
+        for width in self.stage_widths:
+            if width > LARGEST_COUNT:
+                raise InputError(
+                    f"width_multiplier {multiplier:g} gives a stage of {width:,} channels, and "
+                    f"{LARGEST_COUNT:,} are the most; choose a smaller one"
+                )
 
     # -- defined by the architecture --------------------------------------------------------
 
@@ -146,17 +155,26 @@ class ModelConfig(ABC):
         Raises:
             InputError: not one positive integer per stage.
         """
-        checked = tuple(int(width) for width in widths)
+        given = as_list("widths", widths)
+        checked = tuple(check_whole("a width", width, 0, LARGEST_COUNT) for width in given)
         if len(checked) != len(self.stage_widths) or min(checked) < 1:
             raise InputError(
                 f"{self.name} has {len(self.stage_widths)} stage widths, each at least 1; "
-                f"{list(widths)} was given"
+                f"{shown(given)} was given"
             )
         return checked
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-able values; ``type(self)(**config.to_dict())`` is equal to it."""
         return dataclasses.asdict(self)
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} is an integer of at least 1, not {shown(value)}; change it")
+    most = 10_000 if name == "num_rounds" else LARGEST_COUNT  # a round is built as a module
+    if value > most:
+        raise InputError(f"{name} is at most {most:,}, {shown(value)} was given; choose a smaller")
 
 
 @lru_cache(maxsize=256)

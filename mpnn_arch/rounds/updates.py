@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
 
+from mpnn_arch.checks import shown, whole_number
 from mpnn_arch.errors import InputError
-from mpnn_arch.partition import ChannelPartition, shown, whole_number
+from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.registry import Registry
 
 norms: Registry[Callable[[ChannelPartition, int], nn.Module]] = Registry("norm")

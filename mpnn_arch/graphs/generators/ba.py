@@ -5,7 +5,13 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes, check_whole, connected
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_num_nodes,
+    check_size,
+    check_whole,
+    connected,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -27,6 +33,7 @@ def ba(num_nodes: int, edges_per_node: int, seed: int = 0) -> RelationalGraph:
     """
     num_nodes = check_num_nodes(num_nodes)
     edges_per_node = check_whole("edges_per_node", edges_per_node, 1, num_nodes - 1)
+    check_size("ba", num_nodes, edges_per_node * (num_nodes - edges_per_node))
 
     def draw(stream: Random) -> Any:
         import networkx as nx

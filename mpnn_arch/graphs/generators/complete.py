@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes
+from mpnn_arch.graphs.generators.family import GENERATORS, check_edges, check_num_nodes
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -16,4 +16,5 @@ def complete(num_nodes: int) -> RelationalGraph:
         InputError: fewer than 2 nodes.
     """
     num_nodes = check_num_nodes(num_nodes)
+    check_edges("complete", num_nodes, num_nodes * (num_nodes - 1) // 2)
     return RelationalGraph.from_adjacency(np.ones((num_nodes, num_nodes), dtype=bool))

@@ -7,8 +7,10 @@ from typing import Any
 
 from mpnn_arch.graphs.generators.family import (
     GENERATORS,
+    check_isolated,
     check_num_nodes,
     check_range,
+    check_size,
     check_whole,
     connected,
 )
@@ -44,6 +46,17 @@ def core_periphery(
     core = check_range("core_probability", core_probability, 0, 1)
     outer = check_range("periphery_probability", periphery_probability, 0, 1)
     cross = check_range("cross_probability", cross_probability, 0, 1)
+    num_outer = num_nodes - core_size
+    check_size(
+        "core_periphery",
+        num_nodes,
+        core * core_size**2 / 2 + outer * num_outer**2 / 2 + cross * core_size * num_outer,
+    )
+    check_isolated(
+        f"core_periphery of {num_nodes:,} nodes and {core_size:,} in the core",
+        num_outer * (1 - outer) ** num_outer * (1 - cross) ** core_size
+        + core_size * (1 - core) ** core_size * (1 - cross) ** num_outer,
+    )
 
     def draw(stream: Random) -> Any:
         import networkx as nx

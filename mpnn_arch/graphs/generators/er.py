@@ -5,7 +5,14 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes, check_whole, connected
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_isolated,
+    check_num_nodes,
+    check_size,
+    check_whole,
+    connected,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -25,6 +32,12 @@ def er(num_nodes: int, num_edges: int, seed: int = 0) -> RelationalGraph:
     """
     num_nodes = check_num_nodes(num_nodes)
     num_edges = check_whole("num_edges", num_edges, num_nodes - 1, num_nodes * (num_nodes - 1) // 2)
+    check_size("er", num_nodes, num_edges)
+    chosen = num_edges / (num_nodes * (num_nodes - 1) / 2)
+    check_isolated(
+        f"er of {num_nodes:,} nodes and {num_edges:,} edges",
+        num_nodes * (1 - chosen) ** (num_nodes - 1),
+    )
 
     def draw(stream: Random) -> Any:
         import networkx as nx

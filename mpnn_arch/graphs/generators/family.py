@@ -8,6 +8,12 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from mpnn_arch.checks import (
+    LARGEST_COUNT,
+    check_bytes,
+    check_range,
+    check_whole,
+)
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.registry import Registry
@@ -15,7 +21,26 @@ from mpnn_arch.registry import Registry
 if TYPE_CHECKING:
     import networkx as nx
 
+__all__ = [
+    "GENERATORS",
+    "TRIES",
+    "check_edges",
+    "check_isolated",
+    "check_num_nodes",
+    "check_range",
+    "check_size",
+    "check_whole",
+    "connected",
+    "describe",
+    "generate",
+    "is_seeded",
+    "list_generators",
+]
+
 TRIES = 100
+
+# Nodes and edges of a graph that networkx draws: about a minute, and 10 GB.
+_LARGEST_DRAWN = 20_000_000
 
 Generator = Callable[..., RelationalGraph]
 
@@ -58,22 +83,31 @@ def is_seeded(name: str) -> bool:
     return "seed" in inspect.signature(GENERATORS.get(name)).parameters
 
 
-def connected(draw: Callable[[Random], nx.Graph | None], seed: int, what: str) -> RelationalGraph:
+def connected(
+    draw: Callable[[Random], nx.Graph | None], seed: int, what: str, most_draws: int | None = None
+) -> RelationalGraph:
     """The first connected graph that ``draw`` draws from one random stream, in 100 tries.
 
     Args:
         draw: draws a graph from the stream; None if this try failed.
         seed: of the stream.
         what: the family and its parameters, for the error message.
+        most_draws: random numbers after which a try has failed; None where it always ends.
 
     Raises:
         InputError: the seed is not an integer, or none of the tries is connected.
     """
     import networkx as nx
 
-    stream = Random(check_whole("seed", seed, 0))
+    seed = check_whole("seed", seed, 0)
+    stream = Random(seed) if most_draws is None else BoundedStream(seed)
     for _ in range(TRIES):
-        drawn = draw(stream)
+        if isinstance(stream, BoundedStream):
+            stream.draws_left = most_draws or 0
+        try:
+            drawn = draw(stream)
+        except TooManyDraws:
+            continue
         if drawn is not None and nx.is_connected(drawn):
             ordered = nx.Graph()
             ordered.add_nodes_from(range(len(drawn)))
@@ -86,47 +120,94 @@ def connected(draw: Callable[[Random], nx.Graph | None], seed: int, what: str) -
 
 
 def check_num_nodes(num_nodes: Any, least: int = 2) -> int:
-    """``num_nodes`` as an int, at least ``least``.
+    """``num_nodes`` as an int, at least ``least`` and below 2^31.
 
     Raises:
-        InputError: it is not an integer, or too small.
+        InputError: it is not an integer, too small or too large.
     """
-    return check_whole("num_nodes", num_nodes, least)
+    whole = check_whole("num_nodes", num_nodes, least)
+    return check_whole("num_nodes", whole, least, LARGEST_COUNT)
 
 
-def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """``value`` as an int in [least, most].
+def check_size(family: str, num_nodes: float, num_edges: float) -> None:
+    """Refuse a graph that networkx would take minutes to draw, or more memory than there is.
+
+    Args:
+        family: for the message.
+        num_nodes, num_edges: of the graph, or of what is drawn on the way to it.
 
     Raises:
-        InputError: it is not an integer, or outside.
+        InputError: more than 20 million nodes and edges together.
     """
-    limit = f"at least {least}" if most is None else f"between {least} and {most}"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    try:
-        whole = value.__index__()
-    except AttributeError:
-        raise InputError(f"{name} is an integer {limit}, {value!r} was given; change it") from None
-    if whole < least or (most is not None and whole > most):
-        raise InputError(f"{name} is {limit}, {whole} was given; choose a value in that range")
-    return int(whole)
-
-
-def check_range(name: str, value: Any, low: float, high: float) -> float:
-    """``value`` as a float in [low, high].
-
-    Raises:
-        InputError: it is not a number, or outside.
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
+    if num_nodes + num_edges > _LARGEST_DRAWN:
         raise InputError(
-            f"{name} is a number between {low:g} and {high:g}, {value!r} was given; change it"
-        ) from None
-    if math.isnan(number) or not low <= number <= high:
-        raise InputError(
-            f"{name} lies between {low:g} and {high:g}, {number:g} was given; "
-            "choose a value in that range"
+            f"{family} draws its graphs one edge at a time, at most {_LARGEST_DRAWN:,} nodes and "
+            f"edges, not {num_nodes:,.0f} nodes and {num_edges:,.0f} edges; ask for fewer, or use "
+            "ws_flex, ring, grid or tree"
         )
-    return number
+    check_bytes(
+        f"{family} of {num_nodes:,.0f} nodes and {num_edges:,.0f} edges",
+        int(250 * (num_nodes + 2 * num_edges)),
+        "ask for fewer",
+    )
+
+
+def check_edges(family: str, num_nodes: int, num_edges: int) -> None:
+    """Refuse a graph with more edges than there is memory for, before they are listed.
+
+    Raises:
+        InputError: naming the bytes.
+    """
+    check_bytes(
+        f"{family} of {num_nodes:,} nodes and {num_edges:,} edges",
+        40 * (num_nodes + 2 * num_edges),
+        "ask for fewer",
+    )
+
+
+def check_isolated(family: str, expected: float) -> None:
+    """Refuse parameters at which no try can be connected, because nodes are left without an edge.
+
+    With K isolated nodes expected, a graph has none with a probability of about exp(-K): at 60, no
+    number of tries that fits into a lifetime finds one.
+
+    Args:
+        family: and its parameters, for the message.
+        expected: number of nodes without an edge.
+
+    Raises:
+        InputError: more than 60.
+    """
+    if expected > 60:
+        raise InputError(
+            f"{family} leaves about {expected:,.0f} nodes without an edge, so it is never "
+            "connected; ask for more edges"
+        )
+
+
+class BoundedStream(Random):
+    """``random.Random``, the same stream bit by bit, that gives up after a number of draws.
+
+    Some algorithms of networkx draw until a condition holds, also where it never can.
+    """
+
+    draws_left: float = math.inf
+
+    def random(self) -> float:
+        """As ``random.Random.random``."""
+        self._count()
+        return super().random()
+
+    def getrandbits(self, k: int, /) -> int:
+        """As ``random.Random.getrandbits``."""
+        self._count()
+        return super().getrandbits(k)
+
+    def _count(self) -> None:
+        self.draws_left -= 1
+        if self.draws_left < 0:
+            raise TooManyDraws
+
+
+class TooManyDraws(Exception):
+    """A :class:`BoundedStream` has given up."""

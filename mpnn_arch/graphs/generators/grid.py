@@ -7,7 +7,12 @@ import math
 import numpy as np
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes, check_whole
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_edges,
+    check_num_nodes,
+    check_whole,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -24,7 +29,7 @@ def grid(num_nodes: int, num_columns: int | None = None, periodic: int = 0) -> R
         InputError: a number of columns that does not divide N.
     """
     num_nodes = check_num_nodes(num_nodes)
-    periodic = check_whole("periodic", int(periodic), 0, 1)
+    periodic = check_whole("periodic", periodic, 0, 1)
     if num_columns is None:
         rows = next(r for r in range(math.isqrt(num_nodes), 0, -1) if num_nodes % r == 0)
         num_columns = num_nodes // rows
@@ -34,6 +39,7 @@ def grid(num_nodes: int, num_columns: int | None = None, periodic: int = 0) -> R
             f"{num_nodes} nodes cannot be arranged in {num_columns} columns; give a divisor of "
             f"{num_nodes}"
         )
+    check_edges("grid", num_nodes, 2 * num_nodes)
     node = np.arange(num_nodes).reshape(-1, num_columns)
     links = [(node[:, :-1], node[:, 1:]), (node[:-1], node[1:])]
     if periodic:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes, check_whole
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_num_nodes,
+    check_size,
+    check_whole,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -23,4 +28,5 @@ def harary(num_nodes: int, num_edges: int) -> RelationalGraph:
 
     num_nodes = check_num_nodes(num_nodes)
     num_edges = check_whole("num_edges", num_edges, num_nodes - 1, num_nodes * (num_nodes - 1) // 2)
+    check_size("harary", num_nodes, num_edges)
     return RelationalGraph.from_networkx(nx.hnm_harary_graph(num_nodes, num_edges))

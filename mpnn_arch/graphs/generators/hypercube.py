@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes
+from mpnn_arch.graphs.generators.family import GENERATORS, check_edges, check_num_nodes
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -23,6 +23,7 @@ def hypercube(num_nodes: int) -> RelationalGraph:
             f"the number of nodes of a hypercube is a power of two, {num_nodes} was given; "
             f"use {1 << dimensions} or {2 << dimensions}"
         )
+    check_edges("hypercube", num_nodes, num_nodes * dimensions // 2)
     node = np.arange(num_nodes)
     edges = [np.stack([node, node ^ (1 << d)]) for d in range(dimensions)]
     return RelationalGraph(num_nodes, np.concatenate(edges, axis=1))

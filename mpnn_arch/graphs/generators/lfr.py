@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.generators.family import (
     GENERATORS,
     check_num_nodes,
@@ -13,6 +14,9 @@ from mpnn_arch.graphs.generators.family import (
     connected,
 )
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+# Nodes of the largest graph, which takes minutes.
+LARGEST = 20_000
 
 
 @GENERATORS.register("lfr")
@@ -43,6 +47,11 @@ def lfr(
     algorithms, Physical Review E 2008.
     """
     num_nodes = check_num_nodes(num_nodes, least=4)
+    if num_nodes > LARGEST:
+        raise InputError(
+            f"lfr takes time proportional to the square of its nodes, at most {LARGEST:,}, not "
+            f"{num_nodes:,}; ask for fewer, or use modular"
+        )
     average_degree = check_range("average_degree", average_degree, 2, num_nodes - 1)
     mixing = check_range("mixing", mixing, 0, 1)
     tau_1 = check_range("degree_exponent", degree_exponent, 1.001, 100)
@@ -64,11 +73,16 @@ def lfr(
                 max_iters=200,
                 seed=stream,
             )
-        except nx.ExceededMaxIterations:
+        except (nx.ExceededMaxIterations, OverflowError):  # a degree above 2^1023
             return None
         drawn.remove_edges_from(list(nx.selfloop_edges(drawn)))
         return drawn
 
+    # Without a bound, networkx draws for ever where a node's community has too few members for its
+    # internal edges, or holds all the nodes so that none is left for the others.
     return connected(
-        draw, seed, f"lfr of {num_nodes} nodes, degree {average_degree:g} and mixing {mixing:g}"
+        draw,
+        seed,
+        f"lfr of {num_nodes} nodes, degree {average_degree:g} and mixing {mixing:g}",
+        most_draws=round(20_000 + num_nodes * (5_000 + 200 * average_degree)),
     )

@@ -7,8 +7,10 @@ from typing import Any
 
 from mpnn_arch.graphs.generators.family import (
     GENERATORS,
+    check_isolated,
     check_num_nodes,
     check_range,
+    check_size,
     check_whole,
     connected,
 )
@@ -42,6 +44,16 @@ def modular(
     within = check_range("within_probability", within_probability, 0, 1)
     between = check_range("between_probability", between_probability, 0, 1)
     small, larger = divmod(num_nodes, num_modules)
+    pairs_within = num_modules * small * (small - 1) / 2 + larger * small
+    pairs_between = num_nodes * (num_nodes - 1) / 2 - pairs_within
+    # The number of pairs of modules counts too: each has its own probability.
+    check_size(
+        "modular", num_nodes + num_modules**2, pairs_within * within + pairs_between * between
+    )
+    check_isolated(
+        f"modular of {num_nodes:,} nodes in {num_modules:,} modules",
+        num_nodes * (1 - within) ** small * (1 - between) ** (num_nodes - small),
+    )
     sizes = [small + 1] * larger + [small] * (num_modules - larger)
     probability = [
         [within if a == b else between for b in range(num_modules)] for a in range(num_modules)

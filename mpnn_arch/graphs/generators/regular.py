@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes, check_whole, connected
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_num_nodes,
+    check_size,
+    check_whole,
+    connected,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 # How far above the Ramanujan bound 2 sqrt(d - 1) the second eigenvalue may lie.
 SLACK = 0.2
+# Nodes of the largest graph: its eigenvalues take 10 minutes on one core.
+LARGEST = 10_000
 
 
 @GENERATORS.register("regular")
@@ -40,6 +48,12 @@ def regular(num_nodes: int, degree: int, seed: int = 0) -> RelationalGraph:
             f"no graph of {num_nodes} nodes has the odd degree {degree} everywhere; "
             "change either by one"
         )
+    check_size("regular", num_nodes, num_nodes * min(degree, num_nodes - 1 - degree) / 2)
+    if num_nodes > LARGEST:
+        raise InputError(
+            f"the second eigenvalue of a regular graph is computed for at most {LARGEST:,} nodes, "
+            f"{num_nodes:,} were given; use ring for a regular graph without that check"
+        )
 
     def draw(stream: Random) -> Any:
         import networkx as nx
@@ -53,4 +67,5 @@ def regular(num_nodes: int, degree: int, seed: int = 0) -> RelationalGraph:
         second = np.linalg.eigvalsh(nx.to_numpy_array(drawn))[-2]
         return drawn if second <= 2 * (degree - 1) ** 0.5 + SLACK else None
 
-    return connected(draw, seed, f"regular of {num_nodes} nodes and degree {degree}")
+    what = f"regular of {num_nodes} nodes and degree {degree}"
+    return connected(draw, seed, what, most_draws=200 * num_nodes * degree)

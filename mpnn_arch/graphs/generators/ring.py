@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes, check_whole
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_edges,
+    check_num_nodes,
+    check_whole,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -27,6 +32,7 @@ def ring(num_nodes: int, degree: int = 2) -> RelationalGraph:
             f"a lattice of odd degree {degree} needs an even number of nodes, {num_nodes} were "
             "given; add a node or change the degree by one"
         )
+    check_edges("ring", num_nodes, num_nodes * degree // 2)
     node = np.arange(num_nodes)
     steps = [*range(1, degree // 2 + 1), *([num_nodes // 2] if degree % 2 else [])]
     edges = np.concatenate([np.stack([node, (node + s) % num_nodes]) for s in steps], axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes
+from mpnn_arch.graphs.generators.family import GENERATORS, check_edges, check_num_nodes
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -16,5 +16,6 @@ def star(num_nodes: int) -> RelationalGraph:
         InputError: fewer than 2 nodes.
     """
     num_nodes = check_num_nodes(num_nodes)
+    check_edges("star", num_nodes, num_nodes - 1)
     leaf = np.arange(1, num_nodes)
     return RelationalGraph(num_nodes, np.stack([np.zeros_like(leaf), leaf]))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpnn_arch.graphs.generators.family import GENERATORS, check_num_nodes, check_whole
+from mpnn_arch.graphs.generators.family import (
+    GENERATORS,
+    check_edges,
+    check_num_nodes,
+    check_whole,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
@@ -21,5 +26,6 @@ def tree(num_nodes: int, branching: int = 2) -> RelationalGraph:
     """
     num_nodes = check_num_nodes(num_nodes)
     branching = check_whole("branching", branching, 1, num_nodes - 1)
+    check_edges("tree", num_nodes, num_nodes - 1)
     child = np.arange(1, num_nodes)
     return RelationalGraph(num_nodes, np.stack([(child - 1) // branching, child]))

@@ -10,6 +10,7 @@ from mpnn_arch.graphs.generators.family import (
     GENERATORS,
     check_num_nodes,
     check_range,
+    check_size,
     check_whole,
     connected,
 )
@@ -39,6 +40,7 @@ def ws(num_nodes: int, degree: int, rewiring_probability: float, seed: int = 0) 
             f"the degree of a ws graph is even, {degree} was given; change it by one, or use "
             "ws_flex, which takes any average degree"
         )
+    check_size("ws", num_nodes, num_nodes * degree / 2)
 
     def draw(stream: Random) -> Any:
         import networkx as nx

@@ -11,14 +11,19 @@ import numpy as np
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
+from mpnn_arch.graphs.arrays import Edges
 from mpnn_arch.graphs.generators.family import (
     GENERATORS,
     TRIES,
+    check_edges,
     check_num_nodes,
     check_range,
     check_whole,
 )
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+# Above this many nodes the rows of bits, N^2 / 8 bytes, are larger than the lists of changes.
+LARGEST_AS_BITS = 2048
 
 
 @GENERATORS.register("ws_flex")
@@ -48,6 +53,8 @@ def ws_flex(
         num_nodes, average_degree, rewiring_probability
     )
     seed = check_whole("seed", seed, 0)
+    if num_nodes > LARGEST_AS_BITS:
+        return large_ws_flex(num_nodes, average_degree, rewiring_probability, seed)
     rows = ws_flex_rows(num_nodes, average_degree, rewiring_probability, seed)
     words = words_of_rows(rows, num_nodes)
     return RelationalGraph.from_adjacency(bitset.unpack(words, num_nodes))
@@ -118,11 +125,101 @@ def ws_flex_rows(num_nodes: int, average_degree: float, p: float, seed: int) -> 
             rows[i] = taken ^ mine ^ past
         if _is_connected(rows, everyone):
             return rows
-    raise InputError(
+    raise _never_connected(num_nodes, average_degree, p, seed)
+
+
+def _never_connected(num_nodes: int, average_degree: float, p: float, seed: int) -> InputError:
+    return InputError(
         f"ws_flex found no connected graph of {num_nodes} nodes at average_degree "
         f"{average_degree:g}, rewiring_probability {p:g}, seed {seed} in {TRIES} tries; "
         "raise the degree, lower the probability, or change the seed"
     )
+
+
+def large_ws_flex(num_nodes: int, average_degree: float, p: float, seed: int) -> RelationalGraph:
+    """:func:`ws_flex` in memory proportional to the edges, from the same draws.
+
+    Only the difference from the ring is stored: which of its edges were removed, and which others
+    were added. The values are not checked.
+
+    Raises:
+        InputError: no connected graph in 100 tries, or more edges than there is memory for.
+    """
+    shares = edge_shares(num_nodes, average_degree)
+    check_edges("ws_flex", num_nodes, sum(shares))
+    node, share = np.arange(num_nodes), np.array(shares)
+    # Edge k of the ring links `source[k]` with the node k - first[k] + 1 places further.
+    source = np.repeat(node, share)
+    ahead = np.arange(len(source)) - np.repeat(np.cumsum(share) - share, share) + 1
+    ring = np.stack([source, (source + ahead) % num_nodes])
+    # Node i is linked to its next shares[i] nodes, and to those before it that reach it.
+    degrees = np.bincount(ring.ravel(), minlength=num_nodes).tolist()
+
+    stream = Random(seed)
+    draw, draw_bits, width = stream.random, stream.getrandbits, num_nodes.bit_length()
+    for _ in range(TRIES):
+        degree = list(degrees)
+        removed: set[int] = set()  # edges {u, v} of the ring, as min * N + max
+        added: set[int] = set()
+        for i, steps in enumerate(shares):
+            for v in range(i + 1, i + 1 + steps):
+                if draw() >= p:
+                    continue
+                if degree[i] == num_nodes - 1:
+                    # As the published loop: it draws two nodes before it detects this.
+                    for _draw in range(2):
+                        while draw_bits(width) >= num_nodes:
+                            pass
+                    continue
+                while True:
+                    w = draw_bits(width)
+                    if w >= num_nodes or w == i:
+                        continue
+                    key = i * num_nodes + w if i < w else w * num_nodes + i
+                    if key in added:
+                        continue
+                    if (w - i) % num_nodes <= steps or (i - w) % num_nodes <= shares[w]:
+                        if key not in removed:
+                            continue
+                        removed.remove(key)
+                    else:
+                        added.add(key)
+                    break
+                if v >= num_nodes:
+                    v -= num_nodes
+                removed.add(i * num_nodes + v if i < v else v * num_nodes + i)
+                degree[v] -= 1
+                degree[w] += 1
+        edges = _changed(num_nodes, ring, removed, added)
+        if _reaches_all(num_nodes, edges):
+            return RelationalGraph(num_nodes, edges)
+    raise _never_connected(num_nodes, average_degree, p, seed)
+
+
+def _changed(num_nodes: int, ring: Edges, removed: set[int], added: set[int]) -> Edges:
+    keys = np.minimum(*ring) * num_nodes + np.maximum(*ring)
+    gone = np.fromiter(removed, dtype=np.int64, count=len(removed))
+    new = np.fromiter(added, dtype=np.int64, count=len(added))
+    keys = np.concatenate([keys[np.isin(keys, gone, invert=True)], new])
+    return np.stack(np.divmod(keys, num_nodes))
+
+
+def _reaches_all(num_nodes: int, edges: Edges) -> bool:
+    """Whether the undirected edges connect all nodes.
+
+    Each node points to the smallest node it is known to be connected with; pointers are followed to
+    their ends and passed along the edges until nothing changes.
+    """
+    low = np.arange(num_nodes)
+    while True:
+        before = low.copy()
+        ends = np.minimum(low[edges[0]], low[edges[1]])
+        for end in edges:
+            np.minimum.at(low, before[end], ends)
+        while not np.array_equal(low, low[low]):
+            low = low[low]
+        if np.array_equal(low, before):
+            return bool((low == 0).all())
 
 
 def words_of_rows(rows: list[int], num_nodes: int) -> bitset.Words:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import check_bytes
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.generators.family import TRIES, check_whole
@@ -63,6 +64,11 @@ def ws_flex_population(
 
     # Half to even, as Python's round, so that the edge counts equal those of ws_flex.
     num_edges = np.rint(num_nodes * degree / 2).astype(np.int64)
+    check_bytes(
+        f"a population of {degree.size:,} graphs of {num_nodes:,} nodes",
+        num_nodes * (degree.size * -(-num_nodes // 64) * 8 + 6 * num_nodes),
+        "ask for fewer, or use ws_flex for one large graph",
+    )
     words = np.empty((degree.size, num_nodes, -(-num_nodes // 64)), dtype=np.uint64)
     at_once = max(1, _ENTRIES // num_nodes**2)
     for start in range(0, degree.size, at_once):

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import as_list, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.c_and_l import Array, check_reachable
@@ -29,9 +30,12 @@ class GraphBatch:
             of raising an error for a graph with such pairs.
     """
 
+    _graphs: tuple[RelationalGraph, ...] = ()
+
     def __init__(
         self, words: bitset.Words, *, directed: bool = False, reachable_only: bool = False
     ) -> None:
+        self._num_nodes = int(words.shape[1])
         self.words = bitset.without_loops(words)
         self.directed = directed
         self.reachable_only = reachable_only
@@ -43,27 +47,46 @@ class GraphBatch:
         Raises:
             InputError: no graph, or graphs of different sizes.
         """
+        graphs = as_list("graphs", graphs)
+        check_graphs(graphs)
         nodes = {graph.num_nodes for graph in graphs}
         if len(nodes) != 1:
             raise InputError(
                 f"a batch holds graphs of one size, these have {sorted(nodes)} nodes; "
                 "measure each size separately"
             )
-        words = bitset.pack(np.stack([graph.adjacency for graph in graphs]))
-        directed = any(graph.is_directed for graph in graphs)
-        return cls(words, directed=directed, reachable_only=reachable_only)
+        batch = cls.__new__(cls)
+        batch._graphs, batch._num_nodes = tuple(graphs), nodes.pop()
+        batch.directed = any(graph.is_directed for graph in graphs)
+        batch.reachable_only = reachable_only
+        return batch
 
     def __len__(self) -> int:
-        return self.words.shape[0]
+        return len(self._graphs) or self.words.shape[0]
 
     @property
     def num_nodes(self) -> int:
         """N."""
-        return int(self.words.shape[1])
+        return self._num_nodes
+
+    @cached_property
+    def words(self) -> bitset.Words:
+        """(B, N, W) adjacency rows, no self-loops.
+
+        Raises:
+            InputError: more words than there is memory for, as for a million nodes.
+        """
+        rows = bitset.of_edges(self.num_nodes, [graph.edges for graph in self._graphs])
+        return bitset.without_loops(rows)
 
     @cached_property
     def adjacency(self) -> npt.NDArray[np.bool_]:
-        """(B, N, N), row = target, column = source, no self-loops."""
+        """(B, N, N), row = target, column = source, no self-loops.
+
+        Raises:
+            InputError: more entries than there is memory for.
+        """
+        self.check_pairs("the adjacency matrix", 1)
         return bitset.unpack(self.words, self.num_nodes)
 
     @cached_property
@@ -73,14 +96,28 @@ class GraphBatch:
 
     @cached_property
     def degrees(self) -> bitset.Counts:
-        """(B, N) degree of each node (in-degree, if directed)."""
-        return bitset.sizes(self.words)
+        """(B, N) degree of each node (in-degree, if directed), self-loops left out."""
+        if not self._graphs:
+            return bitset.sizes(self.words)
+        return np.stack([graph.degrees for graph in self._graphs])
 
     @cached_property
     def distances(self) -> npt.NDArray[np.int32]:
         """(B, N, N) length of the shortest path from node j to node i, -1 where there is none."""
         out_of = self.reversed_words if self.directed else None
         return bitset.distances(self.words, out_of)
+
+    def check_pairs(self, what: str, bytes_per_pair: float) -> None:
+        """Raise if there is no memory for what needs an entry for each pair of nodes.
+
+        Args:
+            what: needs the entries, for the message.
+            bytes_per_pair: of all its (N, N) arrays together, for one graph.
+
+        Raises:
+            InputError: there is not.
+        """
+        bitset.check_pairs(self.num_nodes, what, bytes_per_pair * len(self))
 
     def refuse_unreachable(self, joined: bitset.Counts, what: str) -> None:
         """Raise if a graph has unreachable pairs, unless those are left out.
@@ -104,3 +141,14 @@ class GraphBatch:
             raise InputError(
                 f"{what} is defined for undirected graphs, one of these is directed; symmetrise it"
             )
+
+
+def check_graphs(graphs: Sequence[object]) -> None:
+    """Refuse anything but relational graphs.
+
+    Raises:
+        InputError: naming the first that is none.
+    """
+    for graph in graphs:
+        if not isinstance(graph, RelationalGraph):
+            raise InputError(f"a RelationalGraph is measured, not {shown(graph)}; make one")

@@ -17,6 +17,7 @@ def node_betweenness(batch: GraphBatch) -> Array:
     Source: Brandes, A faster algorithm for betweenness centrality, 2001.
     """
     num_nodes = batch.num_nodes
+    batch.check_pairs("betweenness", 40)
     onward = batch.adjacency.astype(np.float64)  # [target, source]
     away = batch.distances  # [target, source]
     longest = int(away.max())

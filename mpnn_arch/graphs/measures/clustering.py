@@ -35,6 +35,7 @@ def neighbourhood_clustering(batch: GraphBatch) -> Array:
     k (k - 1), or 0 if k < 2. For undirected graphs it equals :func:`clustering_coefficient`. Of the
     directed definitions it comes closest to the paper's table of biological networks.
     """
+    batch.check_pairs("neighbourhood clustering", 24)
     linked = batch.adjacency.astype(np.float64)
     near = ((linked + linked.transpose(0, 2, 1)) > 0).astype(np.float64)
     links = np.einsum("bij,bij->bi", near @ linked, near)

@@ -58,6 +58,7 @@ def assortativity(batch: GraphBatch) -> Array:
     Source: Newman, Mixing patterns in networks, Physical Review E 2003.
     """
     batch.refuse_directed("assortativity")
+    batch.check_pairs("assortativity", 9)
     degree = batch.degrees.astype(np.float64)
     ends = degree.sum(axis=1)  # number of edge ends: the sum of all degrees
     with np.errstate(invalid="ignore", divide="ignore"):

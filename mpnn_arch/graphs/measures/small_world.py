@@ -60,9 +60,10 @@ def small_world_omega(batch: GraphBatch) -> Array:
 
 def _with_random_reference(batch: GraphBatch, what: str) -> tuple[Array, Array, Array]:
     batch.refuse_directed(f"small-world {what}")
+    c, length = clustering_coefficient(batch), average_path_length(batch)
     edges = batch.degrees.sum(axis=1) // 2
     reference = np.array([_random_reference(batch.num_nodes, int(e)) for e in edges])
-    return clustering_coefficient(batch), average_path_length(batch), reference
+    return c, length, reference
 
 
 @lru_cache(maxsize=4096)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.measures.batch import Array, GraphBatch
 from mpnn_arch.graphs.measures.registry import MEASURES
 
@@ -16,6 +17,7 @@ def spectral_gap(batch: GraphBatch) -> Array:
         InputError: directed graphs.
     """
     batch.refuse_directed("the spectral gap")
+    _check(batch, "spectral gap")
     values = np.linalg.eigvalsh(batch.adjacency.astype(np.float64))
     return values[:, -1] - values[:, -2]
 
@@ -30,7 +32,14 @@ def algebraic_connectivity(batch: GraphBatch) -> Array:
     Source: Fiedler, Algebraic connectivity of graphs, 1973.
     """
     batch.refuse_directed("algebraic connectivity")
+    _check(batch, "algebraic connectivity")
     laplacian = -batch.adjacency.astype(np.float64)
     node = np.arange(batch.num_nodes)
     laplacian[:, node, node] = batch.degrees
     return np.maximum(np.linalg.eigvalsh(laplacian)[:, 1], 0.0)
+
+
+def _check(batch: GraphBatch, what: str) -> None:
+    if batch.num_nodes < 2:
+        raise InputError(f"a graph of 1 node has one eigenvalue, so no {what}; use 2 nodes or more")
+    batch.check_pairs(f"the {what}", 24)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpnn_arch.checks import as_list, shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.measures.batch import Array, GraphBatch
+from mpnn_arch.graphs.measures.batch import Array, GraphBatch, check_graphs
 from mpnn_arch.graphs.measures.registry import MEASURES
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
@@ -42,11 +43,14 @@ def measure(
     """
     import pandas as pd
 
-    listed = [graphs] if isinstance(graphs, RelationalGraph) else list(graphs)
+    if isinstance(names, str):
+        raise InputError(f"names is a list of measures, not {shown(names)}; write [{names!r}]")
+    listed = [graphs] if isinstance(graphs, RelationalGraph) else as_list("graphs", graphs)
     if not listed:
         raise InputError("there is no graph to measure; give at least one")
     chosen = {name: MEASURES.get(name) for name in names}
     columns = {name: np.empty(len(listed)) for name in names}
+    check_graphs(listed)
     alike: dict[tuple[int, bool], list[int]] = {}
     for i, graph in enumerate(listed):
         alike.setdefault((graph.num_nodes, graph.is_directed), []).append(i)

@@ -8,7 +8,6 @@ from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.errors import InputError
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers, relu
 from mpnn_arch.models.meter import Meter
@@ -37,13 +36,6 @@ class MLPConfig(ModelConfig):
     in_features: int | None = None
     hidden_features: int = 512
     num_rounds: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("in_features", "hidden_features", "num_rounds"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise InputError(f"{field} is at least 1, not {value}")
 
     @property
     def stage_widths(self) -> tuple[int, ...]:

@@ -24,8 +24,6 @@ class PatchConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.patch_size is not None and self.patch_size < 1:
-            raise InputError(f"patch_size is at least 1, not {self.patch_size}")
         if self.image_size % self.patch:
             raise InputError(
                 f"image_size {self.image_size} is not a multiple of the patch size {self.patch}; "

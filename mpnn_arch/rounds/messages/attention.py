@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
+from mpnn_arch.checks import whole_number
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.plan import RoundPlan
-from mpnn_arch.partition import whole_number
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 from mpnn_arch.rounds.messages.initial import fill_uniform, new_parameter

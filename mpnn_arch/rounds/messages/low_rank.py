@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpnn_arch.checks import whole_number
 from mpnn_arch.kernels.geometry import POINTWISE
 from mpnn_arch.kernels.plan import RoundPlan
-from mpnn_arch.partition import whole_number
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 

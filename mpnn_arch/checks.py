@@ -1,0 +1,210 @@
+"""Checks of numbers that a user gave: their type, their range, their text, the memory they need."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mpnn_arch.errors import InputError
+
+LARGEST_COUNT = 2**31 - 1
+"""The largest number of nodes, channels or classes: what 32-bit indices can name."""
+
+# 18 digits are below 2^63; longer integers fit no tensor.
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
+)
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """``repr(value)``, its middle left out where it is longer than ``limit`` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more than 4,300 digits
+        text = f"an integer of {math.floor(value.bit_length() * math.log10(2)) + 1} digits"  # type: ignore[attr-defined]
+    if len(text) <= limit:
+        return text
+    half = limit // 2 - 2
+    return f"{text[:half]}...{text[-half:]} ({len(text)} characters)"
+
+
+def is_whole(value: object) -> bool:
+    """Whether ``value`` is an integer: a Python or numpy one, and no bool."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and not _is_bool(value)
+
+
+def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """``value`` as an int in [least, most].
+
+    Floats that are integers, such as 64.0, are accepted, because tables hold all numbers as floats.
+
+    Raises:
+        InputError: it is not an integer, or outside.
+    """
+    limit = f"at least {least}" if most is None else f"between {least} and {most}"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        if not is_whole(value):
+            raise TypeError
+        whole = int(value.__index__())
+    except (TypeError, RuntimeError):  # a float, text, a tensor of several numbers
+        raise InputError(
+            f"{name} is an integer {limit}, {shown(value)} was given; change it"
+        ) from None
+    if whole < least or (most is not None and whole > most):
+        raise InputError(
+            f"{name} is {limit}, {shown(whole)} was given; choose a value in that range"
+        )
+    return whole
+
+
+def whole_number(name: str, value: Any, most: int = LARGEST_COUNT) -> int:
+    """``value`` as an int, if it is an integer from 1 to ``most``, and not a float.
+
+    Raises:
+        InputError: anything else, such as 2.7, "3", True or None.
+    """
+    if isinstance(value, float) or not is_whole(value) or not 1 <= int(value) <= most:
+        raise InputError(f"{name} must be an integer from 1 to {most}, {shown(value)} was given")
+    return int(value)
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> float:
+    """``value`` as a float in [low, high].
+
+    Raises:
+        InputError: it is not a number, or outside.
+    """
+    try:
+        if isinstance(value, str | bytes | bool) or value is None or _is_bool(value):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise InputError(
+            f"{name} is a number between {low:g} and {high:g}, {shown(value)} was given; change it"
+        ) from None
+    if math.isnan(number) or not low <= number <= high:
+        raise InputError(
+            f"{name} lies between {low:g} and {high:g}, {number:g} was given; "
+            "choose a value in that range"
+        )
+    return number
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """``value``, which is True or False.
+
+    Raises:
+        InputError: anything else, such as the text "no", which Python takes for true.
+    """
+    if not (isinstance(value, bool) or _is_bool(value)):
+        raise InputError(f"{name} is True or False, not {shown(value)}; give one of them")
+    return bool(value)
+
+
+def as_list(name: str, values: Any) -> list[Any]:
+    """``values`` as a list.
+
+    Raises:
+        InputError: text, or what cannot be gone through.
+    """
+    try:
+        if isinstance(values, str | bytes):
+            raise TypeError
+        return list(values)
+    except TypeError:
+        raise InputError(f"{name} is a list, not {shown(values)}; put it in brackets") from None
+
+
+def check_path(path: Any) -> Path:
+    """``path`` as a Path that an operating system can take.
+
+    Raises:
+        InputError: neither text nor a path, or text with a NUL character.
+    """
+    try:
+        found = Path(path)
+    except TypeError:
+        raise InputError(f"a path is text, not {shown(path)}; give the name of a file") from None
+    if "\0" in str(found):
+        raise InputError(f"the path {shown(str(found))} holds a NUL character; leave it out")
+    return found
+
+
+def parse_whole(text: str) -> int:
+    """The integer that ``text`` spells: a sign, then 1 to 18 ASCII digits, and spaces around it.
+
+    Python's ``int`` also takes underscores (64_0), digits of other scripts and thousands of digits.
+
+    Raises:
+        InputError: anything else.
+    """
+    digits = text.strip(" ")
+    if not _WHOLE.fullmatch(digits):
+        raise InputError(
+            f"{shown(text)} is not an integer; write 1 to 18 digits 0 to 9, such as 64"
+        )
+    return int(digits)
+
+
+def parse_number(text: str) -> float:
+    """The finite number that ``text`` spells in ASCII digits, as 8.5 or 1e-3.
+
+    Raises:
+        InputError: anything else, infinity and NaN too.
+    """
+    digits = text.strip(" ")
+    number = float(digits) if _NUMBER.fullmatch(digits) else math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{shown(text)} is not a number; write a finite one, such as 8.5 or 1e-3")
+    return number
+
+
+def check_bytes(what: str, count: int, fix: str) -> None:
+    """Refuse to start what needs more memory than there is.
+
+    Args:
+        what: needs the memory, for the message.
+        count: bytes that it needs, at least.
+        fix: what to do instead, for the message.
+
+    Raises:
+        InputError: ``count`` is more than the memory of this machine or container.
+    """
+    # Small needs, the usual case, do not look up how much memory there is.
+    if count > 2**28 and count > (memory := memory_limit()):
+        raise InputError(
+            f"{what} needs {count:,} bytes ({_in_gib(count)}), and there is memory for {memory:,} "
+            f"({_in_gib(memory)}); {fix}"
+        )
+
+
+@lru_cache(maxsize=1)
+def memory_limit() -> int:
+    """Bytes of memory that this process may use: the machine's, or its container's limit."""
+    limits = []
+    try:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        limits.append(2**36)
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups 2 and 1
+        try:
+            limits.append(int((Path("/sys/fs/cgroup") / file).read_text()))
+        except (OSError, ValueError):  # absent, or "max"
+            continue
+    return min(limits)
+
+
+def _in_gib(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"
+
+
+def _is_bool(value: Any) -> bool:
+    """Whether this is a bool of numpy or torch, which has an ``__index__`` too."""
+    return str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
