@@ -13,7 +13,8 @@ import warnings
 import click
 
 from mpnn_arch import __version__
-from mpnn_arch.errors import InputError
+from mpnn_arch.cli.failures import exit_code_of
+from mpnn_arch.cli.numbers import read_numbers_strictly
 
 # name -> (module, function); the modules are light, see above.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -41,7 +42,7 @@ class LazyGroup(click.Group):
             return None
         module, function = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), function)
-        return command
+        return read_numbers_strictly(command)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,12 +52,10 @@ def cli() -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line; bad input prints one sentence and exits with 2."""
+    """Run the command line and exit; see :mod:`mpnn_arch.cli.failures` for the exit codes."""
     # PyG scripts some functions on import, which a user cannot avoid.
     warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
-    try:
-        cli.main(args=argv, prog_name="mpnn-arch")
-    except InputError as error:
-        click.echo(f"mpnn-arch: {error}", err=True)
-        sys.exit(2)
+    sys.exit(
+        exit_code_of(lambda: cli.main(args=argv, prog_name="mpnn-arch", standalone_mode=False))
+    )

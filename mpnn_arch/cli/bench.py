@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from mpnn_arch.checks import LARGEST_COUNT
+from mpnn_arch.cli.numbers import check_count
 from mpnn_arch.errors import InputError
 
 
@@ -50,12 +52,11 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
-    for option, value in (("--batch", batch), ("--repeats", repeats), ("--width", width)):
-        if value < 1:
-            raise InputError(f"{option} is at least 1, {value} was given")
-    most = max(64, os.cpu_count() or 1)  # many more overflow the stack in OpenMP
-    if threads is not None and not 1 <= threads <= most:
-        raise InputError(f"--threads is from 1 to {most} on this machine, {threads} was given")
+    check_count("batch", batch, LARGEST_COUNT)
+    check_count("width", width, LARGEST_COUNT)
+    check_count("repeats", repeats, 1_000_000)
+    if threads is not None:  # many more overflow the stack in OpenMP
+        check_count("threads", threads, max(64, os.cpu_count() or 1))
     if dtype not in ("float32", "float64", "bfloat16", "float16"):
         raise InputError(
             f"there is no dtype {dtype!r} to time; choose float32, float64, bfloat16 or float16"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.cli.numbers import MOST_SEEDS, check_count, read_names
 
 
 @click.command()
@@ -55,8 +55,7 @@ def compare(
     test error, parameters, multiply-adds, and the time of a training step relative to the fused
     linear-sum round.
     """
-    if seeds < 1:
-        raise InputError(f"--seeds {seeds} trains nothing; give 1 or more")
+    check_count("seeds", seeds, MOST_SEEDS)
     import csv
     import dataclasses
 
@@ -76,7 +75,7 @@ def compare(
         training = dataclasses.replace(training, epochs=epochs)
     specification = graph or default_graphs(model)[0]
     (relational,) = parse_graphs([specification])
-    names = {"message": _names("message", messages), "aggr": _names("aggr", aggrs)}
+    names = {"message": read_names("message", messages), "aggr": read_names("aggr", aggrs)}
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = out or Path("runs") / f"compare-{model}-{short_name(dataset)}-{stamp}"
     data = load_dataset(dataset).subset(train_images, test_images)
@@ -147,10 +146,3 @@ def compare(
     write_whole(folder / "compare.csv", write_table)
     plot_swaps(folder / "compare.png", title, results)
     console.print(f"table and plot: {folder}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _names(option: str, text: str) -> list[str]:
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--{option} {text!r} is empty or repeats a name; give each name once")
-    return names

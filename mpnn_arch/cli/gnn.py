@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.cli.numbers import MOST_SEEDS, check_count, read_names
 
 
 @click.command()
@@ -22,18 +22,22 @@ def gnn(*, model: str, seeds: int, hidden: int, epochs: int) -> None:
 
     One member of each of the 4 communities is labelled; the accuracy is that on the other 30.
     """
-    if seeds < 1:
-        raise InputError(f"--seeds {seeds} trains nothing; give 1 or more")
+    check_count("seeds", seeds, MOST_SEEDS)
+    check_count("hidden", hidden, 100_000)
+    check_count("epochs", epochs, 10_000_000)
     import statistics
 
     import torch
     from rich.console import Console
     from rich.table import Table
 
+    from mpnn_arch.rounds.gnn import gnn_layers
     from mpnn_arch.training.nodes import train_on_karate_club
 
     torch.set_num_threads(1)  # 34 nodes are too few to parallelise
-    names = [name.strip() for name in model.split(",") if name.strip()]
+    names = read_names("model", model)
+    for name in names:
+        gnn_layers.get(name)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("model")
     for title in ("parameters", "accuracy (%)", "worst", "best"):

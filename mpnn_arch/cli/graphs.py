@@ -11,6 +11,8 @@ import click
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_writable, shown, write_whole
 
+_FORMATS = (".npy", ".csv", ".txt", ".edges", ".graphml", ".gexf")
+
 
 @click.group()
 def graphs() -> None:
@@ -56,17 +58,24 @@ def list_command() -> None:
 
 @graphs.command()
 @click.argument("spec")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the adjacency matrix here.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the graph here.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def make(spec: str, out: Path | None, force: bool) -> None:
-    """Make the graph that SPEC names, and write it as .npy, .csv, .txt, .graphml or .gexf."""
+    """Make the graph that SPEC names, and write it as a file.
+
+    .npy, .csv and .txt hold its adjacency matrix, .edges its edges, two nodes per line; .graphml
+    and .gexf are those formats. Large graphs fit .edges best.
+    """
     from mpnn_arch.graphs import parse_one
 
+    if out is not None:
+        _refuse_existing(out, force)
+        if out.suffix not in _FORMATS:
+            raise InputError(f"{out.name} has an unknown format; write {', '.join(_FORMATS)}")
     graph = parse_one(spec)
     if out is None:
         click.echo(repr(graph))
         return
-    _refuse_existing(out, force)
     _write(graph, out)
     click.echo(f"{graph!r} -> {out}")
 
@@ -90,6 +99,7 @@ def measure(
     from rich.console import Console
 
     from mpnn_arch import graphs as library
+    from mpnn_arch.io.files import write_whole
 
     _refuse_existing(out, force)
     chosen = list(names) or ["clustering_coefficient", "average_path_length"]
@@ -112,14 +122,21 @@ def measure(
 @graphs.command()
 @click.argument("spec")
 @click.option(
-    "--layout", type=click.Choice(["ring", "spring", "matrix"]), default="ring", show_default=True
+    "--layout",
+    type=click.Choice(["ring", "spring", "matrix", "degrees"]),
+    default="ring",
+    show_default=True,
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".png, .pdf or .svg")
 @click.option("--seed", type=int, default=0, help="Seed of the spring layout.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
-    """Draw the graphs that SPEC names, at most 64, side by side."""
+    """Draw the graphs that SPEC names, at most 64, side by side.
+
+    Of a graph of more than 2,000 nodes the distribution of the degrees is drawn instead.
+    """
     from mpnn_arch.graphs import parse
+    from mpnn_arch.graphs.drawing import LARGEST_DRAWN
     from mpnn_arch.io.figures import new_figure, save_figure
 
     if out.suffix not in (".png", ".pdf", ".svg"):
@@ -133,10 +150,15 @@ def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
     figure = new_figure(3 * columns, 3 * rows)
     for i, graph in enumerate(parsed):
         axes = graph.draw(layout, ax=figure.add_subplot(rows, columns, i + 1), seed=seed)
-        c = graph.clustering_coefficient
-        axes.set_title(f"{graph.num_nodes} nodes, {graph.num_edges} edges, C {c:.2f}", fontsize=8)
+        is_large = graph.num_nodes > LARGEST_DRAWN
+        c = "" if is_large else f", C {graph.clustering_coefficient:.2f}"
+        axes.set_title(f"{graph.num_nodes} nodes, {graph.num_edges} edges{c}", fontsize=8)
     save_figure(figure, out)
     click.echo(f"{len(parsed)} graphs -> {out}")
+    if any(graph.num_nodes > LARGEST_DRAWN for graph in parsed):
+        click.echo(
+            f"of graphs of more than {LARGEST_DRAWN:,} nodes it shows the distribution of degrees"
+        )
 
 
 @graphs.command()
@@ -238,6 +260,8 @@ def _labelled(specs: tuple[str, ...]) -> tuple[list[str], list[Any]]:
 def _refuse_existing(out: Path | None, force: bool) -> None:
     if out is None:
         return
+    if os.path.isdir(out):
+        raise InputError(f"{shown(out)} is a folder; name a file in it")
     if os.path.lexists(out) and not force:
         raise InputError(f"{out} exists; choose another name, or pass --force to overwrite it")
     if not os.path.isdir(out.parent) or not os.access(out.parent, os.W_OK):
@@ -251,19 +275,23 @@ def _write(graph: Any, out: Path) -> None:
     import networkx as nx
     import numpy as np
 
-    def write(temporary: Path) -> None:
-        matrix = graph.adjacency.astype(np.uint8)
-        if out.suffix == ".npy":
-            np.save(temporary, matrix)
-        elif out.suffix in (".csv", ".txt"):
-            np.savetxt(temporary, matrix, fmt="%d", delimiter="," if out.suffix == ".csv" else "")
+    def write(path: Path) -> None:
+        if out.suffix == ".edges":
+            source, target = graph.edges
+            once = source <= target  # the reverse is implied
+            np.savetxt(path, np.stack([source, target])[:, once].T, fmt="%d")
         elif out.suffix == ".graphml":
-            nx.write_graphml(graph.to_networkx(), temporary)
+            nx.write_graphml(graph.to_networkx(), path)
         elif out.suffix == ".gexf":
-            nx.write_gexf(graph.to_networkx(), temporary)
+            nx.write_gexf(graph.to_networkx(), path)
+        elif out.suffix == ".npy":
+            np.save(path, graph.adjacency.astype(np.uint8))
         else:
-            raise InputError(
-                f"{out.name} has an unknown format; write .npy, .csv, .txt, .graphml or .gexf"
-            )
+            separator = "," if out.suffix == ".csv" else ""
+            np.savetxt(path, graph.adjacency, fmt="%d", delimiter=separator)
 
+    if out.suffix == ".edges" and graph.is_directed:
+        raise InputError(
+            f"{out.name} would lose the directions of this graph; write .npy, .csv or .graphml"
+        )
     write_whole(out, write)

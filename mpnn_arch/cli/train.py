@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpnn_arch.checks import parse_whole, shown
+from mpnn_arch.cli.numbers import MOST_SEEDS, check_count
 from mpnn_arch.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,8 +94,10 @@ def train(
             run = RunDirectory.open(out)
             _check_same(run.config, given)
             _check_named(run, given)
+            _check_backend(run.config.backend, where.type)
         else:
             config = _configure(given)
+            _check_backend(config.backend, where.type)
             stamp = time.strftime("%Y%m%d-%H%M%S")
             path = out or Path("runs") / f"{config.model}-{short_name(config.dataset)}-{stamp}"
             run = start_run(path, config, data_root=data_root)
@@ -173,6 +177,20 @@ def _check_named(run: RunDirectory, given: dict[str, Any]) -> None:
         )
 
 
+def _check_backend(backend: str | None, device: str) -> None:
+    """A backend that cannot run on this device must not be replaced by another silently."""
+    import torch
+
+    from mpnn_arch.kernels.backends import check_name, unavailable_reason
+
+    if backend in (None, "auto", "reference"):
+        return
+    check_name(backend, "auto", "reference")
+    reason = unavailable_reason(backend, device, torch.float32)
+    if reason:
+        raise InputError(f"--backend {backend} cannot be used: {reason}; leave it out")
+
+
 def _shown(value: Any) -> str:
     return " ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
@@ -193,12 +211,15 @@ def _split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 def _seeds(text: str) -> tuple[int, ...]:
     """``"3"`` gives seeds 0, 1, 2; ``"0,5"`` and ``"5,"`` give the listed ones."""
     try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
+        numbers = [parse_whole(part) for part in text.split(",") if part.strip()]
+    except InputError:
         numbers = []
+    if "," not in text and numbers:
+        check_count("seeds", max(numbers[0], 1), MOST_SEEDS)
     if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] < 1):
         raise InputError(
-            f"--seeds {text!r} is neither a number of seeds, such as 3, nor a list, such as 0,1,2"
+            f"--seeds {shown(text)} is neither a number of seeds, such as 3, nor a list, "
+            "such as 0,1,2"
         )
     return tuple(numbers) if "," in text else tuple(range(numbers[0]))
 

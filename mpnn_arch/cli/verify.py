@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from mpnn_arch.checks import LARGEST_COUNT
+from mpnn_arch.cli.numbers import check_count
 from mpnn_arch.errors import InputError
 
 
@@ -42,9 +44,11 @@ def verify(
         raise InputError(
             f"there is no dtype {dtype!r} to verify in; choose one of float32, float64"
         )
-    for option, value in (("--in", in_channels), ("--out", out_channels), ("--batch", batch)):
-        if value < 1:
-            raise InputError(f"{option} is at least 1, {value} was given")
+    check_count("in", in_channels, LARGEST_COUNT)
+    check_count("out", out_channels, LARGEST_COUNT)
+    check_count("batch", batch, LARGEST_COUNT)
+    if seed < 0:
+        raise InputError(f"--seed is at least 0, {seed} was given; choose another")
     if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
         raise InputError(f"--kernel-size is odd and at least 1, {kernel_size} was given")
     if tolerance is not None and not tolerance >= 0:

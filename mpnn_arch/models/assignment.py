@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mpnn_arch.checks import as_list
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 
@@ -18,7 +19,7 @@ def as_graphs(graph: Graphs) -> tuple[RelationalGraph, ...]:
     """
     if graph is None:
         return ()
-    graphs = (graph,) if isinstance(graph, RelationalGraph) else tuple(graph)
+    graphs = (graph,) if isinstance(graph, RelationalGraph) else tuple(as_list("graph", graph))
     for item in graphs:
         if not isinstance(item, RelationalGraph):
             raise InputError(

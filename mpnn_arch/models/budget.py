@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.assignment import Graphs, as_graphs
 from mpnn_arch.models.config import ModelConfig
@@ -52,7 +53,7 @@ def match_widths(
     graphs = as_graphs(graph)
     if not graphs:
         raise InputError("match_budget needs a graph; without one the model is dense already")
-    wanted = config.multiply_adds() if reference is None else int(reference)
+    wanted = config.multiply_adds() if reference is None else check_reference(reference)
 
     def cost(widths: Widths) -> int:
         return config.multiply_adds(
@@ -69,6 +70,15 @@ def match_widths(
     widths = _lower_later(widths, cost, wanted)
     check(widths)
     return widths
+
+
+def check_reference(reference: int) -> int:
+    """``reference`` as a number of multiply-adds that some width can meet.
+
+    Raises:
+        InputError: not an integer from 1 to 10^15.
+    """
+    return check_whole("reference", reference, 1, 10**15)
 
 
 def _smallest_first(

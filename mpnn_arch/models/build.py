@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch_geometric.nn import Aggregation
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.backends import check_name
 from mpnn_arch.models.assignment import Graphs, as_graphs
 from mpnn_arch.models.budget import match_widths
 from mpnn_arch.models.init import Init, initialise
@@ -69,6 +71,10 @@ def build(
             meets, or an image too small for the strides.
     """
     settings = make_config(name, **model_kwargs)
+    if order not in ("first", "published"):
+        raise InputError(f"order is 'first' or 'published', not {shown(order)}; choose one")
+    if backend is not None:
+        check_name(backend, "auto", "reference")
     graphs = as_graphs(graph)
     cost = round_meter(message, aggr, message_kwargs, aggr_kwargs, order)
     if widths is not None:
@@ -107,7 +113,7 @@ def build(
     )
     with torch.random.fork_rng(devices=[]):  # dense layers draw from the global state
         model: Any = settings.make(layers, widths)
-    init = init or settings.default_init
+    init = settings.default_init if init is None else init
     initialise(model, init, generator)
     accept_old_names(model)
     model.model_config = settings
@@ -139,7 +145,7 @@ def _generator(seed: int | torch.Generator) -> tuple[torch.Generator, int | None
             )
         return seed, None
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"a seed is an integer from 0 to 2^63 - 1, not {seed!r}")
+        raise InputError(f"a seed is an integer from 0 to 2^63 - 1, not {shown(seed)}")
     return torch.Generator().manual_seed(seed), seed
 
 

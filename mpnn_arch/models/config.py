@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SMALL_IMAGE = 64
 """Below this many pixels a model uses its small-image stem, which does not shrink the image."""
 
+WIDEST = 1_000_000
+"""Channels of the widest stage: one dense layer of that width takes 4 terabytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(ABC):
@@ -63,10 +66,10 @@ class ModelConfig(ABC):
                 f"width_multiplier is above 0 and finite, not {shown(multiplier)}; 1 is the paper's"
             )
         for width in self.stage_widths:
-            if width > LARGEST_COUNT:
+            if width > WIDEST:
                 raise InputError(
-                    f"width_multiplier {multiplier:g} gives a stage of {width:,} channels, and "
-                    f"{LARGEST_COUNT:,} are the most; choose a smaller one"
+                    f"{self.name} has a stage of {width:,} channels, and {WIDEST:,} are the most; "
+                    "choose a smaller width_multiplier"
                 )
 
     # -- defined by the architecture --------------------------------------------------------
@@ -156,7 +159,7 @@ class ModelConfig(ABC):
             InputError: not one positive integer per stage.
         """
         given = as_list("widths", widths)
-        checked = tuple(check_whole("a width", width, 0, LARGEST_COUNT) for width in given)
+        checked = tuple(check_whole("a width", width, 0, WIDEST) for width in given)
         if len(checked) != len(self.stage_widths) or min(checked) < 1:
             raise InputError(
                 f"{self.name} has {len(self.stage_widths)} stage widths, each at least 1; "

@@ -73,7 +73,7 @@ class Layers:
         self._round: dict[str, Any] = {
             "order": order,
             "aggr": aggr,
-            "backend": backend or "auto",
+            "backend": "auto" if backend is None else backend,
             "message_kwargs": message_kwargs,
             "aggr_kwargs": aggr_kwargs,
             "generator": generator,

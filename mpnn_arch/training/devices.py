@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 
 
@@ -15,12 +18,10 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"there is no device {name!r}; choose auto, cpu, cuda or cuda:0")
+    # Torch also takes cpu:7 and cuda:007.
+    if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]?))?", name):
+        raise InputError(f"there is no device {shown(name)}; choose auto, cpu, cuda or cuda:0")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"device {name!r} was asked for, but torch finds {torch.cuda.device_count()} CUDA "

@@ -1,0 +1,143 @@
+"""Every way in which a command can end, as an exit code and at most one line on standard error.
+
+======================  =========  =================================================================
+what escaped            exit code  what it is
+======================  =========  =================================================================
+nothing                 0          the command did its work
+``InputError``, usage   2          a mistake of the user's, with its fix
+``OSError``, memory     2          the machine lacks something: room on a disk, a permission, memory
+Ctrl-C                  130        as a shell reports it; quiet
+a closed pipe           141        as a shell reports it; quiet
+anything else           1          a mistake of ours
+======================  =========  =================================================================
+
+``MPNN_ARCH_TRACEBACK=1`` also prints the traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+
+import click
+
+from mpnn_arch.errors import InputError
+
+TRACEBACK = "MPNN_ARCH_TRACEBACK"
+
+# Messages of torch that are no class of their own.
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|storage size calculation overflowed"
+    r"|numel: integer multiplication overflow|invalid buffer size|tensor size is too large",
+    re.I,
+)
+_LONGEST_WORD, _LONGEST = 200, 2000
+
+
+def exit_code_of(command: Callable[[], object]) -> int:
+    """Run ``command``; print one line for what escapes it, and return the exit code."""
+    try:
+        result = command()
+        sys.stdout.flush()  # a closed pipe or a full disk may be noticed only here
+        return result if isinstance(result, int) and not isinstance(result, bool) else 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except (KeyboardInterrupt, click.exceptions.Abort) as error:
+        return _fail(130, "interrupted", error)
+    except click.ClickException as error:
+        _show_traceback(error)
+        _quietly(error.show)
+        return 2
+    except BrokenPipeError as error:
+        return _closed_pipe(error)
+    except InputError as error:
+        return _fail(2, str(error), error)
+    except MemoryError as error:
+        return _fail(2, _no_memory(error), error)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            return _closed_pipe(error)
+        return _fail(2, _of_the_system(error), error)
+    except Exception as error:
+        if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
+            return _fail(2, _no_memory(error), error)
+        kind = type(error).__name__
+        hint = "" if _wants_traceback() else f"; {TRACEBACK}=1 shows where"
+        return _fail(
+            1, f"an error in mpnn-arch itself, please report it{hint}: {kind}: {error}", error
+        )
+
+
+def _fail(code: int, message: str, error: BaseException) -> int:
+    _show_traceback(error)
+    _quietly(lambda: click.echo(f"mpnn-arch: {one_line(message)}", err=True))
+    return code
+
+
+def one_line(message: str) -> str:
+    """``message`` on one line, the middle of long words and its end left out.
+
+    What a user typed stands in it, which may be thousands of characters, or not be printable.
+    """
+    words = [
+        word
+        if len(word) <= _LONGEST_WORD
+        else f"{word[: _LONGEST_WORD // 2]}...{word[-_LONGEST_WORD // 4 :]}"
+        for word in message.split()
+    ]
+    line = " ".join(words)
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _no_memory(error: BaseException) -> str:
+    return f"there is not enough memory ({error}); use a smaller graph, model, image or batch"
+
+
+def _of_the_system(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    where = f" {' and '.join(names)}" if names else ""
+    fixes = {
+        errno.ENOSPC: "free some room, or write to another disk",
+        errno.EDQUOT: "free some room, or write to another disk",
+        errno.EFBIG: "raise the limit (ulimit -f), or write less",
+        errno.EACCES: "choose another path, or ask for permission",
+        errno.EPERM: "choose another path, or ask for permission",
+        errno.EROFS: "choose another path",
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.EISDIR: "name a file",
+        errno.EEXIST: "choose another path",
+        errno.ENOTDIR: "choose another path",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    }
+    return f"the system refused{where}: {what}; {fixes.get(error.errno or 0, 'check the path')}"
+
+
+def _closed_pipe(error: BaseException) -> int:
+    _show_traceback(error)
+    # Whoever read the output has gone; Python would flush again at exit, and complain.
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    _quietly(lambda: os.dup2(devnull, sys.stdout.fileno()))
+    return 141
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get(TRACEBACK, "") not in ("", "0")
+
+
+def _show_traceback(error: BaseException) -> None:
+    if _wants_traceback():
+        _quietly(lambda: traceback.print_exception(error))
+
+
+def _quietly(write: Callable[[], object]) -> None:
+    """Write to a stream that may be closed or full too."""
+    try:
+        write()
+    except (OSError, ValueError):
+        return

@@ -1,0 +1,83 @@
+"""Numbers and names on the command line; numbers are spelled as in graph specs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mpnn_arch.checks import parse_number, parse_whole, shown
+from mpnn_arch.errors import InputError
+
+MOST_SEEDS = 10_000
+"""The most trainings of one kind that a command starts."""
+
+
+class StrictNumber(click.ParamType):
+    """A type of click for numbers that takes only ASCII digits, and only finite numbers.
+
+    Click's own types take what Python's ``int`` and ``float`` do: 64_0, digits of other scripts,
+    thousands of digits, inf and nan.
+
+    Args:
+        inner: click's type, which checks the range if it has one.
+    """
+
+    def __init__(self, inner: click.ParamType) -> None:
+        self.inner, self.name = inner, inner.name
+        self._parse = parse_whole if _is_whole(inner) else parse_number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number that ``value`` spells."""
+        if isinstance(value, str):
+            try:
+                value = self._parse(value)
+            except InputError as error:
+                self.fail(str(error), param, ctx)
+        return self.inner.convert(value, param, ctx)
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+def read_numbers_strictly(command: click.Command) -> click.Command:
+    """``command``, whose options and arguments that are numbers are read by :class:`StrictNumber`.
+
+    Also those of its subcommands.
+    """
+    for parameter in command.params:
+        if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
+            parameter.type = StrictNumber(parameter.type)
+    for inner in getattr(command, "commands", {}).values():
+        read_numbers_strictly(inner)
+    return command
+
+
+def check_count(option: str, value: int, most: int) -> None:
+    """Refuse a value of ``--option`` outside [1, most].
+
+    Raises:
+        InputError: it is outside.
+    """
+    if value < 1:
+        raise InputError(f"--{option} is at least 1, {value} was given; choose a larger number")
+    if value > most:
+        raise InputError(f"--{option} is at most {most:,}, {value:,} was given; choose a smaller")
+
+
+def read_names(option: str, text: str) -> list[str]:
+    """The names that ``text``, the value of ``--option``, separates by commas.
+
+    Raises:
+        InputError: none, or one of them twice.
+    """
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            f"--{option} {shown(text)} is empty or repeats a name; give each name once"
+        )
+    return names
+
+
+def _is_whole(kind: click.ParamType) -> bool:
+    return isinstance(kind, click.types.IntParamType)
