@@ -52,6 +52,8 @@ def models(
         )
         if value is not None
     }
+    if diagram is not None and diagram.is_dir():
+        raise InputError(f"{diagram} is a folder; name a file in it")
     if name is None:
         if specs or dense or layers or diagram or settings:
             raise InputError("name a model to show it; mpnn-arch models alone lists them")

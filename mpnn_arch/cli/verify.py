@@ -49,8 +49,11 @@ def verify(
     check_count("batch", batch, LARGEST_COUNT)
     if seed < 0:
         raise InputError(f"--seed is at least 0, {seed} was given; choose another")
-    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
-        raise InputError(f"--kernel-size is odd and at least 1, {kernel_size} was given")
+    if kernel_size is not None and (not 1 <= kernel_size <= 15 or kernel_size % 2 == 0):
+        raise InputError(
+            f"--kernel-size is odd and at least 1, {kernel_size} was given; on maps of 8 x 8 "
+            "pixels it is at most 15"
+        )
     if tolerance is not None and not tolerance >= 0:
         raise InputError(f"--tolerance is at least 0, {tolerance} was given")
 

@@ -59,6 +59,8 @@ def read(
     Raises:
         InputError: no such file, an unknown format, or content that is not a graph.
     """
+    if path.name == "":
+        raise InputError(f"{path} is a folder; name a file")
     kind = format or BY_SUFFIX.get(path.suffix.lower())
     if kind not in set(BY_SUFFIX.values()):
         raise InputError(

@@ -159,7 +159,7 @@ class ModelConfig(ABC):
             InputError: not one positive integer per stage.
         """
         given = as_list("widths", widths)
-        checked = tuple(check_whole("a width", width, 0, WIDEST) for width in given)
+        checked = tuple(check_whole("a width", width, 0, LARGEST_COUNT) for width in given)
         if len(checked) != len(self.stage_widths) or min(checked) < 1:
             raise InputError(
                 f"{self.name} has {len(self.stage_widths)} stage widths, each at least 1; "

@@ -84,5 +84,5 @@ def lfr(
         draw,
         seed,
         f"lfr of {num_nodes} nodes, degree {average_degree:g} and mixing {mixing:g}",
-        most_draws=round(20_000 + num_nodes * (5_000 + 200 * average_degree)),
+        most_draws=round(10_000 + num_nodes * (1_000 + 100 * average_degree)),
     )
