@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +184,14 @@ def check_bytes(what: str, count: int, fix: str) -> None:
         )
 
 
-@lru_cache(maxsize=1)
 def memory_limit() -> int:
-    """Bytes of memory that this process may use: the machine's, or its container's limit."""
+    """Bytes that this process may still use: what is free, or the limit of its container."""
     limits = []
+    try:  # Linux
+        table = Path("/proc/meminfo").read_text()
+        limits.append(1024 * int(table.split("MemAvailable:")[1].split()[0]))
+    except (OSError, ValueError, IndexError):
+        pass
     try:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):  # not a POSIX system

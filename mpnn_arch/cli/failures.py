@@ -45,6 +45,9 @@ def exit_code_of(command: Callable[[], object]) -> int:
         sys.stdout.flush()  # a closed pipe or a full disk may be noticed only here
         return result if isinstance(result, int) and not isinstance(result, bool) else 0
     except SystemExit as stop:
+        cause = stop.__context__
+        if isinstance(cause, OSError) and cause.errno == errno.EPIPE:  # click has caught it
+            return _closed_pipe(cause)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (KeyboardInterrupt, click.exceptions.Abort) as error:
         return _fail(130, "interrupted", error)
@@ -95,7 +98,8 @@ def one_line(message: str) -> str:
 
 
 def _no_memory(error: BaseException) -> str:
-    return f"there is not enough memory ({error}); use a smaller graph, model, image or batch"
+    detail = f" ({error})" if str(error) else ""
+    return f"there is not enough memory{detail}; use a smaller graph, model, image or batch"
 
 
 def _of_the_system(error: OSError) -> str:

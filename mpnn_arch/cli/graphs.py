@@ -194,12 +194,14 @@ def sample(
     from mpnn_arch.graphs.generators.family import check_whole
 
     bins = check_whole("bins", bins, 1)
+    check_whole("bins", bins, 1, 10_000)
     counts = (check_whole("degrees", degrees, 1), check_whole("probabilities", probabilities, 1))
     grid = {}
     for (name, values), count in zip(paper_grid(num_nodes).items(), counts, strict=True):
         places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
         grid[name] = [values[i] for i in places]
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("sweep", total=None)
         sweep_design_space(
             "ws_flex",

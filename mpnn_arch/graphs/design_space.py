@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import check_bytes
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.generators import GENERATORS, generate
 from mpnn_arch.graphs.generators.family import check_whole, is_seeded
@@ -87,15 +88,23 @@ def sweep_design_space(
     GENERATORS.get(generator)
     for name in measures:
         MEASURES.get(name)
+    num_nodes = check_whole("num_nodes", num_nodes, 1)
     repeats = check_whole("repeats", repeats, 1, None if is_seeded(generator) else 1)
+    check_whole("repeats", repeats, 1, 1_000_000)
     workers = check_whole("workers", workers, 1)
+    check_whole("workers", workers, 1, 1024)
+    check_bytes(
+        f"a sweep over graphs of {num_nodes:,} nodes",
+        workers * _BATCH * num_nodes * -(-num_nodes // 64) * 8,
+        "ask for smaller graphs or fewer workers",
+    )
     empty = [name for name, values in grid.items() if not len(values)]
     if empty:
         raise InputError(f"the grid gives no value for {empty[0]}; give one or more")
     out = Path(out)
     plan = _Sweep(
         generator,
-        int(num_nodes),
+        num_nodes,
         {name: [float(v) for v in values] for name, values in grid.items()},
         repeats,
         tuple(measures),

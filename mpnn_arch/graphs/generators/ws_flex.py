@@ -145,8 +145,8 @@ def large_ws_flex(num_nodes: int, average_degree: float, p: float, seed: int) ->
     Raises:
         InputError: no connected graph in 100 tries, or more edges than there is memory for.
     """
+    check_edges("ws_flex", num_nodes, round(num_nodes * average_degree / 2))
     shares = edge_shares(num_nodes, average_degree)
-    check_edges("ws_flex", num_nodes, sum(shares))
     node, share = np.arange(num_nodes), np.array(shares)
     # Edge k of the ring links `source[k]` with the node k - first[k] + 1 places further.
     source = np.repeat(node, share)
