@@ -50,6 +50,8 @@ class ChannelPartition:
                 f"{num_channels} channels cannot be shared among {num_nodes} nodes, each needs "
                 f"at least one: use {num_nodes} channels or more, or a graph of fewer nodes"
             )
+        if not isinstance(order, str):
+            raise InputError(f"there is no partition order {shown(order)}; choose 'first'")
         check_bytes(f"a partition over {num_nodes:,} nodes", 40 * num_nodes, "use fewer nodes")
         small, larger = divmod(num_channels, num_nodes)
         sizes = [small + 1] * larger + [small] * (num_nodes - larger)

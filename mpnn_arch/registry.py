@@ -45,7 +45,7 @@ class Registry(Generic[T]):
         try:
             return self._entries[name]
         except (KeyError, TypeError):
-            near = get_close_matches(str(name)[:80], self._entries, n=1)
+            near = get_close_matches(name[:80] if isinstance(name, str) else "", self._entries, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise InputError(
                 f"there is no {self.kind} {shown(name)}{hint}; choose one of "

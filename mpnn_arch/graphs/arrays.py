@@ -32,6 +32,18 @@ def as_array(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
         ) from None
 
 
+def as_numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """A number or nested list of real numbers as a float64 array.
+
+    Raises:
+        InputError: text, complex numbers, or rows of unequal length.
+    """
+    array = as_array(values)
+    if array.size and array.dtype.kind not in ("biuf" if array.ndim else "iuf"):
+        raise InputError(f"{name} holds numbers, not {shown(values)}; give numbers")
+    return array.astype(np.float64)
+
+
 def as_edges(edge_index: torch.Tensor | npt.ArrayLike | Sequence[Any]) -> Edges:
     """An edge index as (2, E) int64, row 0 source, row 1 target.
 

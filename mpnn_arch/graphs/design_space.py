@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import check_bytes
+from mpnn_arch.checks import as_list, check_bytes, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.generators import GENERATORS, generate
-from mpnn_arch.graphs.generators.family import check_whole, is_seeded
+from mpnn_arch.graphs.generators.family import check_num_nodes, check_whole, is_seeded
 from mpnn_arch.graphs.generators.ws_flex import ws_flex_words
 from mpnn_arch.graphs.measures import MEASURES, GraphBatch
 from mpnn_arch.io.files import make_folder, write_text, write_whole
@@ -41,7 +41,7 @@ def paper_grid(num_nodes: int) -> dict[str, list[float]]:
     m = 300 for 64 nodes, d = 4 and m = 200 for 16: every density and p of the published files is
     one of these to the last digit. Other sizes use d = sqrt(N) and m = 200.
     """
-    num_nodes = check_whole("num_nodes", num_nodes, 8)
+    num_nodes = check_num_nodes(num_nodes, least=8)
     least, count = (8, 300) if num_nodes == 64 else (num_nodes**0.5, 200)
     degree = np.linspace(np.sqrt(least), np.sqrt(num_nodes - 2), count) ** 2
     return {
@@ -149,6 +149,18 @@ class Bins:
 
     count: int
     path_length: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        check_whole("the number of bins along an axis", self.count, 1)
+        ends = as_list("path_length", self.path_length)
+        if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+            raise InputError(
+                f"path_length is a lowest and a highest L, not {shown(self.path_length)}; give two "
+                "numbers"
+            )
+        low, high = ends
+        if not -np.inf < low < high < np.inf:
+            raise InputError(f"path_length {low:g} to {high:g} holds no bin; give low < high")
 
     def place(self, table: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """The bin number of every row (count x C's bin + L's bin), and whether it is inside."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpnn_arch.checks import check_whole
+from mpnn_arch.checks import check_whole, shown
 from mpnn_arch.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def draw(
     Raises:
         InputError: no such layout, or a seed outside [0, 2^32).
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    if not isinstance(layout, str) or layout not in LAYOUTS:
+        raise InputError(f"there is no layout {shown(layout)}; choose one of {', '.join(LAYOUTS)}")
     seed = check_whole("seed", seed, 0, 2**32 - 1)
     import networkx as nx
 

@@ -61,8 +61,8 @@ def read(
     """
     if path.name == "":
         raise InputError(f"{path} is a folder; name a file")
-    kind = format or BY_SUFFIX.get(path.suffix.lower())
-    if kind not in set(BY_SUFFIX.values()):
+    kind = BY_SUFFIX.get(path.suffix.lower()) if format is None else format
+    if not isinstance(kind, str) or kind not in set(BY_SUFFIX.values()):
         raise InputError(
             f"{shown(path.name)[1:-1]} has an unknown format; name it {', '.join(BY_SUFFIX)}, or "
             "pass format='matrix' or 'edges'"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import check_whole
+from mpnn_arch.checks import check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import remote
 from mpnn_arch.graphs.generators.ws_flex import ws_flex
@@ -173,7 +173,8 @@ def check_listed(source: str, num_nodes: int, count: int) -> None:
             for nodes, counts in lists.items()
         )
         raise InputError(
-            f"there is no {kind} of {count} graphs of {num_nodes} nodes; there are {available}"
+            f"there is no {kind} of {shown(count)} graphs of {shown(num_nodes)} nodes; there are "
+            f"{available}"
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpnn_arch.checks import as_list
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 
@@ -19,14 +18,25 @@ def as_graphs(graph: Graphs) -> tuple[RelationalGraph, ...]:
     """
     if graph is None:
         return ()
-    graphs = (graph,) if isinstance(graph, RelationalGraph) else tuple(as_list("graph", graph))
+    graphs = (graph,) if isinstance(graph, RelationalGraph) else _listed(graph)
     for item in graphs:
         if not isinstance(item, RelationalGraph):
-            raise InputError(
-                f"a model's graph is a RelationalGraph (or one per stage or round), not "
-                f"{type(item).__name__}; use RelationalGraph.from_networkx or a generator"
-            )
+            raise _refused(item)
     return graphs
+
+
+def _listed(graphs: Sequence[RelationalGraph]) -> tuple[RelationalGraph, ...]:
+    try:
+        return tuple(graphs)
+    except TypeError:
+        raise _refused(graphs) from None
+
+
+def _refused(item: object) -> InputError:
+    return InputError(
+        f"a model's graph is a RelationalGraph (or one per stage or round), not "
+        f"{type(item).__name__}; use RelationalGraph.from_networkx or a generator"
+    )
 
 
 class GraphAssignment:

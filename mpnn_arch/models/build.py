@@ -71,6 +71,14 @@ def build(
             meets, or an image too small for the strides.
     """
     settings = make_config(name, **model_kwargs)
+    for option, value in (("order", order), ("init", init), ("backend", backend)):
+        if not isinstance(value, str) and (value is not None or option == "order"):
+            raise InputError(f"{option} is a name, not {shown(value)}; give text")
+    if not isinstance(message, str | type | None):
+        raise InputError(
+            f"message is a name or a class of message functions, not {shown(message)}; see "
+            "rounds.message_functions"
+        )
     if order not in ("first", "published"):
         raise InputError(f"order is 'first' or 'published', not {shown(order)}; choose one")
     if backend is not None:

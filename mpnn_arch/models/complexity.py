@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.blocks import AttentionProduct, SqueezeExcitation
 from mpnn_arch.rounds import MessageRound
@@ -138,7 +139,10 @@ def _input_shape(model: nn.Module, size: int | Sequence[int] | None) -> tuple[in
                 "input_size=(3, 224, 224)"
             )
         return tuple(config.input_shape)
-    given = (size,) if isinstance(size, int) else tuple(int(length) for length in size)
+    given = tuple(
+        check_whole("a length of input_size", length, 1, LARGEST_COUNT)
+        for length in ([size] if isinstance(size, int) else as_list("input_size", size))
+    )
     takes_vectors = config is not None and len(config.input_shape) == 1
     if len(given) > 2 or takes_vectors or not (isinstance(size, int) or config is not None):
         return given

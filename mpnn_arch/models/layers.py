@@ -21,7 +21,7 @@ Message = str | type[MessageFunction] | None
 Activation = Callable[[], nn.Module] | None
 
 # Names of the default message: linear over vectors, conv over maps.
-_DEFAULT = (None, "linear", "conv")
+_DEFAULT = ("linear", "conv")
 
 
 def relu() -> nn.Module:
@@ -122,7 +122,9 @@ class Layers:
             in_features,
             out_features,
             bias=bias,
-            message="linear" if self._message in _DEFAULT else self._message,
+            message="linear"
+            if self._message is None or _is_default(self._message)
+            else self._message,
             norm="batch" if norm else None,
             activation=act,
             **self._round,
@@ -224,11 +226,17 @@ class Layers:
             stride,
             kernel_size // 2,
             bias=False,
-            message="conv" if self._message in _DEFAULT else self._message,
+            message="conv"
+            if self._message is None or _is_default(self._message)
+            else self._message,
             norm="batch",
             activation=activation() if activation else None,
             **self._round,
         )
+
+
+def _is_default(message: Message) -> bool:
+    return message is None or (isinstance(message, str) and message in _DEFAULT)
 
 
 def round_meter(
@@ -242,7 +250,7 @@ def round_meter(
 
     The function builds the round on the meta device, without weights, and reads its cost.
     """
-    if message in _DEFAULT and aggr in ("sum", "add"):
+    if _is_default(message) and isinstance(aggr, str) and aggr in ("sum", "add"):
         return None
 
     @lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mpnn_arch.checks import as_list, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.complexity import complexity
@@ -109,6 +110,12 @@ def relationalize(
         InputError: a name in ``skip`` that the module does not have, or no layer that can become
             a round.
     """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"relationalize takes a torch module, not {shown(module)}; give one")
+    if not isinstance(graph, RelationalGraph):
+        raise InputError(
+            f"the graph is a RelationalGraph, not {shown(graph)}; use a generator or graphs.parse"
+        )
     converted: Any = copy.deepcopy(module)
     dense = [(name, part) for name, part in converted.named_modules() if isinstance(part, _DENSE)]
     if not dense:
@@ -144,6 +151,7 @@ def relationalize(
 def _skipped(module: nn.Module, dense: list[str], skip: Sequence[str]) -> set[str]:
     if isinstance(skip, str):
         skip = (skip,)
+    skip = as_list("skip", skip)
     parts = dict(module.named_modules())
     skipped = set()
     for name in skip:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 
 C = TypeVar("C")
@@ -147,7 +148,7 @@ def from_mapping(kind: type[C], values: object) -> C:
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     known = [field.name for field in fields]
     if not isinstance(values, Mapping):
-        raise InputError(f"a {kind.__name__} is built from named values, not from {values!r}")
+        raise InputError(f"a {kind.__name__} is built from named values, not from {shown(values)}")
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise InputError(

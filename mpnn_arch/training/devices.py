@@ -16,7 +16,7 @@ def find_device(name: str) -> torch.device:
     Raises:
         InputError: no such device.
     """
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # Torch also takes cpu:7 and cuda:007.
     if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]?))?", name):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from mpnn_arch.checks import check_bytes
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
+from mpnn_arch.graphs.arrays import as_numbers
 from mpnn_arch.graphs.generators.family import TRIES, check_whole
 from mpnn_arch.graphs.generators.ws_flex import check_ws_flex
 
@@ -45,9 +46,11 @@ def ws_flex_population(
     """
     try:
         degree, p = np.broadcast_arrays(
-            np.atleast_1d(np.asarray(average_degree, dtype=np.float64)),
-            np.atleast_1d(np.asarray(rewiring_probability, dtype=np.float64)),
+            np.atleast_1d(as_numbers("average_degree", average_degree)),
+            np.atleast_1d(as_numbers("rewiring_probability", rewiring_probability)),
         )
+    except InputError:
+        raise
     except ValueError:
         raise InputError(
             "average_degree and rewiring_probability are numbers or lists of equal length, but "

@@ -35,6 +35,11 @@ class GraphBatch:
     def __init__(
         self, words: bitset.Words, *, directed: bool = False, reachable_only: bool = False
     ) -> None:
+        if not isinstance(words, np.ndarray) or words.dtype != np.uint64 or words.ndim != 3:
+            raise InputError(
+                f"a batch has (B, N, W) words of 64 bits, not {shown(words)}; use GraphBatch.of "
+                "for a list of graphs"
+            )
         self._num_nodes = int(words.shape[1])
         self.words = bitset.without_loops(words)
         self.directed = directed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpnn_arch.checks import as_list, shown
+from mpnn_arch.checks import as_list
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.measures.batch import Array, GraphBatch, check_graphs
 from mpnn_arch.graphs.measures.registry import MEASURES
@@ -43,8 +43,7 @@ def measure(
     """
     import pandas as pd
 
-    if isinstance(names, str):
-        raise InputError(f"names is a list of measures, not {shown(names)}; write [{names!r}]")
+    names = as_list("names", names)
     listed = [graphs] if isinstance(graphs, RelationalGraph) else as_list("graphs", graphs)
     if not listed:
         raise InputError("there is no graph to measure; give at least one")

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import as_list
 from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.arrays import as_numbers
 from mpnn_arch.graphs.measures.batch import Array
 from mpnn_arch.registry import Registry
 
@@ -84,14 +86,14 @@ def measure_weighted(weights: npt.ArrayLike, names: list[str]) -> dict[str, Arra
     Raises:
         InputError: an unknown name, or weights that are negative, not finite or not square.
     """
-    array = np.array(weights, dtype=np.float64)
+    array = as_numbers("weights", weights)
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[1] != array.shape[2] or array.shape[1] < 2:
         raise InputError(f"weights have shape (B, N, N) with N of 2 or more, not {array.shape}")
     if not np.isfinite(array).all() or (array < 0).any():
         raise InputError("weights are finite and not negative; take absolute values first")
     array[:, np.arange(array.shape[1]), np.arange(array.shape[1])] = 0.0
-    return {name: WEIGHTED_MEASURES.get(name)(array) for name in names}
+    return {name: WEIGHTED_MEASURES.get(name)(array) for name in as_list("names", names)}
 
 
 def _distances(weights: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.blocks import MeanPoolHead
 from mpnn_arch.models.config import ModelConfig
@@ -41,8 +42,8 @@ class ResNetConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shortcut not in ("relational", "dense"):
-            raise InputError(f"shortcut is 'relational' or 'dense', not {self.shortcut!r}")
+        if not isinstance(self.shortcut, str) or self.shortcut not in ("relational", "dense"):
+            raise InputError(f"shortcut is 'relational' or 'dense', not {shown(self.shortcut)}")
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
