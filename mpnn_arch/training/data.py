@@ -186,10 +186,11 @@ def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset
         InputError: no such data set, a missing package, files that are not the published ones, a
             folder that is laid out otherwise, or a function that returns something else.
     """
-    if name not in DATASETS and Path(name).is_dir():
+    is_own = isinstance(name, str) and name not in DATASETS
+    if is_own and os.path.isdir(name):  # False for "" and for names that are too long
         train, test, num_classes = read_image_folder(Path(name))
         return _normalised(Path(name).resolve().name, *train, *test, num_classes=num_classes)
-    if name not in DATASETS and is_function_name(name):
+    if is_own and is_function_name(name):
         returned = call_function(name)
         if not isinstance(returned, ImageDataset):
             raise InputError(
@@ -207,7 +208,7 @@ def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset
 
 def full_name(name: str) -> str:
     """``name``, a folder's made absolute, so that it is found from any folder."""
-    is_folder = name not in DATASETS and Path(name).is_dir()
+    is_folder = name not in DATASETS and os.path.isdir(name)
     return str(Path(name).resolve()) if is_folder else name
 
 

@@ -17,6 +17,7 @@ from mpnn_arch.graphs import Bins, GraphBatch
 from mpnn_arch.graphs.spec import parse_one
 from mpnn_arch.models import complexity, relationalize
 from mpnn_arch.training.config import RunConfig, TrainingConfig
+from mpnn_arch.training.data import load_dataset
 from mpnn_arch.training.devices import find_device
 
 RING = graphs.ring(8, 2)
@@ -159,6 +160,7 @@ CALLS = {
     "relationalize skip": (lambda v: relationalize(THREE, RING, v), set()),
     "relationalize input_size": (lambda v: relationalize(THREE, RING, input_size=v), {"none"}),
     "complexity": (lambda v: complexity(THREE, v), set()),
+    "load_dataset": (load_dataset, set()),
     "find_device": (find_device, set()),
     "TrainingConfig": (lambda v: TrainingConfig(epochs=v), {"huge", "5000 digits"}),
     "RunConfig": (RunConfig.from_mapping, set()),

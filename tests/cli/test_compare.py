@@ -34,7 +34,7 @@ def test_compare_prints_and_saves_a_table_and_a_plot(tmp_path, capsys):
         (["compare", "--aggr", "sum,sum"], "repeats a name"),
         (["compare", "--dataset", "digits", "--message", "linera"], "did you mean 'linear'"),
         (["compare", "--dataset", "digits", "--aggr", "sofmax"], "there is no aggregation"),
-        (["compare", "--seeds", "0"], "--seeds 0 trains nothing"),
+        (["compare", "--seeds", "0"], "--seeds is at least 1, 0 was given"),
         (["gnn", "--model", "gnc"], "there is no GNN layer 'gnc'"),
     ],
 )

@@ -218,7 +218,7 @@ def test_a_checkpoint_of_another_graph_or_a_graph_that_changed_is_refused(
         (["--seeds", "1,1"], "twice"),
         (["--epochs", "0"], "epochs"),
         (["--batch-size", "1"], "batch_size"),
-        (["--learning-rate", "nan"], "learning_rate"),
+        (["--learning-rate", "0"], "learning_rate"),
         (["--train-images", "100000"], "1 to 1442"),
         (["--device", "abacus"], "choose auto, cpu"),
     ],
