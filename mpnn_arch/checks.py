@@ -69,9 +69,13 @@ def whole_number(name: str, value: Any, most: int = LARGEST_COUNT) -> int:
     Raises:
         InputError: anything else, such as 2.7, "3", True or None.
     """
-    if isinstance(value, float) or not is_whole(value) or not 1 <= int(value) <= most:
+    try:
+        whole = 0 if isinstance(value, float) or not is_whole(value) else int(value.__index__())
+    except (TypeError, RuntimeError):  # an array or tensor of several numbers
+        whole = 0
+    if not 1 <= whole <= most:
         raise InputError(f"{name} must be an integer from 1 to {most}, {shown(value)} was given")
-    return int(value)
+    return whole
 
 
 def check_range(name: str, value: Any, low: float, high: float) -> float:

@@ -74,7 +74,7 @@ class ChannelPartition:
         Raises:
             InputError: no shares, or a share that is no integer of at least 1.
         """
-        if not isinstance(sizes, Iterable) or isinstance(sizes, str):
+        if not isinstance(sizes, Iterable) or isinstance(sizes, str | bytes):
             raise InputError(f"the shares are a list of integers, one per node, not {shown(sizes)}")
         shares = tuple(whole_number("every node's share", size) for size in sizes)
         if not shares:

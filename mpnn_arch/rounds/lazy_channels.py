@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mpnn_arch.checks import shown, whole_number
 from mpnn_arch.errors import InputError
 
 
@@ -16,12 +17,15 @@ def channel_pair(in_channels: int | tuple[int, int]) -> tuple[int, int]:
         InputError: numbers below 1, other than -1.
     """
     pair = in_channels if isinstance(in_channels, tuple | list) else (in_channels, in_channels)
-    if len(pair) != 2 or any(number < 1 and number != -1 for number in pair):
+    if len(pair) != 2:
         raise InputError(
-            f"in_channels is a number, a pair of numbers, or -1 for those of the first input; not "
-            f"{in_channels!r}"
+            f"in_channels is a number or a pair of numbers, of senders and receivers; not "
+            f"{shown(in_channels)}"
         )
-    source, target = (max(1, number) for number in pair)
+    source, target = (
+        1 if type(number) is int and number == -1 else whole_number("in_channels", number)
+        for number in pair
+    )
     return source, target
 
 
