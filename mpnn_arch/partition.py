@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -74,9 +74,13 @@ class ChannelPartition:
         Raises:
             InputError: no shares, or a share that is no integer of at least 1.
         """
-        if not isinstance(sizes, Iterable) or isinstance(sizes, str | bytes):
+        try:
+            given = None if isinstance(sizes, str | bytes) else list(sizes)
+        except TypeError:  # a number, or a tensor without dimensions
+            given = None
+        if given is None:
             raise InputError(f"the shares are a list of integers, one per node, not {shown(sizes)}")
-        shares = tuple(whole_number("every node's share", size) for size in sizes)
+        shares = tuple(whole_number("every node's share", size) for size in given)
         if not shares:
             raise InputError("a partition needs at least one share, none was given")
         whole_number("the sum of all shares", sum(shares))
