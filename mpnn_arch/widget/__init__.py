@@ -1,0 +1,26 @@
+"""See a round and touch it: the graph, the weight matrix and the equation, linked."""
+
+from typing import TYPE_CHECKING, Any
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.widget.recording import Recording, record
+from mpnn_arch.widget.rewire import rewire
+
+if TYPE_CHECKING:
+    from mpnn_arch.widget.round_widget import RoundWidget
+
+__all__ = ["Recording", "RoundWidget", "record", "rewire"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "RoundWidget":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import anywidget  # noqa: F401
+    except ImportError:
+        raise InputError(
+            'RoundWidget needs anywidget, which is not installed: pip install "mpnn-arch[explorer]"'
+        ) from None
+    from mpnn_arch.widget.round_widget import RoundWidget
+
+    return RoundWidget

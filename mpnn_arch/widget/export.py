@@ -1,0 +1,123 @@
+"""The widget as one HTML file that runs from its recorded scenes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from itertools import combinations_with_replacement, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import write_text
+from mpnn_arch.widget.patch import difference
+from mpnn_arch.widget.scene import Scene
+
+if TYPE_CHECKING:
+    from mpnn_arch.widget.round_widget import RoundWidget
+
+MOST_BYTES = 2_000_000
+# Above, the pairs of nodes are too many to record the round with each of them toggled.
+MOST_NODES_TOGGLED = 16
+
+# The page may load nothing from anywhere: what it needs is inside.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>One round of message exchange</title>
+<style>
+{css}
+</style>
+</head>
+<body class="mpnn-page">
+<main id="round"></main>
+<noscript>This page draws with JavaScript, which is switched off.</noscript>
+<script type="application/json" id="recorded">{recorded}</script>
+<script type="module">
+{esm}
+const recorded = JSON.parse(document.getElementById("recorded").textContent);
+renderRecorded(document.getElementById("round"), recorded);
+</script>
+</body>
+</html>
+"""
+
+
+def write_page(path: str | os.PathLike[str], widget: RoundWidget) -> None:
+    """Write ``widget`` to ``path``, with as many answers recorded as fit 2 MB.
+
+    Raises:
+        InputError: what is on screen alone does not fit, or there is no such directory.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"there is no directory {path.parent} to write {path.name} to: make it")
+    kept = ("rounds", "menus", "samples", "step", "selected", "views", "theme", *_KEY)
+    state = {name: getattr(widget, name) for name in kept}
+    recorded: dict[str, Any] = {"state": state, "scene": widget.scene, "patches": {}}
+    size = len(_page(widget, recorded).encode())
+    if size > MOST_BYTES:
+        raise InputError(
+            f"the page would have {size:,} bytes, more than {MOST_BYTES:,}: show a round of fewer "
+            "channels, or smaller maps"
+        )
+    for key, patch in _answers(widget):
+        text = json.dumps({key: patch}, separators=(",", ":"))
+        size += len(text)
+        if size > MOST_BYTES:
+            break
+        recorded["patches"][key] = patch
+    write_text(path, _page(widget, recorded))
+
+
+_KEY = ("round_index", "sample", "aggr", "message", "toggled")
+
+
+def answer_key(shown: dict[str, Any]) -> str:
+    """Under which a scene is recorded; the page makes the same string of what is asked for."""
+    pairs = " ".join(f"{u}-{v}" for u, v in sorted(shown["toggled"]))
+    return "|".join([*(str(shown[name]) for name in _KEY[:4]), pairs])
+
+
+def _answers(widget: RoundWidget) -> Iterator[tuple[str, Scene]]:
+    """The scenes one change away from what is on screen, as patches, the small ones first."""
+    shown = {name: getattr(widget, name) for name in _KEY}
+    changes: list[dict[str, Any]] = [{"aggr": name} for name in widget.menus["aggr"]]
+    changes += [{"round_index": index} for index in range(len(widget.rounds))]
+    graph = widget.layer.graph
+    if graph.num_nodes <= MOST_NODES_TOGGLED:
+        nodes = range(graph.num_nodes)
+        pairs = (
+            product(nodes, nodes) if graph.is_directed else combinations_with_replacement(nodes, 2)
+        )
+        for pair in map(list, pairs):
+            rest = [other for other in widget.toggled if other != pair]
+            toggled = rest if len(rest) < len(widget.toggled) else [*rest, pair]
+            changes.append({"toggled": toggled})
+    changes += [{"message": name} for name in widget.menus["message"]]
+    changes += [{"sample": sample} for sample in range(widget.samples)]
+    for change in changes:
+        if all(shown[name] == value for name, value in change.items()):
+            continue
+        try:
+            scene = widget.scene_of(**change)
+        except InputError as error:
+            yield answer_key(shown | change), {"error": str(error)}
+        else:
+            yield answer_key(shown | change), difference(widget.scene, scene)
+
+
+def _page(widget: RoundWidget, recorded: dict[str, Any]) -> str:
+    text = json.dumps(recorded, separators=(",", ":"), allow_nan=False)
+    return _PAGE.format(
+        policy=_POLICY,
+        css=widget._css,
+        esm=widget._esm,
+        recorded=text.replace("<", "\\u003c"),
+    )

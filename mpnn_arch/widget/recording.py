@@ -1,0 +1,243 @@
+"""What PyG's own hooks see while one sample goes through the rounds of a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.geometry import ConvGeometry
+from mpnn_arch.rounds import FusedRound, MessageRound
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sample's way through one round, on the CPU.
+
+    Attributes:
+        layer: the round that was recorded.
+        x: (C_in, ...) what the nodes held, their shares side by side.
+        messages: (E, largest_out, ...) the message along every edge, in the order of the edges.
+        aggregate: (C_out, ...) AGG of every node, before the update.
+        output: (C_out, ...) what the round returned.
+        residual: (C_out, ...) what the update added; None for nothing.
+    """
+
+    layer: MessageRound
+    x: Tensor
+    messages: Tensor
+    aggregate: Tensor
+    output: Tensor
+    residual: Tensor | None
+
+
+@dataclass
+class _Call:
+    """What the hooks of one round saw in its latest call; tensors still with their batch."""
+
+    x: Tensor | None = None
+    residual: Tensor | None = None
+    messages: Tensor | None = None
+    aggregate: Tensor | None = None
+    output: Tensor | None = None
+    handles: list[Any] = field(default_factory=list)
+
+
+def rounds_of(model: nn.Module) -> dict[str, MessageRound]:
+    """The rounds of ``model`` that stand on a graph of their own, by name, in definition order."""
+    return {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, MessageRound) and part.graph is not None
+    }
+
+
+def batch_size(model: nn.Module, x: Tensor) -> int:
+    """Samples of ``x``; one where a round is given a vector or a stack of maps alone."""
+    alone = isinstance(model, MessageRound) and x.dim() <= 1 + model.message_function.spatial_dims
+    return 1 if alone or not x.dim() else int(x.shape[0])
+
+
+def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]:
+    """Run ``model`` once, in evaluation mode, and keep one sample's messages in every round.
+
+    Hooks are PyG's ``message`` and ``aggregate`` forward hooks; they are removed afterwards, and
+    the model's mode is set back.
+
+    Args:
+        model: a round, or a module that holds rounds.
+        x: a batch, as the model takes it.
+        sample: which of the batch.
+
+    Returns:
+        The recording of every round that ran, by the round's name, in the order of their calls; of
+        a round that ran twice, the latter call.
+
+    Raises:
+        InputError: a model without rounds, an input that it does not take, or a sample outside
+            the batch.
+    """
+    rounds = rounds_of(model)
+    if not rounds:
+        raise InputError(
+            f"{type(model).__name__} has no round on a graph of its own to show: give a "
+            "RelationalLinear or RelationalConv2d, or relationalize(model, graph)"
+        )
+    batch = batch_size(model, x)
+    if not 0 <= sample < batch:
+        raise InputError(
+            f"there is no sample {sample} in a batch of {batch}: choose 0 to {batch - 1}"
+        )
+    calls: dict[str, _Call] = {}
+    training = {part: part.training for part in model.modules()}
+    try:
+        model.eval()
+        with _hooked(rounds, calls), torch.no_grad():
+            _run(model, x)
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+    return {name: _one_sample(rounds[name], call, sample, batch) for name, call in calls.items()}
+
+
+def partial_aggregates(recording: Recording) -> Tensor | None:
+    """AGG as it grows: of every edge, its receiver's aggregate once that message has arrived.
+
+    The round's own aggregation is run on each node's first message, its first two, and so on.
+
+    Shapes:
+        - **output:** (E, largest_out, ...); None where the round's ``aggregate`` is not AGG over
+          the messages alone, or a part of them has no finite aggregate
+    """
+    layer, plan = recording.layer, recording.layer.plan
+    messages = recording.messages.to(plan.device).unsqueeze(1)  # (E, 1, largest_out, ...)
+    position = torch.arange(plan.num_edges, device=plan.device) - plan.edge_ptr[plan.target]
+    partial = torch.zeros_like(messages)
+    with torch.no_grad():
+        for last in range(int(plan.edge_ptr.diff().max())):
+            arrived, now = position <= last, position == last
+            try:
+                aggregate = layer.aggregate_shares(
+                    messages[arrived], plan.target[arrived], plan.num_nodes
+                )
+            except InputError:
+                return None
+            partial[now] = aggregate[plan.target[now]]
+    partial = partial.squeeze(1).cpu()
+    final = torch.cat(
+        [
+            partial[end - 1, :size]
+            for end, size in zip(plan.edge_ptr[1:].tolist(), plan.out_sizes.tolist(), strict=True)
+        ]
+    )
+    return partial if torch.allclose(final, recording.aggregate, rtol=1e-3, atol=1e-5) else None
+
+
+def dense_output(recording: Recording) -> Tensor:
+    """The same round as one dense layer: ``F.linear`` or ``F.conv2d``, then the round's update.
+
+    Shapes:
+        - **output:** (C_out, ...)
+
+    Raises:
+        InputError: the round is not a product with one matrix.
+    """
+    layer = recording.layer
+    if not isinstance(layer, FusedRound):
+        raise InputError(f"{type(layer).__name__} gives no dense weight; use its FusedRound twin")
+    with torch.no_grad():
+        weight = layer.dense_weight()
+        x = recording.x.unsqueeze(0).to(weight)
+        geometry: ConvGeometry | None = layer.message_function.geometry
+        if geometry is None:
+            product = F.linear(x, weight)
+        else:
+            product = F.conv2d(
+                x, weight, None, geometry.stride, geometry.padding, geometry.dilation
+            )
+        residual = recording.residual
+        out = layer.update(product, None if residual is None else residual[None].to(weight))
+    return out.squeeze(0).float().cpu()
+
+
+def _run(model: nn.Module, x: Tensor) -> None:
+    parameter = next(model.parameters(), None)
+    if parameter is not None:
+        x = x.to(parameter.device, parameter.dtype) if x.is_floating_point() else x
+    try:
+        model(x)
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{type(model).__name__} does not take x of shape {tuple(x.shape)}: {error}"
+        ) from error
+
+
+@contextmanager
+def _hooked(rounds: dict[str, MessageRound], calls: dict[str, _Call]) -> Iterator[None]:
+    handles: list[Any] = []
+
+    def watch(name: str, layer: MessageRound) -> None:
+        def enter(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.pop(name, None)  # a round that runs twice is shown where it ran last
+            x, residual = (*args, *kwargs.values(), None)[:2]
+            if residual is None and layer.residual:
+                residual = x
+            calls[name] = _Call(x, residual)
+
+        def messages(_: Any, inputs: Any, out: Tensor) -> None:
+            calls[name].messages = out
+
+        def aggregate(_: Any, inputs: Any, out: Tensor) -> None:
+            calls[name].aggregate = out
+
+        def leave(_: Any, args: Any, out: Tensor) -> None:
+            calls[name].output = out
+
+        handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(layer.register_message_forward_hook(messages))
+        handles.append(layer.register_aggregate_forward_hook(aggregate))
+        handles.append(layer.register_forward_hook(leave))
+
+    try:
+        with warnings.catch_warnings():
+            # A fused round says that it passes messages while it is hooked: so it should here.
+            warnings.filterwarnings("ignore", message=".*sees messages, which a fused round")
+            for name, layer in rounds.items():
+                watch(name, layer)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _one_sample(layer: MessageRound, call: _Call, sample: int, batch: int) -> Recording:
+    assert call.x is not None
+    assert call.messages is not None
+    assert call.aggregate is not None
+    assert call.output is not None
+    rows = call.messages.shape[1]  # more than the batch where a sample is many tokens
+    row = sample * (rows // batch) if rows >= batch else 0
+    space = layer.message_function.spatial_dims
+
+    def of(tensor: Tensor) -> Tensor:
+        """(..., C, H, W) -> (C, H, W), or (..., C) -> (C,)."""
+        flat = tensor.reshape(-1, *tensor.shape[tensor.dim() - 1 - space :])
+        return flat[row].detach().float().cpu()
+
+    return Recording(
+        layer=layer,
+        x=of(call.x),
+        messages=call.messages[:, row].detach().float().cpu(),
+        aggregate=call.aggregate[row].detach().float().cpu(),
+        output=of(call.output),
+        residual=None if call.residual is None else of(call.residual),
+    )

@@ -1,0 +1,201 @@
+"""A round on another graph, or with another message or AGG, that keeps the weights it can keep."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.aggr import DegreeScalerAggregation
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.kernels.plan import RoundPlan, make_plan
+from mpnn_arch.rounds import FusedRound, MessageFunction, MessageRound, message_functions
+from mpnn_arch.rounds.aggregations import ShareProjection, make_aggregation, make_projection
+from mpnn_arch.rounds.initial_scale import reset_parameters_of
+from mpnn_arch.rounds.messages import EdgeProduct, make_message
+from mpnn_arch.rounds.state_dict import register_graph
+
+Pair = tuple[int, int]
+
+
+def toggled_graph(graph: RelationalGraph, pairs: list[Pair]) -> RelationalGraph:
+    """``graph`` with every pair (u, v) of ``pairs`` added, or taken away where it is there.
+
+    In an undirected graph a pair stands for both directions.
+
+    Raises:
+        InputError: a node outside the graph, or a node that would receive no message at all.
+    """
+    adjacency = graph.adjacency.copy()
+    for u, v in pairs:
+        if not (0 <= u < graph.num_nodes and 0 <= v < graph.num_nodes):
+            raise InputError(
+                f"there is no edge from {u} to {v} in a graph of {graph.num_nodes} nodes: nodes "
+                f"are numbered 0 to {graph.num_nodes - 1}"
+            )
+        adjacency[v, u] = not adjacency[v, u]
+        if not graph.is_directed:
+            adjacency[u, v] = adjacency[v, u]
+    silent = np.flatnonzero(~adjacency.any(axis=1))
+    if silent.size:
+        raise InputError(
+            f"node {silent[0]} would receive no message at all: leave it at least one edge"
+        )
+    return RelationalGraph.from_adjacency(adjacency, directed=True, self_loops=False)
+
+
+def rewire(
+    layer: MessageRound,
+    graph: RelationalGraph,
+    message: str | None = None,
+    aggr: str | None = None,
+    seed: int = 0,
+) -> MessageRound:
+    """A copy of ``layer`` on ``graph``, with the weights of every edge that both graphs have.
+
+    A new edge's weights are drawn from ``seed`` and depend on nothing but the edge, so that an
+    edge that goes and comes back, or comes in another order, is the same edge.
+
+    Args:
+        layer: stays as it is.
+        graph: over as many nodes.
+        message: registered name of another message function, whose parameters are then drawn
+            from ``seed``; None keeps the layer's.
+        aggr: name of another aggregation, whose parameters are then drawn from ``seed``; None
+            keeps the layer's.
+        seed: draws what is new.
+
+    Raises:
+        InputError: an unknown name, or a message or aggregation that does not fit the shares.
+    """
+    made = copy.deepcopy(layer)
+    sizes = layer.in_partition.sizes, layer.out_partition.sizes
+    plan = make_plan(graph.edge_index, *sizes).to(layer.plan.device)
+    kind = type(layer.message_function) if message is None else message_functions.get(message)
+    kept = layer.message_function
+    if kind is not type(layer.message_function):
+        kept = _drawn(layer, kind, make_plan(layer.graph.edge_index, *sizes), seed)
+    function = _drawn(kept, kind, plan, seed)
+    absent = set(_pairs(plan)) - set(_pairs(kept.plan))
+    if absent:  # every edge there can be, drawn once
+        every = np.indices((graph.num_nodes,) * 2).reshape(2, -1)
+        complete = RelationalGraph(graph.num_nodes, every)
+        _copy_edges(_drawn(kept, kind, make_plan(complete.edge_index, *sizes), seed), function)
+    _copy_edges(kept, function)
+    aggregation = _aggregation(layer, plan, aggr, seed)
+
+    made.message_function = function
+    register_graph(made, graph)
+    made.aggr_module = aggregation
+    if aggr is not None:
+        made.aggr = aggr
+    made.projection = _projection(layer, aggregation, plan, aggr, seed)
+    made.to(layer.edge_index.device)
+    if isinstance(made, FusedRound):
+        # Assigning it selects anew: another plan, and maybe no product any more.
+        literal = made.why_not_fused() and made.backend != "reference"
+        made.backend = "auto" if literal else made.backend
+    else:
+        made.prepare()
+    return made
+
+
+def edge_parameters(function: MessageFunction) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    """The parameters that edges have of their own, and which entries of each are which edge's.
+
+    Shapes:
+        - the index, by parameter: (E, entries of the largest edge) into the parameter's first
+          dimension; one past the end where an edge has fewer
+    """
+    found: dict[str, tuple[nn.Parameter, Tensor]] = {}
+    for name, part in function.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(part, EdgeProduct):
+            found[f"{prefix}weight"] = part.weight, part.weight_index.flatten(1)
+            if part.bias is not None:
+                found[f"{prefix}bias"] = part.bias, part.bias_index
+    if function.plan_layout:
+        weight: Any = function.weight
+        found["weight"] = weight, function.plan.block_index.flatten(1)
+    if not function.shared:  # a parameter of a user's own message, with a row an edge
+        num_edges = function.plan.num_edges
+        for name, parameter in function.named_parameters(recurse=False):
+            if name not in found and parameter.dim() and parameter.shape[0] == num_edges:
+                rows = torch.arange(num_edges, device=parameter.device)
+                found[name] = parameter, rows[:, None]
+    return found
+
+
+def _pairs(plan: RoundPlan) -> list[Pair]:
+    return list(zip(plan.source.tolist(), plan.target.tolist(), strict=True))
+
+
+def _drawn(
+    like: MessageFunction | MessageRound, kind: type[MessageFunction], plan: RoundPlan, seed: int
+) -> MessageFunction:
+    """A message function of ``kind`` on ``plan``, with fresh parameters."""
+    function = like.message_function if isinstance(like, MessageRound) else like
+    kwargs = dict(function.factory)
+    parameter = next(function.parameters(), None)
+    if parameter is not None:
+        kwargs = {"device": parameter.device, "dtype": parameter.dtype}
+    if function.geometry is not None:
+        kwargs |= function.geometry._asdict()
+    if kind is type(function):  # its own arguments, kept under their names
+        for name, argument in inspect.signature(kind.__init__).parameters.items():
+            if argument.kind is argument.KEYWORD_ONLY and hasattr(function, name):
+                kwargs[name] = getattr(function, name)
+    made = make_message(kind, plan.to("cpu"), **kwargs | {"device": "cpu"})
+    made.initial_gain = function.initial_gain
+    made.reset_parameters(torch.Generator().manual_seed(seed))
+    return made.to(kwargs.get("device") or "cpu").train(function.training)
+
+
+def _copy_edges(source: MessageFunction, target: MessageFunction) -> None:
+    """Give ``target`` the parameters of the edges that both have, and those all edges share."""
+    ours = {pair: edge for edge, pair in enumerate(_pairs(target.plan))}
+    both = [(edge, ours[pair]) for edge, pair in enumerate(_pairs(source.plan)) if pair in ours]
+    theirs, mine = torch.tensor(both, dtype=torch.int64).view(-1, 2).T
+    of_edges, to_edges = edge_parameters(source), edge_parameters(target)
+    with torch.no_grad():
+        for name, parameter in target.named_parameters():
+            given = dict(source.named_parameters()).get(name)
+            if given is None:
+                continue
+            if name not in to_edges:
+                if given.shape == parameter.shape:
+                    parameter.copy_(given)
+                continue
+            (_, read), (_, write) = of_edges[name], to_edges[name]
+            read, write = read[theirs.to(read.device)], write[mine.to(write.device)]
+            # The same edges in the same order have the same entries in the same order.
+            read, write = read[read < given.shape[0]], write[write < parameter.shape[0]]
+            parameter[write] = given[read].to(parameter)
+
+
+def _aggregation(layer: MessageRound, plan: RoundPlan, aggr: str | None, seed: int) -> Any:
+    if aggr is None:
+        if isinstance(layer.aggr_module, DegreeScalerAggregation):  # scales by the graph's degrees
+            aggr = str(layer.aggr)
+        else:
+            return copy.deepcopy(layer.aggr_module)
+    made = make_aggregation(aggr, plan)
+    reset_parameters_of(made, torch.Generator().manual_seed(seed))
+    return made
+
+
+def _projection(
+    layer: MessageRound, aggregation: Any, plan: RoundPlan, aggr: str | None, seed: int
+) -> ShareProjection | None:
+    """The layer's own where AGG stays: it depends on the shares, not on the edges."""
+    if aggr is None and layer.projection is not None:
+        return copy.deepcopy(layer.projection)
+    made = make_projection(aggregation, plan.to("cpu"))
+    if made is not None:
+        made.reset_parameters(torch.Generator().manual_seed(seed))
+    return made

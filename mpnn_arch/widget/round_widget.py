@@ -1,0 +1,301 @@
+"""The widget: a layer, what is on screen as traitlets, and one scene that is drawn."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from importlib import resources
+from typing import Any
+
+import anywidget
+import torch
+import torch.nn.functional as F
+import traitlets
+from torch import Tensor, nn
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.rounds import MessageRound
+from mpnn_arch.widget.export import write_page
+from mpnn_arch.widget.recording import batch_size, record, rounds_of
+from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph
+from mpnn_arch.widget.scene import Scene, make_scene, menus, message_name
+
+STATIC = resources.files("mpnn_arch.widget") / "static"
+
+# The traits that decide which layer is on screen, and which of its messages.
+_REBUILDING = ("round_index", "sample", "aggr", "message", "toggled")
+
+
+class _Refused(InputError, traitlets.TraitError):
+    """A trait cannot have this value; being a ``TraitError``, the trait keeps its old one."""
+
+
+class RoundWidget(anywidget.AnyWidget):
+    r"""One round of message exchange, to see and to touch
+
+    .. math::
+        x_v^{(r+1)} = \mathrm{AGG}(\{ f_{vu}(x_u^{(r)}),\ u \in N(v) \})
+
+    Three linked views show it: the graph, the block weight matrix, and the equation with the
+    numbers of what is selected. All numbers come from PyG's hooks on the layer itself. In a
+    notebook, evaluate the widget to see it; :meth:`export_html` writes the same as a page.
+
+    Args:
+        layer_or_model: a round, or a module with rounds in it. The widget works on a copy, in
+            evaluation mode.
+        x: a batch, as the layer or model takes it; None draws one sample, from ``seed``, for a
+            round.
+        seed: draws x where there is none, and the weights of new edges, messages and aggregations.
+        **shown: any of the attributes that can be set.
+
+    Attributes:
+        round_index: which of the model's rounds is shown.
+        sample: which of the batch.
+        step: how many messages and updates of this round have been made, 0 to :attr:`num_steps`.
+            Nodes come one after the other: each receives its messages in the order of their
+            senders, then updates.
+        selected: ``"node:3"``, ``"edge:5-3"`` (from node 5 to node 3, whether or not there is an
+            edge), or ``""``.
+        toggled: pairs [u, v] whose edge is there if the layer that was given has none, and the
+            other way around; in an undirected graph, both directions. All rounds on the graph of
+            the round on screen follow.
+        aggr, message: registered names; another than the first round's own is given to all rounds.
+        views: which of ``"graph"``, ``"matrix"`` and ``"equation"`` are shown.
+        playing: whether it steps by itself.
+        theme: ``"auto"``, ``"light"`` or ``"dark"``.
+        scene: what is drawn; see :func:`~mpnn_arch.widget.scene.make_scene`. Read only.
+        error: why the last thing asked for on screen cannot be done, in one sentence.
+
+    Raises:
+        InputError: nothing to show in the layer or model, an x that it does not take, or a trait
+            set to what cannot be.
+    """
+
+    _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
+    _css = (STATIC / "widget.css").read_text(encoding="utf-8")
+
+    scene = traitlets.Dict().tag(sync=True)
+    rounds = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    menus = traitlets.Dict().tag(sync=True)
+    samples = traitlets.Int(1).tag(sync=True)
+    round_index = traitlets.Int(0).tag(sync=True)
+    sample = traitlets.Int(0).tag(sync=True)
+    aggr = traitlets.Unicode().tag(sync=True)
+    message = traitlets.Unicode().tag(sync=True)
+    toggled: Any = traitlets.List().tag(sync=True)
+    step = traitlets.Int(0, min=0).tag(sync=True)
+    selected = traitlets.Unicode("").tag(sync=True)
+    playing = traitlets.Bool(False).tag(sync=True)
+    views = traitlets.List(
+        traitlets.Enum(["graph", "matrix", "equation"]), ["graph", "matrix", "equation"]
+    ).tag(sync=True)
+    theme = traitlets.Enum(["auto", "light", "dark"], "auto").tag(sync=True)
+    error = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(
+        self, layer_or_model: nn.Module, x: Tensor | None = None, *, seed: int = 0, **shown: Any
+    ) -> None:
+        if not isinstance(layer_or_model, nn.Module):
+            raise InputError(
+                f"RoundWidget shows a round or a torch module with rounds, not a "
+                f"{type(layer_or_model).__name__}: give for example RelationalLinear(graph, 64, 64)"
+            )
+        self._given = copy.deepcopy(layer_or_model).eval()
+        self._x = _input_for(layer_or_model, x, seed)
+        self._seed = seed
+        # Rounds in the order in which they run; a round that never runs is not shown.
+        self._names = list(record(self._given, self._x))
+        first = rounds_of(self._given)[self._names[0]]
+        self._own = {"aggr": str(first.aggr), "message": message_name(first)}
+        self._from_screen = self._setting_back = False
+        super().__init__(
+            rounds=[name or type(first).__name__ for name in self._names],
+            menus=menus(first),
+            samples=batch_size(self._given, self._x),
+            **self._own,
+        )
+        self._show()
+        self.step = self.num_steps
+        self.observe(self._rebuild, names=list(_REBUILDING))
+        for name, value in shown.items():
+            setattr(self, name, value)
+
+    @property
+    def model(self) -> nn.Module:
+        """The layer or model as it is on screen."""
+        return self._model
+
+    @property
+    def layer(self) -> MessageRound:
+        """The round on screen."""
+        return self._layer
+
+    @property
+    def num_steps(self) -> int:
+        """Messages and updates of the round on screen: E + N."""
+        return self.layer.plan.num_edges + self.layer.plan.num_nodes
+
+    def toggle(self, u: int, v: int) -> None:
+        """Take the edge from u to v away, or add it; in an undirected graph, both directions.
+
+        Raises:
+            InputError: a node that is not there, or one that would receive no message.
+        """
+        pair = [int(u), int(v)] if self.layer.graph.is_directed else sorted((int(u), int(v)))
+        kept = [other for other in self.toggled if other != pair]
+        self.toggled = kept if len(kept) < len(self.toggled) else [*kept, pair]
+
+    def export_html(self, path: str | os.PathLike[str]) -> None:
+        """Write what is on screen as one HTML file that needs neither Python nor a network.
+
+        The messages are recorded in it, and as much as fits of what could be asked for next: every
+        other aggregation, every edge toggled (graphs of up to 16 nodes, one edge at a time), the
+        model's other rounds. A menu whose answer is not recorded is disabled. Whatever is on screen
+        is kept in the address, so that a link restores it.
+
+        Raises:
+            InputError: the round alone is more than 2 MB.
+        """
+        write_page(path, self)
+
+    def scene_of(self, **shown: Any) -> Scene:
+        """The scene that there would be with other traits; what is on screen stays.
+
+        Args:
+            **shown: any of ``round_index``, ``sample``, ``aggr``, ``message`` and ``toggled``.
+
+        Raises:
+            InputError: what cannot be.
+        """
+        return self._made({name: getattr(self, name) for name in _REBUILDING} | shown)[2]
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what a reader did on screen; what cannot be is answered by a sentence there."""
+        self._from_screen = True
+        try:
+            super().set_state(sync_data)
+        except InputError as error:
+            self.error = str(error)
+            self.send_state([name for name in sync_data if name in self.keys])
+        finally:
+            self._from_screen = False
+
+    # -- what is on screen ------------------------------------------------------------------
+
+    def _rebuild(self, change: Any) -> None:
+        if self._setting_back:
+            return
+        try:
+            if change.name == "round_index" and self.toggled and not self._same_graph(change):
+                self._set_back("toggled", [])
+            self._show()
+        except InputError as error:
+            self._set_back(change.name, change.old)
+            if not self._from_screen:
+                raise
+            self.error = str(error)
+
+    def _set_back(self, name: str, value: Any) -> None:
+        self._setting_back = True
+        try:
+            setattr(self, name, value)
+        finally:
+            self._setting_back = False
+
+    def _same_graph(self, change: Any) -> bool:
+        rounds = rounds_of(self._given)
+        old, new = (rounds[self._names[index]] for index in (change.old, change.new))
+        return bool(old.graph == new.graph)
+
+    def _show(self) -> None:
+        ended = not self.scene or self.step >= self.num_steps
+        self._model, self._layer, scene = self._made(
+            {name: getattr(self, name) for name in _REBUILDING}
+        )
+        with self.hold_sync():
+            self.error = ""
+            self.scene = scene
+            self.step = self.num_steps if ended else min(self.step, self.num_steps)
+
+    def _made(self, shown: dict[str, Any]) -> tuple[nn.Module, MessageRound, Scene]:
+        """The model, its round and the scene of these traits: the same traits, the same weights."""
+        index = shown["round_index"]
+        name = self._names[index]
+        model = self._rewired(
+            rounds_of(self._given)[name].graph,
+            [(int(u), int(v)) for u, v in shown["toggled"]],
+            {key: shown[key] for key in self._own if shown[key] != self._own[key]},
+        )
+        recording = record(model, self._x, shown["sample"])[name]
+        return model, rounds_of(model)[name], make_scene(recording, name=name, index=index)
+
+    def _rewired(
+        self, graph: RelationalGraph, pairs: list[Pair], swapped: dict[str, str]
+    ) -> nn.Module:
+        """The given model with edges toggled in every round on ``graph``, and swaps in all."""
+        if not pairs and not swapped:
+            return self._given
+        changed = toggled_graph(graph, pairs)
+        model = copy.deepcopy(self._given)
+        for name in self._names:
+            layer = rounds_of(model)[name]
+            on = changed if layer.graph == graph else layer.graph
+            made = rewire(layer, on, seed=self._seed, **swapped)
+            if not name:
+                return made
+            model.set_submodule(name, made)
+        return model
+
+    # -- what cannot be ---------------------------------------------------------------------
+
+    @traitlets.validate("round_index", "sample", "step")
+    def _in_range(self, proposal: Any) -> int:
+        name, value = proposal.trait.name, proposal.value
+        most = {"round_index": len(self._names) - 1, "sample": self.samples - 1}.get(name)
+        if most is None:
+            most = self.num_steps if self.scene else 0
+        if not 0 <= value <= most:
+            raise _Refused(f"{name}={value} is outside 0 to {most}: choose one of these")
+        return int(value)
+
+    @traitlets.validate("selected")
+    def _names_a_part(self, proposal: Any) -> str:
+        match = re.fullmatch(r"|node:(\d+)|edge:(\d+)-(\d+)", proposal.value)
+        count = self.layer.graph.num_nodes if self.scene else 0
+        if match is None or any(int(node) >= count for node in match.groups() if node):
+            raise _Refused(
+                f"selected={proposal.value!r} names nothing in a graph of {count} nodes: use "
+                "'node:3', 'edge:5-3' (from 5 to 3) or ''"
+            )
+        return str(proposal.value)
+
+    @traitlets.validate("toggled")
+    def _pairs_of_nodes(self, proposal: Any) -> list[list[int]]:
+        try:
+            return [[int(u), int(v)] for u, v in proposal.value]
+        except (TypeError, ValueError):
+            raise _Refused(
+                f"toggled={proposal.value!r} is not a list of pairs [u, v] of nodes, as [[0, 3]]"
+            ) from None
+
+
+def _input_for(model: nn.Module, x: Tensor | None, seed: int) -> Tensor:
+    """``x``, or for a round one sample of random numbers: (1, C_in), or smooth (1, C_in, H, W)."""
+    if x is not None:
+        if not isinstance(x, Tensor):
+            raise InputError(f"x is a torch tensor, not a {type(x).__name__}: torch.as_tensor(x)")
+        return x.detach()
+    if not isinstance(model, MessageRound) or model.graph is None:
+        raise InputError(
+            f"the shape of what {type(model).__name__} takes is not known: give x, a batch as it "
+            "takes it"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    geometry = model.message_function.geometry
+    if geometry is None:
+        return torch.randn(1, model.in_channels, generator=generator)
+    reach = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, geometry.kernel_size, strict=True)]
+    coarse = torch.randn(1, model.in_channels, 4, 4, generator=generator)
+    return F.interpolate(coarse, [max(12, r) for r in reach], mode="bilinear")

@@ -1,0 +1,275 @@
+"""The exported page in a browser: three linked views, steps, toggles, links, and no fault."""
+
+import shutil
+
+import pytest
+
+from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
+
+pytest.importorskip("anywidget", reason="the widget's extra is not installed")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from mpnn_arch.widget import RoundWidget  # noqa: E402
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+expect = sync_api.expect
+VIEWS = ("graph", "matrix", "equation")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; at the end, no page asked the network for anything or wrote an error."""
+    faults, contexts = [], []
+
+    def visit(path, link="", **kwargs):
+        contexts.append(
+            browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | kwargs)
+        )
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:")) or faults.append(request.url)
+            ),
+        )
+        page.goto(f"{path.as_uri()}{link}")
+        page.wait_for_selector(".mr[data-theme]")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+@pytest.fixture(scope="module")
+def page_of_a_ring(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "ring.html"
+    layer = RelationalLinear(graphs.ring(8, 4), 32, 33, activation="relu", backend="masked")
+    widget = RoundWidget(layer)
+    widget.export_html(path)
+    return path, widget
+
+
+def fact(page, name):
+    return page.locator(f'[data-fact="{name}"]').inner_text()
+
+
+def node(page, v):
+    return page.locator(f'.mr-node[data-node="{v}"]')
+
+
+def lit(page):
+    return [page.locator(f'[data-view="{view}"]').get_attribute("data-lit") for view in VIEWS]
+
+
+def test_hovering_a_node_lights_all_three_views(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0])
+    assert page.locator(".mr-band, .mr-node.is-lit, .mr-halo").count() == 0
+    node(page, 3).hover()
+    page.wait_for_selector(".mr-node.is-lit")
+    assert lit(page) == ["node:3"] * 3
+    assert node(page, 3).evaluate("one => one.classList.contains('is-lit')")
+    assert page.locator(".mr-node.is-near").count() == 5
+    assert page.locator(".mr-band.is-row").count() == 1
+    assert page.locator(".mr-halo").count() == 5
+    equation = page.locator('[data-view="equation"]')
+    assert "Node 3 holds 4 of 32 channels and receives 5 messages" in equation.inner_text()
+    assert equation.locator("[data-edge]").count() == 5
+
+
+def test_hovering_a_block_lights_its_edge(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0])
+    box = page.locator('[data-view="matrix"] svg').bounding_box()
+    cell = (box["width"] - 22) / 8
+    page.mouse.move(box["x"] + 20 + 1.5 * cell, box["y"] + 20 + 2.5 * cell)  # column 1, row 2
+    page.wait_for_selector(".mr-band.is-block")
+    assert lit(page) == ["edge:1-2"] * 3
+    assert page.locator(".mr-lit-edge").count() == 1
+    page.mouse.move(box["x"] + 20 + 1.5 * cell, box["y"] + 20 + 6.5 * cell)
+    page.wait_for_selector(".mr-absent-edge")
+    assert "no edge from node 1 to node 6" in page.locator('[data-view="equation"]').inner_text()
+
+
+def test_the_numbers_are_the_layers(visit, page_of_a_ring):
+    path, widget = page_of_a_ring
+    page = visit(path, "#selected=node:5")
+    page.wait_for_selector(".mr-line.is-result")
+    shown = page.locator(".mr-line.is-result").nth(1).locator(".mr-cell").all_inner_texts()
+    output = widget.layer(widget._x)[0, 21:25].tolist()
+    assert [float(text.replace("\u2212", "-")) for text in shown] == pytest.approx(
+        output, abs=0.006
+    )
+    assert float(fact(page, "difference")) == pytest.approx(widget.scene["difference"], rel=0.01)
+
+
+def test_stepping_forward_and_back(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0])
+    text, press = page.locator(".mr-step-text"), lambda name: page.click(f'[data-step="{name}"]')
+    press("start")
+    expect(text).to_have_text("before the round")
+    press("message")
+    expect(text).to_have_text("step 1 of 48: message 0 → 0")
+    press("message")
+    expect(text).to_have_text("step 2 of 48: message 1 → 0")
+    assert lit(page) == ["edge:1-0"] * 3
+    press("node")
+    expect(text).to_have_text("step 6 of 48: node 0 updates")
+    press("back")
+    expect(text).to_have_text("step 5 of 48: message 7 → 0")
+    press("round")
+    expect(text).to_have_text("step 48 of 48: node 7 updates")
+    press("play")  # from the end it starts again
+    expect(page.locator('[data-step="play"]')).to_have_text("Pause")
+    expect(text).not_to_contain_text("48:")
+    expect(text).to_contain_text("2 of 48")  # and goes on
+    press("play")
+    expect(page.locator('[data-step="play"]')).to_have_text("Play")
+
+
+def test_toggling_an_edge_in_both_views(visit, page_of_a_ring):
+    path, widget = page_of_a_ring
+    page = visit(path)
+    before = {name: fact(page, name) for name in ("edges", "parameters", "multiply_adds")}
+    page.click('[data-action="edit"]')
+    box = page.locator('[data-view="matrix"] svg').bounding_box()
+    cell = (box["width"] - 22) / 8
+    page.mouse.click(box["x"] + 20 + 4.5 * cell, box["y"] + 20 + 0.5 * cell)
+    expect(page.locator('[data-fact="edges"]')).to_have_text("17")
+    facts = widget.scene_of(toggled=[[0, 4]])["facts"]
+    assert fact(page, "parameters") == str(facts["parameters"]) != before["parameters"]
+    assert fact(page, "multiply_adds") == str(facts["multiply_adds"]) != before["multiply_adds"]
+    assert fact(page, "clustering_coefficient") == f"{facts['clustering_coefficient']:.3f}"
+    assert fact(page, "average_path_length") == f"{facts['average_path_length']:.3f}"
+    page.mouse.click(box["x"] + 20 + 4.5 * cell, box["y"] + 20 + 0.5 * cell)
+    expect(page.locator('[data-fact="edges"]')).to_have_text(before["edges"])
+    # In the drawing: from node to node.
+    node(page, 1).hover()
+    page.mouse.down()
+    node(page, 5).hover()
+    page.mouse.up()
+    expect(page.locator('[data-fact="edges"]')).to_have_text("17")
+    assert "toggled=1-5" in page.url
+
+
+def test_swapping_the_aggregation(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0])
+    page.select_option('[data-trait="aggr"]', "max")
+    expect(page.locator(".mr-output")).to_contain_text("No dense layer computes the same")
+    page.select_option('[data-trait="aggr"]', "mean")
+    expect(page.locator('[data-fact="difference"]')).to_contain_text("e-")
+
+
+def test_a_link_restores_what_was_on_screen(visit, page_of_a_ring):
+    path, _ = page_of_a_ring
+    page = visit(path)
+    page.select_option('[data-trait="aggr"]', "max")
+    page.click('[data-step="start"]')
+    for _ in range(3):
+        page.click('[data-step="message"]')
+    page.click('[data-view-button="matrix"]')
+    expect(page.locator('[data-view="matrix"]')).to_be_hidden()
+    link = page.url[page.url.index("#") :]
+    again = visit(path, link)
+    expect(again.locator(".mr-step-text")).to_have_text("step 3 of 48: message 2 → 0")
+    assert again.locator('[data-trait="aggr"]').input_value() == "max"
+    expect(again.locator('[data-view="matrix"]')).to_be_hidden()
+    assert again.locator('[data-view="graph"]').get_attribute("data-lit") == "edge:2-0"
+    assert "No dense layer" in again.locator(".mr-output").inner_text()
+
+
+@pytest.mark.parametrize(
+    "link", ["#step=-3&selected=node:99&toggled=0-x", "#views=&aggr=shout", "#%"]
+)
+def test_a_broken_link_leaves_a_page(visit, page_of_a_ring, link):
+    page = visit(page_of_a_ring[0], link)
+    node(page, 1)  # the page goes on
+    assert fact(page, "edges") == "16"
+
+
+def test_the_keyboard_reaches_everything(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0])
+    reached = set()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate(
+                """() => { const on = document.activeElement;
+                return on.dataset.trait ?? on.dataset.step ?? on.dataset.viewButton
+                  ?? on.dataset.action ?? on.dataset.node ?? on.getAttribute('role') ?? on.type }"""
+            )
+        )
+    assert reached >= {"message", "aggr", "graph", "matrix", "equation", "edit", "link", "start"}
+    assert reached >= {"back", "play", "node", "round", "range", "0", "application"}
+    page.locator('[data-step="round"]').focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")  # past the slider to the first node
+    expect(page.locator('[data-view="graph"]')).to_have_attribute("data-lit", "node:0")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator('[data-view="graph"]')).to_have_attribute("data-lit", "node:1")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator('[data-view="matrix"]')).to_have_attribute("data-lit", "edge:0-1")
+    page.keyboard.press("t")
+    expect(page.locator('[data-fact="edges"]')).to_have_text("15")
+    page.locator('[data-view="matrix"] svg').focus()
+    page.keyboard.press("Enter")
+    expect(page.locator('[data-fact="edges"]')).to_have_text("16")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator('[data-view="graph"]')).to_have_attribute("data-lit", "edge:0-2")
+
+
+def test_a_convolutions_messages_are_maps(visit, tmp_path, generator):
+    layer = RelationalConv2d(graphs.ring(8, 4), 16, 16, 3, padding=1, generator=generator)
+    RoundWidget(layer).export_html(tmp_path / "conv.html")
+    page = visit(tmp_path / "conv.html", "#selected=edge:1-0")
+    page.wait_for_selector(".mr-map")
+    assert page.locator('[data-view="equation"] .mr-thumbnail').count() >= 4 + 2 + 2
+
+
+def test_above_256_nodes_the_matrix_stands_alone(visit, tmp_path, generator):
+    layer = RelationalLinear(graphs.ring(300, 2), 300, 300, generator=generator)
+    RoundWidget(layer).export_html(tmp_path / "large.html")
+    page = visit(tmp_path / "large.html")
+    expect(page.locator('[data-view="graph"]')).to_be_hidden()
+    expect(page.locator('[data-view="matrix"]')).to_be_visible()
+    assert "the matrix alone" in page.locator(".mr-notes").inner_text()
+
+
+@pytest.mark.parametrize("width", [400, 1280, 1600])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(visit, page_of_a_ring, width, theme):
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is not installed"
+    )
+    size = {"width": width, "height": 900}
+    page = visit(page_of_a_ring[0], "#selected=node:2&step=20", viewport=size, color_scheme=theme)
+    page.wait_for_selector(".mr-line")
+    assert page.locator(".mr").get_attribute("data-theme") == theme
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        (one["id"], one["nodes"][0]["html"])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert serious == []

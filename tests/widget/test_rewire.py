@@ -1,0 +1,157 @@
+"""A round with an edge more or less, or another message or AGG, keeps its other weights."""
+
+import pytest
+import torch
+
+from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalLinear, graphs
+from mpnn_arch.rounds import message_functions
+from mpnn_arch.widget.recording import record
+from mpnn_arch.widget.rewire import rewire, toggled_graph
+
+OVER_VECTORS = [n for n in message_functions if not message_functions.get(n).vectors_instead]
+OVER_MAPS = [n for n in message_functions if not message_functions.get(n).maps_instead]
+
+
+def ring():
+    return graphs.ring(8, 4)
+
+
+def messages_of(layer, x):
+    pairs = zip(layer.plan.source.tolist(), layer.plan.target.tolist(), strict=True)
+    return dict(zip(pairs, record(layer, x)[""].messages, strict=True))
+
+
+@pytest.mark.parametrize("message", OVER_VECTORS)
+def test_messages_along_the_other_edges_stay(message, generator):
+    layer = RelationalLinear(ring(), 16, 16, message=message, generator=generator)
+    x = torch.randn(3, 16, generator=generator)
+    changed = rewire(layer, toggled_graph(layer.graph, [(0, 4), (1, 2)]))
+    before, after = messages_of(layer, x), messages_of(changed, x)
+    assert set(after) - set(before) == {(0, 4), (4, 0)}
+    assert set(before) - set(after) == {(1, 2), (2, 1)}
+    touched = {0, 1, 2, 4} if "attention" in message else set()
+    for (u, v), sent in before.items():
+        if (u, v) in after and v not in touched:  # attention shares 1 out among other neighbours
+            torch.testing.assert_close(after[u, v], sent)
+
+
+@pytest.mark.parametrize("message", OVER_MAPS)
+def test_messages_over_maps_stay_too(message, generator):
+    layer = RelationalConv2d(ring(), 16, 16, 3, padding=1, message=message, generator=generator)
+    x = torch.randn(2, 16, 5, 5, generator=generator)
+    changed = rewire(layer, toggled_graph(layer.graph, [(0, 4)]))
+    before, after = messages_of(layer, x), messages_of(changed, x)
+    for (u, v), sent in before.items():
+        if not ("attention" in message and v in (0, 4)):
+            torch.testing.assert_close(after[u, v], sent)
+
+
+def test_unequal_shares_stay_when_the_largest_loses_an_edge(generator):
+    layer = RelationalLinear(
+        ring(), 17, 17, message="attention", generator=generator, norm="layer", activation="relu"
+    )
+    changed = rewire(layer, toggled_graph(layer.graph, [(0, 0)]))
+    x = torch.randn(2, 17, generator=generator)
+    before, after = messages_of(layer, x), messages_of(changed, x)
+    torch.testing.assert_close(after[0, 1], before[0, 1])
+
+
+def test_an_edge_that_comes_back_is_the_same_edge(generator):
+    layer = RelationalLinear(ring(), 16, 16, generator=generator)
+    there = toggled_graph(layer.graph, [(0, 4), (1, 5)])
+    once, other_order = rewire(layer, there), rewire(layer, toggled_graph(layer.graph, [(1, 5)]))
+    x = torch.randn(1, 16, generator=generator)
+    assert torch.equal(messages_of(once, x)[5, 1], messages_of(other_order, x)[5, 1])
+    back = rewire(layer, toggled_graph(layer.graph, [(0, 4), (0, 4)]))
+    assert torch.equal(back.message_function.weight, layer.message_function.weight)
+
+
+def test_what_was_given_stays_as_it_is(generator):
+    layer = RelationalLinear(ring(), 16, 16, generator=generator)
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    rewire(layer, toggled_graph(layer.graph, [(0, 4)]), message="gated", aggr="max")
+    assert all(torch.equal(tensor, layer.state_dict()[name]) for name, tensor in before.items())
+    assert layer.aggr == "sum"
+
+
+def test_cost_and_state_dict_follow(generator):
+    layer = RelationalLinear(ring(), 16, 16, generator=generator)
+    changed = rewire(layer, toggled_graph(layer.graph, [(0, 4)]))
+    assert changed.multiply_adds() == layer.multiply_adds() + 8
+    fresh = RelationalLinear(changed.graph, 16, 16)
+    fresh.load_state_dict(changed.state_dict())
+    x = torch.randn(2, 16, generator=generator)
+    torch.testing.assert_close(fresh(x), changed(x))
+
+
+def test_a_swapped_aggregation_keeps_the_messages(generator):
+    layer = RelationalLinear(ring(), 16, 16, generator=generator, backend="masked")
+    x = torch.randn(2, 16, generator=generator)
+    changed = rewire(layer, layer.graph, aggr="max")
+    sent = messages_of(changed, x)
+    for pair, message in messages_of(layer, x).items():
+        torch.testing.assert_close(sent[pair], message)
+    received = torch.stack([message for (_, v), message in sent.items() if v == 0])
+    expected = received.amax(0) + changed.bias[:2]
+    torch.testing.assert_close(changed(x)[0, :2], expected)
+
+
+def test_arguments_of_a_message_are_kept(generator):
+    layer = RelationalLinear(
+        ring(), 32, 32, message="low_rank", message_kwargs={"rank": 3}, generator=generator
+    )
+    changed = rewire(layer, toggled_graph(layer.graph, [(0, 4)]))
+    assert changed.message_function.rank == 3
+
+
+def test_a_message_of_ones_own_with_a_number_an_edge(generator):
+    class Loudness(MessageFunction):
+        def __init__(self, plan, **kwargs):
+            super().__init__(plan, **kwargs)
+            self.loudness = torch.nn.Parameter(torch.empty(plan.num_edges))
+
+        def reset_parameters(self, generator=None):
+            torch.nn.init.uniform_(self.loudness, generator=generator)
+
+        def forward(self, x_j):
+            return x_j * self.loudness[:, None, None]
+
+        def multiply_adds(self, spatial_size=()):
+            return 0
+
+    layer = RelationalLinear(ring(), 16, 16, message=Loudness, generator=generator)
+    changed = rewire(layer, toggled_graph(layer.graph, [(0, 4)]))
+    x = torch.randn(2, 16, generator=generator)
+    before, after = messages_of(layer, x), messages_of(changed, x)
+    assert len(after) == len(before) + 2
+    for pair, sent in before.items():
+        torch.testing.assert_close(after[pair], sent)
+
+
+def test_the_global_random_state_is_left_alone():
+    layer = RelationalLinear(ring(), 16, 16)
+    state = torch.random.get_rng_state()
+    rewire(layer, toggled_graph(layer.graph, [(0, 4)]), message="gated", aggr="attentional")
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_directed_graph_toggles_one_direction(generator):
+    graph = graphs.RelationalGraph(4, [[0, 1, 2], [1, 2, 3]], directed=True)
+    assert toggled_graph(graph, [(3, 0)]).edges.shape[1] == graph.edges.shape[1] + 1
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sentence"),
+    [([(0, 8)], "no edge from 0 to 8"), ([(0, 0), (0, 1), (0, 2), (0, 6), (0, 7)], "node 0 would")],
+)
+def test_what_cannot_be_toggled_is_said(pairs, sentence):
+    with pytest.raises(InputError, match=sentence):
+        toggled_graph(ring(), pairs)
+
+
+def test_a_swap_that_does_not_fit_is_said():
+    layer = RelationalLinear(ring(), 16, 17)
+    with pytest.raises(InputError, match="every share must be of one size"):
+        rewire(layer, layer.graph, message="scalar")
+    with pytest.raises(InputError, match="no message function 'shout'"):
+        rewire(layer, layer.graph, message="shout")

@@ -1,0 +1,212 @@
+"""The widget's state, and the page that it writes."""
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear, graphs
+from mpnn_arch.widget.export import MOST_BYTES, answer_key
+from mpnn_arch.widget.patch import patched
+
+pytest.importorskip("anywidget")
+from mpnn_arch.widget import RoundWidget
+
+
+@pytest.fixture
+def layer(generator):
+    return RelationalLinear(
+        graphs.ring(8, 4), 32, 33, activation="relu", generator=generator, backend="masked"
+    )
+
+
+@pytest.fixture
+def widget(layer):
+    return RoundWidget(layer)
+
+
+def test_it_shows_a_round_that_is_done(widget, layer):
+    assert widget.step == widget.num_steps == layer.plan.num_edges + 8
+    assert (widget.aggr, widget.message) == ("sum", "linear")
+    assert widget.scene["difference"] < 1e-5
+    assert widget.rounds == ["RelationalLinear"]
+
+
+def test_toggling_rebuilds_the_layer_and_keeps_the_other_weights(widget, layer):
+    before = widget.scene["facts"]
+    widget.toggle(4, 0)
+    assert widget.toggled == [[0, 4]]
+    after = widget.scene["facts"]
+    old, new = layer.dense_weight(), widget.layer.dense_weight()
+    there = old != 0
+    assert torch.equal(new[there], old[there])
+    assert after["parameters"] - before["parameters"] == 5 * 4 + 4 * 4
+    assert after["multiply_adds"] - before["multiply_adds"] == 5 * 4 + 4 * 4
+    assert after["clustering_coefficient"] != before["clustering_coefficient"]
+    assert after["average_path_length"] < before["average_path_length"]
+    assert widget.step == widget.num_steps
+    scene = widget.scene
+    widget.toggle(0, 4)
+    assert widget.toggled == []
+    assert widget.scene["facts"] == before
+    widget.toggle(0, 4)
+    assert widget.scene == scene  # the same edge, the same weights
+
+
+def test_the_layer_that_was_given_is_left_alone(layer):
+    state = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    layer.train()
+    widget = RoundWidget(layer, toggled=[[0, 4]], aggr="max")
+    assert widget.layer.aggr == "max"
+    assert layer.aggr == "sum"
+    assert layer.training
+    assert all(torch.equal(tensor, layer.state_dict()[name]) for name, tensor in state.items())
+    assert not layer.passes_messages
+
+
+def test_swapping_aggregation_and_message(widget):
+    widget.aggr = "max"
+    assert widget.scene["aggr"] == "max"
+    assert widget.scene["difference"] is None
+    widget.aggr, widget.message = "sum", "gated"
+    assert widget.scene["message"] == "gated"
+    widget.message = "linear"
+    assert widget.scene["difference"] < 1e-5
+
+
+def test_stepping_is_a_trait(widget):
+    widget.step = 3
+    assert widget.step == 3
+    widget.toggle(0, 4)
+    assert widget.step == 3  # the step on screen stays where it was
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("step", 1000, "step=1000 is outside"),
+        ("round_index", 1, "round_index=1 is outside 0 to 0"),
+        ("sample", 1, "sample=1 is outside 0 to 0"),
+        ("selected", "node:8", "names nothing"),
+        ("selected", "nonsense", "names nothing"),
+        ("toggled", [[0, 9]], "no edge from 0 to 9"),
+        ("toggled", [3], "not a list of pairs"),
+        ("toggled", [[0, u] for u in (0, 1, 2, 6, 7)], "no message at all"),
+        ("aggr", "loudest", "loudest"),
+        ("message", "scalar", "one size"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_the_screen_stays(widget, name, value, sentence):
+    before, scene = getattr(widget, name), widget.scene
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        setattr(widget, name, value)
+    assert getattr(widget, name) == before
+    assert widget.scene == scene
+    # From the screen, the sentence is shown there instead, and the page goes on.
+    widget.set_state({name: value})
+    assert sentence in widget.error
+    assert getattr(widget, name) == before
+    widget.set_state({"toggled": [[0, 4]]})
+    assert widget.error == ""
+    assert widget.scene != scene
+
+
+def test_a_model_shows_its_rounds_one_after_the_other(generator):
+    ring, other = graphs.ring(8, 4), graphs.complete(8)
+    model = nn.Sequential(
+        nn.Linear(5, 16),
+        RelationalLinear(ring, 16, 24, activation="relu", generator=generator),
+        RelationalLinear(ring, 24, 16, generator=generator),
+        RelationalLinear(other, 16, 8, generator=generator),
+    )
+    x = torch.randn(3, 5, generator=generator)
+    widget = RoundWidget(model, x)
+    assert widget.rounds == ["1", "2", "3"]
+    widget.toggle(0, 4)
+    assert widget.model[1].graph == widget.model[2].graph != ring
+    assert widget.model[3].graph == other
+    widget.round_index = 1
+    assert widget.toggled == [[0, 4]]
+    assert widget.layer is widget.model[2]
+    widget.round_index = 2  # on another graph, on which nothing is toggled
+    assert widget.toggled == []
+    assert widget.scene["facts"]["edges"] == 28
+    before = widget.scene
+    widget.sample = 2
+    assert widget.scene != before
+
+
+def test_a_convolution_needs_no_input(generator):
+    layer = RelationalConv2d(graphs.ring(8, 4), 8, 9, 3, padding=1, generator=generator)
+    scene = RoundWidget(layer).scene
+    assert scene["kernel"] == [3, 3]
+    assert scene["map_out"] == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("given", "x", "sentence"),
+    [
+        (nn.Linear(3, 3), torch.ones(1, 3), "no round on a graph"),
+        (nn.Sequential(RelationalLinear("ring:4,2", 4, 4)), None, "give x"),
+        (RelationalLinear("ring:4,2", 4, 4), torch.ones(1, 5), "this round takes"),
+        (RelationalLinear("ring:4,2", 4, 4), [1.0], "x is a torch tensor"),
+        (RelationalGraph(2, [[0], [1]]), None, "not a RelationalGraph"),
+    ],
+)
+def test_what_cannot_be_shown_is_said(given, x, sentence):
+    with pytest.raises(InputError, match=sentence):
+        RoundWidget(given, x)
+
+
+def recorded_in(path):
+    page = path.read_text(encoding="utf-8")
+    data = re.search(r'<script type="application/json" id="recorded">(.*?)</script>', page, re.S)
+    return page, json.loads(data[1])
+
+
+def test_the_page_is_one_file_that_loads_nothing(widget, tmp_path):
+    path = tmp_path / "round.html"
+    widget.step, widget.selected = 5, "edge:1-0"
+    widget.export_html(path)
+    page, recorded = recorded_in(path)
+    assert path.stat().st_size < MOST_BYTES
+    assert "default-src 'none'" in page
+    without_namespaces = page.replace("http://www.w3.org/", "")
+    assert not re.search(r"https?://|<link|\bsrc=|@import|\bimport\(|fetch\(", without_namespaces)
+    assert recorded["scene"] == widget.scene
+    assert recorded["state"]["step"] == 5
+    assert recorded["state"]["selected"] == "edge:1-0"
+
+
+def test_the_page_answers_toggles_and_swaps_as_python_does(widget, tmp_path):
+    widget.export_html(tmp_path / "round.html")
+    _, recorded = recorded_in(tmp_path / "round.html")
+    base = {name: recorded["state"][name] for name in ("round_index", "sample", "message")}
+    for change in ({"toggled": [[0, 4]]}, {"toggled": [[0, 1]]}, {"aggr": "max"}):
+        shown = {"aggr": "sum", "toggled": []} | base | change
+        patch = recorded["patches"][answer_key(shown)]
+        scene = widget.scene_of(**change)
+        assert patched(recorded["scene"], patch) == {
+            k: v for k, v in scene.items() if v is not None
+        }
+    refused = recorded["patches"][
+        answer_key({"aggr": "sum", "toggled": []} | base | {"message": "scalar"})
+    ]
+    assert "one size" in refused["error"]
+
+
+def test_a_complete_graph_of_64_nodes_and_512_channels_fits(tmp_path, generator):
+    layer = RelationalLinear(graphs.complete(64), 512, 512, generator=generator)
+    RoundWidget(layer).export_html(tmp_path / "round.html")
+    assert (tmp_path / "round.html").stat().st_size < MOST_BYTES
+
+
+def test_a_page_that_cannot_be_written_is_said(widget, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no directory"):
+        widget.export_html(tmp_path / "nowhere" / "round.html")
+    monkeypatch.setattr("mpnn_arch.widget.export.MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="more than 1,000"):
+        widget.export_html(tmp_path / "round.html")
+    assert not (tmp_path / "round.html").exists()
