@@ -21,6 +21,11 @@ MOST_BYTES = 2_000_000
 # Above, the pairs of nodes are too many to record the round with each of them toggled.
 MOST_NODES_TOGGLED = 16
 
+# Pixels a side of the maps in a page, to record more of them.
+LARGEST_MAP = 14
+# What decides which layer is on screen.
+_KEY = ("round_index", "sample", "aggr", "message", "toggled")
+
 # The page may load nothing from anywhere: what it needs is inside.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
@@ -60,23 +65,23 @@ def write_page(path: str | os.PathLike[str], widget: RoundWidget) -> None:
         raise InputError(f"there is no directory {path.parent} to write {path.name} to: make it")
     kept = ("rounds", "menus", "samples", "step", "selected", "views", "theme", *_KEY)
     state = {name: getattr(widget, name) for name in kept}
-    recorded: dict[str, Any] = {"state": state, "scene": widget.scene, "patches": {}}
+    scene = widget.scene_of(largest_map=LARGEST_MAP)
+    recorded: dict[str, Any] = {"state": state, "scene": scene, "patches": {}}
     size = len(_page(widget, recorded).encode())
     if size > MOST_BYTES:
         raise InputError(
             f"the page would have {size:,} bytes, more than {MOST_BYTES:,}: show a round of fewer "
             "channels, or smaller maps"
         )
-    for key, patch in _answers(widget):
-        text = json.dumps({key: patch}, separators=(",", ":"))
-        size += len(text)
-        if size > MOST_BYTES:
-            break
-        recorded["patches"][key] = patch
+    for changes in _changes(widget):
+        for change in changes:
+            key, patch = _answer(widget, scene, change)
+            answer_size = len(json.dumps({key: patch}, separators=(",", ":")))
+            if size + answer_size > MOST_BYTES:
+                break
+            size += answer_size
+            recorded["patches"][key] = patch
     write_text(path, _page(widget, recorded))
-
-
-_KEY = ("round_index", "sample", "aggr", "message", "toggled")
 
 
 def answer_key(shown: dict[str, Any]) -> str:
@@ -85,32 +90,33 @@ def answer_key(shown: dict[str, Any]) -> str:
     return "|".join([*(str(shown[name]) for name in _KEY[:4]), pairs])
 
 
-def _answers(widget: RoundWidget) -> Iterator[tuple[str, Scene]]:
-    """The scenes one change away from what is on screen, as patches, the small ones first."""
-    shown = {name: getattr(widget, name) for name in _KEY}
-    changes: list[dict[str, Any]] = [{"aggr": name} for name in widget.menus["aggr"]]
-    changes += [{"round_index": index} for index in range(len(widget.rounds))]
+def _changes(widget: RoundWidget) -> Iterator[list[dict[str, Any]]]:
+    """What could be asked for next, one change from what is on screen; by kind."""
+    yield [{"round_index": index} for index in range(len(widget.rounds))]
+    yield [{"aggr": name} for name in widget.menus["aggr"]]
     graph = widget.layer.graph
     if graph.num_nodes <= MOST_NODES_TOGGLED:
         nodes = range(graph.num_nodes)
         pairs = (
             product(nodes, nodes) if graph.is_directed else combinations_with_replacement(nodes, 2)
         )
-        for pair in map(list, pairs):
-            rest = [other for other in widget.toggled if other != pair]
-            toggled = rest if len(rest) < len(widget.toggled) else [*rest, pair]
-            changes.append({"toggled": toggled})
-    changes += [{"message": name} for name in widget.menus["message"]]
-    changes += [{"sample": sample} for sample in range(widget.samples)]
-    for change in changes:
-        if all(shown[name] == value for name, value in change.items()):
-            continue
-        try:
-            scene = widget.scene_of(**change)
-        except InputError as error:
-            yield answer_key(shown | change), {"error": str(error)}
-        else:
-            yield answer_key(shown | change), difference(widget.scene, scene)
+        yield [{"toggled": _with_toggled(widget.toggled, list(pair))} for pair in pairs]
+    yield [{"message": name} for name in widget.menus["message"]]
+    yield [{"sample": sample} for sample in range(widget.samples)]
+
+
+def _with_toggled(toggled: list[list[int]], pair: list[int]) -> list[list[int]]:
+    rest = [other for other in toggled if other != pair]
+    return rest if len(rest) < len(toggled) else [*rest, pair]
+
+
+def _answer(widget: RoundWidget, scene: Scene, change: dict[str, Any]) -> tuple[str, Scene]:
+    """The key and the patch of a change; of one that cannot be, the sentence that says why."""
+    key = answer_key({name: getattr(widget, name) for name in _KEY} | change)
+    try:
+        return key, difference(scene, widget.scene_of(largest_map=LARGEST_MAP, **change))
+    except InputError as error:
+        return key, {"error": str(error)}
 
 
 def _page(widget: RoundWidget, recorded: dict[str, Any]) -> str:

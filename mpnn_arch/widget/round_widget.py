@@ -160,16 +160,17 @@ class RoundWidget(anywidget.AnyWidget):
         """
         write_page(path, self)
 
-    def scene_of(self, **shown: Any) -> Scene:
+    def scene_of(self, *, largest_map: int = 28, **shown: Any) -> Scene:
         """The scene that there would be with other traits; what is on screen stays.
 
         Args:
+            largest_map: pixels a side; larger maps are averaged down.
             **shown: any of ``round_index``, ``sample``, ``aggr``, ``message`` and ``toggled``.
 
         Raises:
             InputError: what cannot be.
         """
-        return self._made({name: getattr(self, name) for name in _REBUILDING} | shown)[2]
+        return self._made(self._rebuilding() | shown, largest_map)[2]
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take what a reader did on screen; what cannot be is answered by a sentence there."""
@@ -211,15 +212,18 @@ class RoundWidget(anywidget.AnyWidget):
 
     def _show(self) -> None:
         ended = not self.scene or self.step >= self.num_steps
-        self._model, self._layer, scene = self._made(
-            {name: getattr(self, name) for name in _REBUILDING}
-        )
+        self._model, self._layer, scene = self._made(self._rebuilding())
         with self.hold_sync():
             self.error = ""
             self.scene = scene
             self.step = self.num_steps if ended else min(self.step, self.num_steps)
 
-    def _made(self, shown: dict[str, Any]) -> tuple[nn.Module, MessageRound, Scene]:
+    def _rebuilding(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _REBUILDING}
+
+    def _made(
+        self, shown: dict[str, Any], largest_map: int = 28
+    ) -> tuple[nn.Module, MessageRound, Scene]:
         """The model, its round and the scene of these traits: the same traits, the same weights."""
         index = shown["round_index"]
         name = self._names[index]
@@ -229,7 +233,8 @@ class RoundWidget(anywidget.AnyWidget):
             {key: shown[key] for key in self._own if shown[key] != self._own[key]},
         )
         recording = record(model, self._x, shown["sample"])[name]
-        return model, rounds_of(model)[name], make_scene(recording, name=name, index=index)
+        scene = make_scene(recording, name=name, index=index, largest_map=largest_map)
+        return model, rounds_of(model)[name], scene
 
     def _rewired(
         self, graph: RelationalGraph, pairs: list[Pair], swapped: dict[str, str]

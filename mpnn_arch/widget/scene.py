@@ -44,7 +44,9 @@ FORMULAS = {
 }
 
 
-def make_scene(recording: Recording, *, name: str = "", index: int = 0) -> Scene:
+def make_scene(
+    recording: Recording, *, name: str = "", index: int = 0, largest_map: int = 28
+) -> Scene:
     """The round of ``recording`` with its messages, weights, aggregates and output.
 
     Numbers are packed, see :func:`pack`. What belongs to a node lies in ``nodes[str(v)]``, its
@@ -55,12 +57,13 @@ def make_scene(recording: Recording, *, name: str = "", index: int = 0) -> Scene
         recording: of one sample.
         name: of the round in its model.
         index: of the round in its model.
+        largest_map: pixels a side; larger maps are averaged down.
     """
     layer, plan, graph = recording.layer, recording.layer.plan.to("cpu"), recording.layer.graph
     blocks, notes = _blocks(recording)
     received = int((plan.out_sizes * plan.edge_ptr.diff()).sum())  # channels of all messages
-    map_in = _thumbnail_size(recording.x.shape[1:], plan.in_channels)
-    map_out = _thumbnail_size(recording.output.shape[1:], received)
+    map_in = _thumbnail_size(recording.x.shape[1:], plan.in_channels, largest_map)
+    map_out = _thumbnail_size(recording.output.shape[1:], received, largest_map)
     if (map_in, map_out) != (tuple(recording.x.shape[1:]), tuple(recording.output.shape[1:])):
         notes.append(
             f"Maps are averaged down to {_times(map_in)} before the round, to "
@@ -254,15 +257,13 @@ def _blocks(recording: Recording) -> tuple[_Blocks, list[str]]:
     return _Blocks([block.mean().view(1) for block in numbers], False, (), name), [note]
 
 
-def _thumbnail_size(space: Sequence[int], rows: int) -> tuple[int, ...]:
-    """The size at which ``rows`` maps fit a scene; () for vectors."""
-    if not space:
-        return ()
-    for side in (28, 20, 16, 12, 8, 6):
-        size = min(side, space[0]), min(side, space[1])
+def _thumbnail_size(space: Sequence[int], rows: int, largest: int) -> tuple[int, ...]:
+    """The size, at most ``largest``, at which ``rows`` maps fit a scene; () for vectors."""
+    for side in (largest, 20, 16, 12, 8, 6, 4):
+        size = tuple(min(side, largest, pixels) for pixels in space)
         if rows * math.prod(size) <= MOST_NUMBERS:
-            return size
-    return min(4, space[0]), min(4, space[1])
+            break
+    return size
 
 
 def _shrunk(maps: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -1,7 +1,5 @@
 """The exported page in a browser: three linked views, steps, toggles, links, and no fault."""
 
-import shutil
-
 import pytest
 
 from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
@@ -10,28 +8,8 @@ pytest.importorskip("anywidget", reason="the widget's extra is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from mpnn_arch.widget import RoundWidget  # noqa: E402
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 expect = sync_api.expect
 VIEWS = ("graph", "matrix", "equation")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

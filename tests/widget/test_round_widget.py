@@ -203,6 +203,19 @@ def test_a_complete_graph_of_64_nodes_and_512_channels_fits(tmp_path, generator)
     assert (tmp_path / "round.html").stat().st_size < MOST_BYTES
 
 
+def test_a_page_records_the_rounds_of_a_model(tmp_path, generator):
+    rounds = [RelationalConv2d(graphs.ring(8, 4), 8, 8, 3, padding=1) for _ in range(3)]
+    widget = RoundWidget(nn.Sequential(*rounds), torch.randn(2, 8, 40, 40, generator=generator))
+    widget.export_html(tmp_path / "model.html")
+    _, recorded = recorded_in(tmp_path / "model.html")
+    assert recorded["scene"]["map_out"] == [14, 14]
+    base = {"sample": 0, "aggr": "sum", "message": "conv", "toggled": []}
+    for index in (1, 2):
+        patch = recorded["patches"][answer_key(base | {"round_index": index})]
+        scene = widget.scene_of(round_index=index, largest_map=14)
+        assert patched(recorded["scene"], patch) == scene
+
+
 def test_a_page_that_cannot_be_written_is_said(widget, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no directory"):
         widget.export_html(tmp_path / "nowhere" / "round.html")

@@ -96,6 +96,7 @@ function decode(scene) {
         u,
         v,
         place,
+        index: made.edges.length,
         mean: node.mean[place],
         size: node.size[place],
         weights: node.weights.subarray(start, start + entries),
@@ -483,18 +484,19 @@ function render({ model, el }) {
   function layout(size) {
     const n = scene.num_nodes;
     const tick = n <= 24 ? 7 : n <= 64 ? 4 : 2;
-    const gap = n <= 64 ? 2 : 1;
+    const gap = n <= 32 ? 2 : 1;
     const loop = n <= 64 ? 10 : 4;
-    const outside = 2 * (tick + gap) + loop + 6;
+    const rings = n <= 32 ? 2 : 1; // of ticks: x and x', or x' in the place of x
+    const outside = rings * (tick + gap) + loop + 6;
     let radius = clamp(size * 0.042, 3, 22);
     const ring = () => size / 2 - radius - outside;
-    while (radius > 2 && (2 * Math.PI * ring()) / n < 2 * radius + 2 * (tick + gap)) radius -= 0.5;
+    while (radius > 2 && (2 * Math.PI * ring()) / n < 2 * (radius + rings * (tick + gap))) radius -= 0.25;
     const middle = size / 2;
     const at = range(n).map((v) => {
       const angle = -Math.PI / 2 + (2 * Math.PI * v) / n;
       return { angle, x: middle + ring() * Math.cos(angle), y: middle + ring() * Math.sin(angle) };
     });
-    const rim = radius + 2 * (tick + gap);
+    const rim = radius + rings * (tick + gap);
     const curves = scene.edges.map((edge) => {
       const [a, b] = [at[edge.u], at[edge.v]];
       if (edge.u === edge.v) {
@@ -503,12 +505,14 @@ function render({ model, el }) {
       }
       const [mx, my] = [(a.x + b.x) / 2, (a.y + b.y) / 2];
       const length = Math.hypot(b.x - a.x, b.y - a.y);
-      // Bent to the middle, and each direction to its own left.
-      const cx = mx + (middle - mx) * 0.35 - ((b.y - a.y) / length) * length * 0.06;
-      const cy = my + (middle - my) * 0.35 + ((b.x - a.x) / length) * length * 0.06;
-      return { a, b, cx, cy, trim: Math.min(0.45, rim / length) };
+      // Bent to the middle, the more the longer, and each direction to its own left.
+      const bend = 0.15 + (0.3 * length) / size;
+      const cx = mx + (middle - mx) * bend - (b.y - a.y) * 0.06;
+      const cy = my + (middle - my) * bend + (b.x - a.x) * 0.06;
+      const trim = Math.min(0.4, rim / length);
+      return { a, b, cx, cy, trim, free: length * (1 - 2 * trim) };
     });
-    return { size, middle, radius, tick, gap, rim, at, curves };
+    return { size, middle, radius, tick, gap, rings, rim, at, curves };
   }
 
   /** The point of a curve at t. */
@@ -592,9 +596,10 @@ function render({ model, el }) {
           context.stroke();
         }
       };
-      ring(node.x, scene.pixelsIn, scene.in_sizes[v], radius + gap, scene.largest.x);
-      const done = progress(scene, v, step()).done;
-      ring(done ? node.output : null, scene.pixelsOut, scene.out_sizes[v], radius + tick + 2 * gap, scene.largest.output);
+      const { done } = progress(scene, v, step());
+      if (shape.rings === 2 || !done) ring(node.x, scene.pixelsIn, scene.in_sizes[v], radius + gap, scene.largest.x);
+      const outer = radius + gap + (shape.rings - 1) * (tick + gap);
+      if (shape.rings === 2 || done) ring(done ? node.output : null, scene.pixelsOut, scene.out_sizes[v], outer, scene.largest.output);
     });
   }
 
@@ -618,7 +623,8 @@ function render({ model, el }) {
     if (focused !== null) nodeLayer.children[focused]?.focus();
   }
 
-  let dragging = null;
+  let dragging = null; // the node that a drag began on
+  let dragged = false; // whether a drag ended just now: the click that follows is its own
   const nodeUnder = (event) => event.target.closest?.(".mr-node")?.dataset.node;
 
   function edgeNear(event) {
@@ -651,13 +657,16 @@ function render({ model, el }) {
   });
   graphSvg.addEventListener("pointerdown", (event) => {
     dragging = editing ? (nodeUnder(event) ?? null) : null;
+    dragged = false;
   });
   graphSvg.addEventListener("pointerup", (event) => {
     const v = nodeUnder(event);
-    if (dragging !== null && v !== undefined && v !== dragging) toggle(Number(dragging), Number(v));
+    dragged = dragging !== null && v !== dragging;
+    if (dragged && v !== undefined) toggle(Number(dragging), Number(v));
     dragging = null;
   });
   graphSvg.addEventListener("click", (event) => {
+    if (dragged) return;
     const v = nodeUnder(event);
     const edge = v === undefined ? edgeNear(event) : null;
     if (edge && editing) toggle(edge.u, edge.v);
@@ -698,7 +707,6 @@ function render({ model, el }) {
     const part = lit();
     const litEdges = !part ? [] : part.node === undefined ? [[part.u, part.v]] : scene.nodes[part.node].sources.map((u) => [u, part.node]);
     const made = [];
-    const index = new Map(scene.edges.map((edge, i) => [edge, i]));
     for (const [u, v] of litEdges) {
       const edge = scene.edgeAt.get(`${u}-${v}`);
       if (!edge) {
@@ -706,7 +714,7 @@ function render({ model, el }) {
         made.push(svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, class: "mr-absent-edge" }));
         continue;
       }
-      const curve = shape.curves[index.get(edge)];
+      const curve = shape.curves[edge.index];
       const sent = edge.place < progress(scene, v, step()).arrived;
       const width = strokeWidth(edge) + 1;
       const d = pathOf(curve);
@@ -714,7 +722,7 @@ function render({ model, el }) {
       const line = svg("path", { d, class: "mr-lit-edge", "stroke-width": width });
       if (sent) line.style.stroke = css(colour(edge.mean / scene.largest.mean, theme));
       else line.classList.add("is-waiting");
-      if (!curve.loop && litEdges.length <= 16) line.setAttribute("marker-end", `url(#${marker.id})`);
+      if (curve.free > 14 && litEdges.length <= 16) line.setAttribute("marker-end", `url(#${marker.id})`);
       made.push(line);
       // A message over maps is a small map, halfway along its edge.
       if (sent && scene.map_out.length && edge.message && litEdges.length <= 16) {
@@ -970,7 +978,7 @@ function render({ model, el }) {
     const made = [element("p", { class: "mr-says" }, `The message from node ${u} to node ${v}: ${columns} channels in, ${rows} out.`), left];
     const x = scene.nodes[u].x;
     if (scene.whole_blocks && !scene.kernel.length) {
-      const most = clamp(Math.floor((equationBox.clientWidth - 40) / CELL) - 2, 2, 8);
+      const most = clamp(Math.floor((equationBox.clientWidth - 160) / CELL), 2, 8);
       const product = element("div", { class: "mr-product" }, stacked(scene.matrix, cells(edge.weights, scene.largest.weight, rows, columns, most)));
       if (!scene.map_in.length) product.append(stacked(`x from ${u}`, cells(x, scene.largest.x, columns, 1, most)));
       if (edge.message && !scene.map_out.length) product.append(element("span", { class: "mr-equals" }, "\u2192"), stacked("message", cells(edge.message, scene.largest.message, rows, 1, most)));
@@ -1035,8 +1043,12 @@ function render({ model, el }) {
         for (let c = 0; c < scene.out_sizes[v]; c++) {
           const x = ((scene.outOffsets[v] + c) * width) / channels;
           const values = node[key].subarray(c * scene.pixelsOut, (c + 1) * scene.pixelsOut);
-          const image = scene.map_out.length ? picture(values, ...scene.map_out, scene.largest.output, theme) : picture(values, 1, 1, scene.largest.output, theme);
-          context.drawImage(image, x, 0, Math.max(1, width / channels - (channels < 100 ? 1 : 0)), high);
+          const wide = Math.max(1, width / channels - (channels < 100 ? 1 : 0));
+          if (scene.map_out.length) context.drawImage(picture(values, ...scene.map_out, scene.largest.output, theme), x, 0, wide, high);
+          else {
+            context.fillStyle = css(colour(values[0] / scene.largest.output, theme));
+            context.fillRect(x, 0, wide, high);
+          }
         }
       });
       return canvas;
@@ -1065,6 +1077,8 @@ function render({ model, el }) {
     now.views = model.get("views").join() + views.dataset.count;
     const all = now.raw !== before.raw || now.theme !== before.theme || now.width !== before.width || now.views !== before.views;
     const stepped = all || now.step !== before.step;
+    const done = (at) => scene.begin.findLastIndex((boundary) => boundary <= at);
+    const updated = all || done(now.step) !== done(before.step);
     if (!graphView.hidden) {
       if (all) {
         shape = layout(clamp(graphBox.clientWidth, 220, 620));
@@ -1072,11 +1086,10 @@ function render({ model, el }) {
       }
       if (stepped) {
         drawArcs(all || before.step === undefined);
-        const done = (at) => scene.begin.filter((boundary) => boundary > 0 && boundary <= at).length;
-        if (all || done(now.step) !== done(before.step)) drawTicks();
+        if (updated) drawTicks();
       }
       if (stepped || now.lit !== before.lit) drawOverlay();
-      if (all) graphView.querySelector(".mr-caption").textContent = `Ticks are channels: x inside, x\u2032 outside. A message's colour is its mean, within \u00b1${shown(scene.largest.mean)}; its width is its size.`;
+      if (all) graphView.querySelector(".mr-caption").textContent = `Ticks are channels: ${shape.rings === 2 ? "x inside, x\u2032 outside" : "x, and x\u2032 once the node has updated"}. A message's colour is its mean, within \u00b1${shown(scene.largest.mean)}; its width is its size.`;
     }
     if (!matrixView.hidden) {
       if (all) {
@@ -1087,7 +1100,7 @@ function render({ model, el }) {
       if (all || now.lit !== before.lit) drawBands();
     }
     if (!equationView.hidden && (stepped || now.lit !== before.lit)) drawEquation();
-    if (stepped) drawOutput();
+    if (updated) drawOutput();
     for (const view of [graphView, matrixView, equationView]) view.dataset.lit = now.lit;
     drawn = now;
   }

@@ -1,0 +1,97 @@
+"""The widget in JupyterLab: what a reader does reaches Python, and what Python sets is drawn."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("anywidget", reason="the widget's extra is not installed")
+pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
+nbformat = pytest.importorskip("nbformat")
+pytestmark = pytest.mark.slow
+
+TOKEN = "of-this-test"
+SHOW = """
+from mpnn_arch import RelationalLinear, graphs
+from mpnn_arch.widget import RoundWidget
+
+widget = RoundWidget(RelationalLinear(graphs.ring(8, 4), 32, 33, activation="relu"))
+widget
+"""
+ANSWER = """
+print("read", widget.step, widget.toggled, widget.layer.graph.num_edges)
+widget.step, widget.aggr = 7, "max"
+"""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a server on 127.0.0.1 that ends with the test."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in (SHOW, ANSWER)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, tmp_path / "round.ipynb")
+    home = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += ["--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={TOKEN}"]
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen(
+            [*command, f"--ServerApp.root_dir={tmp_path}"],
+            stdout=log,
+            stderr=log,
+            env=os.environ | home | {"PYTHONPATH": path},
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{address}/api?token={TOKEN}", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.25)
+        yield f"{address}/lab/tree/round.ipynb?token={TOKEN}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_the_widget_in_jupyterlab(browser, lab):
+    from playwright.sync_api import expect
+
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(lab)
+    editors = page.locator(".jp-Notebook .jp-CodeCell .cm-content")
+    editors.first.wait_for(timeout=120_000)
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(
+        timeout=60_000
+    )
+    editors.first.click()
+    page.keyboard.press("Shift+Enter")
+    page.locator(".mr[data-theme]").wait_for(timeout=60_000)
+    page.click('[data-step="start"]')
+    page.click('[data-step="node"]')
+    page.locator('[data-view="matrix"] svg').focus()
+    page.keyboard.press("Home")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("t")
+    expect(page.locator('[data-fact="edges"]')).to_have_text("17")
+    editors.nth(1).click()
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".jp-OutputArea-output pre").last).to_have_text("read 6 [[0, 4]] 17\n")
+    expect(page.locator(".mr-step-text")).to_have_text("step 7 of 50: node 0 updates")
+    expect(page.locator(".mr-output")).to_contain_text("No dense layer computes the same")
+    assert faults == []
+    page.close()
