@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("mpnn_arch.cli.train", "train"),
     "compare": ("mpnn_arch.cli.compare", "compare"),
     "gnn": ("mpnn_arch.cli.gnn", "gnn"),
+    "explore": ("mpnn_arch.cli.explore", "explore"),
     "verify": ("mpnn_arch.cli.verify", "verify"),
     "graphs": ("mpnn_arch.cli.graphs", "graphs"),
     "report": ("mpnn_arch.cli.report", "report"),

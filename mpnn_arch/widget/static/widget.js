@@ -483,20 +483,20 @@ function render({ model, el }) {
 
   function layout(size) {
     const n = scene.num_nodes;
-    const tick = n <= 24 ? 7 : n <= 64 ? 4 : 2;
-    const gap = n <= 32 ? 2 : 1;
     const loop = n <= 64 ? 10 : 4;
     const rings = n <= 32 ? 2 : 1; // of ticks: x and x', or x' in the place of x
-    const outside = rings * (tick + gap) + loop + 6;
-    let radius = clamp(size * 0.042, 3, 22);
-    const ring = () => size / 2 - radius - outside;
-    while (radius > 2 && (2 * Math.PI * ring()) / n < 2 * (radius + rings * (tick + gap))) radius -= 0.25;
+    // Nodes with their ticks take some 4 / 5 of the circle on which they lie.
+    const share = (0.4 * 2 * Math.PI) / n;
+    const room = size / 2 - loop - 6;
+    const rim = Math.min(0.08 * size, (share * room) / (1 + share));
+    const radius = rim * (rings === 2 ? 0.48 : 0.6);
+    const gap = clamp(0.05 * rim, 0.5, 2);
+    const tick = (rim - radius) / rings - gap;
     const middle = size / 2;
     const at = range(n).map((v) => {
       const angle = -Math.PI / 2 + (2 * Math.PI * v) / n;
-      return { angle, x: middle + ring() * Math.cos(angle), y: middle + ring() * Math.sin(angle) };
+      return { angle, x: middle + (room - rim) * Math.cos(angle), y: middle + (room - rim) * Math.sin(angle) };
     });
-    const rim = radius + rings * (tick + gap);
     const curves = scene.edges.map((edge) => {
       const [a, b] = [at[edge.u], at[edge.v]];
       if (edge.u === edge.v) {

@@ -1,0 +1,127 @@
+"""What a reader chose on the page: a layer or network, its input, and the code that makes both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pprint import pformat
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch import graphs, models
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.rounds import RelationalConv2d, RelationalLinear
+from mpnn_arch.training.data import load_dataset
+
+# What can be seen, as the page calls it.
+SUBJECTS = {
+    "linear": "one linear round",
+    "conv": "one convolutional round",
+    "mlp": "an MLP, on real digits",
+}
+# Nodes of a graph that the page takes; a round of more would keep the browser busy.
+MOST_NODES = 1024
+_SAMPLES = 16  # test images to step through
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A graph, and what stands on it; the same choice is the same numbers in every process.
+
+    Attributes:
+        graph: a specification, as ``"ws_flex:16,4,0.1,0"``; see :func:`mpnn_arch.graphs.parse_one`.
+        subject: one of :data:`SUBJECTS`.
+        channels: of the round, in and out; the MLP has its own.
+        dataset: of the digits, ``"digits"`` or ``"mnist5k"``.
+
+    Raises:
+        InputError: an unknown subject, or fewer channels than 1.
+    """
+
+    graph: str = "ws_flex:16,4,0.1,0"
+    subject: str = "linear"
+    channels: int = 64
+    dataset: str = "digits"
+
+    def __post_init__(self) -> None:
+        if self.subject not in SUBJECTS:
+            raise InputError(
+                f"there is no subject {self.subject!r}; choose one of {', '.join(SUBJECTS)}"
+            )
+        if self.channels < 1:
+            raise InputError(f"a round of {self.channels} channels holds nothing; use 1 or more")
+
+    def make_graph(self) -> RelationalGraph:
+        """The graph.
+
+        Raises:
+            InputError: a specification of no graph, or a graph too large for a page.
+        """
+        graph = graphs.parse_one(self.graph)
+        if graph.num_nodes > MOST_NODES:
+            raise InputError(
+                f"{self.graph!r} has {graph.num_nodes} nodes, more than a page can draw; choose "
+                f"{MOST_NODES} or fewer"
+            )
+        return graph
+
+    def build(self) -> tuple[nn.Module, Tensor | None]:
+        """The round or network, and what to send through it; None for random numbers.
+
+        Raises:
+            InputError: as :meth:`make_graph`, or fewer channels than nodes.
+        """
+        graph, generator = self.make_graph(), torch.Generator().manual_seed(0)
+        made: dict[str, Any] = {"activation": "relu", "generator": generator}
+        if self.subject == "linear":
+            return RelationalLinear(graph, self.channels, self.channels, **made), None
+        if self.subject == "conv":
+            layer = RelationalConv2d(graph, self.channels, self.channels, 3, padding=1, **made)
+            return layer, None
+        data = load_dataset(self.dataset)
+        x = data.test_images[:_SAMPLES].flatten(1)
+        model = models.build("mlp", graph, in_features=x.shape[1])
+        return model, x
+
+    def code(self, shown: dict[str, Any]) -> str:
+        """A few lines of Python that make the same, with what was changed on screen.
+
+        Args:
+            shown: traits of the widget that differ from what it started with, such as ``toggled``.
+        """
+        lines = {
+            "linear": [
+                "import torch",
+                "from mpnn_arch import RelationalLinear, graphs",
+                "from mpnn_arch.widget import RoundWidget",
+                "",
+                f"graph = graphs.parse_one({self.graph!r})",
+                "generator = torch.Generator().manual_seed(0)",
+                f"layer = RelationalLinear(graph, {self.channels}, {self.channels}, "
+                'activation="relu", generator=generator)',
+            ],
+            "conv": [
+                "import torch",
+                "from mpnn_arch import RelationalConv2d, graphs",
+                "from mpnn_arch.widget import RoundWidget",
+                "",
+                f"graph = graphs.parse_one({self.graph!r})",
+                "generator = torch.Generator().manual_seed(0)",
+                f"layer = RelationalConv2d(graph, {self.channels}, {self.channels}, 3, padding=1, "
+                'activation="relu", generator=generator)',
+            ],
+            "mlp": [
+                "from mpnn_arch import graphs, models",
+                "from mpnn_arch.training.data import load_dataset",
+                "from mpnn_arch.widget import RoundWidget",
+                "",
+                f"graph = graphs.parse_one({self.graph!r})",
+                f"x = load_dataset({self.dataset!r}).test_images[:{_SAMPLES}].flatten(1)",
+                'layer = models.build("mlp", graph, in_features=x.shape[1])',
+            ],
+        }[self.subject]
+        given = ["layer", *(["x"] if self.subject == "mlp" else [])]
+        given += [f"{name}={pformat(value)}" for name, value in shown.items()]
+        return "\n".join([*lines, f"widget = RoundWidget({', '.join(given)})", "widget"])

@@ -1,0 +1,158 @@
+"""The page's two figures, as SVG: the plane of C and L, and test errors while training."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from functools import cache
+from html import escape
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.lists import sample
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.training.run_directory import MetricsRow
+
+WIDTH, HEIGHT = 420, 320
+_LEFT, _BOTTOM, _TOP, _RIGHT = 52, 42, 14, 12
+# Okabe and Ito's blue and vermilion, told apart by colour-blind readers.
+COLOURS = ("#0072B2", "#D55E00")
+
+
+def plane(graph: RelationalGraph) -> str:
+    """``graph`` as a point of the plane of clustering C and path length L, among WS-flex graphs.
+
+    The grey points are our sample of graphs of as many nodes: 449 of 64, 326 of 16; 64 for others.
+    """
+    nodes = graph.num_nodes if graph.num_nodes in (16, 64) else 64
+    cloud = _cloud(nodes)
+    try:
+        here: tuple[float, float] | None = (
+            graph.clustering_coefficient,
+            graph.average_path_length,
+        )
+    except InputError:  # some pair of nodes has no path
+        here = None
+    most = max(4.5 if nodes == 64 else 3.0, *(length for _, length in cloud))
+    if here:
+        most = max(most, here[1] * 1.05)
+    axes = _Axes((0.0, 1.0), (1.0, most))
+    parts = [
+        f'<circle cx="{axes.x(c):.1f}" cy="{axes.y(length):.1f}" r="1.6"/>' for c, length in cloud
+    ]
+    drawn = [f'<g fill="#8a94a3" fill-opacity="0.55">{"".join(parts)}</g>']
+    if here:
+        drawn.append(
+            f'<circle cx="{axes.x(here[0]):.1f}" cy="{axes.y(here[1]):.1f}" r="7" '
+            f'fill="{COLOURS[1]}" stroke="white" stroke-width="2"/>'
+        )
+        said = f"this graph: C = {here[0]:.3f}, L = {here[1]:.3f}"
+    else:
+        said = "this graph is not connected and has no L"
+    drawn.append(axes.drawn("clustering coefficient C", "average path length L"))
+    drawn.append(_text(WIDTH - _RIGHT, _TOP + 12, said, anchor="end", weight=600))
+    drawn.append(
+        _text(
+            WIDTH - _RIGHT,
+            _TOP + 28,
+            f"grey: {len(cloud)} WS-flex graphs of {nodes} nodes",
+            anchor="end",
+        )
+    )
+    return _svg(drawn, f"Plane of clustering and path length; {said}")
+
+
+def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str:
+    """Test error against epochs, a line a graph: mean over seeds, bars of one sample deviation.
+
+    Args:
+        rows: of ``metrics.csv``, as many as there are so far.
+        names: of the graphs, in order.
+        epochs: that a training has.
+    """
+    errors: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        errors.setdefault((row.graph, row.epoch), []).append(row.test_error)
+    spread = {
+        key: statistics.stdev(seeds) if len(seeds) > 1 else 0 for key, seeds in errors.items()
+    }
+    middle = {key: statistics.fmean(seeds) for key, seeds in errors.items()}
+    most = max([middle[key] + spread[key] for key in errors], default=10.0)
+    axes = _Axes((0.0, float(epochs)), (0.0, max(1.0, most)))
+    drawn = []
+    for i, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+        points = [
+            (e, middle[name, e], spread[name, e])
+            for e in range(1, epochs + 1)
+            if (name, e) in middle
+        ]
+        line = " ".join(f"{axes.x(e):.1f},{axes.y(value):.1f}" for e, value, _ in points)
+        drawn.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        drawn += [
+            f'<path d="M{axes.x(e):.1f} {axes.y(value - bar):.1f}V{axes.y(value + bar):.1f}" '
+            f'stroke="{colour}" stroke-width="1.5"/>'
+            for e, value, bar in points
+        ]
+        seeds = max((len(errors[name, e]) for e, *_ in points), default=0)
+        last = f"{points[-1][1]:.2f} ± {points[-1][2]:.2f} %" if points else "not yet"
+        label = f"{name}: {last} ({seeds} seed{'s' if seeds != 1 else ''})"
+        drawn.append(_text(WIDTH - _RIGHT, _TOP + 12 + 16 * i, label, anchor="end", colour=colour))
+    drawn.append(axes.drawn("epoch", "test error (%)"))
+    return _svg(drawn, "Test error against epochs")
+
+
+@cache
+def _cloud(num_nodes: int) -> list[tuple[float, float]]:
+    count = 449 if num_nodes == 64 else 326
+    return [(g.clustering_coefficient, g.average_path_length) for g in sample(num_nodes, count)]
+
+
+class _Axes:
+    """From numbers to pixels, and two axes with ticks."""
+
+    def __init__(self, across: tuple[float, float], up: tuple[float, float]) -> None:
+        self.across, self.up = across, up
+
+    def x(self, value: float) -> float:
+        low, high = self.across
+        return _LEFT + (value - low) / (high - low) * (WIDTH - _LEFT - _RIGHT)
+
+    def y(self, value: float) -> float:
+        low, high = self.up
+        return HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _BOTTOM - _TOP)
+
+    def drawn(self, across: str, up: str) -> str:
+        corner = f"M{_LEFT} {_TOP}V{HEIGHT - _BOTTOM}H{WIDTH - _RIGHT}"
+        made = [f'<path d="{corner}" fill="none" stroke="currentColor"/>']
+        for i in range(6):
+            x = self.across[0] + i / 5 * (self.across[1] - self.across[0])
+            y = self.up[0] + i / 5 * (self.up[1] - self.up[0])
+            made.append(_text(self.x(x), HEIGHT - _BOTTOM + 16, f"{x:.3g}", anchor="middle"))
+            made.append(_text(_LEFT - 6, self.y(y) + 4, f"{y:.2g}", anchor="end"))
+        made.append(_text((_LEFT + WIDTH) / 2, HEIGHT - 6, across, anchor="middle"))
+        turned = f'transform="rotate(-90 12 {HEIGHT / 2})"'
+        made.append(_text(12, HEIGHT / 2, up, anchor="middle", more=turned))
+        return "".join(made)
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str,
+    weight: int = 400,
+    colour: str = "currentColor",
+    more: str = "",
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" '
+        f'fill="{colour}" {more}>{escape(text)}</text>'
+    )
+
+
+def _svg(parts: Sequence[str], label: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="100%" style="max-width: {WIDTH}px" role="img" '
+        f'aria-label="{escape(label)}" font-family="system-ui, sans-serif" font-size="12">'
+        f"{''.join(parts)}</svg>"
+    )

@@ -1,0 +1,64 @@
+"""The page's server: marimo, on this machine alone, behind a token."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import socket
+import subprocess
+import sys
+from importlib import resources
+
+from mpnn_arch.errors import InputError
+
+HOST = "127.0.0.1"
+# Seconds until a closed tab's session ends.
+SESSION = 10
+
+
+def free_port(wanted: int | None) -> int:
+    """``wanted``, or a port that is free.
+
+    Raises:
+        InputError: another program uses it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted or 0))
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"port {wanted} cannot be used ({error}): choose another with --port, or none"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def start(port: int | None = None, *, show: bool = True) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start the server.
+
+    Args:
+        port: to listen at; None for one that is free.
+        show: whether to open a browser.
+
+    Returns:
+        The address, with its token, and the server's process.
+
+    Raises:
+        InputError: a package that the page needs is not installed, or the port is in use.
+    """
+    missing = [name for name in ("anywidget", "marimo") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"the page needs {' and '.join(missing)}, not installed here: "
+            'pip install "mpnn-arch[explorer,demo]"'
+        )
+    port, token = free_port(port), secrets.token_urlsafe(16)
+    app = str(resources.files("mpnn_arch.explorer") / "app.py")
+    command = [sys.executable, "-m", "marimo", "-q", "-y", "run", app, f"--host={HOST}"]
+    command += [f"--port={port}", "--token", "--token-password-file=-", f"--session-ttl={SESSION}"]
+    command += ["--no-sandbox", *([] if show else ["--headless"])]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(token.encode())  # not on the command line, which others can read
+    process.stdin.close()
+    return f"http://{HOST}:{port}/?access_token={token}", process

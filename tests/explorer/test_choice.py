@@ -1,0 +1,47 @@
+"""What the page shows, and that its code makes the same in a fresh process."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mpnn_arch import InputError
+from mpnn_arch.explorer.choice import Choice
+
+pytest.importorskip("anywidget", reason="the widget's extra is not installed")
+from mpnn_arch.widget import RoundWidget
+
+
+def test_the_code_makes_what_is_on_screen(tmp_path):
+    pytest.importorskip("sklearn")
+    screens = [
+        (Choice(graph="ring:8,4", channels=33), {"toggled": [[0, 4], [1, 2]], "aggr": "max"}),
+        (Choice(graph="ba:9,3,1", channels=18, subject="conv"), {"message": "gated"}),
+        (Choice(graph="ring:8,4", subject="mlp"), {"round_index": 1, "sample": 3}),
+    ]
+    script = ["import json", "scenes = []"]
+    for choice, shown in screens:
+        script += [choice.code(shown), "scenes.append(widget.scene)"]
+    script.append(f"json.dump(scenes, open({str(tmp_path / 'scenes')!r}, 'w'))")
+    subprocess.run([sys.executable, "-c", "\n".join(script)], check=True, capture_output=True)
+    made = json.loads((tmp_path / "scenes").read_text())
+    assert made == [RoundWidget(*choice.build(), **shown).scene for choice, shown in screens]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"subject": "poem"}, "no subject 'poem'"),
+        ({"channels": 0}, "0 channels"),
+        ({"graph": "ring:16,99"}, "degree is between"),
+        ({"graph": "blob:3"}, "is no graph"),
+        ({"graph": "ring:2000,2", "channels": 4000}, "more than a page can draw"),
+        ({"graph": "ring:64,4", "channels": 16}, "cannot be shared"),
+        ({"graph": "file:/nowhere.csv"}, "nowhere"),
+        ({"graph": "ws_flex:16,1,0,0"}, "average_degree lies between"),
+    ],
+)
+def test_what_cannot_be_shown_is_said(given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Choice(**given).build()

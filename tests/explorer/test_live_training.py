@@ -1,0 +1,57 @@
+"""Training in a process of its own."""
+
+import time
+
+import pytest
+
+from mpnn_arch.explorer.live_training import LiveTraining
+
+pytest.importorskip("sklearn")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def start():
+    jobs = []
+
+    def start(*args, **kwargs):
+        jobs.append(LiveTraining(*args, **kwargs))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.discard()
+        assert not job.is_running
+        assert not job._folder.exists()
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_training_is_watched_and_stopped(start):
+    job = start(["ring:16,4", "complete:16"], epochs=200, seeds=1)
+    wait_for(lambda: len(job.look()) >= 2 or not job.is_running)
+    assert job.failure is None
+    assert job.is_running
+    assert {row.graph for row in job.look()} == {"ring:16,4"}
+    job.stop()
+    assert not job.is_running
+    assert job.failure is None
+    assert len(job.look()) >= 2  # what was measured stays
+
+
+def test_it_ends_when_nobody_looks(start):
+    job = start(["ring:16,4"], epochs=100_000, seeds=1, patience=2.0)
+    wait_for(lambda: not job.is_running)
+    assert job.failure is None
+
+
+def test_a_training_that_cannot_begin_says_why(start):
+    job = start(["ring:16,99"], epochs=1)
+    wait_for(lambda: not job.is_running)
+    assert "degree is between 2 and 15" in job.failure
+    assert job.look() == []

@@ -1,0 +1,132 @@
+"""The page: served on this machine alone, behind a token; driven in a browser."""
+
+import importlib.util
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from click.testing import CliRunner
+
+from mpnn_arch import InputError
+from mpnn_arch.cli import cli
+from mpnn_arch.explorer import server
+
+
+def test_a_port_in_use_is_said():
+    with socket.socket() as other:
+        other.bind((server.HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} cannot be used"):
+            server.free_port(port)
+
+
+def test_a_missing_package_is_named_with_the_line_to_type(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "marimo" else found(name)
+    )
+    result = CliRunner().invoke(cli, ["explore", "--no-browser"])
+    assert isinstance(result.exception, InputError)
+    assert 'pip install "mpnn-arch[explorer,demo]"' in str(result.exception)
+
+
+@pytest.fixture(scope="module")
+def address():
+    pytest.importorskip("marimo", reason="marimo is not installed")
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    address, process = server.start(show=False)
+    base = address.split("?")[0]
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{base}health", timeout=5)
+                break
+            except OSError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.slow
+def test_without_the_token_nothing_is_shown(address):
+    base = address.split("?")[0]
+    assert base.startswith("http://127.0.0.1:")
+    try:
+        shown = urllib.request.urlopen(base, timeout=30)
+    except urllib.error.HTTPError as refused:
+        assert refused.code in (401, 403)  # noqa: PT017
+    else:
+        assert "/auth/login" in shown.url
+    port = int(re.search(r":(\d+)/", base)[1])
+    others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
+    for host in others - {"127.0.0.1"}:
+        with pytest.raises(OSError):
+            socket.create_connection((host, port), timeout=2).close()
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(address, tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on the path")
+    expect = sync_api.expect
+    expect.set_options(timeout=60_000)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(60_000)
+        faults = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and faults.append(said.text))
+        page.goto(address)
+        edges = page.locator('[data-fact="edges"]')
+        expect(edges).to_have_text("32")
+        # Choose a family; a graph that cannot be is answered on the page, which goes on.
+        page.get_by_label("Graph", exact=True).first.select_option("any family or published list")
+        box = page.get_by_role("textbox").first
+        box.fill("blob:3")
+        box.press("Enter")
+        expect(page.get_by_text("'blob:3' is no graph").first).to_be_visible()
+        box.fill("ring:8,4")
+        box.press("Enter")
+        expect(edges).to_have_text("16")
+        # Toggle an edge, swap AGG; the plane, the code and a fresh process follow.
+        page.locator('[data-view="matrix"] svg').focus()
+        page.keyboard.press("Home")
+        for _ in range(4):
+            page.keyboard.press("ArrowRight")
+        page.keyboard.press("t")
+        expect(edges).to_have_text("17")
+        page.select_option('[data-trait="aggr"]', "max")
+        code = page.get_by_text("import torch").first
+        expect(code).to_contain_text("toggled=[[0, 4]]")
+        expect(code).to_contain_text("aggr='max'")
+        clustering = page.locator('[data-fact="clustering_coefficient"]').inner_text()
+        expect(page.get_by_text(f"this graph: C = {clustering}").first).to_be_attached()
+        script = code.inner_text() + "\nprint(widget.scene['facts']['multiply_adds'])"
+        made = subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, text=True
+        )
+        shown = page.locator('[data-fact="multiply_adds"]').inner_text()
+        assert made.stdout.strip() == shown.replace(",", "")
+        # Train for a moment, and stop.
+        page.get_by_role("button", name="Train", exact=True).click()
+        expect(
+            page.get_by_text(re.compile(r"training: [1-9]\d* of 60 epochs")).first
+        ).to_be_visible(timeout=120_000)
+        page.get_by_role("button", name="Stop", exact=True).click()
+        expect(page.get_by_text(re.compile("(stopped|finished): ")).first).to_be_visible()
+        assert faults == []
+        browser.close()
