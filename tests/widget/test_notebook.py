@@ -72,13 +72,21 @@ def test_the_widget_in_jupyterlab(browser, lab):
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto(lab)
-    editors = page.locator(".jp-Notebook .jp-CodeCell .cm-content")
-    editors.first.wait_for(timeout=120_000)
-    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(
-        timeout=60_000
-    )
-    editors.first.click()
-    page.keyboard.press("Shift+Enter")
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    cells.first.wait_for(timeout=120_000)
+
+    def run(cell):
+        """Run a cell; asked for while the kernel still starts, JupyterLab forgets it."""
+        prompt = cells.nth(cell).locator(".jp-InputPrompt").first
+        for _ in range(60):
+            if prompt.inner_text().strip("[]: ").isdigit():
+                return
+            if "*" not in prompt.inner_text():
+                cells.nth(cell).locator(".cm-content").click()
+                page.keyboard.press("Shift+Enter")
+            page.wait_for_timeout(2000)
+
+    run(0)
     page.locator(".mr[data-theme]").wait_for(timeout=60_000)
     page.click('[data-step="start"]')
     page.click('[data-step="node"]')
@@ -88,8 +96,7 @@ def test_the_widget_in_jupyterlab(browser, lab):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("t")
     expect(page.locator('[data-fact="edges"]')).to_have_text("17")
-    editors.nth(1).click()
-    page.keyboard.press("Shift+Enter")
+    run(1)
     expect(page.locator(".jp-OutputArea-output pre").last).to_have_text("read 6 [[0, 4]] 17\n")
     expect(page.locator(".mr-step-text")).to_have_text("step 7 of 50: node 0 updates")
     expect(page.locator(".mr-output")).to_contain_text("No dense layer computes the same")
