@@ -117,7 +117,8 @@ def partial_aggregates(recording: Recording) -> Tensor | None:
           the messages alone, or a part of them has no finite aggregate
     """
     layer, plan = recording.layer, recording.layer.plan
-    messages = recording.messages.to(plan.device).unsqueeze(1)  # (E, 1, largest_out, ...)
+    parameter = next(layer.parameters(), recording.messages)
+    messages = recording.messages.to(parameter).unsqueeze(1)  # (E, 1, largest_out, ...)
     position = torch.arange(plan.num_edges, device=plan.device) - plan.edge_ptr[plan.target]
     partial = torch.zeros_like(messages)
     with torch.no_grad():
@@ -130,7 +131,7 @@ def partial_aggregates(recording: Recording) -> Tensor | None:
             except InputError:
                 return None
             partial[now] = aggregate[plan.target[now]]
-    partial = partial.squeeze(1).cpu()
+    partial = partial.squeeze(1).float().cpu()
     final = torch.cat(
         [
             partial[end - 1, :size]

@@ -91,10 +91,12 @@ def rewire(
 
     made.message_function = function
     register_graph(made, graph)
-    made.aggr_module = aggregation
+    parameter = next(layer.parameters(), torch.empty(0))
+    made.aggr_module = aggregation.to(parameter.dtype)
     if aggr is not None:
         made.aggr = aggr
-    made.projection = _projection(layer, aggregation, plan, aggr, seed)
+    projection = _projection(layer, aggregation, plan, aggr, seed)
+    made.projection = None if projection is None else projection.to(parameter.dtype)
     made.to(layer.edge_index.device)
     if isinstance(made, FusedRound):
         # Assigning it selects anew: another plan, and maybe no product any more.

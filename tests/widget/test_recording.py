@@ -46,6 +46,16 @@ def test_partial_aggregates_are_left_out_where_a_round_aggregates_in_its_own_way
     assert partial_aggregates(recording) is None
 
 
+def test_a_round_of_another_precision_is_recorded(generator):
+    layer = RelationalLinear(
+        graphs.ring(8, 4), 16, 16, aggr="attentional", dtype=torch.float64, generator=generator
+    )
+    x = torch.randn(2, 16, generator=generator)
+    recording = record(layer, x)[""]
+    torch.testing.assert_close(recording.output, layer(x.double())[0].float().detach())
+    assert partial_aggregates(recording).shape == (40, 2)
+
+
 @pytest.mark.parametrize("residual", [False, True])
 def test_the_dense_layer_computes_the_same(graph, generator, residual):
     layer = RelationalLinear(

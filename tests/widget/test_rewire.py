@@ -96,6 +96,14 @@ def test_a_swapped_aggregation_keeps_the_messages(generator):
     torch.testing.assert_close(changed(x)[0, :2], expected)
 
 
+@pytest.mark.parametrize("aggr", ["attentional", "mean+max", "max"])
+def test_another_precision_is_kept(generator, aggr):
+    layer = RelationalLinear(ring(), 16, 16, dtype=torch.float64, generator=generator)
+    changed = rewire(layer, toggled_graph(layer.graph, [(0, 4)]), message="gated", aggr=aggr)
+    assert {parameter.dtype for parameter in changed.parameters()} == {torch.float64}
+    assert changed(torch.ones(1, 16, dtype=torch.float64)).dtype == torch.float64
+
+
 def test_arguments_of_a_message_are_kept(generator):
     layer = RelationalLinear(
         ring(), 32, 32, message="low_rank", message_kwargs={"rank": 3}, generator=generator

@@ -452,6 +452,7 @@ function render({ model, el }) {
     equationView.hidden = !shownViews.includes("equation");
     views.dataset.count = [graphView, matrixView, equationView].filter((view) => !view.hidden).length;
     editButton.setAttribute("aria-pressed", editing);
+    editButton.disabled = model.toggles === false;
     root.classList.toggle("is-editing", editing);
     for (const [key] of FACTS) factValues[key].textContent = shownFact(key, scene.facts[key]);
     const sentence = model.get("error");
@@ -1150,6 +1151,8 @@ class RecordedModel {
     this.listeners = new Map();
     this.linkable = true;
     this.asked = new Set();
+    const pairs = answerKey(state).split("|").at(-1);
+    this.toggles = Object.keys(patches).some((key) => key.split("|").at(-1) !== pairs);
   }
 
   get(name) {
