@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -75,58 +74,52 @@ def test_without_the_token_nothing_is_shown(address):
 
 
 @pytest.mark.slow
-def test_the_page_in_a_browser(address, tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on the path")
-    expect = sync_api.expect
+def test_the_page_in_a_browser(address, browser):
+    from playwright.sync_api import expect
+
     expect.set_options(timeout=60_000)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(60_000)
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and faults.append(said.text))
-        page.goto(address)
-        edges = page.locator('[data-fact="edges"]')
-        expect(edges).to_have_text("32")
-        # Choose a family; a graph that cannot be is answered on the page, which goes on.
-        page.get_by_label("Graph", exact=True).first.select_option("any family or published list")
-        box = page.get_by_role("textbox").first
-        box.fill("blob:3")
-        box.press("Enter")
-        expect(page.get_by_text("'blob:3' is no graph").first).to_be_visible()
-        box.fill("ring:8,4")
-        box.press("Enter")
-        expect(edges).to_have_text("16")
-        # Toggle an edge, swap AGG; the plane, the code and a fresh process follow.
-        page.locator('[data-view="matrix"] svg').focus()
-        page.keyboard.press("Home")
-        for _ in range(4):
-            page.keyboard.press("ArrowRight")
-        page.keyboard.press("t")
-        expect(edges).to_have_text("17")
-        page.select_option('[data-trait="aggr"]', "max")
-        code = page.get_by_text("import torch").first
-        expect(code).to_contain_text("toggled=[[0, 4]]")
-        expect(code).to_contain_text("aggr='max'")
-        clustering = page.locator('[data-fact="clustering_coefficient"]').inner_text()
-        expect(page.get_by_text(f"this graph: C = {clustering}").first).to_be_attached()
-        script = code.inner_text() + "\nprint(widget.scene['facts']['multiply_adds'])"
-        made = subprocess.run(
-            [sys.executable, "-c", script], check=True, capture_output=True, text=True
-        )
-        shown = page.locator('[data-fact="multiply_adds"]').inner_text()
-        assert made.stdout.strip() == shown.replace(",", "")
-        # Train for a moment, and stop.
-        page.get_by_role("button", name="Train", exact=True).click()
-        expect(
-            page.get_by_text(re.compile(r"training: [1-9]\d* of 60 epochs")).first
-        ).to_be_visible(timeout=120_000)
-        page.get_by_role("button", name="Stop", exact=True).click()
-        expect(page.get_by_text(re.compile("(stopped|finished): ")).first).to_be_visible()
-        assert faults == []
-        browser.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(60_000)
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and faults.append(said.text))
+    page.goto(address)
+    edges = page.locator('[data-fact="edges"]')
+    expect(edges).to_have_text("32")
+    # Choose a family; a graph that cannot be is answered on the page, which goes on.
+    page.get_by_label("Graph", exact=True).first.select_option("any family or published list")
+    box = page.get_by_role("textbox").first
+    box.fill("blob:3")
+    box.press("Enter")
+    expect(page.get_by_text("'blob:3' is no graph").first).to_be_visible()
+    box.fill("ring:8,4")
+    box.press("Enter")
+    expect(edges).to_have_text("16")
+    # Toggle an edge, swap AGG; the plane, the code and a fresh process follow.
+    page.locator('[data-view="matrix"] svg').focus()
+    page.keyboard.press("Home")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("t")
+    expect(edges).to_have_text("17")
+    page.select_option('[data-trait="aggr"]', "max")
+    code = page.get_by_text("import torch").first
+    expect(code).to_contain_text("toggled=[[0, 4]]")
+    expect(code).to_contain_text("aggr='max'")
+    clustering = page.locator('[data-fact="clustering_coefficient"]').inner_text()
+    expect(page.get_by_text(f"this graph: C = {clustering}").first).to_be_attached()
+    script = code.inner_text() + "\nprint(widget.scene['facts']['multiply_adds'])"
+    made = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    shown = page.locator('[data-fact="multiply_adds"]').inner_text()
+    assert made.stdout.strip() == shown.replace(",", "")
+    # Train for a moment, and stop.
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_text(re.compile(r"training: [1-9]\d* of 60 epochs")).first).to_be_visible(
+        timeout=120_000
+    )
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_text(re.compile("(stopped|finished): ")).first).to_be_visible()
+    assert faults == []
+    page.close()

@@ -68,6 +68,7 @@ def lab(tmp_path):
 def test_the_widget_in_jupyterlab(browser, lab):
     from playwright.sync_api import expect
 
+    expect.set_options(timeout=60_000)
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -78,12 +79,15 @@ def test_the_widget_in_jupyterlab(browser, lab):
     def run(cell):
         """Run a cell; asked for while the kernel still starts, JupyterLab forgets it."""
         prompt = cells.nth(cell).locator(".jp-InputPrompt").first
+        before = None
         for _ in range(60):
-            if prompt.inner_text().strip("[]: ").isdigit():
+            now = prompt.inner_text().strip("[]: ")
+            if now.isdigit() and now == before:  # and no second run is under way
                 return
-            if "*" not in prompt.inner_text():
+            if not now:
                 cells.nth(cell).locator(".cm-content").click()
                 page.keyboard.press("Shift+Enter")
+            before = now
             page.wait_for_timeout(2000)
 
     run(0)
