@@ -147,8 +147,8 @@ def _(channels, control, get_shown, refused, source, subject, widget):
 
 
 @app.cell
-def _(refused, widget):
-    mo.stop(widget is None, refused)
+def _(widget):
+    mo.stop(widget is None)
     mo.ui.anywidget(widget)
     return
 

@@ -211,7 +211,7 @@ def _hooked(rounds: dict[str, MessageRound], calls: dict[str, _Call]) -> Iterato
     try:
         with warnings.catch_warnings():
             # A fused round says that it passes messages while it is hooked: so it should here.
-            warnings.filterwarnings("ignore", message=".*sees messages, which a fused round")
+            warnings.filterwarnings("ignore", message=".*hook (sees|needs) messages")
             for name, layer in rounds.items():
                 watch(name, layer)
         yield

@@ -35,7 +35,7 @@ def test_the_code_makes_what_is_on_screen(tmp_path):
         ({"subject": "poem"}, "no subject 'poem'"),
         ({"channels": 0}, "0 channels"),
         ({"graph": "ring:16,99"}, "degree is between"),
-        ({"graph": "blob:3"}, "is no graph"),
+        ({"graph": "blob:3"}, "blob:3"),
         ({"graph": "ring:2000,2", "channels": 4000}, "more than a page can draw"),
         ({"graph": "ring:64,4", "channels": 16}, "cannot be shared"),
         ({"graph": "file:/nowhere.csv"}, "nowhere"),

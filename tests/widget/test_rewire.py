@@ -159,7 +159,7 @@ def test_what_cannot_be_toggled_is_said(pairs, sentence):
 
 def test_a_swap_that_does_not_fit_is_said():
     layer = RelationalLinear(ring(), 16, 17)
-    with pytest.raises(InputError, match="every share must be of one size"):
+    with pytest.raises(InputError, match="must be of one size"):
         rewire(layer, layer.graph, message="scalar")
     with pytest.raises(InputError, match="no message function 'shout'"):
         rewire(layer, layer.graph, message="shout")
