@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -14,6 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.training.config import RunConfig
+from mpnn_arch.training.devices import find_device
+from mpnn_arch.training.experiment import start_run, train_run
+from mpnn_arch.training.recipes import recipe
 from mpnn_arch.training.run_directory import MetricsRow, RunDirectory
 
 # A page that is open asks every second; a browser lets a hidden page ask once a minute.
@@ -21,7 +27,7 @@ PATIENCE = 90.0
 
 
 class LiveTraining:
-    """``mpnn-arch train`` on some graphs, to be watched and stopped.
+    """What ``mpnn-arch train`` does on some graphs, to be watched and stopped.
 
     The process ends by itself when :meth:`look` was not called for ``patience`` seconds: when the
     page was closed, or its server has ended.
@@ -33,6 +39,9 @@ class LiveTraining:
         epochs: passes over the training images.
         model: its name.
         patience: in seconds.
+
+    Raises:
+        InputError: a graph that is given twice, or a number out of its range.
     """
 
     def __init__(
@@ -46,14 +55,21 @@ class LiveTraining:
         patience: float = PATIENCE,
     ) -> None:
         self.graphs, self.epochs, self.seeds = tuple(graphs), epochs, seeds
+        found = recipe(model)
+        config = RunConfig(
+            model=model,
+            dataset=dataset,
+            graphs=self.graphs,
+            seeds=tuple(range(seeds)),
+            training=dataclasses.replace(found.training, epochs=epochs),
+            init=found.init,
+        )
         self._folder = Path(tempfile.mkdtemp(prefix="mpnn-arch-"))
         self._seen = self._folder / "seen"
         self._seen.touch()
         self._log = self._folder / "log"
-        options = [f"--graph={graph}" for graph in self.graphs]
-        options += [f"--model={model}", f"--dataset={dataset}", f"--seeds={seeds}"]
-        options += [f"--epochs={epochs}", f"--out={self._folder / 'run'}"]
-        command = [sys.executable, "-m", __name__, str(self._seen), str(patience), *options]
+        command = [sys.executable, "-m", __name__, str(self._folder), str(patience)]
+        command.append(json.dumps(dataclasses.asdict(config)))
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -73,7 +89,7 @@ class LiveTraining:
     @property
     def failure(self) -> str | None:
         """The last line that a process wrote which ended by an error of its own."""
-        if self.process.poll() in (None, 0, 130, -signal.SIGTERM):
+        if self.process.poll() in (None, 0, -signal.SIGINT, -signal.SIGTERM):
             return None
         said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return said[-1] if said else f"the training ended with code {self.process.returncode}"
@@ -100,15 +116,14 @@ def _end_when_unseen(seen: Path, patience: float) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _main(arguments: list[str]) -> None:
-    from mpnn_arch.cli import main
-
-    watch = threading.Thread(
-        target=_end_when_unseen, args=(Path(arguments[0]), float(arguments[1])), daemon=True
-    )
+def _main(folder: Path, patience: float, config: RunConfig) -> None:
+    watch = threading.Thread(target=_end_when_unseen, args=(folder / "seen", patience), daemon=True)
     watch.start()
-    main(["train", *arguments[2:]])
+    try:
+        train_run(start_run(folder / "run", config, data_root=None), device=find_device("auto"))
+    except InputError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    _main(Path(sys.argv[1]), float(sys.argv[2]), RunConfig.from_mapping(json.loads(sys.argv[3])))
