@@ -74,6 +74,7 @@ def test_without_the_token_nothing_is_shown(address):
 
 
 @pytest.mark.slow
+@pytest.mark.browser
 def test_the_page_in_a_browser(address, browser):
     from playwright.sync_api import expect
 

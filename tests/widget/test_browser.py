@@ -8,6 +8,7 @@ pytest.importorskip("anywidget", reason="the widget's extra is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from mpnn_arch.widget import RoundWidget  # noqa: E402
 
+pytestmark = pytest.mark.browser
 expect = sync_api.expect
 VIEWS = ("graph", "matrix", "equation")
 

@@ -1,4 +1,8 @@
-"""The widget in JupyterLab: what a reader does reaches Python, and what Python sets is drawn."""
+"""The widget in JupyterLab: what a reader does reaches Python, and what Python sets is drawn.
+
+On a busy machine JupyterLab may take longer to start its kernel than this test waits. It therefore
+has a marker, ``jupyter``, and `.ci/run` leaves it out; `python -m pytest -m jupyter` runs it alone.
+"""
 
 import os
 import socket
@@ -13,7 +17,7 @@ import pytest
 pytest.importorskip("anywidget", reason="the widget's extra is not installed")
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
 nbformat = pytest.importorskip("nbformat")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.jupyter]
 
 TOKEN = "of-this-test"
 SHOW = """
