@@ -11,6 +11,8 @@ from mpnn_arch.kernels.dispatch.tracing import is_transformed, untraced
 from mpnn_arch.kernels.memory import require_memory
 from mpnn_arch.kernels.plan import RoundPlan, find_plan
 
+_FEW = 2**16  # entries, which fit into any memory
+
 
 def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
     """The round's weights laid out as its dense matrix, or its dense kernels.
@@ -25,10 +27,12 @@ def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
     shape = (plan.out_channels, plan.in_channels, *weight.shape[1:])
     if plan.is_complete:
         return weight.view(shape)
-    if not torch.compiler.is_compiling():
+    entries = plan.out_channels * plan.in_channels
+    compiling = torch.compiler.is_compiling()
+    if entries > _FEW and not compiling:
         require_dense(plan, weight.device, math.prod(weight.shape[1:]) * weight.element_size())
-    dense = weight.new_zeros(plan.out_channels * plan.in_channels, *weight.shape[1:])
-    if torch.compiler.is_compiling():
+    dense = weight.new_zeros(entries, *weight.shape[1:])
+    if compiling:
         _make_index(plan.key, str(plan.device))
         return dense.index_copy(0, plan.dense_index, weight).view(shape)
     if is_transformed(weight):  # which may not write in place

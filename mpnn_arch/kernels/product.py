@@ -92,14 +92,12 @@ class Product:
         )
 
 
-def _for_backward(product: Product, *tensors: Tensor) -> Product:
-    """``product``, or the same of torch operations where the backward pass is itself transformed.
+def _of_torch(product: Product) -> Product:
+    """The same product of torch operations, for a backward pass that is itself transformed.
 
-    Results of torch operations are differentiable, so further derivatives follow.
+    Their results are differentiable, so further derivatives follow.
     """
-    if is_transformed(*tensors):
-        return Product(product.plan, backends.get(backends.PLAIN), product.geometry)
-    return product
+    return Product(product.plan, backends.get(backends.PLAIN), product.geometry)
 
 
 class _Forward(torch.autograd.Function):
@@ -114,8 +112,10 @@ class _Forward(torch.autograd.Function):
         (grad,) = grads
         x, weight = ctx.saved_tensors
         for_x, for_weight, _ = ctx.needs_input_grad
-        product = _for_backward(ctx.product, grad)
-        if product is not ctx.product or not torch.is_grad_enabled():  # no double backward
+        product, transformed = ctx.product, is_transformed(grad)
+        if transformed:
+            product = _of_torch(product)
+        if transformed or not torch.is_grad_enabled():  # no double backward
             return (
                 product.grad_input(grad, weight, x.shape) if for_x else None,
                 product.grad_weight(grad, x) if for_weight else None,
@@ -140,8 +140,8 @@ class _GradInput(torch.autograd.Function):
         (x,) = grads
         grad, weight = ctx.saved_tensors
         for_grad, for_weight, *_ = ctx.needs_input_grad
-        product = _for_backward(ctx.product, x)
-        if product is not ctx.product:
+        if is_transformed(x):
+            product = _of_torch(ctx.product)
             return (
                 product.forward(x, weight) if for_grad else None,
                 product.grad_weight(grad, x) if for_weight else None,
@@ -168,8 +168,8 @@ class _GradWeight(torch.autograd.Function):
         (weight,) = grads
         grad, x = ctx.saved_tensors
         for_grad, for_x, _ = ctx.needs_input_grad
-        product = _for_backward(ctx.product, weight)
-        if product is not ctx.product:
+        if is_transformed(weight):
+            product = _of_torch(ctx.product)
             return (
                 product.forward(x, weight) if for_grad else None,
                 product.grad_input(grad, weight, x.shape) if for_x else None,

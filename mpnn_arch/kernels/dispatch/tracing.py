@@ -11,6 +11,8 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dispatch_mode
 
+_peek_transforms = torch._C._functorch.peek_interpreter_stack
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
@@ -51,15 +53,15 @@ def in_functorch() -> bool:
     )
 
 
-def is_transformed(*tensors: Tensor) -> bool:
-    """Whether only torch operations support these tensors: :func:`in_functorch`, or batched.
+def is_transformed(tensor: Tensor) -> bool:
+    """Whether only torch operations support ``tensor``: :func:`in_functorch`, or it is batched.
 
     ``is_grads_batched`` and ``vectorize=True`` run a backward pass under an older vmap, of which
-    only the tensors tell.
+    only its tensors tell. A fast check: every backward pass makes it.
     """
-    if torch.compiler.is_compiling():
-        return False
-    return in_functorch() or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
+    return (
+        _peek_transforms() is not None or forward_ad._current_level >= 0 or _is_batched(tensor)
+    ) and not torch.compiler.is_compiling()
 
 
 @contextmanager
