@@ -16,7 +16,8 @@ from mpnn_arch.cli.numbers import MOST_SEEDS, check_count, read_names
     "--dataset",
     default="mnist5k",
     show_default=True,
-    help="mnist5k, digits, cifar10, a folder of images, or module:function; see train.",
+    help="mnist5k, mnist1d, digits, cifar10, imagenet, a folder of images, or module:function; see "
+    "train.",
 )
 @click.option("--graph", help="A graph, such as ws_flex:64,12,0.15,0.  [default: by model]")
 @click.option(
@@ -70,10 +71,11 @@ def compare(
     from mpnn_arch.training.experiment import parse_graphs
     from mpnn_arch.training.recipes import default_graphs, recipe, recipe_note
 
-    training = recipe(model).training
+    found = recipe(model, dataset)
+    training = found.training
     if epochs is not None:
         training = dataclasses.replace(training, epochs=epochs)
-    specification = graph or default_graphs(model)[0]
+    specification = graph or default_graphs(model, found)[0]
     (relational,) = parse_graphs([specification])
     names = {"message": read_names("message", messages), "aggr": read_names("aggr", aggrs)}
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -129,7 +131,7 @@ def compare(
     console.print(
         f"{title}, {seeds} seeds, {training.epochs} epochs", highlight=False, markup=False
     )
-    note = recipe_note(model, training)
+    note = recipe_note(model, training, dataset)
     if note:
         console.print(note, highlight=False, soft_wrap=True)
     console.print(table)

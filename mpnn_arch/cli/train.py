@@ -26,8 +26,18 @@ if TYPE_CHECKING:
 @click.option("--model", help="See `mpnn-arch models`.  [default: mlp]")
 @click.option(
     "--dataset",
-    help="mnist5k, digits or cifar10; a folder of images, train/CLASS/ and test/CLASS/; or a "
-    "function of yours, module:function, which is imported.  [default: mnist5k]",
+    help="mnist5k, mnist1d, digits, cifar10 or imagenet; a folder of images, train/CLASS/ and "
+    "test/CLASS/; or a function of yours, module:function, which is imported.  [default: mnist5k]",
+)
+@click.option(
+    "--recipe", help="Model, data and training by name, such as mlp_cifar10.  [default: by model]"
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A value of the recipe, such as label_smoothing=0.1; repeat it for more.",
 )
 @click.option(
     "--graph",
@@ -109,8 +119,8 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
-    note = recipe_note(config.model, config.training)
-    if note:
+    note = recipe_note(config.model, config.training, config.dataset)
+    if note and config.recipe is None:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     try:
         with _Progress(errors, run) as progress:
@@ -136,15 +146,23 @@ def _configure(given: dict[str, Any]) -> RunConfig:
     import dataclasses
 
     from mpnn_arch.training.config import RunConfig
-    from mpnn_arch.training.recipes import default_graphs, recipe
+    from mpnn_arch.training.recipes import RECIPES, default_graphs, recipe
 
     run, training = _split_options(given)
-    model = run.setdefault("model", "mlp")
-    run.setdefault("dataset", "mnist5k")
-    run.setdefault("seeds", (0, 1, 2))
+    if "recipe" in run:
+        found = RECIPES.get(run["recipe"])()
+        if run.setdefault("model", found.model) != found.model:
+            raise InputError(
+                f"the recipe {run['recipe']!r} is for {found.model}, not {run['model']}; leave out "
+                "--model, or --recipe"
+            )
+        run.setdefault("dataset", found.dataset)
+    else:
+        run.setdefault("dataset", "mnist5k")
+        found = recipe(run.setdefault("model", "mlp"), run["dataset"])
+    run.setdefault("seeds", tuple(range(found.seeds)))
     if "graphs" not in run:
-        run["graphs"] = default_graphs(model)
-    found = recipe(model)
+        run["graphs"] = default_graphs(run["model"], found)
     run.setdefault("init", found.init)
     return RunConfig(training=dataclasses.replace(found.training, **training), **run)
 
@@ -205,7 +223,32 @@ def _split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     if "seeds" in options:
         options["seeds"] = _seeds(options["seeds"])
     training = {name: options.pop(name) for name in _TRAINING_OPTIONS if name in options}
+    for name, value in _settings(options.pop("settings", ())).items():
+        if training.setdefault(name, value) != value:
+            option = name.replace("_", "-")
+            raise InputError(
+                f"--{option} {training[name]} and --set {name}={value} contradict each other; give "
+                "one of them"
+            )
     return options, training
+
+
+def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
+    """``("flip=true", ...)`` as values of a recipe."""
+    if not texts:
+        return {}
+    from mpnn_arch.training.recipes import set_values
+
+    settings = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or name.strip() in settings:
+            raise InputError(
+                f"--set {text!r} is no NAME=VALUE, or names a value twice; give each once, as "
+                "--set weight_decay=1e-4"
+            )
+        settings[name.strip()] = value
+    return set_values(settings)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from mpnn_arch import graphs, models
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.rounds import RelationalConv2d, RelationalLinear
-from mpnn_arch.training.data import load_dataset
+from mpnn_arch.training.data import ImageDataset, load_dataset
 
 # What can be seen, as the page calls it.
 SUBJECTS = {
@@ -71,7 +71,8 @@ class Choice:
         """The round or network, and what to send through it; None for random numbers.
 
         Raises:
-            InputError: as :meth:`make_graph`, or fewer channels than nodes.
+            InputError: as :meth:`make_graph`, fewer channels than nodes, or a data set that is
+                not in memory.
         """
         graph, generator = self.make_graph(), torch.Generator().manual_seed(0)
         made: dict[str, Any] = {"activation": "relu", "generator": generator}
@@ -81,6 +82,10 @@ class Choice:
             layer = RelationalConv2d(graph, self.channels, self.channels, 3, padding=1, **made)
             return layer, None
         data = load_dataset(self.dataset)
+        if not isinstance(data, ImageDataset):
+            raise InputError(
+                f"the data set {self.dataset!r} is read from a folder; choose digits or mnist5k"
+            )
         x = data.test_images[:_SAMPLES].flatten(1)
         model = models.build("mlp", graph, in_features=x.shape[1])
         return model, x

@@ -55,7 +55,7 @@ class LiveTraining:
         patience: float = PATIENCE,
     ) -> None:
         self.graphs, self.epochs, self.seeds = tuple(graphs), epochs, seeds
-        found = recipe(model)
+        found = recipe(model, dataset)
         config = RunConfig(
             model=model,
             dataset=dataset,

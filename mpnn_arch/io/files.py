@@ -40,7 +40,12 @@ _FIXES = {
 }
 
 
-def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
+def write_whole(
+    path: str | os.PathLike[str],
+    write: Callable[[Path], object],
+    *,
+    previous: str | os.PathLike[str] | None = None,
+) -> None:
     """Write ``path`` atomically: ``write`` fills a temporary file, which is then renamed.
 
     A reader, even after a crash or a power failure, sees the old file or the new one, never a
@@ -50,6 +55,8 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -
     Args:
         path: the file; an existing one is replaced, and so is a symbolic link, not its target.
         write: fills the file whose path it is given; the path has the name of ``path``.
+        previous: if given, an existing file is kept under this name, in the same folder. There is
+            always a file at ``path``, except for a moment on a file system without hard links.
 
     Raises:
         WriteError: the file cannot be written; an existing one is as it was, and nothing is left.
@@ -65,6 +72,8 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -
             # Some libraries make a new file, which only its owner may read.
             temporary.chmod(mode)
             sync(temporary)
+            if previous is not None and path.exists():
+                _keep(path, Path(previous), own)
             os.replace(temporary, path)
             sync(folder)
     except InputError:
@@ -194,6 +203,17 @@ def _create(path: Path) -> int:
         return stat.S_IMODE(os.fstat(handle).st_mode)
     finally:
         os.close(handle)
+
+
+def _keep(path: Path, name: Path, own: Path) -> None:
+    """Give the file at ``path`` the second name ``name``, replacing the file of that name."""
+    link = own / f"{name.name}.link"
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        os.replace(path, name)
+    else:
+        os.replace(link, name)
 
 
 def _sweep_once(folder: Path) -> None:

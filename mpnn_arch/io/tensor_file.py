@@ -29,6 +29,7 @@ def write_tensors(
     metadata: Mapping[str, str],
     *,
     kind: str,
+    previous: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write ``tensors`` and ``metadata`` atomically; equal ones give equal bytes.
 
@@ -37,6 +38,7 @@ def write_tensors(
         tensors: by name; they may share memory and be on any device.
         metadata: strings by name.
         kind: the file type, such as ``"mpnn_arch model 1"``; :func:`read_tensors` checks it.
+        previous: if given, an older file at ``path`` is kept under this name.
 
     Raises:
         InputError: the file cannot be written, see :func:`~mpnn_arch.io.files.write_whole`.
@@ -57,7 +59,7 @@ def write_tensors(
             raise OSError(number, os.strerror(number) if number else str(error)) from error
         _sort_metadata(temporary)
 
-    write_whole(path, write)
+    write_whole(path, write, previous=previous)
 
 
 def read_tensors(

@@ -13,7 +13,7 @@ from torch_geometric.nn import Aggregation
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.assignment import GraphAssignment
 from mpnn_arch.models.dense import Dense
-from mpnn_arch.models.meter import RoundMeter
+from mpnn_arch.models.meter import Pair, RoundMeter
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import MessageFunction, RelationalConv2d, RelationalLinear
 
@@ -139,8 +139,8 @@ class Layers:
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 1,
-        stride: int = 1,
+        kernel_size: Pair = 1,
+        stride: Pair = 1,
         *,
         groups: int = 1,
         bias: bool = False,
@@ -151,7 +151,7 @@ class Layers:
             out_channels,
             kernel_size,
             stride,
-            kernel_size // 2,
+            _half(kernel_size),
             groups=groups,
             bias=bias,
             **self._factory_kwargs,
@@ -161,8 +161,8 @@ class Layers:
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 1,
-        stride: int = 1,
+        kernel_size: Pair = 1,
+        stride: Pair = 1,
         *,
         groups: int = 1,
         activation: Activation = relu,
@@ -179,8 +179,8 @@ class Layers:
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 1,
-        stride: int = 1,
+        kernel_size: Pair = 1,
+        stride: Pair = 1,
         *,
         activation: Activation = relu,
     ) -> nn.Module:
@@ -212,8 +212,8 @@ class Layers:
         graph: RelationalGraph | None,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
-        stride: int,
+        kernel_size: Pair,
+        stride: Pair,
         activation: Activation,
     ) -> nn.Module:
         if graph is None:
@@ -224,7 +224,7 @@ class Layers:
             out_channels,
             kernel_size,
             stride,
-            kernel_size // 2,
+            _half(kernel_size),
             bias=False,
             message="conv"
             if self._message is None or _is_default(self._message)
@@ -237,6 +237,13 @@ class Layers:
 
 def _is_default(message: Message) -> bool:
     return message is None or (isinstance(message, str) and message in _DEFAULT)
+
+
+def _half(kernel_size: Pair) -> Pair:
+    """The padding of an odd kernel at which a stride of 1 keeps the size."""
+    if isinstance(kernel_size, int):
+        return kernel_size // 2
+    return kernel_size[0] // 2, kernel_size[1] // 2
 
 
 def round_meter(
@@ -258,7 +265,7 @@ def round_meter(
         graph: RelationalGraph,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | None,
+        kernel_size: Pair | None,
         size: tuple[int, int],
     ) -> int:
         layers = Layers(

@@ -10,7 +10,10 @@ from mpnn_arch.models.assignment import GraphAssignment
 from mpnn_arch.models.round_cost import round_cost
 from mpnn_arch.partition import Order
 
-RoundMeter = Callable[[RelationalGraph, int, int, int | None, tuple[int, int]], int]
+Pair = int | tuple[int, int]
+"""Height and width, or one number for both."""
+
+RoundMeter = Callable[[RelationalGraph, int, int, Pair | None, tuple[int, int]], int]
 """(graph, in_channels, out_channels, kernel_size or None, output size) -> multiply-adds."""
 
 
@@ -68,18 +71,18 @@ class Meter:
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 1,
-        stride: int = 1,
+        kernel_size: Pair = 1,
+        stride: Pair = 1,
         *,
         groups: int = 1,
     ) -> None:
         """A dense conv, padded by half its kernel; updates the image size."""
         self._shrink(stride)
-        weights = in_channels // groups * out_channels * kernel_size**2
+        weights = in_channels // groups * out_channels * _area(kernel_size)
         self.multiply_adds += weights * self.pixels
 
     def conv_round(
-        self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
+        self, in_channels: int, out_channels: int, kernel_size: Pair = 1, stride: Pair = 1
     ) -> None:
         """A conv round, padded by half its kernel; dense where the model has no graph."""
         graph = self.graphs.next()
@@ -117,10 +120,10 @@ class Meter:
         graph: RelationalGraph | None,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | None,
+        kernel_size: Pair | None,
         size: tuple[int, int],
     ) -> int:
-        each = (kernel_size or 1) ** 2 * size[0] * size[1]
+        each = _area(kernel_size or 1) * size[0] * size[1]
         if graph is None:
             return in_channels * out_channels * each
         if self._check:
@@ -130,11 +133,11 @@ class Meter:
             return self._round_meter(graph, in_channels, out_channels, kernel_size, size)
         return round_cost(graph, self._order).multiply_adds(in_channels, out_channels) * each
 
-    def _shrink(self, stride: int) -> None:
-        if stride > 1:
-            if min(self.size) < 2:
-                self._too_small()
-            self.size = (_after(self.size[0], stride), _after(self.size[1], stride))
+    def _shrink(self, stride: Pair) -> None:
+        strides = _pair(stride)
+        if any(by > 1 and size < 2 for by, size in zip(strides, self.size, strict=True)):
+            self._too_small()
+        self.size = (_after(self.size[0], strides[0]), _after(self.size[1], strides[1]))
 
     def _too_small(self) -> None:
         raise InputError(
@@ -142,6 +145,15 @@ class Meter:
             f"has shrunk to {self.size[0]} x {self.size[1]} pixels and cannot be halved again; use "
             "larger images or a model with fewer strides"
         )
+
+
+def _pair(size: Pair) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _area(kernel_size: Pair) -> int:
+    height, width = _pair(kernel_size)
+    return height * width
 
 
 def _after(size: int, stride: int) -> int:

@@ -2,12 +2,15 @@
 
 from mpnn_arch.training.config import RunConfig, TrainingConfig
 from mpnn_arch.training.data import DATASETS, ImageDataset, list_datasets, load_dataset
+from mpnn_arch.training.image_folder import ImageFolder
+from mpnn_arch.training.mnist1d import mnist1d as _registers_it  # noqa: F401
 from mpnn_arch.training.trainer import EpochMetrics, Trainer
 
 __all__ = [
     "DATASETS",
     "EpochMetrics",
     "ImageDataset",
+    "ImageFolder",
     "RunConfig",
     "Trainer",
     "TrainingConfig",

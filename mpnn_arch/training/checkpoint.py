@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import warnings
 from pathlib import Path
+
+from torch import Tensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.models.old_names import renamed
 from mpnn_arch.rounds import export_choices, import_choices
-from mpnn_arch.training.trainer import Trainer
+from mpnn_arch.training.loop import EpochLoop
 
 _KIND = "mpnn_arch checkpoint 1"
 
 
-def save_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
+def save_checkpoint(trainer: EpochLoop, path: Path, identity: str) -> None:
     """Write weights, momentum, the generator's state and the epoch, atomically.
 
+    The checkpoint that was at ``path`` is kept beside it, see :func:`previous_checkpoint`.
+
     Args:
-        trainer: between two epochs.
+        trainer: a trainer or a population, between two epochs.
         path: the file.
         identity: describes the run (model, graph, recipe, seed); compared when the file is read.
     """
@@ -32,26 +39,27 @@ def save_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
         "epoch": str(trainer.epoch),
         "identity": identity,
         "backend_choices": json.dumps(export_choices(trainer.model)),
+        **trainer.checkpoint_metadata(),
     }
-    write_tensors(path, tensors, metadata, kind=_KIND)
+    write_tensors(path, tensors, metadata, kind=_KIND, previous=previous_checkpoint(path))
 
 
-def load_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
+def load_checkpoint(trainer: EpochLoop, path: Path, identity: str) -> None:
     """Restore the state of ``trainer`` that :func:`save_checkpoint` wrote.
 
+    If the file is damaged or missing, the one before it is read instead, with a warning.
+
     Raises:
-        InputError: the file is truncated or modified, or belongs to another run.
+        InputError: the file is truncated or modified and there is no other or it is too, or it
+            belongs to another run.
     """
-    fix = "delete it to restart its training"
-    try:
-        tensors, metadata = read_tensors(path, kind=_KIND)
-    except InputError as error:
-        raise InputError(f"{error}, or {fix}") from None
+    source, tensors, metadata = _read(path)
     if metadata["identity"] != identity:
         raise InputError(
-            f"the checkpoint {path} belongs to another run ({metadata['identity']}; this one "
-            f"is {identity}); {fix}"
+            f"the checkpoint {source} belongs to another run ({metadata['identity']}; this one "
+            f"is {identity}); {how_to_restart(path)}"
         )
+    trainer.prepare_to_load(metadata)
     weights, momenta = (
         {name[len(kind) :]: value for name, value in tensors.items() if name.startswith(kind)}
         for kind in ("model/", "momentum/")
@@ -69,3 +77,57 @@ def load_checkpoint(trainer: Trainer, path: Path, identity: str) -> None:
             )
     trainer.generator.set_state(tensors["generator"])
     trainer.epoch = int(metadata["epoch"])
+    if source != path:
+        # Otherwise the next checkpoint would keep the damaged one as its predecessor.
+        with contextlib.suppress(OSError):
+            os.replace(source, path)
+
+
+def previous_checkpoint(path: Path) -> Path:
+    """The path of the checkpoint before the one at ``path``."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def generations(path: Path) -> list[Path]:
+    """The existing ones of the checkpoint at ``path`` and the one before it."""
+    return [file for file in (path, previous_checkpoint(path)) if file.exists()]
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether the checkpoint at ``path`` exists, or the one before it."""
+    return bool(generations(path))
+
+
+def delete_checkpoint(path: Path) -> None:
+    """Delete the checkpoint at ``path`` and the one before it, if they exist."""
+    for file in generations(path):
+        file.unlink(missing_ok=True)
+
+
+def how_to_restart(path: Path) -> str:
+    """The fix of a message about the checkpoint at ``path``, which cannot be resumed."""
+    names = [file.name for file in generations(path)]
+    return f"delete {' and '.join(names) if len(names) > 1 else 'it'} to restart its training"
+
+
+def _read(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, str]]:
+    """The file that was read, its tensors and its metadata: ``path``, or the one before it."""
+    try:
+        return path, *read_tensors(path, kind=_KIND)
+    except InputError as error:
+        before = previous_checkpoint(path)
+        if not before.exists():
+            raise InputError(f"{error}, or {how_to_restart(path)}") from None
+        try:
+            tensors, metadata = read_tensors(before, kind=_KIND)
+        except InputError:
+            raise InputError(
+                f"{error}, and the one before it, {before.name}, is damaged too: "
+                f"{how_to_restart(path)}"
+            ) from None
+        warnings.warn(
+            f"{error}; the training is resumed from the checkpoint before it, after epoch "
+            f"{metadata['epoch'][:20]}",
+            stacklevel=3,
+        )
+        return before, tensors, metadata

@@ -20,6 +20,9 @@ from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
+from mpnn_arch.training.image_folder import ImageFolder
+from mpnn_arch.training.inputs import input_settings
+from mpnn_arch.training.sources import source_of
 from mpnn_arch.training.trainer import Trainer
 
 
@@ -78,7 +81,7 @@ class SwapResult:
 def compare_swaps(
     model: str,
     graph: RelationalGraph,
-    data: ImageDataset,
+    data: ImageDataset | ImageFolder,
     *,
     messages: Sequence[str],
     aggrs: Sequence[str],
@@ -104,12 +107,7 @@ def compare_swaps(
         InputError: an unknown name, or a pair that cannot be combined; raised before any
             training.
     """
-    channels, size, _ = data.image_shape
-    fields: dict[str, Any] = {
-        "num_classes": data.num_classes,
-        "in_channels": channels,
-        "image_size": size,
-    }
+    fields = input_settings(model, data)
 
     def build(message: str, aggr: str, **more: Any) -> Any:
         return models.build(model, graph, message=message, aggr=aggr, **fields, **more)
@@ -139,8 +137,9 @@ def compare_swaps(
                 watch(f"{' '.join(pair)} seed {seed}: test error {error:.2f} %")
             errors[pair].append(error)
 
-    images = data.train_images[: training.batch_size].to(device)
-    labels = data.train_labels[: training.batch_size].to(device)
+    source = source_of(data.to(device), training)
+    first = torch.arange(min(training.batch_size, source.num_train))
+    images, labels = next(source.train_batches(training, first, torch.Generator()))
     fused = build("linear", "sum").to(device)
     results = []
     for message, aggr in pairs:

@@ -14,11 +14,40 @@ from mpnn_arch.errors import InputError
 C = TypeVar("C")
 
 
+#: How the learning rate falls to 0.
+SCHEDULES = ("cosine", "cosine_by_epoch")
+
+#: How ``torch.optim.SGD`` computes its step: a loop over the parameters, a few operations over
+#: lists of all of them (``foreach``), or one kernel (``fused``). Milliseconds of a step with
+#: Nesterov and weight decay, one thread of a shared AMD EPYC, processor time, torch 2.14, median of
+#: 60 turns (``experiments/benchmarks/optimizers.py``):
+#:
+#: ========================= ======= ==== ======= =====
+#: model                     tensors loop foreach fused
+#: ========================= ======= ==== ======= =====
+#: mlp, 0.8 million numbers       14 0.60    0.55  0.21
+#: mlp, 2.4 million               14  8.0     2.7   1.0
+#: cnn1d, 0.2 million             14 0.20    0.17  0.06
+#: resnet20, 0.3 million          68 0.66    0.48  0.14
+#: ========================= ======= ==== ======= =====
+#:
+#: ``foreach`` gave the bits of ``loop``, ``fused`` others (3e-9 away after five steps of the MLP).
+#: So the default stays ``loop``, whose results are kept, and the recipes that are new take
+#: ``fused``.
+OPTIMIZER_STEPS = ("loop", "foreach", "fused")
+
+#: What the products are computed in.
+PRECISIONS = ("float32", "bfloat16")
+
+_FIRST_FIELDS = 6  # of TrainingConfig, in its first version
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The recipe: SGD with momentum and a learning rate that decays to 0 along a half cosine.
+    """How a network is trained: SGD with momentum, its schedule, and what is done to the images.
 
-    The rate of step t of T is ``learning_rate * (1 + cos(pi * t / T)) / 2``.
+    The rate of step t of T is ``learning_rate * (1 + cos(pi * t / T)) / 2``; by epoch, t and T
+    count epochs, and the rate is constant within one.
 
     Attributes:
         epochs: passes over the training images, at least 1.
@@ -27,6 +56,23 @@ class TrainingConfig:
         momentum: in [0, 1).
         nesterov: whether to use Nesterov momentum; needs a momentum above 0.
         weight_decay: L2 penalty on every parameter, at least 0.
+        schedule: ``"cosine"`` by step or ``"cosine_by_epoch"``.
+        optimizer: how the step of SGD is computed, see :data:`OPTIMIZER_STEPS`.
+        label_smoothing: share of the target spread evenly over all classes, in [0, 1).
+        clip_gradient_norm: largest Euclidean norm of all gradients together, above 0; None: any.
+        drop_last: whether the last, smaller batch of an epoch is left out.
+        flip: whether each training image is mirrored left to right with probability 1/2.
+        crop_padding: pixels of zeros around a training image, of which a window of its own size
+            is cut at random; 0: none. For sets in memory.
+        smallest_area: least share of an image's area that its random resized crop covers, in
+            (0, 1]; None: resize and centre crop. For folders of images.
+        lighting: standard deviation of the PCA lighting noise, at least 0. For folders of images.
+        precision: ``"float32"``: all in the parameters' own type; ``"bfloat16"``: products under
+            autocast in bfloat16, parameters, BatchNorm and loss in their own.
+        channels_last: whether maps lie in memory pixel by pixel, not channel by channel.
+        compile: whether the network is compiled by ``torch.compile``.
+        batch_norm_images: training images on which BatchNorm's statistics are estimated anew
+            before each evaluation; 0: those that training has averaged are used.
 
     Raises:
         InputError: a value out of its range.
@@ -41,6 +87,19 @@ class TrainingConfig:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    optimizer: str = "loop"
+    label_smoothing: float = 0.0
+    clip_gradient_norm: float | None = None
+    drop_last: bool = False
+    flip: bool = False
+    crop_padding: int = 0
+    smallest_area: float | None = None
+    lighting: float = 0.0
+    batch_norm_images: int = 0
+    precision: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         _whole(self, "epochs", at_least=1)
@@ -58,10 +117,58 @@ class TrainingConfig:
             raise InputError(f"weight_decay is at least 0, {self.weight_decay} was given")
         if self.nesterov and self.momentum == 0:
             raise InputError("nesterov needs a momentum above 0; give one, or nesterov=False")
+        _one_of(self, "schedule", SCHEDULES)
+        _one_of(self, "optimizer", OPTIMIZER_STEPS)
+        _one_of(self, "precision", PRECISIONS)
+        _number(self, "label_smoothing")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing lies in [0, 1), {self.label_smoothing} was given")
+        if self.clip_gradient_norm is not None:
+            _number(self, "clip_gradient_norm")
+            if self.clip_gradient_norm <= 0:
+                raise InputError(
+                    f"clip_gradient_norm is above 0, {self.clip_gradient_norm} was given; leave it "
+                    "out to clip nothing"
+                )
+        for name in ("drop_last", "flip", "channels_last", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is true or false, {getattr(self, name)!r} was given")
+        _whole(self, "crop_padding", at_least=0)
+        _whole(self, "batch_norm_images", at_least=0)
+        if self.batch_norm_images == 1:
+            raise InputError(
+                "batch_norm_images is 0 or at least 2, 1 was given; BatchNorm needs two"
+            )
+        if self.smallest_area is not None:
+            _number(self, "smallest_area")
+            if not 0 < self.smallest_area <= 1:
+                raise InputError(f"smallest_area lies in (0, 1], {self.smallest_area} was given")
+        _number(self, "lighting")
+        if self.lighting < 0:
+            raise InputError(f"lighting is at least 0, {self.lighting} was given")
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
         """The learning rate of step ``step`` (from 0) of ``num_steps``."""
         return 0.5 * self.learning_rate * (1 + math.cos(math.pi * step / num_steps))
+
+    def scheduled_rate(self, step: int, steps_per_epoch: int) -> float:
+        """The rate of step ``step``, counted from 0 over all epochs, by the schedule."""
+        if self.schedule == "cosine_by_epoch":
+            return self.learning_rate_at(step // steps_per_epoch, self.epochs)
+        return self.learning_rate_at(step, self.epochs * steps_per_epoch)
+
+    def describe(self) -> str:
+        """The settings in one line; those added after the first version only where they are set.
+
+        So a checkpoint of that version, which carries this line, is still recognised.
+        """
+        fields = dataclasses.fields(self)
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for place, field in enumerate(fields)
+            if place < _FIRST_FIELDS or getattr(self, field.name) != field.default
+        ]
+        return f"TrainingConfig({', '.join(shown)})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +187,8 @@ class RunConfig:
         init: weight initialisation, see ``models.build``; None: the model's default.
         backend: of the rounds; None: the fastest available.
         width_multiplier: scales every width, and with it the cost to match.
+        recipe: name of the recipe that ``training`` was taken from before single values of it
+            were set; None: the model's defaults.
 
     Raises:
         InputError: a value out of its range.
@@ -95,6 +204,7 @@ class RunConfig:
     init: str | None = None
     backend: str | None = None
     width_multiplier: float = 1.0
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "dataset"):
@@ -110,7 +220,7 @@ class RunConfig:
             if repeated is not None:
                 raise InputError(f"{name} holds {repeated!r} twice; give each once")
             object.__setattr__(self, name, tuple(values))
-        for name in ("init", "backend"):
+        for name in ("init", "backend", "recipe"):
             if not isinstance(getattr(self, name), str | None):
                 raise InputError(f"{name} is a name, {getattr(self, name)!r} was given")
         _number(self, "width_multiplier")
@@ -174,6 +284,12 @@ def _whole(config: Any, name: str, *, at_least: int) -> None:
     value = getattr(config, name)
     if not _is_whole(value) or value < at_least:
         raise InputError(f"{name} is an integer of at least {at_least}, {value!r} was given")
+
+
+def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in choices:
+        raise InputError(f"{name} is one of {', '.join(choices)}, {value!r} was given")
 
 
 def _number(config: Any, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,11 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.registry import Registry
 from mpnn_arch.training.own_data import call_function, is_function_name, read_image_folder
 
+if TYPE_CHECKING:
+    from mpnn_arch.training.image_folder import ImageFolder
+
 #: name -> function from the data folder to the data set.
-DATASETS: Registry[Callable[[Path], ImageDataset]] = Registry("data set")
+DATASETS: Registry[Callable[[Path], ImageDataset | ImageFolder]] = Registry("data set")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +97,11 @@ class ImageDataset:
                 f"{self.num_classes - 1}, but a {part} label is {low if low < 0 else high}; "
                 "correct num_classes or the labels"
             )
+
+    @property
+    def num_train(self) -> int:
+        """Training images."""
+        return len(self.train_labels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -168,7 +177,7 @@ def list_datasets() -> list[str]:
     return DATASETS.names()
 
 
-def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset:
+def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset | ImageFolder:
     """The data set called ``name``, or a user's own.
 
     Args:

@@ -16,10 +16,18 @@ from mpnn_arch import graphs as graph_families
 from mpnn_arch import models
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.training.checkpoint import load_checkpoint, save_checkpoint
+from mpnn_arch.training.checkpoint import (
+    delete_checkpoint,
+    has_checkpoint,
+    how_to_restart,
+    load_checkpoint,
+    save_checkpoint,
+)
 from mpnn_arch.training.config import RunConfig
 from mpnn_arch.training.data import DATASETS, ImageDataset, load_dataset
 from mpnn_arch.training.environment import check_environment, environment
+from mpnn_arch.training.image_folder import ImageFolder
+from mpnn_arch.training.inputs import input_settings
 from mpnn_arch.training.plot import plot_run
 from mpnn_arch.training.run_directory import MetricsRow, RunDirectory
 from mpnn_arch.training.trainer import Trainer
@@ -77,7 +85,7 @@ def parse_graphs(specifications: Sequence[str]) -> list[RelationalGraph]:
 def build_model(
     config: RunConfig,
     graph: RelationalGraph,
-    data: ImageDataset,
+    data: ImageDataset | ImageFolder,
     *,
     seed: int = 0,
     device: str = "cpu",
@@ -89,15 +97,8 @@ def build_model(
     Raises:
         InputError: no such model, or the graph or the images do not fit it.
     """
-    channels, height, width = data.image_shape
-    if height != width:
-        raise InputError(
-            f"the images of {data.name!r} are {height} x {width} pixels; models take square ones"
-        )
-    fields: dict[str, Any] = {
-        "num_classes": data.num_classes,
-        "in_channels": channels,
-        "image_size": height,
+    fields = {
+        **input_settings(config.model, data),
         "width_multiplier": config.width_multiplier,
         "init": config.init,
         "backend": config.backend,
@@ -117,7 +118,7 @@ def start_run(path: str | Path, config: RunConfig, *, data_root: str | Path | No
     for graph in graphs:
         build_model(config, graph, data, device="meta")
     # A user's own files change; those of a named set are the published ones.
-    data_hash = None if config.dataset in DATASETS else data.content_hash
+    data_hash = None if config.dataset in DATASETS else _content_hash(data)
     return RunDirectory.create(path, config, [graph.content_hash for graph in graphs], data_hash)
 
 
@@ -162,10 +163,11 @@ def _train_all(
                 f"{graph.content_hash[:8]}); restore the graph, or start a new run"
             )
     data = _load_data(config, data_root)
-    if run.data_hash is not None and run.data_hash != data.content_hash:
+    data_hash = _content_hash(data)
+    if run.data_hash is not None and data_hash is not None and run.data_hash != data_hash:
         raise InputError(
             f"{run.path} was started on other images or labels of {config.dataset!r} "
-            f"(hash={run.data_hash[:8]}, now {data.content_hash[:8]}); restore them, or start a "
+            f"(hash={run.data_hash[:8]}, now {data_hash[:8]}); restore them, or start a "
             "new run"
         )
     rows = run.checked_metrics()
@@ -196,7 +198,7 @@ def _train_one(
     place: int,
     seed: int,
     graph: RelationalGraph,
-    data: ImageDataset,
+    data: ImageDataset | ImageFolder,
     device: torch.device,
     rows: list[MetricsRow],
     watch: Callable[[MetricsRow], None],
@@ -206,17 +208,17 @@ def _train_one(
     weights, checkpoint = run.weights(place, seed), run.checkpoint(place, seed)
     if weights.exists():
         run.check_finished(rows, place, seed)
-        checkpoint.unlink(missing_ok=True)
+        delete_checkpoint(checkpoint)
         return rows
     model: nn.Module = build_model(config, graph, data, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     trainer = Trainer(model, data, config.training, generator=generator, device=device)
     identity = (
         f"{config.model} on {text} (hash={graph.content_hash[:8]}), {config.dataset}"
-        f"[{len(data.train_labels)}], seed {seed}, init {config.init}, width "
-        f"x {config.width_multiplier}, {config.training}"
+        f"[{data.num_train}], seed {seed}, init {config.init}, width "
+        f"x {config.width_multiplier}, {config.training.describe()}"
     )
-    if checkpoint.exists():
+    if has_checkpoint(checkpoint):
         _resume(trainer, checkpoint, identity)
         run.check_epochs(rows, place, seed, trainer.epoch)
     # Metrics are written before the checkpoint; drop an epoch that has no checkpoint yet.
@@ -228,7 +230,7 @@ def _train_one(
         save_checkpoint(trainer, checkpoint, identity)
         watch(row)
     mpnn_arch.save(model, weights)
-    checkpoint.unlink(missing_ok=True)
+    delete_checkpoint(checkpoint)
     return rows
 
 
@@ -247,21 +249,26 @@ def _resume(trainer: Trainer, checkpoint: Path, identity: str) -> None:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(
-            f"{checkpoint} is not a checkpoint of this training ({str(error)[:200]!r}); delete it "
-            "to restart its training"
+            f"{checkpoint} is not a checkpoint of this training ({str(error)[:200]!r}); "
+            f"{how_to_restart(checkpoint)}"
         ) from error
 
 
-def _load_data(config: RunConfig, data_root: str | Path | None) -> ImageDataset:
+def _load_data(config: RunConfig, data_root: str | Path | None) -> ImageDataset | ImageFolder:
     data = load_dataset(config.dataset, data_root)
     return data.subset(config.train_images, config.test_images)
+
+
+def _content_hash(data: ImageDataset | ImageFolder) -> str | None:
+    """The hash of data in memory; a folder is too large to be read for it."""
+    return data.content_hash if isinstance(data, ImageDataset) else None
 
 
 def _result(
     run: RunDirectory,
     place: int,
     graph: RelationalGraph,
-    data: ImageDataset,
+    data: ImageDataset | ImageFolder,
     rows: Sequence[MetricsRow],
 ) -> GraphResult:
     config, text = run.config, run.config.graphs[place]

@@ -23,6 +23,7 @@ from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.temporary import new_temporary_folder, sweep
 from mpnn_arch.models.saving import read_saved
+from mpnn_arch.training.checkpoint import generations
 from mpnn_arch.training.config import RunConfig
 from mpnn_arch.training.trainer import EpochMetrics
 
@@ -309,11 +310,9 @@ class RunDirectory:
         present = {row.epoch for row in rows if (row.graph, row.seed) == (text, seed)}
         missing = sorted(set(range(1, last + 1)) - present)
         if missing:
-            trained = (
-                path
-                for path in (self.weights(graph, seed), self.checkpoint(graph, seed))
-                if path.exists()
-            )
+            weights = self.weights(graph, seed)
+            trained = [weights] if weights.exists() else []
+            trained += generations(self.checkpoint(graph, seed))
             raise InputError(
                 f"{self.metrics} lacks epoch {missing[0]} of {text} with seed {seed}, which is "
                 f"trained; restore the file, or delete {' and '.join(map(str, trained))} to train "

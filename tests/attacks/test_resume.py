@@ -26,6 +26,7 @@ from mpnn_arch import InputError, cli
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.training import environment as environments
+from mpnn_arch.training.checkpoint import delete_checkpoint, generations, previous_checkpoint
 from mpnn_arch.training.config import RunConfig, TrainingConfig
 from mpnn_arch.training.experiment import start_run, train_run
 from mpnn_arch.training.run_directory import RunDirectory
@@ -189,7 +190,7 @@ def test_a_stopped_run_has_what_the_damages_below_need(runs: dict[str, Path]) ->
     stopped = RunDirectory.open(runs["stopped"])
     assert len(stopped.read_metrics()) == EPOCHS + 2
     assert stopped.weights(0, 0).exists()
-    assert stopped.checkpoint(1, 0).exists()
+    assert len(generations(stopped.checkpoint(1, 0))) == 2
     assert not stopped.weights(1, 0).exists()
 
 
@@ -218,6 +219,18 @@ def configuration(change: Callable[[dict[str, Any]], object]) -> Callable[[RunDi
         content = json.loads((run.path / "config.json").read_text())
         change(content)
         (run.path / "config.json").write_text(json.dumps(content))
+
+    return damage
+
+
+def spoil_checkpoints(change: Callable[[bytes], bytes]) -> Callable[[RunDirectory], None]:
+    """Damage the checkpoint of the second training, and the one before it."""
+
+    def damage(run: RunDirectory) -> None:
+        files = generations(run.checkpoint(1, 0))
+        assert len(files) == 2
+        for file in files:
+            file.write_bytes(change(file.read_bytes()))
 
     return damage
 
@@ -262,7 +275,12 @@ DAMAGES: dict[str, tuple[Callable[[RunDirectory], object], str]] = {
         "there is no file",
     ),
     "weights of another graph": (other_weights, "is not the mlp that this run trained"),
-    "a checkpoint of 0 bytes": (lambda run: run.checkpoint(1, 0).write_bytes(b""), "cut short"),
+    "both checkpoints of 0 bytes": (spoil_checkpoints(lambda content: b""), "cut short"),
+    "both checkpoints cut short": (spoil_checkpoints(lambda content: content[:-9]), "cut short"),
+    "both checkpoints changed": (
+        spoil_checkpoints(lambda content: content[:-9] + b"123456789"),
+        "delete 1-complete-8-seed0.safetensors and 1-complete-8-seed0.previous.safetensors",
+    ),
     "a configuration of 0 bytes": (
         lambda run: (run.path / "config.json").write_text(""),
         "not the configuration",
@@ -329,7 +347,7 @@ def test_what_the_message_suggests_works(runs: dict[str, Path], tmp_path: Path, 
     run = RunDirectory.open(folder)
     if name == "metrics":
         run.metrics.unlink()
-        run.checkpoint(1, 0).unlink()
+        delete_checkpoint(run.checkpoint(1, 0))
     run.weights(0, 0).unlink()
     train(folder)
     found, expected = lasting(folder), lasting(runs["finished"])
@@ -346,6 +364,26 @@ def test_the_stopped_run_itself_goes_on_to_the_same_bits(
     folder = tmp_path / "run"
     shutil.copytree(runs["stopped"], folder)
     train(folder)
+    assert lasting(folder) == lasting(runs["finished"])
+
+
+@pytest.mark.parametrize("damage", ["0 bytes", "cut short", "changed", "missing"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    runs: dict[str, Path], tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    path = RunDirectory.open(folder).checkpoint(1, 0)
+    content = path.read_bytes()
+    path.write_bytes(
+        {"0 bytes": b"", "cut short": content[:-9], "changed": content[:-9] + b"123456789"}.get(
+            damage, b""
+        )
+    )
+    if damage == "missing":
+        path.unlink()
+    with pytest.warns(UserWarning, match="from the checkpoint before it, after epoch 1"):
+        train(folder)
     assert lasting(folder) == lasting(runs["finished"])
 
 
@@ -613,18 +651,33 @@ CHECKPOINTS: dict[str, Forge] = {
 }
 
 
-@pytest.mark.parametrize("forged", CHECKPOINTS)
-def test_a_forged_checkpoint_with_its_own_checksum(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], forged: str
-) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
-    path = RunDirectory.open(folder).checkpoint(1, 0)
+def forge(path: Path, forged: str) -> None:
+    """Change the checkpoint at ``path``, and give it a checksum of its own."""
     kind = "mpnn_arch checkpoint 1"
     tensors, metadata = read_tensors(path, kind=kind)
     del metadata["kind"]
     CHECKPOINTS[forged](tensors, metadata)
     write_tensors(path, tensors, metadata, kind=kind)
+
+
+@pytest.mark.filterwarnings("ignore:there is no file")  # the newest, where it is gone
+@pytest.mark.parametrize("generation", ["newest", "previous"])
+@pytest.mark.parametrize("forged", CHECKPOINTS)
+def test_a_forged_checkpoint_with_its_own_checksum(
+    runs: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    forged: str,
+    generation: str,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["stopped"], folder)
+    path = RunDirectory.open(folder).checkpoint(1, 0)
+    if generation == "newest":
+        forge(path, forged)
+    else:
+        forge(previous_checkpoint(path), forged)
+        path.unlink()
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", "--resume", "--out", str(folder)])
     err = capsys.readouterr().err

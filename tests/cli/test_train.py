@@ -209,7 +209,14 @@ def test_a_checkpoint_of_another_graph_or_a_graph_that_changed_is_refused(
     ("arguments", "words"),
     [
         (["--model", "mpl"], "mlp"),
-        (["--dataset", "mnist"], "cifar10, digits, mnist5k"),
+        (["--dataset", "mnist"], "cifar10, digits, imagenet, mnist1d, mnist5k"),
+        (["--recipe", "mlp_cifar"], "did you mean 'mlp_cifar10'"),
+        (["--recipe", "resnet20_cifar10", "--model", "mlp"], "is for resnet20, not mlp"),
+        (["--set", "flip"], "NAME=VALUE"),
+        (["--set", "flips=true"], "no field 'flips'"),
+        (["--set", "flip=true", "--set", "flip=false"], "twice"),
+        (["--set", "epochs=5"], "contradict"),
+        (["--set", "label_smoothing=2"], "label_smoothing"),
         (["--graph", "galaxy:16"], "galaxy"),
         (["--graph", "complete:16"], "twice"),
         (["--graph", "complete:600"], "600 nodes"),
@@ -252,6 +259,55 @@ def test_the_default_directory_is_named_after_the_run(tmp_path, monkeypatch, run
     assert folder.name.startswith("mlp-digits-20")
     assert str(folder.relative_to(tmp_path)) in out
     assert json.loads((folder / "config.json").read_text())["run"]["seeds"] == [4]
+
+
+def test_a_recipe_and_single_values_of_it_are_saved_whole(tmp_path, run):
+    out = tmp_path / "run"
+    code, _, err = run(
+        *SMALL, "--recipe", "mlp_mnist1d", "--set", "label_smoothing=0.1", "--set",
+        "schedule=cosine_by_epoch", "--set", "clip_gradient_norm=1", "--learning-rate", "0.05",
+        "--set", "crop_padding=1", "--set", "optimizer=foreach", "--out", out,
+    )  # fmt: skip
+    assert code == 0, err
+    saved = json.loads((out / "config.json").read_text())["run"]
+    assert (saved["recipe"], saved["dataset"]) == ("mlp_mnist1d", "digits")
+    assert saved["training"] == {
+        "epochs": 2, "batch_size": 128, "learning_rate": 0.05, "momentum": 0.9, "nesterov": True,
+        "weight_decay": 5e-4, "schedule": "cosine_by_epoch", "optimizer": "foreach",
+        "label_smoothing": 0.1, "clip_gradient_norm": 1.0, "drop_last": False, "flip": False,
+        "crop_padding": 1, "smallest_area": None, "lighting": 0.0, "batch_norm_images": 0,
+        "precision": "float32", "channels_last": False, "compile": False,
+    }  # fmt: skip
+    rates = [float(row["learning_rate"]) for row in untimed(out)]
+    assert rates[:2] == [0.05, 0.025]  # constant within an epoch
+    code, _, err = run("train", "--resume", "--out", out, "--set", "label_smoothing=0.2")
+    assert (code, "was started with label_smoothing 0.1" in err) == (2, True)
+    assert run("train", "--resume", "--out", out, "--set", "label_smoothing=0.1")[0] == 0
+
+
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
+    finished, tmp_path, monkeypatch, run, recwarn
+):
+    # Two epochs in all: the second is redone from the checkpoint after the first.
+    from mpnn_arch.training import experiment
+
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+
+        def stop(*args):
+            raise KeyboardInterrupt
+
+        patch.setattr(experiment.mpnn_arch, "save", stop)
+        assert run(*SMALL, "--out", str(out))[0] == 130
+    newest, before = sorted((out / "checkpoints").iterdir(), key=lambda p: "previous" in p.name)
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[: len(whole) // 2])
+    assert run("train", "--resume", "--out", str(out))[0] == 0
+    assert any("is resumed from the checkpoint before it" in str(w.message) for w in recwarn)
+    assert untimed(out) == untimed(finished)
+    assert weights(out) == weights(finished)
+    assert not before.exists()
+    assert not list((out / "checkpoints").iterdir())
 
 
 def test_several_graphs_in_one_specification_are_refused(monkeypatch):

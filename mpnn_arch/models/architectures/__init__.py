@@ -2,6 +2,7 @@
 
 from mpnn_arch.models.architectures import (
     cnn,
+    cnn1d,
     efficientnet,
     mixer,
     mlp,
@@ -11,4 +12,4 @@ from mpnn_arch.models.architectures import (
     vit,
 )
 
-__all__ = ["cnn", "efficientnet", "mixer", "mlp", "mobilenet", "resnet", "vgg", "vit"]
+__all__ = ["cnn", "cnn1d", "efficientnet", "mixer", "mlp", "mobilenet", "resnet", "vgg", "vit"]

@@ -1,0 +1,248 @@
+"""An epoch of training, whatever is trained: one network, or several side by side."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.training.batch_norm import reestimate_batch_norm
+from mpnn_arch.training.config import TrainingConfig
+from mpnn_arch.training.data import ImageDataset
+from mpnn_arch.training.image_folder import ImageFolder
+from mpnn_arch.training.sources import source_of
+
+# Images per evaluation step; bounds memory and does not change results.
+EVALUATION_BATCH = 500
+
+
+class DivergedError(InputError):
+    """The training loss is no longer finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochMetrics:
+    """Metrics of one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        learning_rate: of the epoch's last step.
+        train_loss: mean cross-entropy (nats) over the epoch's images, during training.
+        train_error: share of them misclassified during training, in percent.
+        test_loss: mean cross-entropy (nats) over the test images after the epoch.
+        test_error: share of them misclassified, in percent.
+        seconds: time of the epoch's training steps, evaluation not counted.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_error: float
+    test_loss: float
+    test_error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Sums over the steps of one epoch; a population has one a network, (P,), else ().
+
+    Attributes:
+        loss_sum: mean losses times images.
+        wrong_sum: images misclassified when they were trained on.
+        images: trained on.
+        learning_rate: of the last step.
+        seconds: of all.
+    """
+
+    loss_sum: Tensor
+    wrong_sum: Tensor
+    images: int
+    learning_rate: float
+    seconds: float
+
+
+class EpochLoop(ABC):
+    """The epochs of a :class:`~mpnn_arch.training.trainer.Trainer` or a ``Population``.
+
+    Args: as for :class:`~mpnn_arch.training.trainer.Trainer`.
+
+    Attributes:
+        epoch: finished epochs.
+        steps_per_epoch: steps of the optimiser in each.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: ImageDataset | ImageFolder,
+        config: TrainingConfig,
+        *,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        if config.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.dataset = dataset.to(self.device)
+        self.source = source_of(self.dataset, config)
+        self.config = config
+        self.generator = generator
+        self.epoch = 0
+        self._network = torch.compile(self.model) if config.compile else self.model
+        self.optimizer = make_optimizer(self.model.parameters(), config)
+        full, rest = divmod(self.source.num_train, config.batch_size)
+        self.steps_per_epoch = full + (rest > 1 and not config.drop_last)
+        if not self.steps_per_epoch:
+            raise InputError(
+                f"the data set {dataset.name!r} has {self.source.num_train} training images, fewer "
+                f"than a step needs; give {config.batch_size if config.drop_last else 2} or more"
+            )
+        self._check_outputs()
+
+    def _check_outputs(self) -> None:
+        """Compare the shape of the model's outputs with the number of classes."""
+        # A batch of the training size, so that backend trials for it are not wasted.
+        images, _ = next(iter(self.source.test_batches(self.config.batch_size)))
+        with torch.random.fork_rng(self._forked_devices()):
+            logits = self._evaluate(images)
+        self._check_logits(logits, len(images))
+
+    def _check_logits(self, logits: Tensor, num_images: int) -> None:
+        if logits.shape != (num_images, self.source.num_classes):
+            raise InputError(
+                f"the model has outputs of shape {tuple(logits.shape)} for {num_images} images, "
+                f"but {self.source.name!r} has {self.source.num_classes} classes; build the "
+                f"model with num_classes={self.source.num_classes}"
+            )
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Class scores of a batch, computed as the recipe says."""
+        if self.config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.config.precision == "float32":
+            scores: Tensor = self._network(images)
+            return scores
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            scores = self._network(images)
+        return scores.float()
+
+    @abstractmethod
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; mean losses, and numbers of images misclassified."""
+
+    def _forked_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are finished."""
+        return self.epoch >= self.config.epochs
+
+    def checkpoint_metadata(self) -> dict[str, str]:
+        """What a checkpoint keeps beside tensors, epoch and identity."""
+        return {}
+
+    def prepare_to_load(self, metadata: Mapping[str, str]) -> None:
+        """Make ``model`` and ``optimizer`` such that the checkpoint's tensors fit.
+
+        Raises:
+            InputError: the checkpoint is a population's and this is none, or the other way round.
+        """
+        if "diverged" in metadata:
+            raise InputError(
+                "the checkpoint holds a population of networks; load it into a Population of them"
+            )
+
+    def _diverged(self, loss: float, epoch: int) -> str:
+        return (
+            f"the training loss became {loss} in epoch {epoch}: lower the "
+            f"learning rate (it is {self.config.learning_rate})"
+        )
+
+    def _train_steps(self) -> Steps:
+        """The steps of one epoch."""
+        order = torch.randperm(self.source.num_train, generator=self.generator)
+        seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
+        order = order[: self.steps_per_epoch * self.config.batch_size]
+        batches = self.source.train_batches(self.config, order, self.generator)
+        step = self.epoch * self.steps_per_epoch
+        # Sums stay on the device: reading them at every step would synchronise.
+        loss_sum = torch.zeros((), device=self.device)
+        wrong_sum = torch.zeros((), dtype=torch.int64, device=self.device)
+        trained = 0
+        rate = 0.0
+
+        self.model.train()
+        self._wait()
+        start = time.perf_counter()
+        with torch.random.fork_rng(self._forked_devices()):
+            torch.manual_seed(seed)
+            for images, labels in batches:
+                rate = self.config.scheduled_rate(step, self.steps_per_epoch)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                loss, wrong = self._step(images, labels)
+                loss_sum = loss_sum + loss * len(labels)
+                wrong_sum = wrong_sum + wrong
+                trained += len(labels)
+                step += 1
+        self._wait()
+        return Steps(loss_sum, wrong_sum, trained, rate, time.perf_counter() - start)
+
+    def _test_logits(self) -> tuple[Tensor, Tensor]:
+        """Logits and labels of all test images."""
+        if self.config.batch_norm_images:
+            self._reestimate_batch_norm()
+        parts = [(self._evaluate(x), y) for x, y in self.source.test_batches(EVALUATION_BATCH)]
+        return torch.cat([logits for logits, _ in parts]), torch.cat(
+            [labels for _, labels in parts]
+        )
+
+    def _reestimate_batch_norm(self) -> None:
+        """On training images drawn for this one evaluation, augmented as in training."""
+        order = torch.randperm(self.source.num_train, generator=self.generator)
+        seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
+        order = order[: self.config.batch_norm_images]
+        batches = self.source.train_batches(self.config, order, self.generator)
+        with torch.random.fork_rng(self._forked_devices()):
+            torch.manual_seed(seed)
+            self.model.train()
+            reestimate_batch_norm(self.model, self.logits, (x for x, _ in batches if len(x) > 1))
+
+    @torch.no_grad()
+    def _evaluate(self, images: Tensor) -> Tensor:
+        self.model.eval()
+        return self.logits(images)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], config: TrainingConfig
+) -> torch.optim.Optimizer:
+    """SGD as ``config`` says."""
+    return torch.optim.SGD(
+        parameters,
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+        **_OPTIMIZER_SWITCHES[config.optimizer],
+    )
+
+
+# On CUDA torch's own default is `foreach`, which "loop" leaves to it.
+_OPTIMIZER_SWITCHES: dict[str, dict[str, bool]] = {
+    "loop": {},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
