@@ -4,6 +4,8 @@ from mpnn_arch.training.config import RunConfig, TrainingConfig
 from mpnn_arch.training.data import DATASETS, ImageDataset, list_datasets, load_dataset
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.mnist1d import mnist1d as _registers_it  # noqa: F401
+from mpnn_arch.training.population import Population
+from mpnn_arch.training.populations import MemberResult, train_population
 from mpnn_arch.training.trainer import EpochMetrics, Trainer
 
 __all__ = [
@@ -11,9 +13,12 @@ __all__ = [
     "EpochMetrics",
     "ImageDataset",
     "ImageFolder",
+    "MemberResult",
+    "Population",
     "RunConfig",
     "Trainer",
     "TrainingConfig",
     "list_datasets",
     "load_dataset",
+    "train_population",
 ]
