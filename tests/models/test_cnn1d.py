@@ -37,5 +37,5 @@ def test_backends_agree_on_kernels_of_one_row(random_graph, backend):
 def test_a_signal_too_short_to_halve_is_refused():
     with pytest.raises(InputError, match="too small for cnn1d"):
         models.build("cnn1d", length=3, in_channels=1)
-    with pytest.raises(InputError, match="length is at least 1"):
+    with pytest.raises(InputError, match="length is an integer of at least 1"):
         models.build("cnn1d", length=0)
