@@ -27,6 +27,10 @@ class FolderLock:
         path: of the lock file, in the folder; a symbolic link is not followed.
         what: what is locked, for the message, as ``"the run directory runs/ring"``.
 
+    Attributes:
+        taken_over_from: on entering, the holder that ended without releasing the lock, in words;
+            None if there was none.
+
     Raises:
         InputError: on entering, if another process holds the lock, or the file cannot be written.
     """
@@ -34,13 +38,14 @@ class FolderLock:
     def __init__(self, path: Path, what: str) -> None:
         self.path = path
         self.what = what
+        self.taken_over_from: str | None = None
         self._file: int | None = None
 
     def __enter__(self) -> FolderLock:
         while self._file is None:
             file = self._open()
             if not self._take(file):
-                holder = _read(file)
+                holder = _wait_for_holder(file)
                 os.close(file)
                 raise InputError(
                     f"{self.what} is being written by {holder}; wait for it to end, or stop it"
@@ -50,6 +55,7 @@ class FolderLock:
                 self._file = file
             else:
                 os.close(file)
+        self.taken_over_from = _read(self._file)
         about = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -102,13 +108,35 @@ class FolderLock:
             return False
 
 
-def _read(file: int) -> str:
-    """The holder in words."""
+def lock_holder(path: Path) -> str | None:
+    """The process that holds the lock at ``path``, in words; None if none does."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except OSError:
+        return _wait_for_holder(file)
+    finally:
+        os.close(file)
+
+
+def _wait_for_holder(file: int) -> str:
     for _ in range(10):
-        try:
-            holder = json.loads(os.pread(file, 4096, 0))
-            mine = " (this process)" if holder["pid"] == os.getpid() else ""
-            return f"process {holder['pid']}{mine} on {holder['host']} since {holder['started']}"
-        except (ValueError, KeyError, TypeError, RecursionError):
-            time.sleep(0.01)  # the holder has just taken the lock, and not yet written who it is
+        holder = _read(file)
+        if holder is not None:
+            return holder
+        time.sleep(0.01)  # the holder has just taken the lock, and not yet written who it is
     return "another process"
+
+
+def _read(file: int) -> str | None:
+    """The process that the file names, in words."""
+    try:
+        holder = json.loads(os.pread(file, 4096, 0))
+        mine = " (this process)" if holder["pid"] == os.getpid() else ""
+        return f"process {holder['pid']}{mine} on {holder['host']} since {holder['started']}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

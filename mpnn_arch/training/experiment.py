@@ -219,7 +219,7 @@ def _train_one(
         f"x {config.width_multiplier}, {config.training.describe()}"
     )
     if has_checkpoint(checkpoint):
-        _resume(trainer, checkpoint, identity)
+        restore(trainer, checkpoint, identity)
         run.check_epochs(rows, place, seed, trainer.epoch)
     # Metrics are written before the checkpoint; drop an epoch that has no checkpoint yet.
     rows = [r for r in rows if (r.graph, r.seed) != (text, seed) or r.epoch <= trainer.epoch]
@@ -234,8 +234,12 @@ def _train_one(
     return rows
 
 
-def _resume(trainer: Trainer, checkpoint: Path, identity: str) -> None:
-    """Load a checkpoint, which may be forged."""
+def restore(trainer: Trainer, checkpoint: Path, identity: str) -> None:
+    """Load a checkpoint, which may be forged.
+
+    Raises:
+        InputError: the file is damaged, or is not a checkpoint of this training.
+    """
     epochs = trainer.config.epochs
     try:
         load_checkpoint(trainer, checkpoint, identity)
