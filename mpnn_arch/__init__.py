@@ -24,7 +24,7 @@ _HOME = {
     "relationalize": "mpnn_arch.models.relationalize",
     "save": "mpnn_arch.models.saving",
 }
-_SUBPACKAGES = ("analysis", "graphs", "kernels", "models", "rounds", "training")
+_SUBPACKAGES = ("analysis", "graphs", "kernels", "models", "rounds", "studies", "training")
 
 __all__ = ["__version__", *_HOME, *_SUBPACKAGES]
 

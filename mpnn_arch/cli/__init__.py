@@ -7,8 +7,10 @@ A command's module imports torch and other large packages inside the command, so
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
+from contextlib import suppress
 
 import click
 
@@ -26,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explore": ("mpnn_arch.cli.explore", "explore"),
     "verify": ("mpnn_arch.cli.verify", "verify"),
     "graphs": ("mpnn_arch.cli.graphs", "graphs"),
+    "sweep": ("mpnn_arch.cli.sweep", "sweep"),
+    "status": ("mpnn_arch.cli.status", "status"),
+    "export": ("mpnn_arch.cli.export", "export"),
+    "replay": ("mpnn_arch.cli.replay", "replay"),
     "report": ("mpnn_arch.cli.report", "report"),
 }
 
@@ -57,6 +63,11 @@ def main(argv: list[str] | None = None) -> None:
     # PyG scripts some functions on import, which a user cannot avoid.
     warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
-    sys.exit(
-        exit_code_of(lambda: cli.main(args=argv, prog_name="mpnn-arch", standalone_mode=False))
-    )
+    code = exit_code_of(lambda: cli.main(args=argv, prog_name="mpnn-arch", standalone_mode=False))
+    if code == 130 and argv is None:
+        # Ctrl-C, and everything is recorded. Unloading torch takes seconds on a busy machine.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(130)
+    sys.exit(code)

@@ -104,10 +104,10 @@ def train(
             run = RunDirectory.open(out)
             _check_same(run.config, given)
             _check_named(run, given)
-            _check_backend(run.config.backend, where.type)
+            check_backend(run.config.backend, where.type)
         else:
             config = _configure(given)
-            _check_backend(config.backend, where.type)
+            check_backend(config.backend, where.type)
             stamp = time.strftime("%Y%m%d-%H%M%S")
             path = out or Path("runs") / f"{config.model}-{short_name(config.dataset)}-{stamp}"
             run = start_run(path, config, data_root=data_root)
@@ -195,7 +195,7 @@ def _check_named(run: RunDirectory, given: dict[str, Any]) -> None:
         )
 
 
-def _check_backend(backend: str | None, device: str) -> None:
+def check_backend(backend: str | None, device: str) -> None:
     """A backend that cannot run on this device must not be replaced by another silently."""
     import torch
 
@@ -221,7 +221,7 @@ def _split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     if "dataset" in options:
         options["dataset"] = full_name(options["dataset"])
     if "seeds" in options:
-        options["seeds"] = _seeds(options["seeds"])
+        options["seeds"] = read_seeds(options["seeds"])
     training = {name: options.pop(name) for name in _TRAINING_OPTIONS if name in options}
     for name, value in _settings(options.pop("settings", ())).items():
         if training.setdefault(name, value) != value:
@@ -251,7 +251,7 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
     return set_values(settings)
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def read_seeds(text: str) -> tuple[int, ...]:
     """``"3"`` gives seeds 0, 1, 2; ``"0,5"`` and ``"5,"`` give the listed ones."""
     try:
         numbers = [parse_whole(part) for part in text.split(",") if part.strip()]

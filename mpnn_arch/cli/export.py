@@ -1,0 +1,31 @@
+"""``mpnn-arch export``: the results of a study as one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, help="results.csv or results.parquet"
+)
+@click.option(
+    "--all-epochs",
+    is_flag=True,
+    help="A row an epoch, also of trials under way.  [default: the last of those that are done]",
+)
+def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
+    """Write the results of the study in FOLDER as one tidy table.
+
+    The paper's published columns come first, so that the tables can be joined. The study may be
+    running meanwhile. Nothing that it names is imported. A file that is there is replaced.
+    """
+    from mpnn_arch.studies.export import export as write
+    from mpnn_arch.studies.study import Study
+
+    with Study.open(folder).ledger() as ledger:
+        rows = write(ledger, to, all_epochs=all_epochs)
+    click.echo(f"{rows:,} rows -> {to}")

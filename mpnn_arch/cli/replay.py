@@ -1,0 +1,51 @@
+"""``mpnn-arch replay``: one trial of a study trained again, to the same bits."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mpnn_arch.studies.replay import Replayed
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("trial")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of downloaded data.")
+@click.option("--trust", is_flag=True, help="Run code that somebody else's study names.")
+def replay(*, folder: Path, trial: str, device: str, data_root: Path | None, trust: bool) -> None:
+    """Train TRIAL of the study in FOLDER again and compare it with the ledger, bit for bit.
+
+    TRIAL is a number or the first digits of a hash, as in the table of `mpnn-arch export`. Nothing
+    is written. The exit code is 1 if an epoch differs.
+    """
+    from mpnn_arch.studies.replay import machine_differs
+    from mpnn_arch.studies.replay import replay as again
+    from mpnn_arch.studies.study import Study
+    from mpnn_arch.training.devices import find_device
+
+    study = Study.open(folder)
+    where = str(find_device(device))
+
+    def watch(epoch: Replayed) -> None:
+        text = "; ".join(epoch.differs) or "the same bits"
+        click.echo(f"epoch {epoch.epoch}: test error {epoch.test_error:.2f} %, {text}")
+
+    done = again(
+        study,
+        trial,
+        device=where,
+        data_root=None if data_root is None else str(data_root),
+        trust=trust,
+        watch=watch,
+    )
+    if any(epoch.differs for epoch in done):
+        others = ", ".join(machine_differs(study, trial, where)) or "none known"
+        click.echo(f"not the same; what is other here: {others}")
+        sys.exit(1)
+    click.echo(f"all {len(done)} epochs are the same to the bit")

@@ -1,0 +1,148 @@
+"""``mpnn-arch status``: how far a study is."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+MOST_RUNNING = 16
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(*, folder: Path, watch: bool, as_json: bool) -> None:
+    """Show how far the study in FOLDER is: done, running, failed with reasons, time left.
+
+    It may be running meanwhile. Nothing that the study names is imported.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    if as_json:
+        click.echo(json.dumps(read_status(folder), indent=2))
+        return
+    console = Console()
+    if not watch:
+        console.print(_shown(read_status(folder)))
+        return
+    try:
+        with Live(_shown(read_status(folder)), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(2)
+                found = read_status(folder)
+                live.update(_shown(found), refresh=True)
+                if not found["queued"] + found["running"]:
+                    return
+    except KeyboardInterrupt:
+        return
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What the command shows, JSON-able."""
+    from mpnn_arch.io.lock import lock_holder
+    from mpnn_arch.studies.study import Study
+
+    study = Study.open(folder)
+    with study.ledger() as ledger:
+        counts = ledger.counts()
+        running = [
+            {
+                "trial": row["hash"],
+                "graph": row["graph"],
+                "seed": row["seed"],
+                "message": row["message"],
+                "aggr": row["aggr"],
+                "epochs_done": row["epochs_done"],
+                "epochs": row["epochs"],
+                "test_error": row["test_error"],
+                "attempts": row["attempts"],
+            }
+            for row in ledger.trials("running")
+        ]
+        reasons = [
+            {"reason": row["reason"], "trials": row["trials"], "first": row["first"]}
+            for row in ledger.query(
+                "SELECT reason, count(*) AS trials, min(id) AS first FROM trial"
+                " WHERE state = 'failed' GROUP BY reason ORDER BY trials DESC"
+            )
+        ]
+    driver = lock_holder(folder / "lock")
+    workers = len(running) if driver else 0
+    pace = counts.seconds_per_epoch
+    return {
+        "study": str(folder),
+        "driver": driver,
+        "trials": counts.trials,
+        "done": counts.done,
+        "running": counts.running,
+        "queued": counts.queued,
+        "failed": counts.failed,
+        "epochs_done": counts.epochs_done,
+        "epochs_asked": counts.epochs_asked,
+        "seconds_per_epoch": pace,
+        "epochs_per_second": workers / pace if pace and workers else None,
+        "seconds_left": counts.seconds_left(workers) if workers else None,
+        "running_trials": running,
+        "failures": reasons,
+    }
+
+
+def _shown(found: dict[str, Any]) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    def lines(*titles: str) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for title in titles:
+            table.add_column(title, overflow="fold")
+        return table
+
+    counts = lines("trials", "done", "running", "queued", "failed", "epochs")
+    counts.add_row(
+        *(str(found[name]) for name in ("trials", "done", "running", "queued", "failed")),
+        f"{found['epochs_done']}/{found['epochs_asked']}",
+    )
+    parts: list[Any] = [counts]
+    driver = found["driver"]
+    parts.append(Text(f"run by {driver}" if driver else "not being run"))
+    if found["epochs_per_second"]:
+        parts.append(
+            Text(
+                f"{found['epochs_per_second']:.3g} epochs a second, "
+                f"{_duration(found['seconds_left'])} left"
+            )
+        )
+    if found["running_trials"] and driver:
+        table = lines("running", "seed", "epochs", "test error (%)", "attempt")
+        for row in found["running_trials"][:MOST_RUNNING]:
+            error = row["test_error"]
+            table.add_row(
+                row["graph"],
+                str(row["seed"]),
+                f"{row['epochs_done']}/{row['epochs']}",
+                "-" if error is None else f"{error:.2f}",
+                str(row["attempts"]),
+            )
+        parts.append(table)
+    if found["failures"]:
+        table = lines("failed", "first", "reason")
+        for row in found["failures"]:
+            table.add_row(str(row["trials"]), str(row["first"]), row["reason"])
+        parts.append(table)
+    return Group(*parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,96 @@
+"""The graph, the data and the model of a trial, from what the ledger has of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from mpnn_arch import models
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.studies import import_paths
+from mpnn_arch.studies.trial import Trial
+from mpnn_arch.training.data import ImageDataset, load_dataset
+
+
+def graph_of(num_nodes: int, bits: bytes) -> RelationalGraph:
+    """The graph that the ledger keeps as bits of its adjacency, row by row."""
+    ones = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=num_nodes**2)
+    return RelationalGraph.from_adjacency(
+        ones.reshape(num_nodes, num_nodes), directed=True, self_loops=False
+    )
+
+
+@lru_cache(maxsize=1)
+def load_data(
+    name: str,
+    source: str | None,
+    data_root: str | None,
+    train_images: int | None,
+    test_images: int | None,
+) -> tuple[ImageDataset, str]:
+    """The data set and its fingerprint; the last one is kept, since trials share it.
+
+    Args:
+        name: of the data set, a folder of images, or an import path.
+        source: SHA-256 of the import path's file.
+        data_root: folder of downloaded data.
+        train_images, test_images: if given, only so many.
+
+    Raises:
+        InputError: no such data set, or a source file that was changed.
+    """
+    if source is not None:
+        import_paths.check(name, source)
+    data = load_dataset(name, data_root).subset(train_images, test_images)
+    return data, data.content_hash
+
+
+def build_model(trial: Trial, graph: RelationalGraph, data: ImageDataset, **more: Any) -> Any:
+    """The model of ``trial`` with its initial weights, widths matched to the dense one's cost.
+
+    Args:
+        trial: what to build.
+        graph: of all rounds.
+        data: gives classes, channels and size.
+        more: ``device="meta"`` for shapes only; a model of the user's own does not get it.
+
+    Raises:
+        InputError: a name that is unknown, or a graph or images that do not fit the model.
+    """
+    sources = dict(trial.sources)
+    channels, height, width = data.image_shape
+    if height != width:
+        raise InputError(
+            f"the images of {data.name!r} are {height} x {width} pixels; models take square ones"
+        )
+    fields: dict[str, Any] = {
+        "num_classes": data.num_classes,
+        "in_channels": channels,
+        "image_size": height,
+        "seed": trial.seed,
+    }
+    if trial.model in sources:
+        made = import_paths.load(trial.model, sources[trial.model])(graph, **fields)
+        if not isinstance(made, nn.Module):
+            raise InputError(f"{trial.model!r} gives a {type(made).__name__}; return a nn.Module")
+        return made
+
+    def named(name: str | None) -> Any:
+        return import_paths.load(name, sources[name]) if name and name in sources else name
+
+    return models.build(
+        trial.model,
+        graph,
+        init=trial.init,  # type: ignore[arg-type]
+        order=trial.order,  # type: ignore[arg-type]
+        backend=trial.backend,
+        message=named(trial.message),
+        aggr=named(trial.aggr),
+        width_multiplier=trial.width_multiplier,
+        **fields,
+        **more,
+    )

@@ -1,0 +1,154 @@
+"""What a study was asked for: the sets that its trials are drawn from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Literal, get_args
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.studies.import_paths import is_import_path
+from mpnn_arch.training.config import TrainingConfig, from_mapping
+
+Weights = Literal["all", "best", "none"]
+
+#: Fields that a study may be extended by; all others stay as they are.
+EXTENDABLE = ("graphs", "seeds", "messages", "aggrs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """One model on one data set: every graph with every message, aggregation and seed.
+
+    Attributes:
+        model: its name, or ``module:function`` of your own, called with the graph and the keywords
+            ``num_classes``, ``in_channels``, ``image_size`` and ``seed``.
+        dataset: its name, a folder of images (kept as an absolute path) or ``module:function`` of
+            your own; see :func:`mpnn_arch.training.load_dataset`.
+        graphs: specifications; lists such as ``sample:64/52`` count as their graphs.
+        seeds: each seeds the initial weights and the order of the images.
+        training: the recipe.
+        messages: message functions; None is the model's own.
+        aggrs: aggregations.
+        order, init, backend, width_multiplier: as for ``models.build``.
+        train_images, test_images: if given, only so many images are used.
+        weights: which trained weights are kept: ``"all"``, ``"best"`` (those of the trial with
+            the lowest test error) or ``"none"``.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    model: str
+    dataset: str
+    graphs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    messages: tuple[str | None, ...] = (None,)
+    aggrs: tuple[str, ...] = ("sum",)
+    order: str = "published"
+    init: str | None = None
+    backend: str | None = None
+    width_multiplier: float = 1.0
+    train_images: int | None = None
+    test_images: int | None = None
+    weights: Weights = "none"
+
+    def __post_init__(self) -> None:
+        from mpnn_arch.training.data import full_name
+
+        for name in ("model", "dataset"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} is a name, {getattr(self, name)!r} was given")
+        object.__setattr__(self, "dataset", full_name(self.dataset))
+        for name in EXTENDABLE:
+            values = getattr(self, name)
+            if not isinstance(values, list | tuple):
+                raise InputError(f"{name} is a list, {values!r} was given")
+            if not values:
+                raise InputError(f"a study needs at least one of its {name}; give one")
+            repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
+            if repeated is not None:
+                raise InputError(f"{name} holds {repeated!r} twice; give each once")
+            object.__setattr__(self, name, tuple(values))
+        for seed in self.seeds:
+            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+                raise InputError(f"a seed is an integer of at least 0, {seed!r} was given")
+        if self.weights not in get_args(Weights):
+            choices = ", ".join(get_args(Weights))
+            raise InputError(f"weights is one of {choices}, {self.weights!r} was given")
+        if not isinstance(self.training, TrainingConfig):
+            raise InputError(f"training is a TrainingConfig, {self.training!r} was given")
+
+    @property
+    def import_paths(self) -> list[str]:
+        """What is looked up by importing it."""
+        names = [self.model, self.dataset, *self.messages, *self.aggrs]
+        return sorted({name for name in names if name is not None and is_import_path(name)})
+
+    def combinations(self) -> Iterator[tuple[int, str, str | None, str]]:
+        """Seed, graph, message and aggregation of every trial.
+
+        Seeds vary slowest: the machine's ups and downs reach all graphs alike, and a study that is
+        stopped early has seen every graph.
+        """
+        yield from product(self.seeds, self.graphs, self.messages, self.aggrs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON-able values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StudyConfig:
+        """The configuration that :meth:`to_dict` gave.
+
+        Raises:
+            InputError: a field unknown or missing, or a value out of its range.
+        """
+        if isinstance(values, dict) and "training" in values:
+            values = {**values, "training": from_mapping(TrainingConfig, values["training"])}
+        return from_mapping(cls, values)
+
+    def merged(self, other: StudyConfig) -> StudyConfig:
+        """This configuration and what ``other`` adds to it.
+
+        Raises:
+            InputError: ``other`` differs in a field that a study cannot be extended by.
+        """
+        self.check_same(other)
+        added: dict[str, Any] = {
+            name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name)))
+            for name in EXTENDABLE
+        }
+        return dataclasses.replace(self, **added)
+
+    def check_same(self, other: StudyConfig) -> None:
+        """Compare all fields that a study cannot be extended by.
+
+        Raises:
+            InputError: one differs; the sentence names it.
+        """
+        for holder, mine, theirs in (
+            ("", self, other),
+            ("the recipe's ", self.training, other.training),
+        ):
+            for described in dataclasses.fields(mine):
+                name = described.name
+                old, new = getattr(mine, name), getattr(theirs, name)
+                if name not in (*EXTENDABLE, "training") and old != new:
+                    raise InputError(
+                        f"the study was made with {holder}{name} {old}, not {new}; leave that "
+                        "out to go on with it, or make another study with another --out"
+                    )
+
+    def added_by(self, other: StudyConfig) -> str:
+        """What ``other`` has and this does not, in words; empty if nothing."""
+        added = []
+        for name in EXTENDABLE:
+            new = [value for value in getattr(other, name) if value not in getattr(self, name)]
+            if new:
+                shown = " ".join(map(str, new[:3])) + (" ..." if len(new) > 3 else "")
+                added.append(f"{len(new)} {name} ({shown})")
+        return ", ".join(added)

@@ -1,0 +1,99 @@
+"""Graphs of a study by canonical names: one graph, one name, from which its parameters are read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import parse
+from mpnn_arch.graphs.generators import GENERATORS
+from mpnn_arch.graphs.lists import WSFlexParameters, published_parameters, sample_parameters
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+_LISTS = {"published": published_parameters, "sample": sample_parameters}
+
+
+def expand(specs: Sequence[str]) -> dict[str, RelationalGraph]:
+    """The graphs that ``specs`` name, each under a specification of its own.
+
+    A list such as ``sample:64/52`` becomes the ``ws_flex`` calls that make its graphs, and a
+    generator's parameters are written in order, so that a graph has the same name however it was
+    asked for. A graph that two of the specifications name is there once.
+
+    Raises:
+        InputError: a specification that names no graph.
+    """
+    made: dict[str, RelationalGraph] = {}
+    for spec in specs:
+        found = parse(spec)
+        for name, graph in zip(_names(spec.strip(), len(found)), found, strict=True):
+            made.setdefault(name, graph)
+    return made
+
+
+def family_and_parameters(name: str) -> tuple[str, dict[str, Any]]:
+    """``("ws_flex", {"num_nodes": 64, ...})`` of a canonical name; no parameters of a file."""
+    family, _, rest = name.partition(":")
+    if family not in GENERATORS:
+        return family, {}
+    try:
+        known = inspect.signature(GENERATORS.get(family)).parameters
+        return family, dict(zip(known, map(_number, rest.split(",")), strict=True))
+    except ValueError:
+        return family, {}
+
+
+def _names(spec: str, count: int) -> list[str]:
+    source, _, rest = spec.partition(":")
+    if source in _LISTS:
+        return [_ws_flex(one) for one in _picked(source, rest)]
+    if source in GENERATORS:
+        return [_generated(source, rest, spec)]
+    if count == 1:
+        return [spec]
+    raise InputError(f"the graph {spec!r} names {count} graphs without names; give each by itself")
+
+
+def _picked(source: str, rest: str) -> list[WSFlexParameters]:
+    """The calls behind a list, an element or a slice of it; ``parse`` has checked the text."""
+    nodes, count, *which = rest.split("/")
+    listed = _LISTS[source](int(nodes), int(count))
+    if not which:
+        return listed
+    ends = [int(end) if end else None for end in which[0].split(":")]
+    return listed[slice(*ends)] if len(ends) == 2 else [listed[int(which[0])]]
+
+
+def _ws_flex(one: WSFlexParameters) -> str:
+    values = (one.num_nodes, one.average_degree, one.rewiring_probability, one.seed)
+    return "ws_flex:" + ",".join(map(_text, values))
+
+
+def _generated(family: str, rest: str, spec: str) -> str:
+    args: list[Any] = []
+    named: dict[str, Any] = {}
+    for part in rest.split(","):
+        key, equals, value = part.partition("=")
+        if equals:
+            named[key.strip()] = _number(value)
+        else:
+            args.append(_number(part))
+    bound = inspect.signature(GENERATORS.get(family)).bind(*args, **named)
+    bound.apply_defaults()
+    values = list(bound.arguments.values())
+    if not all(isinstance(value, int | float) for value in values):
+        return spec
+    return f"{family}:" + ",".join(map(_text, values))
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _text(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -1,0 +1,61 @@
+"""Epochs of a training under way, a line each, beside its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mpnn_arch.studies.crash import crash_point
+
+
+class Journal:
+    """Lines that are appended and reach the disk before the checkpoint that follows them.
+
+    A line that a crash left half is passed over, and where an epoch stands there twice the later
+    one holds.
+
+    Args:
+        path: the file; it need not be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Write one epoch.
+
+        Args:
+            entry: with the epoch's number under ``["metrics"]["epoch"]``.
+        """
+        # It begins with a new line too: the one before may have no end.
+        line = f"\n{json.dumps(entry)}\n".encode()
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(file, line[: len(line) // 2])
+            crash_point("journal.half")
+            os.write(file, line[len(line) // 2 :])
+            os.fsync(file)
+        finally:
+            os.close(file)
+        crash_point("journal.written")
+
+    def read(self, epochs: int) -> list[dict[str, Any]]:
+        """Epochs 1 to ``epochs`` in order; those that are missing are left out."""
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        found: dict[int, dict[str, Any]] = {}
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                found[entry["metrics"]["epoch"]] = entry
+            except (ValueError, KeyError, TypeError):
+                continue
+        return [found[epoch] for epoch in range(1, epochs + 1) if epoch in found]
+
+    def clear(self) -> None:
+        """Start again."""
+        self.path.unlink(missing_ok=True)

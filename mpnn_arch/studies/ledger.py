@@ -1,0 +1,239 @@
+"""The ledger of a study, read: a row a trial and a row an epoch in one SQLite file.
+
+Reading goes on while a study runs (write-ahead log) and imports neither torch nor anything that
+the study names. Only the driver of a study writes, see :mod:`mpnn_arch.studies.writer`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.studies.schema import APPLICATION, VERSION
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+METRICS = ("learning_rate", "train_loss", "train_error", "test_loss", "test_error")
+"""Columns of an epoch that the same trial gives again to the bit; seconds are not among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How far a study is.
+
+    Attributes:
+        queued, running, done, failed: trials in each state.
+        epochs_done, epochs_asked: of all trials that did not fail.
+        seconds: of all epochs done, with evaluation, added up over workers.
+        epochs_timed: the epochs that took these seconds, those of failed trials among them.
+    """
+
+    queued: int
+    running: int
+    done: int
+    failed: int
+    epochs_done: int
+    epochs_asked: int
+    seconds: float
+    epochs_timed: int
+
+    @property
+    def trials(self) -> int:
+        """All trials."""
+        return self.queued + self.running + self.done + self.failed
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """Mean over all epochs done; None before the first."""
+        return self.seconds / self.epochs_timed if self.epochs_timed else None
+
+    def seconds_left(self, workers: int) -> float | None:
+        """Until all is done, if ``workers`` keep the mean pace; None before the first epoch.
+
+        It is computed from durations, so a clock that jumps does not matter.
+        """
+        pace = self.seconds_per_epoch
+        if pace is None:
+            return None
+        return pace * (self.epochs_asked - self.epochs_done) / max(1, workers)
+
+
+class Ledger:
+    """A ledger opened for reading; a context manager.
+
+    Args:
+        path: ``ledger.sqlite`` of a study.
+
+    Raises:
+        InputError: no such file, one that is cut short or damaged, or one of another version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        check_file(self.path)
+        name = quote(str(self.path.absolute()))
+        # A ledger in a read-only folder has no log to read along with.
+        log = self.path.with_name(self.path.name + "-wal")
+        fixed = not os.access(self.path.parent, os.W_OK) and not log.exists()
+        with translated(self.path):
+            self.connection = sqlite3.connect(
+                f"file:{name}?{'immutable=1' if fixed else 'mode=ro'}", uri=True, timeout=30
+            )
+            self.connection.row_factory = sqlite3.Row
+            check_version(self.connection, self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.connection.close()
+
+    def query(self, sql: str, *values: Any) -> Iterator[sqlite3.Row]:
+        """Rows of a query, one at a time.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        with translated(self.path):
+            yield from self.connection.execute(sql, values)
+
+    def counts(self) -> Counts:
+        """How far the study is; the time it takes does not depend on the number of epochs."""
+        of_state = {
+            row["state"]: row
+            for row in self.query(
+                "SELECT state, count(*) AS trials, sum(epochs_done) AS done, sum(epochs) AS asked,"
+                " sum(seconds) AS seconds FROM trial GROUP BY state"
+            )
+        }
+
+        def total(column: str, *states: str) -> Any:
+            return sum(of_state[state][column] for state in states if state in of_state)
+
+        alive = ("queued", "running", "done")
+        return Counts(
+            **{state: total("trials", state) for state in (*alive, "failed")},
+            epochs_done=total("done", *alive),
+            epochs_asked=total("asked", *alive),
+            seconds=float(total("seconds", *alive, "failed")),
+            epochs_timed=total("done", *alive, "failed"),
+        )
+
+    def trials(self, state: str | None = None) -> Iterator[sqlite3.Row]:
+        """Rows of trials in the order of the study, all or those in one state."""
+        if state is None:
+            return self.query("SELECT * FROM trial ORDER BY id")
+        return self.query("SELECT * FROM trial WHERE state = ? ORDER BY id", state)
+
+    def find_trial(self, which: str) -> sqlite3.Row:
+        """The trial with this number or with a hash that begins so.
+
+        Raises:
+            InputError: there is none, or there are several.
+        """
+        found = []
+        if which.isdecimal() and len(which) < 10:
+            found = list(self.query("SELECT * FROM trial WHERE id = ?", int(which)))
+        if not found and len(which) >= 4 and set(which) <= set("0123456789abcdef"):
+            found = list(
+                self.query("SELECT * FROM trial WHERE substr(hash, 1, ?) = ?", len(which), which)
+            )
+        if len(found) != 1:
+            count = "several trials" if found else "no trial"
+            raise InputError(
+                f"{which!r} names {count} of {self.path.parent}; give a number or a hash of "
+                "`mpnn-arch export`"
+            )
+        return found[0]
+
+    def epochs(self, trial: int) -> list[sqlite3.Row]:
+        """The epochs of one trial, in order."""
+        return list(self.query("SELECT * FROM epoch WHERE trial = ? ORDER BY epoch", trial))
+
+    def late_epochs(self) -> list[dict[str, Any]]:
+        """Results that were not accepted, each with ``agrees``: whether the accepted one is equal.
+
+        ``agrees`` is None where no accepted one is there yet.
+        """
+        same = " AND ".join(f"late.{name} IS epoch.{name}" for name in METRICS)
+        rows = self.query(
+            f"SELECT late.*, CASE WHEN epoch.trial IS NULL THEN NULL ELSE {same} END AS agrees"
+            " FROM late_epoch AS late LEFT JOIN epoch USING (trial, epoch)"
+            " ORDER BY late.trial, late.lease, late.epoch"
+        )
+        return [
+            {**dict(row), "agrees": None if row["agrees"] is None else bool(row["agrees"])}
+            for row in rows
+        ]
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into one sentence that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        reason = str(error)
+        if "full" in reason or "disk I/O" in reason:
+            do = "free some space and give the same command again; what is recorded stays"
+        elif "readonly" in reason or "unable to open" in reason:
+            do = "make the folder writable, or copy the study and go on with the copy"
+        elif "locked" in reason:
+            do = "close the other program that writes into it"
+        else:
+            do = "restore it from a copy, or start a new study with another --out"
+        raise InputError(f"the ledger {path} cannot be used ({reason}); {do}") from None
+
+
+def check_file(path: Path) -> None:
+    """Whether the file is there and has the length that its header gives.
+
+    Raises:
+        InputError: it is not a whole SQLite file.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(
+            f"the ledger {path} cannot be read ({error.strerror}); give the folder of a study"
+        ) from None
+    page = int.from_bytes(header[16:18], "big")
+    needed = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0") or size < needed:
+        raise InputError(
+            f"the ledger {path} is cut short or damaged ({size:,} of {needed:,} bytes); restore "
+            "it from a copy, or start a new study with another --out"
+        )
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Whether this version of the library knows the tables.
+
+    Raises:
+        InputError: it does not.
+    """
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION:
+        raise InputError(f"{path} is a database of something else; give the folder of a study")
+    if version != VERSION:
+        raise InputError(
+            f"the ledger {path} has the tables of version {version}, this library knows version "
+            f"{VERSION}; use the mpnn-arch that it was made with"
+        )

@@ -1,0 +1,142 @@
+"""What every runner does with a study: make tasks, write down what comes back, clean up."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.studies.crash import crash_point
+from mpnn_arch.studies.tasks import Task
+from mpnn_arch.studies.writer import LedgerWriter
+
+LAST = ("done", "failed", "storage", "stopped")
+"""Events after which a worker has its trial no longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How a study is run; none of it changes what a trial is.
+
+    Attributes:
+        workers: processes.
+        threads: of torch in each; a trial that was begun keeps the number it was begun with.
+        device: where to train.
+        data_root: folder of downloaded data, or None.
+        weights: ``"all"``, ``"best"`` or ``"none"``.
+    """
+
+    workers: int
+    threads: int
+    device: str = "cpu"
+    data_root: str | None = None
+    weights: str = "none"
+
+
+class Recorder:
+    """Makes the tasks of a study, and writes their events into the ledger.
+
+    Args:
+        folder: of the study.
+        ledger: open for writing.
+        settings: how the study is run.
+    """
+
+    def __init__(self, folder: Path, ledger: LedgerWriter, settings: RunSettings) -> None:
+        self.folder = folder
+        self.ledger = ledger
+        self.settings = settings
+
+    def task(self, row: sqlite3.Row) -> Task:
+        """The task of a trial that was leased."""
+        (graph,) = self.ledger.query("SELECT * FROM graph WHERE hash = ?", row["graph_hash"])
+        begun = row["epochs_done"] > 0
+        return Task(
+            id=row["id"],
+            lease=row["lease"],
+            trial=json.loads(row["spec"]),
+            hash=row["hash"],
+            num_nodes=graph["num_nodes"],
+            adjacency=graph["adjacency"].hex(),
+            epochs_known=row["epochs_done"],
+            choices=json.loads(row["choices"]) if row["choices"] else None,
+            threads=row["threads"] if begun and row["threads"] else self.settings.threads,
+            folder=str(self.folder.absolute()),
+            weights=None if self.settings.weights == "none" else weights_name(row),
+            device=self.settings.device,
+            data_root=self.settings.data_root,
+        )
+
+    def record(self, row: sqlite3.Row, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """Write one event into the ledger, within a transaction; return what is worth showing.
+
+        Args:
+            row: the trial that the sender has.
+            event: with ``is``, ``id`` and ``lease``.
+        """
+        kind, trial, lease = event["is"], event["id"], event["lease"]
+        described = {**about(row), **event}
+        if kind == "started":
+            self.ledger.started(trial, lease, event)
+            return []
+        if kind == "epoch":
+            new = self.ledger.record_epoch(
+                trial, lease, event["metrics"], wall=event["wall"], choices=event.get("choices")
+            )
+            return [described] if new else []
+        if kind == "done":
+            return [described] if self.ledger.finish(trial, lease) else []
+        if kind == "failed":
+            gone = self.ledger.fail(trial, lease, event["reason"], detail=event["detail"])
+            return [{**described, "given_up": gone}]
+        if kind in ("storage", "stopped"):
+            self.ledger.release(trial, lease, event.get("reason", "stopped"))
+            return []
+        return [described]  # a note
+
+    def clean_up(self, event: dict[str, Any]) -> None:
+        """Remove what is not needed after ``event`` has been committed."""
+        if event["is"] != "done":
+            return
+        crash_point("trial.accepted")
+        for path in (self.folder / "checkpoints").glob(f"*{event['hash']}*"):
+            path.unlink(missing_ok=True)
+        if self.settings.weights == "best":
+            keep_best_weights(self.folder, self.ledger)
+
+
+def storage_error(reason: str) -> InputError:
+    """The error of a run where the study's folder cannot be written."""
+    return InputError(f"{reason}, and give the same command again: what is recorded stays")
+
+
+def about(row: sqlite3.Row) -> dict[str, Any]:
+    """What an event says of its trial."""
+    names = ("id", "hash", "graph", "seed", "message", "aggr", "epochs")
+    return {name: row[name] for name in names}
+
+
+def weights_name(row: sqlite3.Row) -> str:
+    """File name of a trial's weights, without its ending; its number makes it unique."""
+    parts = (row["graph"], row["message"] or "", row["aggr"])
+    text = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(filter(None, parts))).strip("-.")[:80]
+    return f"{row['id']}-{text}-seed{row['seed']}"
+
+
+def keep_best_weights(folder: Path, ledger: LedgerWriter) -> None:
+    """Of all trials that are done, keep the weights of the one with the least test error."""
+    best = list(
+        ledger.query(
+            "SELECT id FROM trial WHERE state = 'done' AND test_error IS NOT NULL"
+            " ORDER BY test_error, id LIMIT 1"
+        )
+    )
+    for path in (folder / "weights").glob("[0-9]*.safetensors"):
+        number = int(path.name.partition("-")[0])
+        of = list(ledger.query("SELECT state FROM trial WHERE id = ?", number))
+        if best and number != best[0]["id"] and of and of[0]["state"] == "done":
+            path.unlink(missing_ok=True)

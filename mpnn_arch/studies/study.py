@@ -1,0 +1,406 @@
+"""A study: a folder with a ledger, made once, run until its trials are done."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpnn_arch import __version__
+from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import check_folder, sync, write_error, write_text
+from mpnn_arch.io.lock import FolderLock
+from mpnn_arch.io.temporary import new_temporary_folder, sweep
+from mpnn_arch.studies import import_paths
+from mpnn_arch.studies.crash import crash_point
+from mpnn_arch.studies.ledger import Counts, Ledger
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mpnn_arch.graphs import RelationalGraph
+    from mpnn_arch.studies.config import StudyConfig
+    from mpnn_arch.studies.trial import Trial
+
+_FORMAT = 1
+
+
+class Study:
+    """A set of trials with a ledger.
+
+    ::
+
+        study.json       what was asked, versions, machine
+        ledger.sqlite    a row a trial, a row an epoch
+        checkpoints/     trainings under way; empty when the study is done
+        weights/         trained models, one file a trial, as ``weights`` of the configuration says
+        lock             who runs it, while it is being run
+
+    Make one with :meth:`create`, open one that is there with :meth:`open`. Opening imports nothing
+    that the study names.
+
+    ::
+
+        config = StudyConfig(model="mlp", dataset="mnist5k", graphs=("sample:64/52",), seeds=(0, 1))
+        study = Study.create("runs/sweep", config)
+        study.run(workers=2)  # stopped at any moment, the same call goes on
+        study.table()
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self.path = path
+        self._about = about
+
+    @classmethod
+    def create(
+        cls, path: str | Path, config: StudyConfig, *, data_root: str | Path | None = None
+    ) -> Study:
+        """A new folder with every trial queued; it appears whole or not at all.
+
+        Args:
+            path: the folder; it must not be there yet.
+            config: what to train.
+            data_root: see :func:`mpnn_arch.training.data.load_dataset`.
+
+        Raises:
+            InputError: the folder exists, or ``config`` names what does not exist or fit.
+        """
+        path = check_folder(path)
+        if path.exists():
+            refuse_run_directory(path)
+            raise InputError(
+                f"{path} exists already; open the study in it, or choose another --out"
+            )
+        from mpnn_arch.studies.plan import plan
+
+        graphs, trials = plan(config, data_root)
+        study = str(uuid.uuid4())
+        about = {
+            "format": _FORMAT,
+            "id": study,
+            "made": {
+                "mpnn_arch": __version__,
+                "python": platform.python_version(),
+                "machine": platform.platform(),
+                "host": socket.gethostname(),
+            },
+        }
+        made = cls(path, {**about, **_asked(study, config, trials)})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent)
+            temporary = new_temporary_folder(path.parent)
+        except OSError as error:
+            raise write_error(path, error) from None
+        try:
+            temporary.chmod(0o755)
+            for folder in ("checkpoints", "weights"):
+                (temporary / folder).mkdir()
+            made._write(temporary)
+            _fill(temporary / "ledger.sqlite", trials, graphs)
+            crash_point("study.folder")
+            os.rename(temporary, path)
+            sync(path.parent)
+        except OSError as error:
+            # A full disk, with the path of the temporary folder.
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            raise write_error(path, cause) from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return made
+
+    @classmethod
+    def open(cls, path: str | Path) -> Study:
+        """The study in the folder ``path``.
+
+        Raises:
+            InputError: there is none, or its description cannot be read.
+        """
+        path = Path(path)
+        file = path / "study.json"
+        if not file.is_file():
+            refuse_run_directory(path)
+            raise InputError(f"{path} is not a study (it has no study.json); check the folder")
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            number = about["format"]
+            _ = about["id"], about["config"], about["trials"], about["sources"], about["signature"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{file} is not the description of a study; restore it from a copy, or start a new "
+                "study with another --out"
+            ) from None
+        if number != _FORMAT:
+            raise InputError(
+                f"{file} has format {number}, this library knows format {_FORMAT}; use the "
+                "mpnn-arch that it was made with"
+            )
+        return cls(path, about)
+
+    @property
+    def config(self) -> StudyConfig:
+        """What was asked for."""
+        from mpnn_arch.studies.config import StudyConfig
+
+        return StudyConfig.from_dict(self._about["config"])
+
+    def ledger(self) -> Ledger:
+        """The ledger, opened for reading, also while the study runs; use it in ``with``."""
+        return Ledger(self.path / "ledger.sqlite")
+
+    def counts(self) -> Counts:
+        """How far the study is."""
+        with self.ledger() as ledger:
+            return ledger.counts()
+
+    def table(self, *, all_epochs: bool = False) -> pd.DataFrame:
+        """Results as ``mpnn-arch export`` writes them, a row a trial or a row an epoch.
+
+        Args:
+            all_epochs: every epoch, also of trials under way; else the last of those that are done.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        from mpnn_arch.studies.export import read_rows
+
+        try:
+            import pandas as pd
+        except ImportError:
+            raise InputError(
+                'a table needs pandas, which is not installed: pip install "mpnn-arch[graphs]"'
+            ) from None
+        with self.ledger() as ledger:
+            columns, rows = read_rows(ledger, all_epochs=all_epochs)
+            return pd.DataFrame(list(rows), columns=list(columns))
+
+    def extend(
+        self, config: StudyConfig, *, data_root: str | Path | None = None, trust: bool = False
+    ) -> int:
+        """Add graphs, seeds, messages or aggregations; return how many trials that adds.
+
+        Args:
+            config: with the same recipe and settings; what it has beyond the study's is added.
+            data_root: see :func:`mpnn_arch.training.data.load_dataset`.
+            trust: as for :meth:`run`; what is added is yours, what is there may not be.
+
+        Raises:
+            InputError: it differs in anything else, or another process runs the study.
+        """
+        from mpnn_arch.studies.plan import plan
+        from mpnn_arch.studies.writer import LedgerWriter
+
+        with self._lock():
+            self._about = type(self).open(self.path)._about
+            with self.ledger() as known:
+                self.check_trust(known, trust)
+            before = self.config
+            after = before.merged(config)
+            graphs, trials = plan(after, data_root)
+            with self.ledger() as known:
+                _check_data(known, trials)
+            asked = _asked(self._about["id"], after, trials)
+            changed = dict(self._about["sources"]).items() - asked["sources"].items()
+            if changed:
+                raise InputError(
+                    f"the file of {sorted(changed)[0][0]!r} was changed since the study was made "
+                    "with it; restore the file, or make a new study"
+                )
+            self._about = {**self._about, **asked}
+            self._write(self.path)
+            crash_point("study.described")
+            with LedgerWriter(self.path / "ledger.sqlite") as ledger, ledger.transaction():
+                return ledger.add_trials(trials, graphs)
+
+    def run(
+        self,
+        *,
+        workers: int | None = None,
+        threads: int | None = None,
+        device: str = "auto",
+        data_root: str | Path | None = None,
+        trust: bool = False,
+        retry_failed: bool = False,
+        watch: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> Counts:
+        """Train what is not done yet, in worker processes; return how far the study is then.
+
+        Stopped at any moment, also by SIGKILL, the same call goes on where it was: at most the
+        epoch in flight is trained again.
+
+        Args:
+            workers: processes; None: one a core, or one on a GPU.
+            threads: of torch in each; None: the cores shared among the workers. A trial that was
+                begun keeps its number, and with it its bits.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
+            data_root: see :func:`mpnn_arch.training.data.load_dataset`.
+            trust: run models, data sets and messages by import path although the study was not
+                made by this user on this machine.
+            retry_failed: give trials that failed three attempts more.
+            watch: called with every event after it is recorded: a dictionary whose ``is`` is
+                ``epoch``, ``done``, ``failed`` or ``note``.
+
+        Raises:
+            InputError: another process runs the study, or the folder cannot be written.
+            KeyboardInterrupt: Ctrl-C; all that was given by workers is recorded.
+        """
+        from mpnn_arch.studies.interrupts import Interrupts
+        from mpnn_arch.studies.nursery import Nursery
+        from mpnn_arch.studies.recording import Recorder, RunSettings
+        from mpnn_arch.studies.runner import Driver
+        from mpnn_arch.studies.writer import LedgerWriter
+        from mpnn_arch.training.devices import find_device
+
+        for name, value in (("workers", workers), ("threads", threads)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is an integer of at least 1, {value} was given")
+        where = str(find_device(device))
+        with Interrupts() as interrupts, self._lock() as lock:
+            self._about = type(self).open(self.path)._about  # another may have extended it
+            with LedgerWriter(self.path / "ledger.sqlite") as ledger:
+                self.check_trust(ledger, trust)
+                self._check_files(ledger)
+                self._complete(ledger, data_root)
+                with ledger.transaction():
+                    ledger.requeue(failed=retry_failed)
+                self._sweep_up(ledger)
+                if lock.taken_over_from is not None:
+                    watch({"is": "note", "text": f"goes on after {lock.taken_over_from}"})
+                cores = len(os.sched_getaffinity(0))
+                if workers is None:
+                    workers = cores if where == "cpu" else 1
+                settings = RunSettings(
+                    workers=workers,
+                    threads=threads or cores // workers or 1,
+                    device=where,
+                    data_root=None if data_root is None else str(data_root),
+                    weights=self._about["config"].get("weights", "none"),
+                )
+                recorder = Recorder(self.path, ledger, settings)
+                with Nursery() as nursery:
+                    Driver(recorder, watch=watch, starter=nursery).run(interrupts)
+                self._sweep_temporary()
+                return ledger.counts()
+
+    def _complete(self, ledger: Any, data_root: str | Path | None) -> None:
+        """Queue trials that ``study.json`` names and the ledger lacks, after a stop."""
+        (row,) = ledger.query("SELECT count(*) AS trials FROM trial")
+        if row["trials"] < self._about["trials"]:
+            from mpnn_arch.studies.plan import plan
+
+            graphs, trials = plan(self.config, data_root)
+            _check_data(ledger, trials)
+            with ledger.transaction():
+                ledger.add_trials(trials, graphs)
+
+    def check_trust(self, ledger: Ledger, trust: bool) -> None:
+        """Whether what the study names by import path may be imported.
+
+        Raises:
+            InputError: it may not.
+        """
+        config = self._about["config"]
+        named = (config["model"], config["dataset"], *config["messages"], *config["aggrs"])
+        # One that stands in the configuration alone is not signed, and so not trusted.
+        sources = {name: "" for name in named if name and import_paths.is_import_path(name)}
+        sources |= self._about["sources"]
+        for row in ledger.query("SELECT spec FROM trial WHERE instr(spec, '\"sources\":[]') = 0"):
+            sources |= dict(json.loads(row["spec"]).get("sources", ()))
+        signature = str(self._about["signature"])
+        if not sources or trust or import_paths.is_signed(signature, self._about["id"], sources):
+            return
+        raise InputError(
+            f"the study {self.path} was not made by you on this machine and would run code by "
+            f"import path ({', '.join(sorted(sources))}); look at it, and give --trust"
+        )
+
+    def _check_files(self, ledger: Ledger) -> None:
+        """Whether files of graphs that are still there hold the graphs that were trained on."""
+        from mpnn_arch.studies.graph_names import expand
+
+        for spec in self._about["config"]["graphs"]:
+            if not spec.startswith("file:") or not Path(spec.removeprefix("file:")).exists():
+                continue
+            for name, graph in expand([spec]).items():
+                known = ledger.query("SELECT graph_hash FROM trial WHERE graph = ? LIMIT 1", name)
+                if any(row["graph_hash"] != graph.content_hash for row in known):
+                    raise InputError(
+                        f"the graph {name!r} is another one than the study was made with; restore "
+                        "the file, or make a new study"
+                    )
+
+    def _sweep_up(self, ledger: Any) -> None:
+        """Remove what a stop left: half-written files, checkpoints of trials that are done."""
+        from mpnn_arch.studies.recording import keep_best_weights
+
+        self._sweep_temporary()
+        for path in (self.path / "checkpoints").iterdir():
+            hash = path.name.partition(".")[0]
+            if list(ledger.query("SELECT 1 FROM trial WHERE hash=? AND state='done'", hash)):
+                path.unlink(missing_ok=True)
+        if self._about["config"].get("weights") == "best":
+            keep_best_weights(self.path, ledger)
+
+    def _sweep_temporary(self) -> None:
+        """Remove what workers that were killed had half written."""
+        for folder in ("checkpoints", "weights"):
+            sweep(self.path / folder)
+
+    def _lock(self) -> FolderLock:
+        return FolderLock(self.path / "lock", f"the study {self.path}")
+
+    def _write(self, folder: Path) -> None:
+        write_text(folder / "study.json", json.dumps(self._about, indent=2) + "\n")
+
+
+def refuse_run_directory(path: Path) -> None:
+    """Say what a folder is that ``mpnn-arch train`` made.
+
+    Raises:
+        InputError: it is one.
+    """
+    if (path / "config.json").is_file() and (path / "metrics.csv").is_file():
+        raise InputError(
+            f"{path} is a run directory of mpnn-arch train, not a study; go on with it by "
+            f"mpnn-arch train --out {path} --resume, or choose another folder"
+        )
+
+
+def _check_data(ledger: Ledger, trials: Sequence[Trial]) -> None:
+    """Whether the trials of a ledger were planned with the data that ``trials`` are.
+
+    Raises:
+        InputError: they were not.
+    """
+    for row in ledger.query("SELECT spec FROM trial LIMIT 1"):
+        then = json.loads(row["spec"])["data_hash"]
+        if any(trial.data_hash != then for trial in trials):
+            raise InputError(
+                f"the data set {trials[0].dataset!r} is not the one that the study was made with "
+                f"(fingerprint {trials[0].data_hash[:8]}, then {then[:8]}); restore it, or make a "
+                "new study"
+            )
+
+
+def _asked(study: str, config: StudyConfig, trials: Sequence[Trial]) -> dict[str, Any]:
+    """The part of ``study.json`` that says what to train."""
+    sources = {path: digest for trial in trials for path, digest in trial.sources}
+    return {
+        "config": config.to_dict(),
+        "trials": len(trials),
+        "sources": sources,
+        "signature": import_paths.sign(study, sources) if sources else "",
+    }
+
+
+def _fill(path: Path, trials: Sequence[Trial], graphs: dict[str, RelationalGraph]) -> None:
+    from mpnn_arch.studies.writer import LedgerWriter
+
+    with LedgerWriter.create(path) as ledger, ledger.transaction():
+        ledger.add_trials(trials, graphs)

@@ -1,0 +1,241 @@
+"""What a worker is given and what it sends, as JSON; and one trial trained by it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mpnn_arch import models
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.io.files import WriteError, write_error
+from mpnn_arch.io.tensor_file import write_tensors
+from mpnn_arch.models.saving import save
+from mpnn_arch.rounds import export_choices, import_choices
+from mpnn_arch.studies.building import build_model, graph_of, load_data
+from mpnn_arch.studies.crash import crash_point
+from mpnn_arch.studies.journal import Journal
+from mpnn_arch.studies.machine import machine
+from mpnn_arch.studies.trial import Trial
+from mpnn_arch.training.checkpoint import save_checkpoint
+from mpnn_arch.training.experiment import restore
+from mpnn_arch.training.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One trial under one lease, with everything that a worker needs to know.
+
+    Attributes:
+        id, lease: of the trial in the ledger, sent back with every result.
+        trial: ``Trial.to_dict()``.
+        hash: of the trial.
+        num_nodes, adjacency: the graph, its bits in hexadecimal.
+        epochs_known: epochs that the ledger has.
+        choices: backends that an earlier attempt selected; None if there was none.
+        threads: of torch.
+        folder: of the study.
+        weights: file name of the trained weights, without its ending; None: they are not saved.
+        device: where to train.
+        data_root: folder of downloaded data, or None.
+    """
+
+    id: int
+    lease: int
+    trial: dict[str, Any]
+    hash: str
+    num_nodes: int
+    adjacency: str
+    epochs_known: int
+    choices: dict[str, dict[str, str]] | None
+    threads: int
+    folder: str
+    weights: str | None
+    device: str
+    data_root: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The training under way."""
+        return Path(self.folder) / "checkpoints" / f"{self.hash}.safetensors"
+
+    @property
+    def journal(self) -> Path:
+        """Its epochs."""
+        return Path(self.folder) / "checkpoints" / f"{self.hash}.epochs"
+
+    def make_graph(self) -> RelationalGraph:
+        """The graph from its bits."""
+        return graph_of(self.num_nodes, bytes.fromhex(self.adjacency))
+
+
+class StorageError(Exception):
+    """The study's folder cannot be written; no fault of the trial's."""
+
+
+def make_trainer(task: Task) -> tuple[Trial, Trainer]:
+    """The trial of ``task`` before its first epoch, on the task's backends.
+
+    Raises:
+        InputError: something that the trial names is gone or was changed.
+    """
+    trial = Trial.from_dict(task.trial)
+    graph = task.make_graph()
+    if graph.content_hash != trial.graph_hash:
+        raise InputError(f"the graph {trial.graph!r} was changed in the ledger; restore the ledger")
+    data, found = load_data(
+        trial.dataset,
+        dict(trial.sources).get(trial.dataset),
+        task.data_root,
+        trial.train_images,
+        trial.test_images,
+    )
+    if found != trial.data_hash:
+        raise InputError(
+            f"the data set {trial.dataset!r} is not the one that the study was made with "
+            f"(fingerprint {found[:8]}, then {trial.data_hash[:8]}); restore it"
+        )
+    model = build_model(trial, graph, data)
+    if task.choices:
+        import_choices(model, task.choices)
+    trainer = Trainer(
+        model,
+        data,
+        trial.recipe,
+        generator=torch.Generator().manual_seed(trial.seed),
+        device=task.device,
+    )
+    return trial, trainer
+
+
+def train_task(
+    task: Task,
+    emit: Callable[[dict[str, Any]], None],
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train a trial to its end, or on from its checkpoint, and emit what happens.
+
+    After every epoch, in this order: the epoch is written into the journal, the checkpoint is
+    written, the epoch is emitted. A continuation emits again what the ledger lacks, so that an
+    epoch whose checkpoint is written is never trained twice.
+
+    Args:
+        task: the trial and its lease.
+        emit: takes an event: a dictionary with ``is`` (started, epoch, note, stopped, done).
+        is_stopping: asked after every epoch; if true the training ends with ``stopped``.
+
+    Raises:
+        InputError: the trial cannot be trained, or diverged.
+        StorageError: the folder cannot be written.
+    """
+    crash_point("worker.received")
+    torch.set_num_threads(task.threads)
+    trial, trainer = make_trainer(task)
+    journal = Journal(task.journal)
+    try:
+        trainer, past = _continued(task, trial, trainer, journal)
+    except InputError as error:
+        emit({"is": "note", "text": str(error)})
+        task.checkpoint.unlink(missing_ok=True)
+        (trial, trainer), past = make_trainer(task), []
+    emit({"is": "started", **_about(task, trainer)})
+    sent: Mapping[str, Any] | None = None
+    for entry in past:
+        if entry["metrics"]["epoch"] > task.epochs_known:
+            emit({"is": "epoch", **entry})
+    while not trainer.finished:
+        start = time.perf_counter()
+        metrics = trainer.train_epoch().__dict__
+        crash_point("epoch.trained")
+        choices = export_choices(trainer.model)
+        entry = {"metrics": dict(metrics), "wall": time.perf_counter() - start}
+        try:
+            journal.append(entry)
+            save_checkpoint(trainer, task.checkpoint, task.hash)
+            crash_point("checkpoint.written", task.checkpoint)
+        except OSError as error:
+            raise _storage_error(task.checkpoint, error) from error
+        emit({"is": "epoch", **entry, "choices": choices if choices != sent else None})
+        sent = choices
+        crash_point("epoch.sent")
+        if not trainer.finished and is_stopping():
+            emit({"is": "stopped"})
+            return
+    if task.weights is not None:
+        path = Path(task.folder) / "weights" / f"{task.weights}.safetensors"
+        try:
+            _save_weights(trainer.model, path)
+            crash_point("weights.written")
+        except OSError as error:
+            raise _storage_error(path, error) from error
+    emit({"is": "done"})
+    crash_point("result.sent")
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    return StorageError(str(error if isinstance(error, WriteError) else write_error(path, error)))
+
+
+def _continued(
+    task: Task, trial: Trial, trainer: Trainer, journal: Journal
+) -> tuple[Trainer, list[dict[str, Any]]]:
+    """The trainer where its checkpoint left it, and the epochs so far; or as it was, and none."""
+    if not task.checkpoint.exists():
+        journal.clear()
+        return trainer, []
+    restore(trainer, task.checkpoint, task.hash)
+    past = journal.read(trainer.epoch)
+    written = {entry["metrics"]["epoch"] for entry in past}
+    if not written.issuperset(range(task.epochs_known + 1, trainer.epoch + 1)):
+        raise InputError(
+            f"the journal {journal.path} lacks epochs up to {trainer.epoch} that the ledger lacks "
+            "too; the trial starts again"
+        )
+    return trainer, past
+
+
+def _about(task: Task, trainer: Trainer) -> dict[str, Any]:
+    model: Any = trainer.model
+    try:
+        cost: int | None = models.complexity(model, trainer.dataset.image_shape).multiply_adds
+    except Exception:  # a model of the user's own that cannot be counted is trained all the same
+        cost = None
+    return {
+        "machine": machine(trainer.device),
+        "threads": task.threads,
+        "choices": export_choices(model),
+        "widths": list(getattr(model, "widths", ())),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "multiply_adds": cost,
+    }
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    try:
+        save(model, path)
+    except InputError:
+        if hasattr(model, "config"):
+            raise
+        write_tensors(path, model.state_dict(), {}, kind="mpnn_arch state 1")
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """A message as bytes; NaN and infinite numbers are kept."""
+    return json.dumps(message).encode()
+
+
+def decode(raw: bytes) -> dict[str, Any]:
+    """The message that :func:`encode` made."""
+    made: dict[str, Any] = json.loads(raw)
+    return made
