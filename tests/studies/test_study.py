@@ -156,6 +156,32 @@ def test_the_published_error_stands_beside_ours(drivers, finished, tmp_path):
     assert "30.50" in told
 
 
+@pytest.mark.slow
+def test_a_report_reads_a_study(drivers, finished, tmp_path):
+    out = tmp_path / "report"
+    code, text = drivers.run("report", finished, "--out", out)
+    assert code == 0, text
+    found = json.loads((out / "findings.json").read_text())["done"]
+    with Ledger(finished / "ledger.sqlite") as ledger:
+        errors = [row["test_error"] for row in ledger.trials() if row["graph"] == "complete:8"]
+    assert found["train_seeds"] == 2
+    assert found["baseline"]["mean"] == pytest.approx(sum(errors) / 2)
+    assert (out / "report.html").exists()
+
+
+def test_a_report_of_a_study_without_an_epoch_is_refused(tmp_path):
+    from mpnn_arch import cli
+
+    config = StudyConfig(
+        model="mlp", dataset="digits", graphs=("complete:8",), seeds=(0,), train_images=100
+    )
+    study = Study.create(tmp_path / "study", config)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["report", str(study.path), "--out", str(tmp_path / "report")])
+    assert stop.value.code == 2
+    assert not (tmp_path / "report").exists()
+
+
 def test_status_is_a_table_and_json(drivers, finished):
     code, told = drivers.run("status", finished)
     assert code == 0
