@@ -186,28 +186,32 @@ def _configure(given: dict[str, Any]) -> StudyConfig:
     from mpnn_arch.training.recipes import default_graphs
 
     fields, training = _asked_for(given)
-    model = fields.setdefault("model", "mlp")
-    fields.setdefault("dataset", "mnist5k")
+    named = _recipe(given["recipe"]) if given["recipe"] else None
+    model = fields.setdefault("model", (named and named.model) or "mlp")
+    fields.setdefault("dataset", (named and named.dataset) or "mnist5k")
+    recipe = named or _recipe(model, fields["dataset"])
     fields.setdefault("seeds", (0, 1, 2))
     if "graphs" not in fields:
         if is_import_path(model):
             raise InputError(f"the model {model!r} has no graphs of its own; give --graphs")
-        fields["graphs"] = default_graphs(model)
-    recipe = _recipe(given["recipe"] or model)
+        fields["graphs"] = default_graphs(model, recipe)
     if not is_import_path(model):
         fields.setdefault("init", recipe.init)
     return StudyConfig(training=dataclasses.replace(recipe.training, **training), **fields)
 
 
-def _recipe(name: str) -> Any:
+def _recipe(name: str, dataset: str | None = None) -> Any:
+    """The recipe of that name, or the default one of a model."""
     from mpnn_arch.models import MODELS
     from mpnn_arch.studies.import_paths import is_import_path
-    from mpnn_arch.training.recipes import Recipe, recipe
+    from mpnn_arch.training.recipes import RECIPES, Recipe, list_recipes, recipe
 
     if is_import_path(name):
         return Recipe()
+    if name in list_recipes():
+        return RECIPES.get(name)()
     MODELS.get(name)  # says what there is
-    return recipe(name)
+    return recipe(name, dataset)
 
 
 def _asked_for(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -45,7 +45,13 @@ def load_data(
     """
     if source is not None:
         import_paths.check(name, source)
-    data = load_dataset(name, data_root).subset(train_images, test_images)
+    data = load_dataset(name, data_root)
+    if not isinstance(data, ImageDataset):
+        raise InputError(
+            f"a study keeps its data set in memory, {name!r} is read from a folder image by image; "
+            "train it with mpnn-arch train"
+        )
+    data = data.subset(train_images, test_images)
     return data, data.content_hash
 
 

@@ -24,7 +24,7 @@ from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.journal import Journal
 from mpnn_arch.studies.machine import machine
 from mpnn_arch.studies.trial import Trial
-from mpnn_arch.training.checkpoint import save_checkpoint
+from mpnn_arch.training.checkpoint import delete_checkpoint, has_checkpoint, save_checkpoint
 from mpnn_arch.training.experiment import restore
 from mpnn_arch.training.trainer import Trainer
 
@@ -147,7 +147,7 @@ def train_task(
         trainer, past = _continued(task, trial, trainer, journal)
     except InputError as error:
         emit({"is": "note", "text": str(error)})
-        task.checkpoint.unlink(missing_ok=True)
+        delete_checkpoint(task.checkpoint)
         (trial, trainer), past = make_trainer(task), []
     emit({"is": "started", **_about(task, trainer)})
     sent: Mapping[str, Any] | None = None
@@ -191,7 +191,7 @@ def _continued(
     task: Task, trial: Trial, trainer: Trainer, journal: Journal
 ) -> tuple[Trainer, list[dict[str, Any]]]:
     """The trainer where its checkpoint left it, and the epochs so far; or as it was, and none."""
-    if not task.checkpoint.exists():
+    if not has_checkpoint(task.checkpoint):
         journal.clear()
         return trainer, []
     restore(trainer, task.checkpoint, task.hash)
