@@ -12,6 +12,7 @@ try:
         consistency,
     )
     from mpnn_arch.analysis.bootstrap_region import bootstrap_region
+    from mpnn_arch.analysis.brains import connectomes
     from mpnn_arch.analysis.calibration import calibrate, design_of
     from mpnn_arch.analysis.corrected import corrected_sweet_spot, simultaneous_sweet_spot
     from mpnn_arch.analysis.correlation import correlate
@@ -39,11 +40,13 @@ except ModuleNotFoundError as error:
     ) from None
 
 __all__ = [
+    "LearnedGraphTracker",
     "agreement",
     "agreement_beyond_density",
     "bin_pairs",
     "bootstrap_region",
     "calibrate",
+    "connectomes",
     "consistency",
     "corrected_sweet_spot",
     "correlate",
@@ -55,6 +58,8 @@ __all__ = [
     "few_graphs_by_count",
     "intersection",
     "landscape",
+    "learned_graph",
+    "learned_graph_sweep",
     "load_results",
     "paired_sweet_spot",
     "paper_plane",
@@ -75,10 +80,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # The one function that trains a network: the others need no torch.
-    if name == "predict_from_graphs":
-        from mpnn_arch.analysis.graph_predictor import predict_from_graphs
+# What reads or trains a network: the others need no torch.
+_WITH_TORCH = {
+    "LearnedGraphTracker": "graph_of_weights",
+    "learned_graph": "graph_of_weights",
+    "learned_graph_sweep": "graph_of_weights",
+    "predict_from_graphs": "graph_predictor",
+}
 
-        return predict_from_graphs
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_TORCH:
+        from importlib import import_module
+
+        return getattr(import_module(f"mpnn_arch.analysis.{_WITH_TORCH[name]}"), name)
     raise AttributeError(f"module 'mpnn_arch.analysis' has no attribute {name!r}")

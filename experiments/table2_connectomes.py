@@ -1,0 +1,74 @@
+"""Cat and macaque cortex beside the best artificial graphs, after the paper's Table 2.
+
+    python experiments/table2_connectomes.py --published shared/published     # no training
+    python experiments/table2_connectomes.py --results my_study/export.csv --connectomes folder
+
+For each network C, L and the density; the mean and deviation of C and L over graphs of equal
+degrees; and for every results file the mean error of the bin of the landscape that the network lies
+in, and whether that is the sweet spot. Writes ``table2.csv``, and the networks in the plane of C
+and L with their nulls as PNG and SVG. ``--small`` draws 5 nulls, the full setting 100.
+
+Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, Table 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from mpnn_arch.analysis import connectomes, read_many, sweet_spot
+from mpnn_arch.analysis.results import Results
+from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--published", type=Path, help="folder of the published results")
+    source.add_argument("--results", type=Path, nargs="+", help="results of your own")
+    parser.add_argument(
+        "--connectomes", type=Path, help="folder with connectomes/  [default: beside the results]"
+    )
+    parser.add_argument("--small", action="store_true", help="5 nulls a network instead of 100")
+    parser.add_argument("--out", type=Path, default=Path("data/table2"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    results = read_many([args.published] if args.published else args.results)
+    root = args.connectomes or (args.published.parent if args.published else None)
+    table = connectomes(root, results, nulls=5 if args.small else 100)
+    table.to_csv(args.out / "table2.csv", index=False)
+    draw(table, results, args.out)
+    print(table.set_index("network").round(3).T.to_string())
+    print(f"-> {args.out}")
+
+
+def draw(table: pd.DataFrame, results: list[Results], out: Path) -> None:
+    """Every network as a dot, an arrow from the mean of its nulls, and the sweet spots."""
+    figure = new_figure(6, 4.5)
+    ax = figure.subplots()
+    for colour, one in zip(COLOURS[3:], results, strict=False):
+        spot = sweet_spot(one.table)
+        (left, right), (low, high) = spot.clustering_coefficient, spot.average_path_length
+        corners = [left, right, right, left, left], [low, low, high, high, low]
+        ax.plot(*corners, ":", color=colour, label=f"sweet spot, {one.name}")
+    for row in table.to_dict("records"):
+        colour = COLOURS[0] if pd.isna(row["error"]) else COLOURS[1]
+        ax.annotate(
+            "",
+            (row["C"], row["L"]),
+            (row["null_C"], row["null_L"]),
+            arrowprops={"arrowstyle": "->", "color": "0.6"},
+        )
+        ax.plot(row["C"], row["L"], "o", color=colour)
+        ax.annotate(row["network"].replace("_", " "), (row["C"], row["L"]), fontsize=6)
+    ax.set(xlabel="C", ylabel="L", title="arrows: from graphs of equal degrees")
+    ax.legend(fontsize=6)
+    for ending in ("png", "svg"):
+        save_figure(figure, out / f"table2.{ending}")
+
+
+if __name__ == "__main__":
+    main()
