@@ -134,7 +134,7 @@ def draw(
         mine = null[(null["target"] == target) & (null["when"] == "trained")]
         rewirings = mine[mine["graph"] == "equal degrees"][["C", "L"]].mean()
         axes[3].plot(*rewirings, "x", color=colour)
-    axes[3].set(xlabel="C", ylabel="L", title="training (dot: end, cross: its degrees rewired)")
+    axes[3].set(xlabel="C", ylabel="L", title="training; cross: end, rewired")
     axes[3].legend(fontsize=7)
     for ending in ("png", "svg"):
         save_figure(figure, out / f"fig7.{ending}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from mpnn_arch.graphs.measures.clustering import neighbourhood_clustering
 
 
 def connectomes(
-    root: str | os.PathLike[str] | None = None,
+    root: str | Path | None = None,
     results: Sequence[Results] = (),
     nulls: int = 20,
     seed: int = 0,

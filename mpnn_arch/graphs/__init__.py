@@ -40,7 +40,7 @@ from mpnn_arch.graphs.lists import (
     sample_parameters,
 )
 from mpnn_arch.graphs.measures import GraphBatch, list_measures, measure, measure_weighted
-from mpnn_arch.graphs.null_models import rewired
+from mpnn_arch.graphs.null_models import rewired, rewired_to_clustering
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.graphs.spec import parse, parse_one
 
@@ -75,6 +75,7 @@ __all__ = [
     "published_parameters",
     "regular",
     "rewired",
+    "rewired_to_clustering",
     "ring",
     "sample",
     "sample_parameters",

@@ -22,6 +22,8 @@ DEGREE_MEASURES = [
     "degree_max",
     "degree_entropy",
     "density",
+    "entropy_rate",
+    "forman_curvature",
 ]
 
 # -- edges as sorted integers are the edges of the matrix ---------------------------------------
@@ -105,7 +107,7 @@ def test_a_million_nodes_are_made_hashed_and_shown(large):
 
 def test_a_million_nodes_are_measured_where_a_measure_allows_it(large):
     row = graphs.measure(large, DEGREE_MEASURES).iloc[0]
-    assert row.to_list() == [4, 0, 4, 4, 0, 4e-6]
+    assert row.to_list() == pytest.approx([4, 0, 4, 4, 0, 4e-6, 2, -4])
 
 
 @pytest.mark.parametrize("name", sorted(set(graphs.list_measures()) - set(DEGREE_MEASURES)))

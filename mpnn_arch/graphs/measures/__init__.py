@@ -3,9 +3,12 @@
 from mpnn_arch.graphs.measures import (
     betweenness,
     clustering,
+    core,
+    curvature,
     degree,
     modularity,
     path_length,
+    random_walk,
     small_world,
     spectral,
 )
@@ -23,6 +26,8 @@ __all__ = [
     "betweenness",
     "clustering",
     "clustering_coefficient",
+    "core",
+    "curvature",
     "degree",
     "list_measures",
     "local_clustering",
@@ -30,6 +35,7 @@ __all__ = [
     "measure_weighted",
     "modularity",
     "path_length",
+    "random_walk",
     "small_world",
     "spectral",
 ]

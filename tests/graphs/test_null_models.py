@@ -1,0 +1,67 @@
+"""Random graphs with the degrees and the clustering of a given one."""
+
+from random import Random
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from mpnn_arch import InputError
+from mpnn_arch.graphs import RelationalGraph, generate, rewired, rewired_to_clustering
+from mpnn_arch.graphs.null_models import _ClusteringSearch
+
+
+@pytest.mark.parametrize("degree", [5, 8.5, 12])
+def test_degrees_and_clustering_stay_and_the_rest_changes(degree):
+    graph = generate("ws_flex", 64, degree, 0.1, 0)
+    null = rewired_to_clustering(graph, seed=1)
+    assert (null.degrees == graph.degrees).all()
+    drawn = null.to_networkx()
+    drawn.remove_edges_from(list(nx.selfloop_edges(drawn)))
+    assert nx.average_clustering(drawn) == pytest.approx(graph.clustering_coefficient, abs=0.005)
+    assert nx.is_connected(drawn)
+    kept = (null.adjacency & graph.adjacency).sum() - 64
+    assert kept < graph.degrees.sum() / 2
+    assert null.has_self_loops
+    assert rewired_to_clustering(graph, seed=1) == null
+    assert rewired_to_clustering(graph, seed=2) != null
+
+
+def test_a_target_of_its_own_up_and_down():
+    graph = generate("ba", 50, 4, 0)
+    for target in (0.1, 0.4):
+        null = rewired_to_clustering(graph, target, tolerance=0.01, seed=3)
+        assert null.clustering_coefficient == pytest.approx(target, abs=0.01)
+        assert (null.degrees == graph.degrees).all()
+
+
+def test_the_running_clustering_is_the_graphs():
+    graph = rewired(generate("ws_flex", 30, 6, 0.2, 0))
+    search = _ClusteringSearch(graph, Random(0))
+    search.run(1.0, 1e-9, 2000)
+    edges = sorted((u, v) for u, near in enumerate(search.near) for v in near if u < v)
+    assert edges == sorted((min(e), max(e)) for e in search.edges)
+    after = RelationalGraph(30, np.array(edges).T)
+    assert search.clustering == pytest.approx(after.clustering_coefficient, abs=1e-12)
+    assert after.clustering_coefficient > graph.clustering_coefficient + 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda g: rewired_to_clustering("ring"), "a RelationalGraph is rewired"),
+        (lambda g: rewired_to_clustering(g, 0.99, swaps=500), "was reached by 500 swaps"),
+        (lambda g: rewired_to_clustering(g, 1.5), "clustering lies between 0 and 1"),
+        (lambda g: rewired_to_clustering(g, 0.5, 0.0), "tolerance lies between"),
+        (lambda g: rewired_to_clustering(generate("complete", 6)), "cannot be rewired"),
+        (
+            lambda g: rewired_to_clustering(
+                RelationalGraph(3, [[0, 1, 2], [1, 2, 0]], directed=True)
+            ),
+            "directed",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence(call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call(generate("ws_flex", 30, 6, 0.2, 0))
