@@ -18,6 +18,7 @@ try:
     from mpnn_arch.analysis.correlation import correlate
     from mpnn_arch.analysis.density_null import density_null
     from mpnn_arch.analysis.effect_size import effect
+    from mpnn_arch.analysis.families import compare_families, family_power
     from mpnn_arch.analysis.few_epochs import few_epochs, racing
     from mpnn_arch.analysis.few_graphs import few_graphs, few_graphs_by_count
     from mpnn_arch.analysis.landscape import landscape, paper_plane
@@ -46,6 +47,7 @@ __all__ = [
     "bin_pairs",
     "bootstrap_region",
     "calibrate",
+    "compare_families",
     "connectomes",
     "consistency",
     "corrected_sweet_spot",
@@ -53,6 +55,7 @@ __all__ = [
     "density_null",
     "design_of",
     "effect",
+    "family_power",
     "few_epochs",
     "few_graphs",
     "few_graphs_by_count",
