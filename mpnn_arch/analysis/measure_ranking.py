@@ -17,7 +17,7 @@ from mpnn_arch.graphs.measures import MEASURES
 
 # Some measures take ten milliseconds a graph; this many graphs rank them well enough.
 MOST = 250
-# Hundreds of milliseconds a graph, an optimal transport for every edge: ranked if named.
+# About 200 ms a graph, an optimal transport for every edge: ranked if named.
 COSTLY = ("ollivier_ricci_curvature",)
 
 
@@ -35,7 +35,7 @@ def rank_measures(
     Args:
         table: a tidy table; the baseline is left out.
         names: of ``graphs.list_measures()``; by default all but Ollivier-Ricci curvature, which
-            takes hundreds of milliseconds a graph.
+            takes about 200 ms a graph.
         most: graphs measured; of more, so many are drawn at random.
         seed: of that draw and of the folds.
         graphs: those of the table by name, if they are at hand; else they are made.
