@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.flop_counter import FlopCounterMode
 
-from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole
+from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole, shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.models.blocks import AttentionProduct, SqueezeExcitation
+from mpnn_arch.models.blocks import SqueezeExcitation
 from mpnn_arch.rounds import MessageRound
 
 
@@ -93,19 +95,29 @@ class Complexity:
         )
 
 
-def complexity(model: nn.Module, input_size: int | Sequence[int] | None = None) -> Complexity:
+def complexity(
+    model: nn.Module,
+    input_size: int | Sequence[int] | None = None,
+    *,
+    inputs: Tensor | Mapping[str, Tensor] | None = None,
+) -> Complexity:
     """Parameters and multiply-adds of every layer of any torch module.
 
-    Linear layers, convs, rounds and attention count; normalisation, activations, pooling, sums and
-    biases do not (except the biases of squeeze-excitation, as in the paper's published figures). A
-    copy of the model runs once on the meta device, where tensors have shapes but no values; rounds
-    only infer the shape of their output.
+    Every product of matrices and every conv counts, also those that a module computes without a
+    layer, such as functional attention: half of what ``FlopCounterMode`` counts. Rounds count by
+    their edges. Normalisation, activations, pooling, sums and biases do not count (except the
+    biases of squeeze-excitation, as in the paper's published figures). A copy of the model runs
+    once on the meta device, where tensors have shapes but no values; rounds only infer the shape of
+    their output.
 
     Args:
-        model: any module that takes one tensor.
+        model: any module.
         input_size: shape of one input without the batch, such as (3, 224, 224); a number is the
             height and width of an image (for the MLP, its features) with the channels that the
             model was built for, else 3; None: the size that the model was built for.
+        inputs: instead of a size, an example of what the model takes: a tensor, such as a batch of
+            token indices, or a dict of its arguments; the first dimension is the batch, and the
+            cost is that of one input.
 
     Returns:
         A :class:`Complexity`; its ``str`` is a table.
@@ -114,20 +126,46 @@ def complexity(model: nn.Module, input_size: int | Sequence[int] | None = None) 
         InputError: no input size is given and the model has none, or the model does not accept
             it.
     """
-    shape = _input_shape(model, input_size)
+    args, kwargs, size = _example(model, input_size, inputs)
     copied = _on_meta(model)
-    tally = _Tally(copied)
+    counter = FlopCounterMode(display=False)
+    tally = _Tally(copied, counter, size)
     try:
-        with torch.no_grad():
-            copied(torch.empty(1, *shape, device="meta", dtype=_dtype(model)))
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        with torch.no_grad(), counter:
+            copied(*args, **kwargs)
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         if isinstance(error, InputError):
             raise
+        shape = tuple(args[0].shape[1:]) if args else {k: tuple(v.shape) for k, v in kwargs.items()}
         raise InputError(
             f"{type(model).__name__} cannot take an input of shape {shape}: "
             f"{str(error).splitlines()[0]}"
         ) from error
     return Complexity(tuple(tally.rows()))
+
+
+def _example(
+    model: nn.Module,
+    input_size: int | Sequence[int] | None,
+    inputs: Tensor | Mapping[str, Tensor] | None,
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor], int]:
+    """Arguments on the meta device, by place and by name, and the size of their batch."""
+    if inputs is None:
+        shape = _input_shape(model, input_size)
+        return (torch.empty(1, *shape, device="meta", dtype=_dtype(model)),), {}, 1
+    if input_size is not None:
+        raise InputError("input_size and inputs both give the input; leave one out")
+    named = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
+    tensors = list(named.values())
+    if not tensors or any(not isinstance(t, Tensor) or not t.shape or not len(t) for t in tensors):
+        raise InputError(
+            f"inputs are a tensor or a dict of tensors with a batch, not {shown(inputs)}; give "
+            "them as the model takes them"
+        )
+    kwargs = {name: value.detach().to("meta") for name, value in named.items()}
+    if isinstance(inputs, Tensor):
+        return (kwargs[""],), {}, len(inputs)
+    return (), kwargs, len(tensors[0])
 
 
 def _input_shape(model: nn.Module, size: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -187,10 +225,21 @@ def _shape_of(layer: MessageRound) -> Callable[..., Tensor]:
 
 
 class _Tally:
-    """Records one row per layer of a copied model through forward hooks."""
+    """Records one row per layer of a copied model through forward hooks.
 
-    def __init__(self, model: nn.Module) -> None:
+    A layer's own cost is what was counted during its call, less what was counted during the calls
+    inside it.
+
+    Args:
+        model: the copy.
+        counter: is active while it runs.
+        batch: number of inputs.
+    """
+
+    def __init__(self, model: nn.Module, counter: FlopCounterMode, batch: int) -> None:
         self._rows: dict[str, LayerCost] = {}
+        self._counter, self._batch = counter, batch
+        self._calls: list[list[int]] = []  # of each open call: the count before, and that inside
         counted: set[int] = set()
         biased = {
             id(conv)
@@ -211,8 +260,7 @@ class _Tally:
             is_round = isinstance(module, MessageRound)
             own = [p for p in module.parameters(recurse=is_round) if id(p) not in counted]
             counted.update(id(p) for p in own)
-            if not own and not isinstance(module, AttentionProduct):
-                continue
+            # A module without parameters keeps its row only if it turns out to multiply.
             self._rows[name] = LayerCost(
                 name=name or type(module).__name__,
                 kind=type(module).__name__,
@@ -224,24 +272,39 @@ class _Tally:
                 complete_multiply_adds=0,
                 is_round=is_round,
             )
+            module.register_forward_pre_hook(self._enter)
             module.register_forward_hook(self._hook(name, count_bias=id(module) in biased))
 
     def rows(self) -> list[LayerCost]:
         """One row per layer, in the order of the model's modules."""
-        return list(self._rows.values())
+        return [row for row in self._rows.values() if row.parameters or row.multiply_adds]
+
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._calls.append([self._counter.get_total_flops(), 0])
+
+    def _leave(self) -> int:
+        """Multiply-adds of the innermost open call, without the calls inside it."""
+        before, inside = self._calls.pop()
+        total = self._counter.get_total_flops() - before
+        if self._calls:
+            self._calls[-1][1] += total
+        return (total - inside) // 2
 
     def _hook(self, name: str, *, count_bias: bool) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            out = output[0] if isinstance(output, tuple) else output
-            cost, complete, channels = _cost(module, inputs, out)
-            if count_bias:
-                cost, complete = cost + channels[1], complete + channels[1]  # type: ignore[operator]
+            out = next(_tensors(output), None)
+            cost = complete = self._leave() // self._batch
+            if isinstance(module, MessageRound) and out is not None:
+                cost, complete = (one // self._batch for one in _round_cost(module, out))
+            channels = _channels(module)
+            if count_bias and channels[1] is not None:
+                cost, complete = cost + channels[1], complete + channels[1]
             row = self._rows[name]
             self._rows[name] = replace(
                 row,
                 in_channels=channels[0],
                 out_channels=channels[1],
-                output_shape=tuple(out.shape[1:]),
+                output_shape=None if out is None else tuple(out.shape[1:]),
                 multiply_adds=row.multiply_adds + cost,
                 complete_multiply_adds=row.complete_multiply_adds + complete,
             )
@@ -249,36 +312,30 @@ class _Tally:
         return hook
 
 
-def _cost(
-    module: nn.Module, inputs: tuple[Any, ...], out: Tensor
-) -> tuple[int, int, tuple[int | None, int | None]]:
-    """Multiply-adds, those on the complete graph, and the layer's channels."""
-    if isinstance(module, MessageRound):
-        size = tuple(out.shape[-2:]) if module.message_function.spatial_dims else ()
-        positions = out[0].numel() // (module.out_channels * math.prod(size))
-        cost = positions * module.multiply_adds(size)
-        each = module.in_channels * module.out_channels * math.prod(size) * positions
-        # Other messages have other costs; the dense layer is the reference for all of them.
-        each *= math.prod(getattr(module, "kernel_size", ()))
-        return cost, each, (module.in_channels, module.out_channels)
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors of what a module returned."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, tuple | list | Mapping):
+        for part in output.values() if isinstance(output, Mapping) else output:
+            yield from _tensors(part)
+
+
+def _round_cost(module: MessageRound, out: Tensor) -> tuple[int, int]:
+    """Multiply-adds of a call of a round, and those on the complete graph."""
+    size = tuple(out.shape[-2:]) if module.message_function.spatial_dims else ()
+    positions = out.numel() // (module.out_channels * math.prod(size))
+    each = module.in_channels * module.out_channels * math.prod(size) * positions
+    # Other messages have other costs; the dense layer is the reference for all of them.
+    each *= math.prod(getattr(module, "kernel_size", ()))
+    return positions * module.multiply_adds(size), each
+
+
+def _channels(module: nn.Module) -> tuple[int | None, int | None]:
     if isinstance(module, nn.Linear):
-        cost = out[0].numel() * module.in_features
-        return cost, cost, (module.in_features, module.out_features)
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        cost = out[0].numel() * module.weight[0].numel()
-        return cost, cost, (module.in_channels, module.out_channels)
-    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        cost = inputs[0][0].numel() * module.weight[0].numel()
-        return cost, cost, (module.in_channels, module.out_channels)
-    if isinstance(module, AttentionProduct):
-        cost = module.multiply_adds(inputs[0].shape[-2], inputs[0].shape[1] * inputs[0].shape[-1])
-        return cost, cost, (None, None)
+        return module.in_features, module.out_features
     if isinstance(module, nn.MultiheadAttention):
-        query, key, value = inputs[:3]
-        targets, sources = (t.numel() // t.shape[-1] for t in (query, key))
-        width = module.embed_dim
-        projections = 2 * targets * width**2  # of the query, and of the output
-        projections += sources * width * (key.shape[-1] + value.shape[-1])
-        cost = projections + 2 * targets * sources * width
-        return cost, cost, (width, width)
-    return 0, 0, (None, None)
+        return module.embed_dim, module.embed_dim
+    if isinstance(module, MessageRound | _ConvNd):
+        return module.in_channels, module.out_channels
+    return None, None

@@ -8,6 +8,7 @@ from torchvision.models import VisionTransformer
 
 import mpnn_arch
 from mpnn_arch import InputError, RelationalConv2d, RelationalLinear
+from mpnn_arch.models.relationalize import RelationalAttention
 from mpnn_arch.rounds import MessageRound
 
 
@@ -38,7 +39,7 @@ ZOO = {
         64,
         39,
     ),  # of 54: not 11 depth-wise, 2 of 8 channels, first, last
-    "vit_b_16": (lambda: seeded(torchvision.models.vit_b_16, image_size=32), 32, 24),
+    "vit_b_16": (lambda: seeded(torchvision.models.vit_b_16, image_size=32), 32, 36),
 }
 
 
@@ -49,7 +50,8 @@ def test_complete_graph_changes_no_output(name, complete_graph):
     changed = mpnn_arch.relationalize(module, complete_graph(16), input_size=size, backend="masked")
     report = changed.relationalize_report
     rounds = [m for m in changed.modules() if isinstance(m, MessageRound)]
-    assert len(report.names("round")) == len(rounds) == num_rounds
+    attention = [m for m in changed.modules() if isinstance(m, RelationalAttention)]
+    assert len(report.names("round")) == num_rounds == len(rounds) - 3 * len(attention)
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         out = module(x)
@@ -100,18 +102,22 @@ def test_report_names_what_stays_dense_and_why(random_graph):
     assert report.names("too narrow")
 
 
-def test_attention_that_reads_its_projection_is_left_dense(random_graph):
-    module = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval()
-    changed = mpnn_arch.relationalize(
-        nn.Sequential(nn.Linear(8, 32), module, nn.Linear(32, 8), nn.Linear(8, 8)),
-        random_graph(8, 0.3),
-        input_size=(5, 8),
-    )
-    report = changed.relationalize_report
-    assert report.names("left dense") == ["1.self_attn.out_proj", "1.linear1", "1.linear2"]
-    assert report.names("round") == ["2"]
-    reasons = {layer.name: layer.reason for layer in report.layers}
-    assert reasons["1.linear1"] == "TransformerEncoderLayer reads its weight directly"
+class Reader(nn.Module):
+    """Uses its layer's weight without calling the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.called = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        return nn.functional.linear(self.called(x).to(self.called.weight.dtype), self.used.weight)
+
+
+def test_a_weight_that_is_read_is_left_dense(random_graph):
+    changed = mpnn_arch.relationalize(Reader(), random_graph(8, 0.3), skip=(), input_size=(16,))
+    (left,) = [o for o in changed.relationalize_report.layers if o.outcome == "left dense"]
+    assert (left.name, left.reason) == ("used", "Reader reads its weight directly")
+    assert changed.relationalize_report.names("round") == ["called"]
 
 
 def test_tied_weights_are_left_dense(random_graph):
@@ -166,12 +172,12 @@ class TestBadInput:
             mpnn_arch.relationalize(nn.ReLU(), random_graph(8, 0.3))
 
 
-def test_vision_transformers_attention_is_reported(random_graph):
+def test_vision_transformers_attention_is_a_round(random_graph):
     with torch.device("meta"):
         module = VisionTransformer(32, 16, 2, 4, 64, 128)
-    report = mpnn_arch.relationalize(module, random_graph(16, 0.3), input_size=32)
-    outcome = report.relationalize_report
-    assert outcome.names("left dense") == [
-        f"encoder.layers.encoder_layer_{i}.self_attention.out_proj" for i in range(2)
-    ]
-    assert len(outcome.names("round")) == 4
+    changed = mpnn_arch.relationalize(module, random_graph(16, 0.3), input_size=32)
+    outcome = changed.relationalize_report
+    assert not outcome.names("left dense")
+    assert len(outcome.names("round")) == 6
+    assert outcome.names("not dense")[0] == ""  # the class token
+    assert outcome.multiply_adds_after < outcome.multiply_adds_before

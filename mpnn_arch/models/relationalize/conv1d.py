@@ -1,0 +1,60 @@
+"""``nn.Conv1d`` on a relational graph."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.rounds import RelationalConv2d
+
+
+class RelationalConv1d(nn.Module):
+    """``nn.Conv1d`` as a round: a sequence is a map of height 1.
+
+    Args:
+        graph: along whose edges the messages flow.
+        in_channels, out_channels: total numbers of channels.
+        kernel_size, stride, padding, dilation: as for ``nn.Conv1d``; one number, or
+            ``"same"`` or ``"valid"`` as padding.
+        **kwargs: as for :class:`~mpnn_arch.rounds.RelationalConv2d`.
+
+    Shapes:
+        - **x:** (B, in_channels, W) or (in_channels, W)
+        - **output:** (B, out_channels, W') or (out_channels, W')
+
+    Raises:
+        InputError: as for :class:`~mpnn_arch.rounds.RelationalConv2d`.
+    """
+
+    def __init__(
+        self,
+        graph: RelationalGraph,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | str = 0,
+        dilation: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride = (kernel_size,), (stride,)
+        self.padding = padding if isinstance(padding, str) else (padding,)
+        self.dilation = (dilation,)
+        self.round = RelationalConv2d(
+            graph,
+            in_channels,
+            out_channels,
+            (1, kernel_size),
+            (1, stride),
+            padding if isinstance(padding, str) else (0, padding),
+            (1, dilation),
+            **kwargs,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, W) -> (B, C_out, W')."""
+        return cast(Tensor, self.round(x.unsqueeze(-2))).squeeze(-2)

@@ -1,0 +1,204 @@
+"""Turning the dense layers of any torch module into rounds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mpnn_arch.checks import shown
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.models.complexity import complexity
+from mpnn_arch.models.relationalize.kinds import KINDS, Kind, convert, kind_of
+from mpnn_arch.models.relationalize.reasons import shared_weights, why_dense, why_not_dense
+from mpnn_arch.models.relationalize.report import LayerOutcome, RelationalizeReport
+from mpnn_arch.models.relationalize.skip import skipped_layers
+from mpnn_arch.models.relationalize.which_graph import GraphRule, assign_graphs
+from mpnn_arch.partition import Order
+from mpnn_arch.rounds import MessageRound
+
+
+def relationalize(
+    module: nn.Module,
+    graph: GraphRule,
+    skip: Sequence[str] = ("first", "last"),
+    *,
+    order: Order = "first",
+    backend: str = "auto",
+    input_size: int | Sequence[int] | None = None,
+    inputs: Tensor | Mapping[str, Tensor] | None = None,
+) -> nn.Module:
+    """A copy of ``module`` whose dense layers are rounds on ``graph``.
+
+    Dense layers are ``nn.Linear``, ``nn.Conv2d``, ``nn.Conv1d``, ``nn.MultiheadAttention`` (its
+    four projections) and the ``Conv1D`` of transformers. Widths do not change. A round keeps the
+    layer's bias and those of its weights that lie on an edge; on the complete graph the module's
+    outputs are therefore unchanged. These layers stay dense: layers narrower than the graph,
+    grouped convs (whose connectivity is restricted already), subclasses with their own forward,
+    tied, parametrised and hooked weights, and layers whose ``.weight`` is read by a module around
+    them. The report gives the reason for every layer with weights.
+
+    Args:
+        module: from torchvision, timm, transformers or elsewhere; it is not changed.
+        graph: of every round, or its spec; or by layer: a dict of name patterns and graphs, such as
+            ``{"*.mlp.*": sparse, "*": "complete:16"}``, of which the first that fits counts, or a
+            function (name, layer) -> graph. A layer without a graph, or with None, stays dense.
+        skip: layers to leave dense: ``"first"`` and ``"last"`` of the module, or paths of layers
+            or of parts of the module. In a model that starts with an embedding, which is the input
+            layer, ``"first"`` names no layer, and ``"last"`` only a head.
+        order: which nodes hold the larger shares.
+        backend: of the rounds.
+        input_size: shape of one input without the batch, for the cost; None: 224 x 224 pixels for
+            a module that starts with a conv, the features for one that starts with a linear layer.
+        inputs: instead of a size, an example such as ``{"input_ids": tokens}``; see
+            :func:`~mpnn_arch.models.complexity`.
+
+    Returns:
+        The copy; its ``relationalize_report`` is a :class:`RelationalizeReport`.
+
+    Raises:
+        InputError: a name in ``skip`` or ``graph`` that the module does not have, or no layer that
+            can become a round.
+    """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"relationalize takes a torch module, not {shown(module)}; give one")
+    converted: Any = copy.deepcopy(module)
+    layers = _layers_with_weights(converted)
+    dense = {name: layer for name, (layer, kind) in layers.items() if kind is not None}
+    if not dense:
+        raise InputError(
+            f"{type(module).__name__} has no {' or '.join(kind.label for kind in KINDS[:2])} to "
+            "turn into a round"
+        )
+    graphs = assign_graphs(graph, dense)
+    skipped = skipped_layers(converted, list(dense), skip)
+    shared = shared_weights(converted)
+    outcomes = []
+    for name, (layer, kind) in layers.items():
+        outcome, converted = _turn(
+            converted, name, layer, kind, graphs.get(name), skipped, shared, order, backend
+        )
+        outcomes.append(outcome)
+    if not any(layer.outcome == "round" for layer in outcomes):
+        reasons = "; ".join(f"{o.name or 'it'}: {o.reason}" for o in outcomes if o.name in dense)
+        on = next((repr(g) for g in graphs.values() if g is not None), "a graph")
+        raise InputError(
+            f"no layer of {type(module).__name__} can be a round on {on} ({reasons[:300]}); use a "
+            "graph of fewer nodes, or skip fewer layers"
+        )
+    before, after = _multiply_adds(
+        module, converted, next(iter(dense.values())), input_size, inputs
+    )
+    converted.relationalize_report = RelationalizeReport(
+        layers=tuple(outcomes),
+        parameters_before=sum(p.numel() for p in module.parameters()),
+        parameters_after=sum(p.numel() for p in converted.parameters()),
+        multiply_adds_before=before,
+        multiply_adds_after=after,
+        order=order,
+        backend=backend,
+    )
+    changed: nn.Module = converted
+    return changed
+
+
+def _layers_with_weights(module: nn.Module) -> dict[str, tuple[nn.Module, Kind | None]]:
+    """The layers that own weights, with their kind; parts of a dense layer or a round are its own.
+
+    A round that the module has already is left alone.
+    """
+    found: dict[str, tuple[nn.Module, Kind | None]] = {}
+    inside: set[int] = set()
+    for name, part in module.named_modules():
+        if id(part) in inside:
+            continue
+        kind = kind_of(part)
+        if kind is not None or isinstance(part, MessageRound):
+            inside.update(id(inner) for inner in part.modules())
+        if kind is not None or (
+            not isinstance(part, MessageRound) and any(True for _ in part.parameters(recurse=False))
+        ):
+            found[name] = (part, kind)
+    return found
+
+
+def _turn(
+    module: nn.Module,
+    name: str,
+    layer: nn.Module,
+    kind: Kind | None,
+    graph: RelationalGraph | None,
+    skipped: set[str],
+    shared: set[int],
+    order: Order,
+    backend: str,
+) -> tuple[LayerOutcome, nn.Module]:
+    """The outcome for one layer, and the module with its round in it if it becomes one."""
+    label = type(layer).__name__
+    if kind is None:
+        return LayerOutcome(name, None, None, "not dense", why_not_dense(layer), label), module
+    outcome, reason = why_dense(module, name, layer, kind, graph, skipped, shared)
+    widths = kind.widths(layer)
+    if outcome != "round" or graph is None:
+        return LayerOutcome(name, *widths, outcome, reason, label), module
+    try:
+        changed = convert(kind, layer, graph, order, backend)
+    except InputError as error:
+        # An option of the layer that a round lacks; one of the caller's fails for every layer.
+        if _fails_anyway(graph, order, backend):
+            raise
+        return LayerOutcome(name, *widths, "left dense", str(error), label), module
+    return LayerOutcome(name, *widths, "round", "", label, graph), _replace(module, layer, changed)
+
+
+def _fails_anyway(graph: RelationalGraph, order: Order, backend: str) -> bool:
+    plain = nn.Linear(graph.num_nodes, graph.num_nodes, device="meta")
+    try:
+        convert(KINDS[0], plain, graph, order, backend)
+    except InputError:
+        return True
+    return False
+
+
+def _replace(module: nn.Module, layer: nn.Module, changed: nn.Module) -> nn.Module:
+    """Put ``changed`` wherever ``layer`` is: a layer may have several names."""
+    if module is layer:
+        return changed
+    for part in module.modules():
+        for name, child in list(part._modules.items()):  # named_children leaves out repeats
+            if child is layer:
+                setattr(part, name, changed)
+    return module
+
+
+def _multiply_adds(
+    before: nn.Module,
+    after: nn.Module,
+    first: Any,
+    input_size: int | Sequence[int] | None,
+    inputs: Tensor | Mapping[str, Tensor] | None,
+) -> tuple[int | None, int | None]:
+    if inputs is not None:
+        pair = [complexity(m, input_size, inputs=inputs).multiply_adds for m in (before, after)]
+        return pair[0], pair[1]
+    if input_size is None:
+        if isinstance(first, nn.Conv2d):
+            size: Sequence[int] = (first.in_channels, 224, 224)
+        elif isinstance(first, nn.Linear):
+            size = (first.in_features,)
+        else:
+            return None, None
+    elif isinstance(input_size, int) and isinstance(first, nn.Conv2d):
+        size = (first.in_channels, input_size, input_size)
+    else:
+        size = [input_size] if isinstance(input_size, int) else input_size
+    try:
+        costs = complexity(before, size).multiply_adds, complexity(after, size).multiply_adds
+    except InputError:
+        if input_size is not None:
+            raise
+        return None, None  # the guessed size does not fit; only the parameters are reported
+    return costs

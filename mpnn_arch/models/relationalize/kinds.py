@@ -1,0 +1,218 @@
+"""The kinds of layers that have a relational form, and how each becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.models.relationalize.attention import RelationalAttention
+from mpnn_arch.models.relationalize.conv1d import RelationalConv1d
+from mpnn_arch.partition import Order
+from mpnn_arch.rounds import MessageRound, RelationalConv2d, RelationalLinear
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of dense layer.
+
+    Attributes:
+        label: as errors call it.
+        matches: whether a layer is of this kind, or of a subclass.
+        exact: whether a layer is of this kind and no more.
+        widths: its input and output channels.
+        narrowest: the smallest number of channels that a graph shares out.
+        convert: (layer, graph, keywords of the rounds) -> the relational layer with those weights
+            that lie on an edge.
+    """
+
+    label: str
+    matches: Callable[[Any], bool]
+    exact: Callable[[Any], bool]
+    widths: Callable[[Any], tuple[int, int]]
+    narrowest: Callable[[Any], int]
+    convert: Callable[[Any, RelationalGraph, dict[str, Any]], nn.Module]
+
+
+def kind_of(layer: nn.Module) -> Kind | None:
+    """The kind of a layer; None if it has no relational form."""
+    return next((kind for kind in KINDS if kind.matches(layer)), None)
+
+
+def convert(
+    kind: Kind, layer: nn.Module, graph: RelationalGraph, order: Order, backend: str
+) -> nn.Module:
+    """The relational form of ``layer``: its weights on edges, its bias, device, dtype and mode.
+
+    Raises:
+        InputError: options that a round does not have.
+    """
+    first = next(layer.parameters())
+    changed = kind.convert(
+        layer,
+        graph,
+        {
+            "backend": backend,
+            "order": order,
+            # The draw is overwritten; the global state is not touched.
+            "generator": torch.Generator(),
+            "device": "meta" if first.is_meta else "cpu",
+            "dtype": first.dtype,
+        },
+    )
+    if not first.is_meta:
+        changed.to(first.device)
+    return changed.train(layer.training)
+
+
+def _fill(round_: MessageRound, weight: Tensor, bias: Tensor | None) -> None:
+    """Copy those of a dense layer's weights that lie on an edge, and its bias."""
+    own: list[tuple[Any, Tensor | None]] = [(round_.weight, weight), (round_.bias, bias)]
+    for parameter, source in own:
+        if parameter is None or source is None:
+            continue
+        parameter.requires_grad_(source.requires_grad)
+        if source.is_meta:
+            continue
+        value = source.detach().cpu()
+        with torch.no_grad():
+            parameter.copy_(value[round_.plan.dense_mask] if source is weight else value)
+
+
+def _linear(layer: nn.Linear, graph: RelationalGraph, keywords: dict[str, Any]) -> nn.Module:
+    has_bias = layer.bias is not None
+    round_ = RelationalLinear(
+        graph, layer.in_features, layer.out_features, bias=has_bias, **keywords
+    )
+    _fill(round_, layer.weight, layer.bias)
+    return round_
+
+
+def _conv2d(layer: nn.Conv2d, graph: RelationalGraph, keywords: dict[str, Any]) -> nn.Module:
+    round_ = RelationalConv2d(
+        graph,
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]
+        layer.stride,  # type: ignore[arg-type]
+        layer.padding,  # type: ignore[arg-type]
+        layer.dilation,  # type: ignore[arg-type]
+        bias=layer.bias is not None,
+        **keywords,
+    )
+    _fill(round_, layer.weight, layer.bias)
+    return round_
+
+
+def _conv1d(layer: nn.Conv1d, graph: RelationalGraph, keywords: dict[str, Any]) -> nn.Module:
+    changed = RelationalConv1d(
+        graph,
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size[0],
+        layer.stride[0],
+        layer.padding if isinstance(layer.padding, str) else layer.padding[0],
+        layer.dilation[0],
+        bias=layer.bias is not None,
+        **keywords,
+    )
+    _fill(changed.round, layer.weight.unsqueeze(-2), layer.bias)
+    return changed
+
+
+def _transposed(layer: Any, graph: RelationalGraph, keywords: dict[str, Any]) -> nn.Module:
+    round_ = RelationalLinear(graph, *layer.weight.shape, **keywords)
+    _fill(round_, layer.weight.t(), layer.bias)
+    return round_
+
+
+def _attention(
+    layer: nn.MultiheadAttention, graph: RelationalGraph, keywords: dict[str, Any]
+) -> nn.Module:
+    changed = RelationalAttention(
+        graph,
+        layer.embed_dim,
+        layer.num_heads,
+        layer.dropout,
+        layer.in_proj_bias is not None,
+        layer.bias_k is not None,
+        layer.add_zero_attn,
+        layer.kdim,
+        layer.vdim,
+        layer.batch_first,
+        **keywords,
+    )
+    # Views of the packed matrix still say whether it is frozen.
+    packed: Any = layer.in_proj_weight
+    matrices = (
+        (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
+        if packed is None
+        else packed.chunk(3)
+    )
+    biases: Any = (None,) * 3 if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)
+    rounds = (changed.q_proj, changed.k_proj, changed.v_proj)
+    for round_, weight, bias in zip(rounds, matrices, biases, strict=True):
+        _fill(round_, weight, bias)
+    _fill(changed.out_proj, layer.out_proj.weight, layer.out_proj.bias)
+    for name in ("bias_k", "bias_v"):
+        own, source = getattr(changed, name), getattr(layer, name)
+        if source is not None:
+            own.requires_grad_(source.requires_grad)
+            if not source.is_meta:
+                own.data.copy_(source.detach())
+    return changed
+
+
+def _is_transposed(layer: Any) -> bool:
+    """Whether this is the ``Conv1D`` of the transformers library: y = x W + b, W (C_in, C_out).
+
+    It is known by its name and attributes, since that library is not imported here.
+    """
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    return (
+        type(layer).__name__ == "Conv1D"
+        and isinstance(weight, Tensor)
+        and isinstance(bias, Tensor)
+        and weight.dim() == 2
+        and getattr(layer, "nf", None) == weight.shape[1] == len(bias)
+    )
+
+
+def _of_type(
+    kind: type[nn.Module], widths: Callable[[Any], tuple[int, int]], change: Callable[..., Any]
+) -> Kind:
+    return Kind(
+        label=f"nn.{kind.__name__}",
+        matches=lambda layer: isinstance(layer, kind),
+        exact=lambda layer: type(layer) is kind,
+        widths=widths,
+        narrowest=lambda layer: min(widths(layer)),
+        convert=change,
+    )
+
+
+KINDS: tuple[Kind, ...] = (
+    _of_type(nn.Linear, lambda layer: (layer.in_features, layer.out_features), _linear),
+    _of_type(nn.Conv2d, lambda layer: (layer.in_channels, layer.out_channels), _conv2d),
+    _of_type(nn.Conv1d, lambda layer: (layer.in_channels, layer.out_channels), _conv1d),
+    Kind(
+        label="transformers' Conv1D",
+        matches=_is_transposed,
+        exact=_is_transposed,
+        widths=lambda layer: tuple(layer.weight.shape),
+        narrowest=lambda layer: min(layer.weight.shape),
+        convert=_transposed,
+    ),
+    Kind(
+        label="nn.MultiheadAttention",
+        matches=lambda layer: isinstance(layer, nn.MultiheadAttention),
+        exact=lambda layer: type(layer) is nn.MultiheadAttention,
+        widths=lambda layer: (layer.embed_dim, layer.embed_dim),
+        narrowest=lambda layer: min(layer.embed_dim, layer.kdim, layer.vdim),
+        convert=_attention,
+    ),
+)

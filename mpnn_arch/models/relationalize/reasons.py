@@ -1,0 +1,141 @@
+"""Why a layer is not turned into a round."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from functools import lru_cache
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.parametrize import is_parametrized
+
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.models.relationalize.kinds import Kind
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# Parameters by which a module may use a child without calling it.
+_WEIGHTS = r"weight|bias|in_proj_weight|in_proj_bias|out_proj\.weight"
+
+
+def shared_weights(module: nn.Module) -> set[int]:
+    """Ids of the parameters that several layers of ``module`` use."""
+    uses = Counter(
+        id(parameter) for part in module.modules() for parameter in part.parameters(recurse=False)
+    )
+    return {key for key, count in uses.items() if count > 1}
+
+
+def why_dense(
+    module: nn.Module,
+    name: str,
+    layer: nn.Module,
+    kind: Kind,
+    graph: RelationalGraph | None,
+    skipped: set[str],
+    shared: set[int],
+) -> tuple[str, str]:
+    """The outcome for a dense layer, and the reason; ``("round", "")`` if it can be one."""
+    if name in skipped:
+        return "skipped", "as requested"
+    if getattr(layer, "groups", 1) != 1:
+        return "grouped", (
+            f"its {layer.groups} groups already restrict its connectivity; a round needs groups=1"
+        )
+    if any(nn.parameter.is_lazy(parameter) for parameter in layer.parameters()):
+        return "left dense", "its widths are not known before its first input"
+    if graph is None:
+        return "no graph", "no graph was given for it"
+    narrowest = kind.narrowest(layer)
+    if narrowest < graph.num_nodes:
+        return "too narrow", f"{narrowest} channels for {graph.num_nodes} nodes"
+    reason = _more_than_dense(layer, kind, shared) or _used_by(module, name)
+    return ("left dense", reason) if reason else ("round", "")
+
+
+def why_not_dense(layer: nn.Module) -> str:
+    """Why a layer with weights, of no kind that has a relational form, stays as it is."""
+    own = list(layer.parameters(recurse=False))
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        return "a table of vectors, which no channels enter"
+    if isinstance(layer, _NORMS) or type(layer).__name__.endswith("Norm"):
+        return "a normalisation scales each channel by itself"
+    if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
+        return "its matrices are inside a recurrent kernel"
+    if isinstance(layer, _TRANSPOSED):
+        return "rounds have no transposed convolution"
+    if any(parameter.dim() == 3 and len(parameter) > 1 for parameter in own):
+        return "a stack of matrices, one an expert, that its own forward selects among"
+    if all(parameter.dim() <= 1 for parameter in own):
+        return "its weights are vectors"
+    return "its own forward uses its weights"
+
+
+def _more_than_dense(layer: Any, kind: Kind, shared: set[int]) -> str:
+    if any(is_parametrized(part) for part in layer.modules()):
+        return "its weight is parametrised; remove the parametrisation first"
+    if not kind.exact(layer):
+        return f"{type(layer).__name__} is more than a dense layer"
+    if any(
+        isinstance(getattr(part, "weight", None), Tensor) and "weight" not in part._parameters
+        for part in layer.modules()
+    ):
+        return "its weight is computed before each call, as by weight_norm; remove that first"
+    if any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules()):
+        return "it has hooks, which a round would lose; register them afterwards"
+    if getattr(layer, "padding_mode", "zeros") != "zeros":
+        return f"it pads with {layer.padding_mode!r}"
+    if any(id(parameter) in shared for parameter in layer.parameters()):
+        return "its weight is shared with another layer"
+    return ""
+
+
+def _used_by(module: nn.Module, name: str) -> str:
+    """The part of ``module`` around the layer that uses its weights without calling it."""
+    for i in range(len(name)):
+        if i and name[i] != ".":
+            continue
+        above = module.get_submodule(name[:i])
+        path = name[i:].lstrip(".")
+        if _reads_weight(cast(Any, type(above)), path) and not _bypassed(above, path):
+            return f"{type(above).__name__} reads its weight directly"
+    return ""
+
+
+def _bypassed(above: nn.Module, path: str) -> bool:
+    """Whether ``above`` reads weights only in a fused path that a relational attention turns off.
+
+    Layers come in order, and the attention of a ``nn.TransformerEncoderLayer`` comes first.
+    """
+    if type(above).forward is not nn.TransformerEncoderLayer.forward:
+        return False
+    attention: Any = above.self_attn
+    return path == "self_attn" or not isinstance(attention, nn.MultiheadAttention)
+
+
+@lru_cache(maxsize=4096)
+def _reads_weight(kind: Any, path: str) -> bool:
+    """Whether a method other than its initialisation uses ``self.<path>.weight``."""
+    own = rf"\bself\.{re.escape(path)}\.(?:{_WEIGHTS})\b"
+    # Its dtype and device are those of the round's weight too.
+    harmless = rf"isinstance\({own},[^()]*\)|{own}\.(?:dtype|device)\b"
+    return any(re.search(own, re.sub(harmless, "", source)) for source in _method_sources(kind))
+
+
+@lru_cache(maxsize=1024)
+def _method_sources(kind: Any) -> tuple[str, ...]:
+    sources = []
+    for base in kind.__mro__:
+        if base in (nn.Module, object):
+            continue
+        for name, method in vars(base).items():
+            if name == "__init__" or "init" in name or "reset" in name or not callable(method):
+                continue
+            try:
+                sources.append(inspect.getsource(method))
+            except (OSError, TypeError):  # defined at run time: no source
+                continue
+    return tuple(sources)

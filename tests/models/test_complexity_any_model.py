@@ -1,0 +1,76 @@
+"""The cost of models of tokens, and of attention without a layer, equals the flop counter's."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mpnn_arch import InputError
+from mpnn_arch.models import complexity
+
+
+class Language(nn.Module):
+    """Embedding, functional causal attention, a head that has the embedding's weight."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 16)
+        self.qkv, self.head = nn.Linear(16, 48), nn.Linear(16, 20, bias=False)
+        self.head.weight = self.embedding.weight
+        self.fused = fused
+
+    def forward(self, tokens, scale=None):
+        q, k, v = self.qkv(self.embedding(tokens)).chunk(3, -1)
+        if self.fused:
+            out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            out = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        return {"logits": self.head(out if scale is None else out * scale)}
+
+
+def flops(model, *args, **kwargs):
+    # The counter does not know the CPU's fused attention, whose products are those of the plain one.
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with plain, FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(*args, **kwargs)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_tokens_and_functional_attention(fused):
+    model, tokens = Language(fused).eval(), torch.arange(14).reshape(2, 7)
+    costs = complexity(model, inputs=tokens)
+    assert costs.multiply_adds == flops(model, tokens) // 4  # two inputs, two flops
+    by_name = {row.name: row for row in costs.layers}
+    assert by_name["Language"].multiply_adds == 2 * 7 * 7 * 16
+    assert by_name["head"].parameters == 0  # counted with the embedding
+    named = {"tokens": tokens, "scale": torch.ones(2, 1, 1)}
+    assert complexity(model, inputs=named).multiply_adds == costs.multiply_adds
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"kdim": 8, "vdim": 8}, {"add_bias_kv": True}, {"add_zero_attn": True}, {"bias": False}],
+)
+def test_multi_head_attention(options):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 4, batch_first=True, **options)
+
+        def forward(self, x):
+            other = x[..., : self.attention.kdim]
+            return self.attention(x, other, other)
+
+    model, x = Own(), torch.zeros(1, 5, 16)
+    assert complexity(model, (5, 16)).multiply_adds == flops(model, x) // 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "size"), [(3, None), ({}, None), ({"tokens": 3}, None), (torch.ones(1, 3), 3)]
+)
+def test_wrong_inputs(inputs, size):
+    with pytest.raises(InputError):
+        complexity(Language(True), size, inputs=inputs)

@@ -1,0 +1,266 @@
+"""Kinds of layers beyond Linear and Conv2d, and the reasons for those that stay."""
+
+import pytest
+import torch
+from torch import nn
+
+from mpnn_arch import InputError, RelationalLinear
+from mpnn_arch.models.relationalize import RelationalAttention, RelationalConv1d, relationalize
+
+
+class Conv1D(nn.Module):
+    """As in the transformers library: y = x W + b."""
+
+    def __init__(self, nf, nx):
+        super().__init__()
+        self.nf, self.nx = nf, nx
+        self.weight, self.bias = nn.Parameter(torch.empty(nx, nf)), nn.Parameter(torch.empty(nf))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+def filled(module):
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, 0, 0.3, generator=generator)
+    return module
+
+
+def draw(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(module, x, **kwargs):
+    x = x.clone().requires_grad_()
+    out = module(x, **kwargs)
+    out.square().sum().backward()
+    return out.detach(), x.grad
+
+
+def check_equal(module, changed, x, **kwargs):
+    for ours, theirs in zip(
+        gradients(changed, x, **kwargs), gradients(module, x, **kwargs), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+class TestConvs:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"stride": 2, "padding": 1},
+            {"padding": "same", "dilation": 2},
+            {"padding": "valid", "bias": False},
+        ],
+    )
+    def test_conv1d_is_a_round_over_maps_of_height_1(self, options, complete_graph):
+        layer = filled(nn.Conv1d(12, 20, 5, **options))
+        changed = relationalize(layer, complete_graph(4))
+        assert isinstance(changed, RelationalConv1d)
+        check_equal(layer, changed, draw(2, 12, 30))
+        check_equal(layer, changed, draw(12, 30))
+        layer.weight.grad.zero_()
+        changed.round.weight.grad.zero_()
+        x = draw(2, 12, 30)
+        for module in (layer, changed):
+            module(x).square().sum().backward()
+        grad = changed.round.weight.grad.flatten().sort().values
+        theirs = layer.weight.grad.flatten().sort().values
+        torch.testing.assert_close(grad, theirs, rtol=1e-3, atol=1e-3)
+
+    def test_conv1d_that_pads_otherwise_stays(self, complete_graph):
+        module = nn.Sequential(
+            nn.Conv1d(8, 8, 3, padding=1, padding_mode="circular"),
+            nn.Conv1d(8, 8, 3, groups=2),
+            nn.Conv1d(8, 8, 4, padding="same"),
+            nn.Conv1d(8, 8, 3),
+        )
+        report = relationalize(module, complete_graph(4), skip=()).relationalize_report
+        reasons = {layer.name: layer.reason for layer in report.layers}
+        assert reasons["0"] == "it pads with 'circular'"
+        assert reasons["1"].startswith("its 2 groups")
+        assert "odd kernels" in reasons["2"]
+        assert report.names("round") == ["3"]
+
+    def test_conv1d_of_transformers_is_a_round(self, complete_graph, random_graph):
+        layer = filled(Conv1D(24, 12))
+        changed = relationalize(layer, complete_graph(4))
+        assert isinstance(changed, RelationalLinear)
+        check_equal(layer, changed, draw(2, 5, 12))
+        sparse = relationalize(layer, random_graph(8, 0.3))
+        mask = sparse.plan.dense_mask
+        assert torch.equal(sparse.dense_weight()[mask], layer.weight.T[mask])
+
+
+class TestAttention:
+    @pytest.mark.parametrize("batch_first", [True, False])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"bias": False},
+            {"add_bias_kv": True, "add_zero_attn": True},
+            {"kdim": 20, "vdim": 24},
+        ],
+    )
+    @pytest.mark.parametrize("need_weights", [True, False])
+    def test_it_equals_torchs(self, options, batch_first, need_weights, complete_graph):
+        layer = filled(nn.MultiheadAttention(16, 4, batch_first=batch_first, **options))
+        changed = relationalize(layer, complete_graph(8))
+        assert isinstance(changed, RelationalAttention)
+        query, key, value = draw(3, 6, 16), draw(3, 5, layer.kdim), draw(3, 5, layer.vdim)
+        padding = torch.zeros(3, 5, dtype=torch.bool)
+        padding[1, 3:] = True
+        causal = torch.ones(6, 5, dtype=torch.bool).triu(1)
+        each_head = causal.expand(12, 6, 5)
+        if not batch_first:
+            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        for mask in (None, causal, each_head, draw(6, 5)):
+            pad = padding if mask is None or mask.dtype == torch.bool else draw(3, 5)
+            for average in (True, False):
+                given = {
+                    "need_weights": need_weights,
+                    "attn_mask": mask,
+                    "key_padding_mask": pad,
+                    "average_attn_weights": average,
+                }
+                results = []
+                for module in (layer, changed):
+                    own = [x.clone().requires_grad_() for x in (query, key, value)]
+                    out, weights = module(*own, **given)
+                    out.square().sum().backward()
+                    results.append([out, *[x.grad for x in own], weights])
+                for ours, theirs in zip(*results, strict=True):
+                    if theirs is None:
+                        assert ours is None
+                        continue
+                    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+    def test_without_a_batch_and_in_inference(self, complete_graph):
+        layer = filled(nn.MultiheadAttention(16, 4, batch_first=True)).eval()
+        changed = relationalize(layer, complete_graph(8))
+        for x in (draw(5, 16), draw(2, 5, 16)):
+            with torch.no_grad():  # torch takes its fused path here
+                for ours, theirs in zip(changed(x, x, x), layer(x, x, x), strict=True):
+                    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+    def test_a_causal_hint_needs_its_mask(self, complete_graph):
+        changed = relationalize(nn.MultiheadAttention(16, 4), complete_graph(8))
+        x = draw(2, 5, 16)
+        with pytest.raises(InputError, match="hint on attn_mask"):
+            changed(x, x, x, is_causal=True)
+
+    def test_dropout_acts_in_training_only(self, complete_graph):
+        layer = filled(nn.MultiheadAttention(16, 4, dropout=0.9))
+        changed = relationalize(layer, complete_graph(8))
+        x = draw(6, 2, 16)
+        with torch.random.fork_rng():
+            assert not torch.equal(changed(x, x, x)[0], changed(x, x, x)[0])
+        assert torch.equal(changed.eval()(x, x, x)[0], changed(x, x, x)[0])
+
+    @pytest.mark.parametrize("norm_first", [True, False])
+    def test_an_encoder_of_torch(self, norm_first, complete_graph, random_graph):
+        layer = nn.TransformerEncoderLayer(
+            16, 4, 32, dropout=0, batch_first=True, norm_first=norm_first
+        )
+        encoder = filled(nn.TransformerEncoder(layer, 2, enable_nested_tensor=not norm_first))
+        changed = relationalize(encoder, complete_graph(8), skip=(), input_size=(5, 16))
+        report = changed.relationalize_report
+        assert report.names("round") == [
+            f"layers.{i}.{part}" for i in range(2) for part in ("self_attn", "linear1", "linear2")
+        ]
+        assert report.multiply_adds_after == report.multiply_adds_before
+        x = draw(2, 5, 16)
+        check_equal(encoder, changed, x)
+        padding = torch.zeros(2, 5, dtype=torch.bool)
+        padding[1, 3:] = True
+        for mode in (encoder.train, encoder.eval):
+            mode()
+            changed.train(encoder.training)
+            with torch.no_grad():  # torch's fused path in eval mode
+                ours, theirs = (m(x, src_key_padding_mask=padding) for m in (changed, encoder))
+            torch.testing.assert_close(ours[~padding], theirs[~padding], rtol=1e-4, atol=1e-4)
+        sparse = relationalize(encoder, random_graph(8, 0.3), skip=())
+        sparse(x).sum().backward()
+        assert all(p.grad is not None for p in sparse.parameters())
+
+    def test_a_decoder_of_torch(self, complete_graph):
+        decoder = filled(nn.TransformerDecoderLayer(16, 4, 32, dropout=0, batch_first=True))
+        changed = relationalize(decoder, complete_graph(8), skip=())
+        assert len(changed.relationalize_report.names("round")) == 4
+        check_equal(decoder, changed, draw(2, 5, 16), memory=draw(2, 7, 16))
+
+    def test_skipped_attention_keeps_its_layer_whole(self, random_graph):
+        layer = nn.Sequential(nn.TransformerEncoderLayer(16, 4, 32), nn.Linear(16, 16))
+        changed = relationalize(layer, random_graph(8, 0.3), skip=["0.self_attn"])
+        assert changed.relationalize_report.names("left dense") == ["0.linear1", "0.linear2"]
+        assert changed.relationalize_report.names("round") == ["1"]
+
+
+class Experts(nn.Module):
+    """A stack of experts, as transformers stores them."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Parameter(torch.zeros(4, 16, 8))
+
+    def forward(self, x):
+        return torch.einsum("bi,eoi->bo", x, self.up)
+
+
+class TestReasons:
+    def test_every_layer_with_weights_has_one(self, random_graph):
+        parametrised, normed = nn.Linear(16, 16), nn.Linear(16, 16)
+        nn.utils.parametrizations.orthogonal(parametrised)
+        with pytest.warns(FutureWarning), torch.no_grad():
+            nn.utils.weight_norm(normed)
+        hooked = nn.Linear(16, 16)
+        hooked.register_forward_hook(lambda *_: None)
+        module = nn.ModuleDict(
+            {
+                "embedding": nn.Embedding(8, 16),
+                "norm": nn.LayerNorm(16),
+                "rnn": nn.LSTM(16, 16),
+                "up": nn.ConvTranspose2d(16, 16, 2),
+                "experts": Experts(),
+                "scale": nn.PReLU(16),
+                "bilinear": nn.Bilinear(16, 16, 1),
+                "parametrised": parametrised,
+                "normed": normed,
+                "hooked": hooked,
+                "lazy": nn.LazyLinear(16),
+                "linear": nn.Linear(16, 16),
+            }
+        )
+        with pytest.raises(InputError, match="lazy"):
+            relationalize(module, random_graph(8, 0.3), skip=["linear"])
+        changed = relationalize(
+            nn.ModuleDict(dict(list(module.items())[:-2]) | {"linear": nn.Linear(16, 16)}),
+            random_graph(8, 0.3),
+            skip=(),
+        )
+        report = changed.relationalize_report
+        reasons = {o.name: o.reason for o in report.layers if o.outcome != "round"}
+        assert {name: reason.split()[:4] for name, reason in reasons.items()} == {
+            "embedding": ["a", "table", "of", "vectors,"],
+            "norm": ["a", "normalisation", "scales", "each"],
+            "rnn": ["its", "matrices", "are", "inside"],
+            "up": ["rounds", "have", "no", "transposed"],
+            "experts": ["a", "stack", "of", "matrices,"],
+            "scale": ["its", "weights", "are", "vectors"],
+            "bilinear": ["its", "own", "forward", "uses"],
+            "parametrised": ["its", "weight", "is", "parametrised;"],
+            "normed": ["its", "weight", "is", "computed"],
+            "hooked": ["it", "has", "hooks,", "which"],
+        }
+        assert report.names("round") == ["linear"]
+        assert "1 x LayerNorm: not dense (a normalisation" in str(report)
+
+    def test_a_layer_of_two_names_is_replaced_under_both(self, random_graph):
+        module = nn.ModuleDict({"a": nn.Linear(16, 16)})
+        module["b"] = module["a"]
+        changed = relationalize(module, random_graph(8, 0.3), skip=())
+        assert isinstance(changed["b"], RelationalLinear)
+        assert changed["a"] is changed["b"]
