@@ -102,6 +102,62 @@ def check_saved(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> S
     return SavedModel(config, graphs, weights, choices)
 
 
+@dataclass(frozen=True)
+class SavedLayers:
+    """The checked content of the file of a relationalized model.
+
+    Attributes:
+        layers: the name of each relational layer, and the number of its graph.
+        graphs: the relational graphs.
+        order: of the channel partitions.
+        backend: of the rounds.
+        weights: the state dict.
+        backend_choices: by round, then by shape.
+    """
+
+    layers: dict[str, int]
+    graphs: tuple[RelationalGraph, ...]
+    order: str
+    backend: str
+    weights: dict[str, Tensor]
+    backend_choices: dict[str, dict[str, str]]
+
+
+def check_saved_layers(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SavedLayers:
+    """The content of a saved relationalized model, checked; arguments as of :func:`check_saved`.
+
+    Raises:
+        InputError: as :func:`check_saved`, or a layer of a graph that is not in the file.
+    """
+    known = (_ENTRIES - {"config"}) | {"layers", "order", "backend"}
+    unknown = sorted(set(metadata) - known)
+    if unknown:
+        raise InputError(f"its metadata hold an unknown entry {_short(unknown[0])}")
+    stray = sorted(k for k in tensors if not k.startswith((_MODEL, _GRAPH)))
+    if stray:
+        raise InputError(f"it holds a tensor {_short(stray[0])}, which no model has")
+    graphs = _graphs(
+        _parse(metadata, "graphs", list[dict[str, Any]]),
+        {k.removeprefix(_GRAPH): v for k, v in tensors.items() if k.startswith(_GRAPH)},
+        sum(value.nbytes for value in tensors.values()),
+    )
+    layers = _parse(metadata, "layers", dict[str, int])
+    for name, number in layers.items():
+        if not 0 <= number < len(graphs):
+            raise InputError(
+                f"its layer {_short(name)} has graph {_short(number)}, and it holds {len(graphs)}"
+            )
+    choices = _parse(metadata, "backend_choices", dict[str, dict[str, str]])
+    backend = _parse(metadata, "backend", str)
+    used = [backend, *(one for chosen in choices.values() for one in chosen.values())]
+    for one in used:
+        if one != "auto":
+            backends.check_name(one)
+    weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
+    order = _parse(metadata, "order", Order)
+    return SavedLayers(layers, graphs, order, backend, weights, choices)
+
+
 def _graphs(
     entries: list[dict[str, Any]], edges: Mapping[str, Tensor], num_bytes: int
 ) -> tuple[RelationalGraph, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from mpnn_arch.io.files import shown
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.models.build import build
 from mpnn_arch.models.old_names import renamed
+from mpnn_arch.models.relationalize.report import RelationalizeReport
+from mpnn_arch.models.relationalize.saved import load_relationalized, save_relationalized
 from mpnn_arch.models.saved_schema import SavedModel, check_saved
 from mpnn_arch.rounds import export_choices, import_choices
 
@@ -44,13 +46,17 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     checksum.
 
     Args:
-        model: one built by :func:`mpnn_arch.models.build`.
+        model: one built by :func:`mpnn_arch.models.build` or changed by
+            :func:`mpnn_arch.relationalize`.
         path: the file; an existing one is replaced.
 
     Raises:
         InputError: the model has no configuration or one that JSON cannot express, or the path
             cannot be written.
     """
+    if isinstance(getattr(model, "relationalize_report", None), RelationalizeReport):
+        save_relationalized(model, path)
+        return
     config, graphs = getattr(model, "config", None), getattr(model, "graphs", None)
     if config is None or graphs is None:
         raise InputError(
@@ -70,7 +76,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def load(
-    path: str | os.PathLike[str], *, device: torch.device | str | None = None, **changes: Any
+    path: str | os.PathLike[str],
+    *,
+    into: nn.Module | Callable[[], nn.Module] | None = None,
+    device: torch.device | str | None = None,
+    **changes: Any,
 ) -> nn.Module:
     """Rebuild the model that :func:`save` wrote.
 
@@ -81,6 +91,8 @@ def load(
 
     Args:
         path: the file.
+        into: for a file of a relationalized model: the module that was relationalized, which is not
+            changed, or a function that builds it. Nothing that the file names is imported.
         device: where to put the model.
         **changes: override settings of the saved configuration that do not change the shapes of
             the weights, such as ``backend="reference"``.
@@ -88,6 +100,14 @@ def load(
     Raises:
         InputError: no such file, or one that is truncated, modified, not a saved model, or forged.
     """
+    if into is not None:
+        if changes:
+            raise InputError(
+                f"{next(iter(changes))} changes a built model, and into= is given; leave one out"
+            )
+        loaded = load_relationalized(path, into)
+        _warn_of_numbers_that_are_not_finite(path, loaded.state_dict())
+        return loaded if device is None else loaded.to(device)
     saved = read_saved(path)
     config = saved.config | changes
     if config.get("seed") is None:  # built from a generator; the weights are loaded below

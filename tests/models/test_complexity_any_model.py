@@ -31,7 +31,7 @@ class Language(nn.Module):
 
 
 def flops(model, *args, **kwargs):
-    # The counter does not know the CPU's fused attention, whose products are those of the plain one.
+    # The counter does not know the fused attention of the CPU; its products are the same.
     plain = sdpa_kernel(SDPBackend.MATH)
     with plain, FlopCounterMode(display=False) as counter, torch.no_grad():
         model(*args, **kwargs)

@@ -8,9 +8,13 @@ not a dependency. Nor is ``gcn_norm``, which is a function of PyG and not a laye
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mpnn_arch import RelationalGraph, relationalize
+from mpnn_arch.models.relationalize import RelationalizeReport
 
 
 def leaves(value: Any) -> list[Tensor]:
@@ -52,3 +56,59 @@ def hold() -> Callable[..., Tensor]:
         return results[0][0]
 
     return check
+
+
+def _first_tensor(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def _refill(model: nn.Module, gain: float = 1.0) -> nn.Module:
+    """Weights that every layer's output depends on: libraries start some at zero."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                size = gain * parameter[0].numel() ** -0.5
+                parameter.normal_(0, size, generator=generator)
+    return model.eval()
+
+
+def _check_model(model: nn.Module, inputs: dict[str, Tensor]) -> RelationalizeReport:
+    """Equality on the complete graph, its cost, and five steps on a sparse graph."""
+    complete = RelationalGraph.from_adjacency(np.ones((8, 8), dtype=int))
+    same = relationalize(model, complete, backend="masked", inputs=inputs)
+    with torch.no_grad():
+        ours, theirs = (_first_tensor(m(**inputs)) for m in (same, model))
+    assert theirs.std() > 1e-4
+    scale = theirs.std().item()
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * scale)
+    report = same.relationalize_report
+    assert report.parameters_after == report.parameters_before
+    assert report.multiply_adds_after == report.multiply_adds_before > 0
+    assert all(layer.outcome == "round" or layer.reason for layer in report.layers)
+
+    sparse = relationalize(model, "ws_flex:8,4,0.2,0", backend="masked", inputs=inputs)
+    assert sparse.relationalize_report.multiply_adds_after < report.multiply_adds_after
+    optimiser = torch.optim.Adam(sparse.parameters(), lr=1e-3)
+    target = theirs.detach()
+    losses = []
+    for _ in range(5):
+        optimiser.zero_grad()
+        loss = (_first_tensor(sparse(**inputs)) - target).square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    return sparse.relationalize_report
+
+
+@pytest.fixture
+def refill() -> Callable[..., nn.Module]:
+    """refill(model, gain=1): the model in eval mode with weights on which every layer's output depends."""
+    return _refill
+
+
+@pytest.fixture
+def check_model() -> Callable[..., RelationalizeReport]:
+    """check_model(model, inputs): nothing changes on the complete graph, a sparse one trains."""
+    return _check_model

@@ -12,6 +12,7 @@ from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.complexity import complexity
+from mpnn_arch.models.relationalize.attention import use_ordinary_path
 from mpnn_arch.models.relationalize.kinds import KINDS, Kind, convert, kind_of
 from mpnn_arch.models.relationalize.reasons import shared_weights, why_dense, why_not_dense
 from mpnn_arch.models.relationalize.report import LayerOutcome, RelationalizeReport
@@ -89,6 +90,7 @@ def relationalize(
             f"no layer of {type(module).__name__} can be a round on {on} ({reasons[:300]}); use a "
             "graph of fewer nodes, or skip fewer layers"
         )
+    use_ordinary_path(converted)
     before, after = _multiply_adds(
         module, converted, next(iter(dense.values())), input_size, inputs
     )

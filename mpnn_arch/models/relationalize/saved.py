@@ -1,0 +1,136 @@
+"""A relationalized foreign model in a file: which layers are rounds on which graphs, and weights.
+
+The file names no class and no module to import: the caller hands in the model that was
+relationalized, or a function that builds it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.io.files import shown
+from mpnn_arch.io.tensor_file import read_tensors, write_tensors
+from mpnn_arch.models.relationalize.convert import relationalize
+from mpnn_arch.models.relationalize.report import RelationalizeReport
+from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers
+from mpnn_arch.rounds import MessageRound, export_choices, import_choices
+
+_KIND = "mpnn_arch relationalized model 1"
+
+
+def save_relationalized(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a model of :func:`relationalize` as safetensors, atomically.
+
+    Raises:
+        InputError: rounds beside those of the report, or state that is no tensor.
+    """
+    report: RelationalizeReport = model.relationalize_report  # type: ignore[assignment]
+    rounds = {layer.name: layer.graph for layer in report.layers if layer.graph is not None}
+    inside = tuple(f"{name}." if name else "" for name in rounds)
+    for name, part in model.named_modules():
+        if isinstance(part, MessageRound) and name not in rounds and not name.startswith(inside):
+            raise InputError(
+                f"the round {name!r} is not one that relationalize made from the module; call "
+                "relationalize once, on the whole module"
+            )
+    graphs = list({graph.content_hash: graph for graph in rounds.values()}.values())
+    number = {graph.content_hash: i for i, graph in enumerate(graphs)}
+    state = model.state_dict()
+    other = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
+        raise InputError(f"the state {other!r} is no tensor and cannot be saved; save without it")
+    tensors = {f"model/{name}": value for name, value in state.items()}
+    tensors |= {f"graph/{i}": graph.edge_index for i, graph in enumerate(graphs)}
+    described = [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
+    metadata = {
+        "layers": {name: number[graph.content_hash] for name, graph in rounds.items()},
+        "graphs": described,
+        "order": report.order,
+        "backend": report.backend,
+        "backend_choices": export_choices(model),
+    }
+    texts = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
+    write_tensors(path, tensors, texts, kind=_KIND)
+
+
+def load_relationalized(
+    path: str | os.PathLike[str], into: nn.Module | Callable[[], nn.Module]
+) -> nn.Module:
+    """The model that :func:`save_relationalized` wrote, from the module that it was made of.
+
+    Args:
+        path: the file.
+        into: a module of the same architecture, which is not changed, or a function that builds it.
+
+    Raises:
+        InputError: no such file, one that is forged, or a module that does not fit it.
+    """
+    if not isinstance(into, nn.Module):
+        into = into() if callable(into) else into
+    if not isinstance(into, nn.Module):
+        raise InputError(
+            f"into is a torch module or a function that returns one, not {shown(str(into))}; give "
+            "the module that was relationalized"
+        )
+    tensors, metadata = read_tensors(path, kind=_KIND)
+    try:
+        saved = check_saved_layers(tensors, metadata)
+        model = _changed(into, saved)
+        weights = _checked(model, saved.weights)
+        model.load_state_dict(weights)
+        import_choices(model, saved.backend_choices)
+    except RecursionError:
+        raise InputError(f"{shown(path)} holds metadata nested too deeply; save it again") from None
+    except InputError as error:
+        raise InputError(f"{shown(path)} cannot be loaded: {error}") from None
+    return model
+
+
+def _changed(module: nn.Module, saved: SavedLayers) -> nn.Module:
+    """A copy of ``module`` with the layers of the file as rounds."""
+    names = {name for name, _ in module.named_modules()}
+    unknown = sorted(set(saved.layers) - names)
+    if unknown:
+        raise InputError(
+            f"{type(module).__name__} has no layer {unknown[0][:80]!r}; give the module that was "
+            "relationalized"
+        )
+
+    def graph_of(name: str, layer: nn.Module) -> RelationalGraph | None:
+        return saved.graphs[saved.layers[name]] if name in saved.layers else None
+
+    model = relationalize(module, graph_of, (), order=saved.order, backend=saved.backend)  # type: ignore[arg-type]
+    report: Any = model.relationalize_report
+    left = sorted(set(saved.layers) - set(report.names("round")))
+    if left:
+        reason = next((o.reason for o in report.layers if o.name == left[0]), "it has no weights")
+        raise InputError(
+            f"the layer {left[0]!r} cannot be a round here ({reason}); give the module that was "
+            "relationalized"
+        )
+    return model
+
+
+def _checked(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    own = model.state_dict()
+    odd = sorted(own.keys() ^ weights.keys())
+    if odd:
+        raise InputError(
+            f"the weights of {odd[0][:80]!r} are in only one of file and module; give the module "
+            "that was relationalized"
+        )
+    for name, value in weights.items():
+        expected = own[name]
+        if value.shape != expected.shape or value.dtype.is_complex != expected.dtype.is_complex:
+            raise InputError(
+                f"{name} is {tuple(value.shape)} {value.dtype}, and the module's is "
+                f"{tuple(expected.shape)} {expected.dtype}; give the module that was relationalized"
+            )
+    return weights

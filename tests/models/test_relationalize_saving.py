@@ -1,0 +1,88 @@
+"""A relationalized foreign model in a file, and back into the caller's module."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import mpnn_arch
+from mpnn_arch import InputError
+from mpnn_arch.io.tensor_file import read_tensors, write_tensors
+
+KIND = "mpnn_arch relationalized model 1"
+
+
+def build(width=32):
+    return nn.Sequential(
+        nn.Embedding(10, 16), nn.TransformerEncoderLayer(16, 4, width), nn.Linear(16, 10)
+    )
+
+
+@pytest.fixture
+def saved(random_graph, complete_graph, tmp_path):
+    rule = {"*.self_attn": random_graph(8, 0.3), "*linear?": complete_graph(4)}
+    with torch.random.fork_rng():
+        model = mpnn_arch.relationalize(build(), rule, skip=(), order="published").eval()
+    path = tmp_path / "model.safetensors"
+    mpnn_arch.save(model, path)
+    return model, path
+
+
+@pytest.mark.parametrize("into", [build, build()])
+def test_there_and_back(saved, into):
+    model, path = saved
+    loaded = mpnn_arch.load(path, into=into).eval()
+    tokens = torch.arange(10).reshape(5, 2)
+    with torch.no_grad():
+        assert torch.equal(loaded(tokens), model(tokens))
+    names = model.relationalize_report.names("round")
+    assert loaded.relationalize_report.names("round") == names
+    assert loaded[1].self_attn.q_proj.graph == model[1].self_attn.q_proj.graph
+    assert loaded[1].linear1.in_partition == model[1].linear1.in_partition
+    if isinstance(into, nn.Module):
+        assert type(into[1].linear1) is nn.Linear
+
+
+@pytest.mark.parametrize(
+    ("into", "message"),
+    [
+        (nn.Linear(16, 16), "Linear has no layer '1.linear1'"),
+        (build(40), "give the module that was relationalized"),
+        (3, "into is a torch module or a function"),
+        (lambda: 3, "into is a torch module or a function"),
+    ],
+)
+def test_another_module(saved, into, message):
+    with pytest.raises(InputError, match=message):
+        mpnn_arch.load(saved[1], into=into)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("layers", {"1.linear1": 7}, "has graph 7, and it holds 2"),
+        ("layers", {"1.linear1": "os.system"}, "another type"),
+        ("layers", {"__class__": 0}, "has no layer"),
+        ("order", "no", "another type"),
+        ("backend", "os", "backend"),
+        ("factory", "os.system", "unknown entry 'factory'"),
+    ],
+)
+def test_forged_files(saved, entry, value, message):
+    _, path = saved
+    tensors, metadata = read_tensors(path, kind=KIND)
+    write_tensors(path, tensors, metadata | {entry: json.dumps(value)}, kind=KIND)
+    with pytest.raises(InputError, match=message):
+        mpnn_arch.load(path, into=build)
+
+
+def test_without_into_the_file_is_refused(saved):
+    with pytest.raises(InputError, match="relationalized model"):
+        mpnn_arch.load(saved[1])
+
+
+def test_rounds_of_an_earlier_call_cannot_be_saved(saved, complete_graph, tmp_path):
+    again = mpnn_arch.relationalize(saved[0], complete_graph(2), skip=())
+    with pytest.raises(InputError, match="call relationalize once"):
+        mpnn_arch.save(again, tmp_path / "again")
