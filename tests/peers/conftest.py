@@ -104,7 +104,7 @@ def _check_model(model: nn.Module, inputs: dict[str, Tensor]) -> RelationalizeRe
 
 @pytest.fixture
 def refill() -> Callable[..., nn.Module]:
-    """refill(model, gain=1): the model in eval mode with weights on which every layer's output depends."""
+    """refill(model, gain=1): in eval mode, with weights on which every layer's output depends."""
     return _refill
 
 
