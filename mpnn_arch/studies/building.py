@@ -14,6 +14,7 @@ from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.studies import import_paths
 from mpnn_arch.studies.trial import Trial
 from mpnn_arch.training.data import ImageDataset, load_dataset
+from mpnn_arch.training.inputs import input_settings
 
 
 def graph_of(num_nodes: int, bits: bytes) -> RelationalGraph:
@@ -68,19 +69,12 @@ def build_model(trial: Trial, graph: RelationalGraph, data: ImageDataset, **more
         InputError: a name that is unknown, or a graph or images that do not fit the model.
     """
     sources = dict(trial.sources)
-    channels, height, width = data.image_shape
-    if height != width:
-        raise InputError(
-            f"the images of {data.name!r} are {height} x {width} pixels; models take square ones"
-        )
-    fields: dict[str, Any] = {
-        "num_classes": data.num_classes,
-        "in_channels": channels,
-        "image_size": height,
-        "seed": trial.seed,
-    }
     if trial.model in sources:
-        made = import_paths.load(trial.model, sources[trial.model])(graph, **fields)
+        channels, height, width = data.image_shape
+        size = {"image_size": height} if height == width else {"in_features": data.num_features}
+        settings = {"num_classes": data.num_classes, "in_channels": channels, **size}
+        function = import_paths.load(trial.model, sources[trial.model])
+        made = function(graph, seed=trial.seed, **settings)
         if not isinstance(made, nn.Module):
             raise InputError(f"{trial.model!r} gives a {type(made).__name__}; return a nn.Module")
         return made
@@ -97,6 +91,7 @@ def build_model(trial: Trial, graph: RelationalGraph, data: ImageDataset, **more
         message=named(trial.message),
         aggr=named(trial.aggr),
         width_multiplier=trial.width_multiplier,
-        **fields,
+        seed=trial.seed,
+        **input_settings(trial.model, data),
         **more,
     )

@@ -1,6 +1,7 @@
 """Studies by the command line: what is asked, refused, extended, shown, exported, replayed."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import sqlite3
@@ -9,6 +10,7 @@ import sys
 import textwrap
 
 import pytest
+import torch
 
 from mpnn_arch import InputError
 from mpnn_arch.studies.config import StudyConfig
@@ -472,3 +474,27 @@ def test_the_same_in_python_with_workers_of_a_fresh_interpreter(tmp_path, monkey
     with pytest.raises(InputError, match="threads is an integer of at least 1"):
         study.run(threads=0)
     assert len(study.table()) == 2
+
+
+def test_signals_are_fed_to_models_that_take_them(tmp_path, monkeypatch):
+    from mpnn_arch.training import data as data_module
+
+    draw = torch.Generator().manual_seed(0)
+
+    def signals(_):
+        return data_module.ImageDataset(
+            name="signals",
+            train_images=torch.randn(40, 1, 1, 12, generator=draw),
+            train_labels=torch.arange(40) % 3,
+            test_images=torch.randn(9, 1, 1, 12, generator=draw),
+            test_labels=torch.arange(9) % 3,
+            num_classes=3,
+        )
+
+    monkeypatch.setitem(data_module.DATASETS._entries, "signals", signals)
+    config = StudyConfig(
+        model="mlp", dataset="signals", graphs=("ring:8,2",), seeds=(0,), width_multiplier=0.25
+    )
+    assert Study.create(tmp_path / "study", config).counts().trials == 1
+    with pytest.raises(InputError, match="resnet20 takes square ones"):
+        Study.create(tmp_path / "other", dataclasses.replace(config, model="resnet20"))
