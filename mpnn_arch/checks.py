@@ -26,6 +26,7 @@ def shown(value: object, limit: int = 80) -> str:
         text = repr(value)
     except ValueError:  # an integer of more than 4,300 digits
         text = f"an integer of {math.floor(value.bit_length() * math.log10(2)) + 1} digits"  # type: ignore[attr-defined]
+    text = " ".join(text.split("\n")) if "\n" in text else text  # arrays: a message is one line
     if len(text) <= limit:
         return text
     half = limit // 2 - 2

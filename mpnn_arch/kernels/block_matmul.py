@@ -139,6 +139,24 @@ def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), weight.to(dtype)
 
 
+def _casts(x: Tensor, weight: Tensor) -> bool:
+    """Whether autocast gives both one dtype."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return False
+    return torch.float64 not in (x.dtype, weight.dtype) and x.dtype.is_floating_point
+
+
+def _raise_as_torch(x: Tensor, weight: Tensor) -> None:
+    """Raise torch's own error for tensors of two devices or dtypes, as its layers do."""
+    if x.device != weight.device:
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but got the input on "
+            f"{x.device} and the weights on {weight.device}"
+        )
+    torch.nn.functional.linear(x.new_empty(1, 1), weight.detach().new_empty(1, 1))
+    raise InputError(f"the input is {x.dtype} and the weights are {weight.dtype}; convert one")
+
+
 def _check(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> None:
     spatial_dims = 0 if geometry is None else 2
     if x.dim() != 2 + spatial_dims or x.shape[1] != plan.in_channels:
@@ -150,7 +168,7 @@ def _check(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | 
             f"the weights of this plan have shape ({plan.num_weights}{space}), "
             f"not {tuple(weight.shape)}"
         )
-    if x.device != weight.device:
-        raise InputError(f"x is on {x.device} and the weights are on {weight.device}; move one")
+    if x.device != weight.device or (x.dtype != weight.dtype and not _casts(x, weight)):
+        _raise_as_torch(x, weight)
     if geometry is not None and not torch.compiler.is_compiling():
         check_maps(x, geometry, plan.out_channels)

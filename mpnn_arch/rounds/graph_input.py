@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 
 
@@ -114,6 +115,11 @@ def _read_edges(edges: Any) -> tuple[Tensor, Tensor | None, Any]:
     if is_torch_sparse_tensor(edges):
         index, value = to_edge_index(edges)  # of the transposed adjacency: row 0 has the targets
         return index.flip(0), value, (edges.shape[1], edges.shape[0])
+    if not isinstance(edges, Tensor):
+        raise InputError(
+            f"an edge_index is a (2, E) tensor of integers, not {shown(edges)}; use "
+            "torch.tensor([sources, targets])"
+        )
     return edges, None, None
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import aggr as pyg
 
+from mpnn_arch.checks import shown
+from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.aggregations import aggregate_messages, place_of
 
 
@@ -24,6 +26,11 @@ def reset_round(
         generator: source of randomness; None for torch's default one.
         by_degree: whether the number of messages that each node receives is known.
     """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(
+            f"a generator is a torch.Generator or None, not {shown(generator)}; give "
+            "torch.Generator().manual_seed(0)"
+        )
     reset_parameters_of(layer.aggr_module, generator)
     if layer.squeeze is not None:
         reset_parameters_of(layer.squeeze, generator)

@@ -34,6 +34,7 @@ from mpnn_arch.rounds.state_dict import register_graph, restore_graph
 from mpnn_arch.rounds.updates import (
     add_residual,
     check_flag,
+    check_kwargs,
     check_residual,
     make_activation,
     make_norm,
@@ -116,6 +117,7 @@ class MessageRound(MessagePassing):
         super().__init__("sum", node_dim=0)
         graph = as_graph(graph)
         check_flag("bias", bias)
+        check_kwargs(message_kwargs=message_kwargs, aggr_kwargs=aggr_kwargs)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_partition = share_channels(in_channels, graph, order, "input")
         self.out_partition = share_channels(out_channels, graph, order, "output")

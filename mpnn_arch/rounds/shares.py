@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.graphs.spec import parse_one
@@ -115,6 +116,11 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if isinstance(x, fx.Proxy):  # symbolic tracing: a round is one call, as `nn.Linear` is
             path = x.tracer.path_of_module(self)
             return x.tracer.create_proxy("call_module", path, (x, residual), {})
+        for name, tensor in (("an input", x), ("a residual", residual)):
+            if tensor is not None and not isinstance(tensor, Tensor):
+                raise InputError(f"{name} of a round is a tensor, not {shown(tensor)}")
+        if x is None:
+            raise InputError("a round takes a tensor, None was given")
         spatial = self.message_function.spatial_dims
         channel_dim = x.dim() - 1 - spatial
         fits = channel_dim == 0 or (channel_dim == 1 if spatial else channel_dim > 0)

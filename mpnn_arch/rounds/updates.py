@@ -130,9 +130,15 @@ def make_norm(
     """The norm registered as ``norm``; a module is returned unchanged.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or something else.
     """
-    return norms.get(norm)(partition, spatial_dims) if isinstance(norm, str) else norm
+    if isinstance(norm, str):
+        return norms.get(norm)(partition, spatial_dims)
+    if norm is not None and not isinstance(norm, nn.Module):
+        raise InputError(
+            f"a norm is a name such as 'batch', or a module over the channels, not {shown(norm)}"
+        )
+    return norm
 
 
 def make_squeeze(reduction: int | None, partition: ChannelPartition) -> SqueezeExcitation | None:
@@ -152,6 +158,21 @@ def check_flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name} is True or False, {shown(value)} was given")
     return bool(value)
+
+
+def check_kwargs(**given: Any) -> None:
+    """Reject keyword arguments that are no dictionary.
+
+    Raises:
+        InputError: naming the first that is none.
+    """
+    for name, value in given.items():
+        if value is not None and not (isinstance(value, dict) and all(map(_is_text, value))):
+            raise InputError(f"{name} is a dictionary of names to values, not {shown(value)}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def check_residual(
@@ -176,8 +197,15 @@ def make_activation(
     """The activation named ``activation`` (as in PyG and ``torch.nn``); callables are unchanged.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, a class, or what cannot be called.
     """
+    if isinstance(activation, type) or not (
+        activation is None or isinstance(activation, str) or callable(activation)
+    ):
+        raise InputError(
+            f"an activation is a name such as 'relu', or a callable such as torch.relu or "
+            f"torch.nn.ReLU(), not {shown(activation)}"
+        )
     if not isinstance(activation, str):
         return activation
     try:

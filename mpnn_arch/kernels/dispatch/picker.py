@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.backends import check_name, unavailable_reason, warn_once
@@ -86,6 +87,10 @@ class Picker:
 
     @choices.setter
     def choices(self, choices: Mapping[str, str]) -> None:
+        if not isinstance(choices, Mapping):
+            raise InputError(
+                f"backend choices are a dictionary of shapes to backends, not {shown(choices)}"
+            )
         read = {_parse(key, backend): backend for key, backend in choices.items()}
         self._choices = {key: Choice(backend, "stored") for key, backend in read.items()}
         self.products = {}
