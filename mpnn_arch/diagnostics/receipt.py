@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpnn_arch.diagnostics.peak import fma_peak
+from mpnn_arch.diagnostics.rivals import dense_rivals
 from mpnn_arch.diagnostics.timing import interleaved
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph, generate
@@ -33,11 +35,15 @@ class Line:
         block_density: entries of the adjacency matrix that are 1, self-loops included, over N^2.
         width: number of input and of output channels.
         multiply_adds: of one sample's forward pass.
-        dense: time of the dense layer of (nearly) equal cost.
+        dense: time of the dense layer of (nearly) equal cost, by the quicker of ``rivals``.
+        rivals: its time by the library of its products, ``"torch"`` (its default) and, on the CPU
+            in float32, ``"onednn"``.
         complete: time of the round on the complete graph, as wide as the dense layer.
         seconds: time of each available backend, and of ``"auto"``.
         picked: the backend that auto selected.
         ratio: auto over dense, at equal multiply-adds.
+        peak_share: auto's multiply-adds a second over the processor's measured peak
+            (:func:`~mpnn_arch.diagnostics.peak.fma_peak`); None where that is unknown.
         spread: half the interquartile range over the median, of auto.
     """
 
@@ -46,10 +52,12 @@ class Line:
     width: int
     multiply_adds: int
     dense: float
+    rivals: dict[str, float]
     complete: float
     seconds: dict[str, float]
     picked: str
     ratio: float
+    peak_share: float | None
     spread: float
 
 
@@ -98,8 +106,8 @@ def receipt(
         )
 
     narrow, available = draw(width), candidates(device.type, dtype)
-    with torch.random.fork_rng(devices=[]):
-        dense = nn.Linear(width, width, bias=False).to(**placement)
+    dense = dense_rivals(width, device, dtype)
+    peak = fma_peak(dtype, torch.get_num_threads()) if device.type == "cpu" else None
     lines = []
     for name, graph in graphs.items():
         channels = equal_cost_width(graph, width * width)
@@ -111,7 +119,7 @@ def receipt(
         runs = {f"backend {backend}": step(layer, x) for backend, layer in rounds.items()}
         timed = interleaved(
             {
-                "dense": step(dense, narrow),
+                **{f"dense {library}": step(layer, narrow) for library, layer in dense.items()},
                 "complete": step(complete, draw(complete.in_channels)),
                 **runs,
             },
@@ -119,7 +127,9 @@ def receipt(
             device=device,
         )
         auto = rounds["auto"]
+        rivals = {library: timed[f"dense {library}"].median for library in dense}
         share = auto.plan.num_weights / width**2
+        operations = 3 * 2 * batch * auto.multiply_adds()  # three products
         seconds = {backend: timed[f"backend {backend}"].median for backend in rounds}
         picked = list(auto.backend_choices.values())
         lines.append(
@@ -128,11 +138,13 @@ def receipt(
                 block_density=graph.block_density,
                 width=channels,
                 multiply_adds=auto.multiply_adds(),
-                dense=timed["dense"].median,
+                dense=min(rivals.values()),
+                rivals=rivals,
                 complete=timed["complete"].median,
                 seconds=seconds,
                 picked=picked[-1] if picked else "dense",
-                ratio=seconds["auto"] / timed["dense"].median / share,
+                ratio=seconds["auto"] / min(rivals.values()) / share,
+                peak_share=operations / seconds["auto"] / peak if peak else None,
                 spread=timed["backend auto"].spread,
             )
         )
@@ -170,10 +182,12 @@ def write_csv(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> 
                 "width": line.width,
                 "multiply_adds": line.multiply_adds,
                 "dense_ms": 1e3 * line.dense,
+                **{f"dense_{library}_ms": 1e3 * s for library, s in line.rivals.items()},
                 "complete_ms": 1e3 * line.complete,
                 **times,
                 "picked": line.picked,
                 "auto_over_dense": line.ratio,
+                "peak_share": line.peak_share,
                 "spread": line.spread,
                 **machine,
             }

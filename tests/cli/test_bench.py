@@ -30,6 +30,11 @@ def test_the_receipt_names_every_backend(run, tmp_path):
     for row in rows:
         for backend in (*candidates("cpu", torch.float32), "auto", "dense", "complete"):
             assert float(row[f"{backend}_ms"]) > 0
+        rivals = [
+            float(row[name]) for name in row if name.startswith("dense_") and name != "dense_ms"
+        ]
+        assert float(row["dense_ms"]) == min(rivals)
+        assert row["peak_share"] == "" or float(row["peak_share"]) > 0
     assert (out / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 

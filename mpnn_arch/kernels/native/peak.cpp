@@ -1,0 +1,56 @@
+// The processor's peak: fused multiply-adds on registers alone, nothing read and nothing written.
+#include <omp.h>
+
+#include <chrono>
+
+#include "tables.h"
+#include "vector.h"
+
+namespace {
+
+using T = NUMBER;
+// Independent sums, enough to hide the latency of an addition on two units.
+constexpr int CHAINS = VECTOR_REGISTERS * 3 / 4;
+constexpr int64_t BLOCK = 20000;
+
+double seconds_now() {
+    using namespace std::chrono;
+    return duration<double>(steady_clock::now().time_since_epoch()).count();
+}
+
+// Operations a second of the calling thread, a multiplication and an addition each counted as one.
+double one_thread(double seconds) {
+    Vec<T> sums[CHAINS];
+    for (int i = 0; i < CHAINS; ++i) sums[i] = Vec<T>{} + T(i);
+    Vec<T> factor = Vec<T>{} + T(0.999), term = Vec<T>{} + T(1e-3);
+    int64_t blocks = 0;
+    double start = seconds_now(), taken;
+    do {
+        for (int64_t k = 0; k < BLOCK; ++k) {
+#pragma GCC unroll 32
+            for (int i = 0; i < CHAINS; ++i) sums[i] = sums[i] * factor + term;
+            asm volatile("" : "+m"(blocks));  // no iteration is computed in advance
+        }
+        ++blocks;
+        taken = seconds_now() - start;
+    } while (taken < seconds);
+    for (int i = 1; i < CHAINS; ++i) sums[0] += sums[i];
+    volatile T used = sums[0][0];
+    (void)used;
+    return 2.0 * LANES<T> * CHAINS * BLOCK * blocks / taken;
+}
+
+}  // namespace
+
+extern "C" {
+
+// The sum over `threads` threads that run at once, in operations a second; 0 where a number is wrong.
+double NAMED(peak)(double seconds, int64_t threads) {
+    if (!(seconds > 0 && seconds < 60) || threads < 1 || threads > 1024) return 0;
+    double total = 0;
+#pragma omp parallel num_threads(int(threads)) reduction(+ : total)
+    total += one_thread(seconds);
+    return total;
+}
+
+}  // extern "C"
