@@ -27,7 +27,8 @@ from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.triton_configs import (
     Config,
     channel_major,
-    conv_configs,
+    conv_product_configs,
+    conv_weights_configs,
     kernel_options,
     linear_product_configs,
     linear_weights_configs,
@@ -152,7 +153,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     _check("x", x, (grad.shape[0], plan.in_channels), grad)
     walk = tables(plan, x.device).forward
     batch = x.shape[0]
-    if batch == 0:
+    if batch == 0 or plan.num_weights == 0:
         return x.new_zeros(plan.num_weights)
     constants = number_constants(x, convolution=False)
 
@@ -182,7 +183,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         )
         return sum_splits(out, x.dtype)
 
-    configs = linear_weights_configs(walk, x)
+    configs = linear_weights_configs(walk, x, constants["PRECISION"])
     key = ("linear_weights", constants["PRECISION"], *shape_key(x, walk))
     return launch(run, configs, x, key)
 
@@ -285,7 +286,7 @@ def conv2d_grad_weight(
     output_size = geometry.checked_output_size(x.shape[2:])
     _check("grad", grad, (x.shape[0], plan.out_channels, *output_size), grad)
     pixels = grad.shape[0] * grad.shape[2] * grad.shape[3]
-    if pixels == 0:
+    if pixels == 0 or plan.num_weights == 0:
         return x.new_zeros(plan.num_weights, *geometry.kernel_size)
     walk = tables(plan, x.device).forward
     numbers = plan.num_weights * geometry.area
@@ -318,7 +319,7 @@ def conv2d_grad_weight(
         )
         return sum_splits(out, x.dtype).view(plan.num_weights, *geometry.kernel_size)
 
-    configs = conv_configs(walk, least_rows=8, pixels=(64, 128), list_blocks=(64, 32, 16))
+    configs = conv_weights_configs(walk, x, constants["PRECISION"])
     key = ("conv_weights", geometry, *x.shape[2:], constants["PRECISION"], *shape_key(x, walk))
     return launch(run, configs, x, key)
 
@@ -326,8 +327,8 @@ def conv2d_grad_weight(
 def _linear_product(a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool) -> Tensor:
     batch = a.shape[0]
     out = a.new_empty(batch, walk.num_channels)
-    if batch == 0:
-        return out
+    if out.numel() == 0 or walk.longest == 0:
+        return out.zero_()
     weight = weight.contiguous()
     constants = number_constants(a, convolution=False)
 
@@ -355,7 +356,7 @@ def _linear_product(a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool) 
         )
         return out
 
-    configs = linear_product_configs(walk, a)
+    configs = linear_product_configs(walk, a, constants["PRECISION"])
     key = ("linear_product", transposed, constants["PRECISION"], *shape_key(a, walk))
     return launch(run, configs, a, key)
 
@@ -363,8 +364,8 @@ def _linear_product(a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool) 
 def _conv_product(
     out: Tensor, a: Tensor, weight: Tensor, walk: Walk, geometry: ConvGeometry, *, transposed: bool
 ) -> Tensor:
-    if out.numel() == 0:
-        return out
+    if out.numel() == 0 or walk.longest == 0:
+        return out.zero_()
     weight = weight.contiguous()
     constants = number_constants(a, convolution=True)
     phases = geometry.stride[0] * geometry.stride[1] if transposed else 1
@@ -401,7 +402,7 @@ def _conv_product(
         )
         return out
 
-    configs = conv_configs(walk, least_rows=16, pixels=(128, 64, 256), list_blocks=(32, 64, 16))
+    configs = conv_product_configs(walk, a, constants["PRECISION"])
     key = (
         "conv_product",
         transposed,

@@ -1,4 +1,9 @@
-"""Candidate tile sizes of a trial; the first of each list is the default without a trial."""
+"""Candidate tile sizes of a trial; the first of each list is the default without a trial.
+
+Where a product runs without matrix instructions (float32 in IEEE precision), each thread keeps the
+operands of a whole tile's sum in registers: such tiles sum over :data:`SHORT` numbers at a time,
+as longer ones spill kilobytes of registers a thread.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,8 @@ from mpnn_arch.kernels.triton_tables import Walk
 # whether its input is first copied to channel-major layout.
 Config = dict[str, int]
 
+SHORT = 16
+
 
 def num_tiles(size: int, block: int) -> int:
     """Tiles of ``block`` that cover ``size``."""
@@ -25,12 +32,20 @@ def kernel_options(config: Config) -> Config:
 
 
 def channel_major(x: Tensor) -> Tensor:
-    """``x`` (B, C) in channel-major layout: each channel contiguous in memory."""
-    return x if x.stride(0) == 1 else x.T.contiguous().T
+    """``x`` (B, C) in channel-major layout: each channel contiguous in memory.
+
+    Channels begin at multiples of 16 numbers, so that the last, smaller batch is loaded by the same
+    kernel and as widely.
+    """
+    if x.stride(0) == 1:
+        return x
+    batch, channels = x.shape
+    packed = x.new_empty(channels, 16 * num_tiles(batch, 16)).T[:batch]
+    return packed.copy_(x)
 
 
-def linear_product_configs(walk: Walk, a: Tensor) -> list[Config]:
-    """For the forward product and the gradient with respect to x.
+def linear_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config]:
+    """For the forward product and the gradient with respect to x, which sum over the list.
 
     Several nodes per program re-read their batch tile from the L1 cache, which pays off while
     enough programs remain.
@@ -45,6 +60,8 @@ def linear_product_configs(walk: Walk, a: Tensor) -> list[Config]:
         (32, 64, 4, 3, 16),
         (64, 64, 4, 3, 32),
     ]
+    if _sums_in_registers(a, precision):
+        blocks = [(b, SHORT, warps, stages, nodes) for b, _, warps, stages, nodes in blocks]
     batch = a.shape[0]
     fitting = [
         (b, k, warps, stages, nodes)
@@ -52,7 +69,7 @@ def linear_product_configs(walk: Walk, a: Tensor) -> list[Config]:
         if (b <= 64 or batch > 64)
         and (nodes == 1 or num_tiles(batch, b) * num_tiles(walk.num_nodes, nodes) >= 128)
     ]
-    return [
+    return _distinct(
         {
             "BLOCK_B": b,
             "BLOCK_N": rows,
@@ -64,13 +81,15 @@ def linear_product_configs(walk: Walk, a: Tensor) -> list[Config]:
         }
         for pack in _packings(walk, a)
         for rows, (b, k, warps, stages, nodes) in _with_rows(walk, fitting, least=8)
-    ]
+    )
 
 
-def linear_weights_configs(walk: Walk, x: Tensor) -> list[Config]:
-    """For the gradient with respect to the weights."""
+def linear_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config]:
+    """For the gradient with respect to the weights, which sums over the batch."""
     blocks = [(64, 64, 4, 3), (32, 128, 4, 3), (64, 128, 8, 3), (128, 64, 4, 2), (32, 64, 2, 4)]
-    return [
+    if _sums_in_registers(x, precision):
+        blocks = [(SHORT, k, warps, stages) for _, k, warps, stages in blocks]
+    return _distinct(
         {
             "BLOCK_B": b,
             "BLOCK_N": rows,
@@ -81,18 +100,36 @@ def linear_weights_configs(walk: Walk, x: Tensor) -> list[Config]:
         }
         for pack in _packings(walk, x)
         for rows, (b, k, warps, stages) in _with_rows(walk, blocks, least=8)
-    ]
+    )
 
 
-def conv_configs(
-    walk: Walk, least_rows: int, pixels: Iterable[int], list_blocks: Iterable[int]
-) -> list[Config]:
-    """For a convolution: tiles of ``pixels`` by tiles of the list, no longer than needed."""
-    blocks = [(p, k) for k in list_blocks if k == 16 or k < 2 * walk.longest for p in pixels]
-    return [
+def conv_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config]:
+    """The same two products over maps: tiles of pixels by tiles of the list."""
+    lists = [SHORT] if _sums_in_registers(a, precision) else [32, 64, 16]
+    blocks = [(p, k) for k in lists if k == 16 or k < 2 * walk.longest for p in (128, 64, 256)]
+    return _conv_configs(walk, blocks, least_rows=16)
+
+
+def conv_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config]:
+    """The gradient with respect to the kernels, which sums over pixels."""
+    pixels = [SHORT] if _sums_in_registers(x, precision) else [64, 128]
+    blocks = [(p, k) for k in (64, 32, 16) if k == 16 or k < 2 * walk.longest for p in pixels]
+    return _conv_configs(walk, blocks, least_rows=8)
+
+
+def _conv_configs(walk: Walk, blocks: list[tuple[int, int]], least_rows: int) -> list[Config]:
+    return _distinct(
         {"BLOCK_P": p, "BLOCK_N": rows, "BLOCK_K": k, "num_warps": 4, "num_stages": 3}
         for rows, (p, k) in _with_rows(walk, blocks, least=least_rows)
-    ]
+    )
+
+
+def _sums_in_registers(x: Tensor, precision: str) -> bool:
+    return x.dtype == torch.float32 and precision == "ieee"
+
+
+def _distinct(configs: Iterable[Config]) -> list[Config]:
+    return list({tuple(config.items()): config for config in configs}.values())
 
 
 def _with_rows(

@@ -17,6 +17,27 @@ for float64.
 import triton
 import triton.language as tl
 
+# Arguments that follow the batch and the size of the maps. Triton would compile a kernel anew where
+# one becomes 1, or divisible by 16 or not: for the last, smaller batch of every epoch.
+BATCH_ARGUMENTS = [
+    "batch",
+    "batch_per_split",
+    "pixels",
+    "pixels_per_split",
+    "groups",
+    "tiles",
+    "row_tiles",
+    "list_tiles",
+    "grid_height",
+    "grid_width",
+    "out_height",
+    "out_width",
+    "a_height",
+    "a_width",
+    "grad_height",
+    "grad_width",
+]
+
 
 @triton.jit
 def multiply_add(a, b, acc, PRECISION: tl.constexpr, ACC: tl.constexpr, WIDEN: tl.constexpr):
@@ -27,7 +48,7 @@ def multiply_add(a, b, acc, PRECISION: tl.constexpr, ACC: tl.constexpr, WIDEN: t
     return tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BATCH_ARGUMENTS)
 def linear_product(
     out,
     a,
@@ -123,7 +144,7 @@ def linear_product(
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BATCH_ARGUMENTS)
 def linear_weights(
     out,
     grad,
@@ -200,7 +221,7 @@ def linear_weights(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BATCH_ARGUMENTS)
 def conv_product(
     out,
     a,
@@ -329,7 +350,7 @@ def conv_product(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BATCH_ARGUMENTS)
 def conv_weights(
     out,
     grad,

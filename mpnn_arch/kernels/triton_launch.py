@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mpnn_arch.kernels.capture import is_capturing, relaxed_capture
+from mpnn_arch.kernels.triton_choices import recall, remember
 from mpnn_arch.kernels.triton_configs import Config, num_tiles
 from mpnn_arch.kernels.triton_tables import Walk
 
@@ -20,7 +22,8 @@ from mpnn_arch.kernels.triton_tables import Walk
 PROGRAMS_WANTED = 512
 STRETCH = 1024
 
-_CHOSEN: dict[tuple[Any, ...], Config] = {}
+# By launch and device, the first configuration that compiles.
+_UNTIMED: dict[tuple[Any, ...], int] = {}
 
 
 def interpreting() -> bool:
@@ -39,30 +42,57 @@ def kernels() -> Any:
 def launch(
     run: Callable[[Config], Tensor], configs: list[Config], x: Tensor, key: tuple[Any, ...]
 ) -> Tensor:
-    """``run`` with the fastest of ``configs`` for ``key``, timed at the first call."""
+    """``run`` with the fastest of ``configs`` for ``key``, timed at the first call.
+
+    Under ``torch.use_deterministic_algorithms(True)`` it is always the first of them that compiles,
+    whatever was timed before. While a CUDA graph is captured nothing can be timed: what is known is
+    used, else the first that compiles.
+
+    Raises:
+        Exception: what the compiler raised for the last of ``configs``, if none compiles.
+    """
     if not x.is_cuda:
         return run(configs[0])
     with torch.cuda.device(x.device):
-        known = _CHOSEN.get((*key, x.device))
-        if known is None:
-            if torch.are_deterministic_algorithms_enabled():
-                return run(configs[0])
-            if torch.cuda.is_current_stream_capturing():
-                return run(configs[0])
-            known = _CHOSEN[(*key, x.device)] = _fastest(run, configs)
-        return run(known)
+        if torch.are_deterministic_algorithms_enabled():
+            known = None
+        else:
+            known = recall(key, configs, x)
+            if known is None and not is_capturing(x.device):
+                known = _fastest(run, configs)
+                remember(key, known, x)
+        with relaxed_capture() if is_capturing(x.device) else nullcontext():
+            if known is None:
+                return _first_that_compiles(run, configs, (*key, x.device))
+            return run(known)
+
+
+def _first_that_compiles(
+    run: Callable[[Config], Tensor], configs: list[Config], key: tuple[Any, ...]
+) -> Tensor:
+    last = len(configs) - 1
+    for i in range(_UNTIMED.get(key, 0), last):
+        with suppress(Exception):  # tiles that this device or this version of Triton refuses
+            out = run(configs[i])
+            _UNTIMED[key] = i
+            return out
+    _UNTIMED[key] = last
+    return run(configs[last])
 
 
 def _fastest(run: Callable[[Config], Tensor], configs: list[Config]) -> Config:
-    from triton.errors import TritonError
     from triton.testing import do_bench
 
     times = {}
+    refusal: Exception | None = None
     for i, config in enumerate(configs):
-        # Skip tiles that this device or this version of Triton does not support.
-        with contextlib.suppress(TritonError):
+        try:
             times[i] = do_bench(functools.partial(run, config), warmup=2, rep=10)
-    return configs[min(times, key=lambda i: times[i], default=0)]
+        except Exception as error:  # tiles that this device or this version of Triton refuses
+            refusal = error
+    if refusal is not None and not times:
+        raise refusal
+    return configs[min(times, key=lambda i: times[i])]
 
 
 def shape_key(x: Tensor, walk: Walk) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.capture import upload
 from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.plan import RoundPlan
 
@@ -143,7 +144,7 @@ def _walk(
     device: torch.device,
 ) -> Walk:
     def to_device(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.int32)).to(device)
+        return upload(values.astype(np.int32), device)
 
     length = np.diff(list_ptr)
     return Walk(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mpnn_arch.kernels.capture import upload
 from mpnn_arch.kernels.geometry import ConvGeometry
 
 
@@ -46,6 +48,6 @@ def taps(geometry: ConvGeometry, transposed: bool, device: torch.device) -> tupl
     ]
     padded = [reach + [0] * (kernel[0] * kernel[1] - len(reach)) for reach in lists]
     return (
-        torch.tensor(padded, dtype=torch.int32, device=device),
-        torch.tensor([len(reach) for reach in lists], dtype=torch.int32, device=device),
+        upload(np.array(padded, dtype=np.int32), device),
+        upload(np.array([len(reach) for reach in lists], dtype=np.int32), device),
     )

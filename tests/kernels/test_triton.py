@@ -34,6 +34,22 @@ TOLERANCE = {
     torch.bfloat16: 3e-2,
 }
 
+
+@pytest.fixture(autouse=True)
+def ieee_products():
+    """float32 without TF32: torch's default for convolutions rounds inputs to ten bits."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    newer = hasattr(matmul, "fp32_precision")  # torch 2.9 and later
+    name = "fp32_precision" if newer else "allow_tf32"
+    switches = (matmul, cudnn.conv if newer else cudnn)
+    before = [getattr(switch, name) for switch in switches]
+    for switch in switches:
+        setattr(switch, name, "ieee" if newer else False)
+    yield
+    for switch, value in zip(switches, before, strict=True):
+        setattr(switch, name, value)
+
+
 on_a_device = [
     pytest.mark.gpu,
     pytest.mark.skipif(
@@ -188,6 +204,15 @@ def check_conv(
     agree(of_weight, matrix.grad.flatten(0, 1)[plan.dense_index])
 
 
+@device_case
+def test_rounds_without_messages_or_channels():
+    nobody = RelationalGraph(3, np.zeros((2, 0), int), directed=True, self_loops=False)
+    check_linear(plan_of(nobody, [2, 1, 3], [1, 2, 2]), 5)
+    check_conv(plan_of(nobody, [2, 1, 3], [1, 2, 2]), 3, padding=1)
+    one = complete(1)
+    check_linear(plan_of(one, [3], [2]), 4)
+
+
 # -- the linear round -----------------------------------------------------------------------
 
 
@@ -275,8 +300,9 @@ def test_every_tile_size(monkeypatch, dtype):
     monkeypatch.setattr(triton, "launch", launch_all)
     plan = plan_of(complete(9), [1] * 9, [1] * 8 + [2])
     walk = triton_tables.tables(plan, torch.device(DEVICE)).forward
-    configs = triton_configs.linear_product_configs(walk, torch.empty(9999, 9, dtype=dtype))
-    monkeypatch.setattr(triton, "linear_product_configs", lambda walk, a: configs)
+    long = torch.empty(9999, 9, dtype=dtype)
+    configs = triton_configs.linear_product_configs(walk, long, "tf32")
+    monkeypatch.setattr(triton, "linear_product_configs", lambda walk, a, precision: configs)
     check_linear(plan, 3, dtype)
     small = plan_of(ring(3), [2, 1, 19], [1, 9, 2])
     check_conv(small, 2, batch=1, size=(4, 4), padding=1, dtype=dtype)

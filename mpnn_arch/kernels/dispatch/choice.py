@@ -130,7 +130,7 @@ def _describe(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "version": mpnn_arch.__version__,
-        "kernels": _kernels_version(),
+        "kernels": kernels_version(),
         "candidates": candidates(x.device.type, x.dtype),
     }
 
@@ -142,7 +142,7 @@ def _float32_mode() -> str:
 
 
 @cache
-def _kernels_version() -> str:
+def kernels_version() -> str:
     """A digest of the kernels' sources, as other kernels have other timings."""
     folder = Path(__file__).parent.parent
     digest = hashlib.sha256()
