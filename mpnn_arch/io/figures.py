@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,13 @@ def new_figure(width: float, height: float) -> Figure:
             'figures need matplotlib, which is not installed: pip install "mpnn-arch[demo]"'
         ) from None
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def as_png(figure: Figure, dpi: int = 100) -> bytes:
+    """``figure`` as the bytes of a PNG file."""
+    made = BytesIO()
+    figure.savefig(made, format="png", dpi=dpi)
+    return made.getvalue()
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

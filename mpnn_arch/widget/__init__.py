@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 from mpnn_arch.errors import InputError
 from mpnn_arch.widget.recording import Recording, record
 from mpnn_arch.widget.rewire import rewire
+from mpnn_arch.widget.still import draw_round
 
 if TYPE_CHECKING:
     from mpnn_arch.widget.round_widget import RoundWidget
 
-__all__ = ["Recording", "RoundWidget", "record", "rewire"]
+__all__ = ["Recording", "RoundWidget", "draw_round", "record", "rewire"]
 
 
 def __getattr__(name: str) -> Any:

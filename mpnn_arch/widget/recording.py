@@ -65,6 +65,30 @@ def batch_size(model: nn.Module, x: Tensor) -> int:
     return 1 if alone or not x.dim() else int(x.shape[0])
 
 
+def input_for(model: nn.Module, x: Tensor | None, seed: int) -> Tensor:
+    """``x``, or for a round one sample of random numbers: (1, C_in), or smooth (1, C_in, H, W).
+
+    Raises:
+        InputError: x is no tensor, or there is none and the module is no round.
+    """
+    if x is not None:
+        if not isinstance(x, Tensor):
+            raise InputError(f"x is a torch tensor, not a {type(x).__name__}: torch.as_tensor(x)")
+        return x.detach()
+    if not isinstance(model, MessageRound) or model.graph is None:
+        raise InputError(
+            f"the shape of what {type(model).__name__} takes is not known: give x, a batch as it "
+            "takes it"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    geometry = model.message_function.geometry
+    if geometry is None:
+        return torch.randn(1, model.in_channels, generator=generator)
+    reach = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, geometry.kernel_size, strict=True)]
+    coarse = torch.randn(1, model.in_channels, 4, 4, generator=generator)
+    return F.interpolate(coarse, [max(12, r) for r in reach], mode="bilinear")
+
+
 def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]:
     """Run ``model`` once, in evaluation mode, and keep one sample's messages in every round.
 

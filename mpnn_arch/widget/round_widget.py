@@ -6,21 +6,24 @@ import copy
 import os
 import re
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
-import torch
-import torch.nn.functional as F
 import traitlets
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.io.figures import as_png
 from mpnn_arch.rounds import MessageRound
 from mpnn_arch.widget.export import write_page
-from mpnn_arch.widget.recording import batch_size, record, rounds_of
+from mpnn_arch.widget.recording import batch_size, input_for, record, rounds_of
 from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph
 from mpnn_arch.widget.scene import Scene, make_scene, menus, message_name
+from mpnn_arch.widget.still import draw_scene
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STATIC = resources.files("mpnn_arch.widget") / "static"
 
@@ -103,7 +106,7 @@ class RoundWidget(anywidget.AnyWidget):
                 f"{type(layer_or_model).__name__}: give for example RelationalLinear(graph, 64, 64)"
             )
         self._given = copy.deepcopy(layer_or_model).eval()
-        self._x = _input_for(layer_or_model, x, seed)
+        self._x = input_for(layer_or_model, x, seed)
         self._seed = seed
         # Rounds in the order in which they run; a round that never runs is not shown.
         self._names = list(record(self._given, self._x))
@@ -147,6 +150,14 @@ class RoundWidget(anywidget.AnyWidget):
         kept = [other for other in self.toggled if other != pair]
         self.toggled = kept if len(kept) < len(self.toggled) else [*kept, pair]
 
+    def draw(self) -> Figure:
+        """What is on screen as a picture, see :func:`~mpnn_arch.widget.draw_round`.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        return draw_scene(self.scene, step=self.step, selected=self.selected)
+
     def export_html(self, path: str | os.PathLike[str]) -> None:
         """Write what is on screen as one HTML file that needs neither Python nor a network.
 
@@ -182,6 +193,18 @@ class RoundWidget(anywidget.AnyWidget):
             self.send_state([name for name in sync_data if name in self.keys])
         finally:
             self._from_screen = False
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget, and beside it its picture, for readers of a notebook that run no widget."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        try:
+            picture = as_png(self.draw())
+        except InputError:  # matplotlib is not installed
+            return bundle
+        return {**data, "image/png": picture}, metadata
 
     # -- what is on screen ------------------------------------------------------------------
 
@@ -284,23 +307,3 @@ class RoundWidget(anywidget.AnyWidget):
             raise _Refused(
                 f"toggled={proposal.value!r} is not a list of pairs [u, v] of nodes, as [[0, 3]]"
             ) from None
-
-
-def _input_for(model: nn.Module, x: Tensor | None, seed: int) -> Tensor:
-    """``x``, or for a round one sample of random numbers: (1, C_in), or smooth (1, C_in, H, W)."""
-    if x is not None:
-        if not isinstance(x, Tensor):
-            raise InputError(f"x is a torch tensor, not a {type(x).__name__}: torch.as_tensor(x)")
-        return x.detach()
-    if not isinstance(model, MessageRound) or model.graph is None:
-        raise InputError(
-            f"the shape of what {type(model).__name__} takes is not known: give x, a batch as it "
-            "takes it"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    geometry = model.message_function.geometry
-    if geometry is None:
-        return torch.randn(1, model.in_channels, generator=generator)
-    reach = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, geometry.kernel_size, strict=True)]
-    coarse = torch.randn(1, model.in_channels, 4, 4, generator=generator)
-    return F.interpolate(coarse, [max(12, r) for r in reach], mode="bilinear")
