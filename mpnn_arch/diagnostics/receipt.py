@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from mpnn_arch.io.files import write_text
 from mpnn_arch.kernels.backends import candidates
 from mpnn_arch.models.round_cost import round_cost
 from mpnn_arch.rounds import RelationalLinear
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT_GRAPHS = tuple(f"ws_flex:64,{degree},0.1,0" for degree in (4, 8, 12, 20, 32, 50))
 
@@ -200,7 +203,20 @@ def write_csv(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> 
 
 
 def write_plot(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) -> None:
+    """Write :func:`draw_receipt` to ``path``.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    save_figure(draw_receipt(lines, machine), path)
+
+
+def draw_receipt(lines: Sequence[Line], machine: Mapping[str, str]) -> Figure:
     """Time against density, one line per backend.
+
+    Args:
+        lines: of :func:`receipt`.
+        machine: see :func:`~mpnn_arch.diagnostics.timing.machine`.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -225,4 +241,4 @@ def write_plot(lines: Sequence[Line], path: Path, machine: Mapping[str, str]) ->
     axes.legend(fontsize="small")
     where = machine.get("gpu", machine["processor"])
     figure.supxlabel(f"{where}, {machine['threads']} threads, torch {machine['torch']}", fontsize=7)
-    save_figure(figure, path)
+    return figure
