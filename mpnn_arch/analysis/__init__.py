@@ -25,8 +25,13 @@ try:
     from mpnn_arch.analysis.measure_ranking import rank_measures
     from mpnn_arch.analysis.paired import paired_sweet_spot, variance_shares
     from mpnn_arch.analysis.per_graph import per_graph
-    from mpnn_arch.analysis.report import write_report
-    from mpnn_arch.analysis.results import load_results, published, read_many
+    from mpnn_arch.analysis.report import draw_landscape, write_report
+    from mpnn_arch.analysis.results import (
+        load_results,
+        published,
+        published_results,
+        read_many,
+    )
     from mpnn_arch.analysis.selection_bias import selection_bias
     from mpnn_arch.analysis.slices import slice_of
     from mpnn_arch.analysis.surface import surfaces
@@ -54,6 +59,7 @@ __all__ = [
     "correlate",
     "density_null",
     "design_of",
+    "draw_landscape",
     "effect",
     "family_power",
     "few_epochs",
@@ -69,6 +75,7 @@ __all__ = [
     "per_graph",
     "predict_from_graphs",
     "published",
+    "published_results",
     "racing",
     "rank_measures",
     "read_many",

@@ -81,10 +81,29 @@ def published(root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
 
     Source: You, Leskovec, He, Xie, ICML 2020; facebookresearch/graph2nn (MIT).
     """
+    paths = _results_in(_published_folder(root))
+    return pd.concat([load_results(path) for path in paths], ignore_index=True)
+
+
+def published_results(root: str | os.PathLike[str] | None = None) -> list[Results]:
+    """The published results at hand, one a network; a file with all epochs stands for its twin.
+
+    Args:
+        root: as for :func:`published`.
+
+    Raises:
+        InputError: there are none.
+
+    Source: You, Leskovec, He, Xie, ICML 2020; facebookresearch/graph2nn (MIT).
+    """
+    return read_many([_published_folder(root)])
+
+
+def _published_folder(root: str | os.PathLike[str] | None) -> Path:
     for place in data_folders(None if root is None else Path(root)):
         for folder in (place, place / "published"):
-            if folder.is_dir() and (paths := _results_in(folder)):
-                return pd.concat([load_results(path) for path in paths], ignore_index=True)
+            if folder.is_dir() and _results_in(folder):
+                return folder
     raise InputError(
         f"there are no published results in {root or 'the folders of published data'}; give the "
         "folder that holds mlp_cifar10_epoch200.csv"

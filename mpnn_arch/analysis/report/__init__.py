@@ -18,6 +18,7 @@ from mpnn_arch.analysis.report.analyses import Analysis, analyse
 from mpnn_arch.analysis.report.chart import Chart
 from mpnn_arch.analysis.report.charts import agreement_charts, charts_of
 from mpnn_arch.analysis.report.draw_matplotlib import save_chart
+from mpnn_arch.analysis.report.drawn import draw_landscape
 from mpnn_arch.analysis.report.findings import findings
 from mpnn_arch.analysis.report.page import render_page
 from mpnn_arch.analysis.report.readings import Reading, agreement_readings, readings
@@ -126,4 +127,4 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
     write_whole(path, lambda temporary: table.to_csv(temporary, index=False))
 
 
-__all__ = ["Analysis", "write_report"]
+__all__ = ["Analysis", "draw_landscape", "write_report"]
