@@ -1,0 +1,111 @@
+"""The lessons keep their form, and every solution runs by itself as it is written."""
+
+import json
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
+MOST_BYTES = 60_000  # of a thumbnail
+
+
+def cells(path, kind):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+def exercises(path):
+    """Of every exercise, what stands before its solution and the code in it."""
+    text = "\n\n".join(cells(path, "markdown")).split("\n## Exercises\n")[1]
+    _, *parts = re.split(r"^### \d\. .+$", text, flags=re.MULTILINE)
+    folded = re.compile(r"<details>\n<summary>Solution</summary>\n\n(.*?)\n\n</details>", re.DOTALL)
+    found = []
+    for part in parts:
+        (solution,) = folded.findall(part)
+        (code,) = re.findall(r"^```python\n(.*?)^```$", solution, re.MULTILINE | re.DOTALL)
+        found.append((part[: part.index("<details>")], code))
+    return found
+
+
+def test_there_are_eight_lessons_in_order():
+    assert [path.name[:3] for path in LESSONS] == [f"0{number}_" for number in range(1, 9)]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_has_its_form(path):
+    title, *prose = cells(path, "markdown")
+    code = "\n".join(cells(path, "code"))
+    assert re.match(rf"# {path.name[1]}\. \S", title)
+    assert "**Question.**" in title
+    assert "?" in title.split("**Question.**")[1].split("\n\n")[0]
+    assert "*You will*" in title
+    assert "*Needs*" in title
+    assert "*Time*" in title
+    text = "\n".join(prose)
+    assert len(re.findall(r"^> \*\*Your guess\.\*\*", text, re.MULTILINE)) >= 2
+    assert re.search(r"touch", text, re.IGNORECASE)
+    assert "RoundWidget(" in code
+    assert re.search(r"\.draw\(|plt\.subplots|draw_", code)
+    assert "## What to keep" in text
+    assert "class " not in code  # of substance nothing is defined here
+    assert not re.search(r"(https?://|/tmp/|/work/)", code)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_has_three_exercises(path):
+    found = exercises(path)
+    assert len(found) == 3
+    assert all(question.strip() for question, _ in found)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_solution_runs_and_checks_itself(path, number, monkeypatch):
+    _, code = exercises(path)[number - 1]
+    assert re.search(r"^ *(assert |torch\.testing\.assert_)", code, re.MULTILINE)
+    monkeypatch.chdir(NOTEBOOKS)
+    exec(compile(code, f"{path.name}, solution {number}", "exec"), {"__name__": "solution"})
+
+
+def test_the_first_lesson_shows_the_class_of_the_readme():
+    core = re.search(
+        r"```python\n(class MessageRound\(MessagePassing\):\n.*?)```",
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    assert core is not None
+    assert f"```python\n{core[1]}```" in "\n".join(cells(LESSONS[0], "markdown"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_carries_a_small_thumbnail(path):
+    (link,) = re.findall(r"!\[[^\]]+\]\((\S+\.png)\)", cells(path, "markdown")[0])
+    picture = (NOTEBOOKS / link).read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", picture[16:24])
+    assert 200 <= width <= 900
+    assert 80 <= height <= 500
+    assert len(picture) < MOST_BYTES
+
+
+def test_the_teachers_page_and_the_readme_name_every_lesson():
+    for page in (NOTEBOOKS / "teaching.md", ROOT / "README.md"):
+        text = page.read_text(encoding="utf-8")
+        missing = [path.name for path in LESSONS if path.name not in text]
+        assert not missing, f"{page.name} does not name {missing}"
+
+
+@pytest.mark.parametrize("page", ["notebooks/teaching.md", "README.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    broken = [
+        target
+        for target in targets
+        if not re.match(r"https?:|mailto:", target) and not ((ROOT / page).parent / target).exists()
+    ]
+    assert not broken
