@@ -22,6 +22,7 @@ from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import Array, Flags, per_graph, without_baseline
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
 from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.layers import RelationalLinear
 
@@ -83,7 +84,7 @@ def predict_from_graphs(
     hidden: int = 32,
     rounds: int = 3,
     seed: int = 0,
-    graphs: Mapping[str, RelationalGraph] | None = None,
+    graphs: Mapping[str, GivenGraph] | None = None,
 ) -> pd.DataFrame:
     """Error of held-out graphs as a graph neural network, density, and C and L predict it.
 
@@ -113,7 +114,7 @@ def predict_from_graphs(
     if not 0 < test_share < 1:
         raise InputError(f"a test share of {test_share} leaves nothing on one side; give 0.25")
     rows = with_density(per_graph(without_baseline(table)))
-    by_name = rebuild(rows["graph"])[0] if graphs is None else graphs
+    by_name = rebuild(rows["graph"])[0] if graphs is None else as_named_graphs(graphs)
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     if len(rows) < 40:
         raise InputError(f"{len(rows)} graphs can be made; 40 or more are needed to hold some out")

@@ -12,7 +12,8 @@ from mpnn_arch.analysis.density_curve import density_features, with_density
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs import GraphBatch, RelationalGraph, list_measures
+from mpnn_arch.graphs import GraphBatch, list_measures
+from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
 from mpnn_arch.graphs.measures import MEASURES
 
 # Some measures take ten milliseconds a graph; this many graphs rank them well enough.
@@ -26,7 +27,7 @@ def rank_measures(
     names: Sequence[str] | None = None,
     most: int = MOST,
     seed: int = 0,
-    graphs: Mapping[str, RelationalGraph] | None = None,
+    graphs: Mapping[str, GivenGraph] | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Measures by the cross-validated share of the variance between graphs that they explain.
 
@@ -51,7 +52,7 @@ def rank_measures(
     rows = with_density(per_graph(without_baseline(table)))
     if len(rows) > most:
         rows = rows.iloc[np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])]
-    by_name, unknown = rebuild(rows["graph"]) if graphs is None else (graphs, [])
+    by_name, unknown = rebuild(rows["graph"]) if graphs is None else (as_named_graphs(graphs), [])
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     notes = [f"{len(unknown)} graphs cannot be made and are not measured"] if unknown else []
     if len(rows) < 10:

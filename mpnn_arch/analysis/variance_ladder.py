@@ -13,14 +13,15 @@ from mpnn_arch.analysis.density_curve import density_features, plane_features, w
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import Array, per_graph, without_baseline
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs import RelationalGraph, measure
+from mpnn_arch.graphs import measure
+from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
 
 DEGREES = ("degree_std", "degree_min", "degree_max")
 
 
 def variance_ladder(
     table: pd.DataFrame,
-    graphs: Mapping[str, RelationalGraph] | None = None,
+    graphs: Mapping[str, GivenGraph] | None = None,
     draws: int = 500,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -44,7 +45,7 @@ def variance_ladder(
         InputError: fewer than 20 graphs that can be made, or no variance.
     """
     rows = with_density(per_graph(without_baseline(table)))
-    by_name = rebuild(rows["graph"])[0] if graphs is None else graphs
+    by_name = rebuild(rows["graph"])[0] if graphs is None else as_named_graphs(graphs)
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     if len(rows) < 20 or np.ptp(rows["mean"]) == 0:
         raise InputError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.kernels.backends import names, unavailable_reason
 from mpnn_arch.rounds.layers import RelationalConv2d, RelationalLinear
 
@@ -40,7 +40,7 @@ class Agreement:
 
 
 def compare_backends(
-    graph: RelationalGraph,
+    graph: GivenGraph,
     in_channels: int,
     out_channels: int,
     *,
@@ -57,7 +57,7 @@ def compare_backends(
     with ``nn.Linear`` (``nn.Conv2d``) whose weight is assembled from the messages' weights.
 
     Args:
-        graph: of the round.
+        graph: of the round, or its specification.
         in_channels: channels in.
         out_channels: channels out.
         batch_size: number of random inputs.

@@ -17,6 +17,7 @@ from mpnn_arch.diagnostics.rivals import dense_rivals
 from mpnn_arch.diagnostics.timing import interleaved
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph, generate
+from mpnn_arch.graphs.given import GivenGraph, as_graph, as_named_graphs
 from mpnn_arch.io.figures import new_figure, save_figure
 from mpnn_arch.io.files import write_text
 from mpnn_arch.kernels.backends import candidates
@@ -65,7 +66,7 @@ class Line:
 
 
 def receipt(
-    graphs: Mapping[str, RelationalGraph],
+    graphs: Mapping[str, GivenGraph],
     *,
     batch: int = 128,
     width: int = 512,
@@ -76,7 +77,7 @@ def receipt(
     """Time one round on every graph, forward and backward for input and weights.
 
     Args:
-        graphs: by name, of any size and density.
+        graphs: by name, of any size and density, or their specifications.
         batch: samples per step.
         width: channels of the dense layer whose multiply-adds every round matches.
         repeats: timed turns; candidates and the dense layer are interleaved.
@@ -86,6 +87,7 @@ def receipt(
     Raises:
         InputError: a graph with more nodes than channels at the dense layer's cost.
     """
+    graphs = as_named_graphs(graphs)
     device = torch.device(device)
     placement: dict[str, Any] = {"device": device, "dtype": dtype}
     generator = torch.Generator().manual_seed(0)
@@ -154,12 +156,13 @@ def receipt(
     return lines
 
 
-def equal_cost_width(graph: RelationalGraph, multiply_adds: int) -> int:
+def equal_cost_width(graph: GivenGraph, multiply_adds: int) -> int:
     """The largest width at which a round costs at most ``multiply_adds``.
 
     Raises:
         InputError: one channel per node already costs more.
     """
+    graph = as_graph(graph)
     cost = round_cost(graph).multiply_adds
     low, high = graph.num_nodes, 2 * multiply_adds
     if cost(low, low) > multiply_adds:

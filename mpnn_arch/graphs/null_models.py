@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from random import Random
 
-from mpnn_arch.checks import check_range, check_whole, shown
+from mpnn_arch.checks import check_range, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.generators.family import TRIES
+from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 
-def rewired(graph: RelationalGraph, seed: int = 0, swaps: int | None = None) -> RelationalGraph:
+def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> RelationalGraph:
     """A graph with the degrees of ``graph``, in- and out-degree if directed, rewired at random.
 
     Pairs of edges swap ends: (a, b) and (c, d) become (a, d) and (c, b); in a directed graph three
@@ -19,7 +20,7 @@ def rewired(graph: RelationalGraph, seed: int = 0, swaps: int | None = None) -> 
     self-loops.
 
     Args:
-        graph: the graph.
+        graph: the graph, or its specification.
         seed: of the random stream.
         swaps: number of swaps; ten per edge by default.
 
@@ -32,8 +33,7 @@ def rewired(graph: RelationalGraph, seed: int = 0, swaps: int | None = None) -> 
     """
     import networkx as nx
 
-    if not isinstance(graph, RelationalGraph):
-        raise InputError(f"a RelationalGraph is rewired, not {shown(graph)}; make one")
+    graph = as_graph(graph)
     swaps = 10 * graph.num_edges if swaps is None else swaps
     swaps = check_whole("swaps", swaps, 0)
     check_whole("swaps", swaps, 0, 100_000_000)  # about ten minutes
@@ -66,7 +66,7 @@ def rewired(graph: RelationalGraph, seed: int = 0, swaps: int | None = None) -> 
 
 
 def rewired_to_clustering(
-    graph: RelationalGraph,
+    graph: GivenGraph,
     clustering: float | None = None,
     tolerance: float = 0.005,
     seed: int = 0,
@@ -80,7 +80,7 @@ def rewired_to_clustering(
     annealing). The result is connected if ``graph`` is, and keeps its self-loops.
 
     Args:
-        graph: undirected.
+        graph: undirected, or its specification.
         clustering: the target; None: that of ``graph``.
         tolerance: largest difference from it, above 0.
         seed: of the random stream.
@@ -92,8 +92,7 @@ def rewired_to_clustering(
     Source: Bansal, Khandelwal, Meyers, Exploring biological network structure with clustered random
     networks, BMC Bioinformatics 2009; Metropolis et al. 1953 for the acceptance.
     """
-    if not isinstance(graph, RelationalGraph):
-        raise InputError(f"a RelationalGraph is rewired, not {shown(graph)}; make one")
+    graph = as_graph(graph)
     if graph.is_directed:
         raise InputError(f"{graph} is directed, and this null model is not; symmetrise it")
     target = graph.clustering_coefficient if clustering is None else clustering

@@ -9,6 +9,7 @@ from mpnn_arch.checks import parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.connectomes import connectome
 from mpnn_arch.graphs.generators.family import GENERATORS, describe, generate
+from mpnn_arch.graphs.given import as_graph, parse_with
 from mpnn_arch.graphs.lists import (
     WSFlexParameters,
     check_listed,
@@ -119,12 +120,12 @@ def parse_one(spec: str) -> RelationalGraph:
     Raises:
         InputError: as :func:`parse`, or the spec names several.
     """
-    found = parse(spec)
-    if len(found) != 1:
-        raise InputError(
-            f"{shown(spec)} names {len(found)} graphs where one is needed; pick one of them"
-        )
-    return found[0]
+    if not isinstance(spec, str):
+        parse(spec)  # raises
+    return as_graph(spec)
+
+
+parse_with(parse)
 
 
 def _generated(name: str, rest: str, spec: str) -> RelationalGraph:

@@ -5,38 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs import RelationalGraph, given
+from mpnn_arch.graphs.given import GivenGraph
 
-Graphs = RelationalGraph | Sequence[RelationalGraph] | None
+Graphs = GivenGraph | Sequence[GivenGraph] | None
+"""A graph, its specification (which may name several), or a list of either; None: dense."""
 
 
 def as_graphs(graph: Graphs) -> tuple[RelationalGraph, ...]:
     """``graph`` as a tuple: empty for the dense model, one, or one per stage or round.
 
     Raises:
-        InputError: anything other than relational graphs.
+        InputError: anything other than relational graphs and their specifications.
     """
-    if graph is None:
-        return ()
-    graphs = (graph,) if isinstance(graph, RelationalGraph) else _listed(graph)
-    for item in graphs:
-        if not isinstance(item, RelationalGraph):
-            raise _refused(item)
-    return graphs
-
-
-def _listed(graphs: Sequence[RelationalGraph]) -> tuple[RelationalGraph, ...]:
-    try:
-        return tuple(graphs)
-    except TypeError:
-        raise _refused(graphs) from None
-
-
-def _refused(item: object) -> InputError:
-    return InputError(
-        f"a model's graph is a RelationalGraph (or one per stage or round), not "
-        f"{type(item).__name__}; use RelationalGraph.from_networkx or a generator"
-    )
+    return () if graph is None else tuple(given.as_graphs(graph))
 
 
 class GraphAssignment:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.models.assignment import GraphAssignment
+from mpnn_arch.models.assignment import GraphAssignment, Graphs, as_graphs
 from mpnn_arch.models.meter import Meter, RoundMeter
 from mpnn_arch.partition import Order
 
@@ -26,6 +26,9 @@ SMALL_IMAGE = 64
 
 WIDEST = 1_000_000
 """Channels of the widest stage: one dense layer of that width takes 4 terabytes."""
+
+Search = Literal["first_stage", "scaled", "nearest"]
+"""How widths are matched to a budget, see :func:`~mpnn_arch.models.budget.match_widths`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class ModelConfig(ABC):
     summary: ClassVar[str]
     default_graph: ClassVar[str] = "ws_flex:64,12,0.15,0"
     default_init: ClassVar[Literal["published", "kaiming"]] = "published"
-    search: ClassVar[Literal["first_stage", "scaled"]] = "first_stage"
+    search: ClassVar[Search] = "first_stage"
 
     num_classes: int = 1000
     in_channels: int = 3
@@ -125,7 +128,7 @@ class ModelConfig(ABC):
     def multiply_adds(
         self,
         widths: Sequence[int] | None = None,
-        graphs: Sequence[RelationalGraph] = (),
+        graphs: Graphs = (),
         *,
         order: Order = "published",
         round_meter: RoundMeter | None = None,
@@ -135,7 +138,8 @@ class ModelConfig(ABC):
 
         Args:
             widths: a width per stage; None: the dense ones.
-            graphs: none for the dense model, one, one per stage or one per round.
+            graphs: none for the dense model, one, one per stage or one per round; objects or
+                specifications.
             order: partition order of the rounds.
             round_meter: cost of a round, if it is not a sum of linear messages.
             check: reject stages narrower than their graph.
@@ -144,6 +148,7 @@ class ModelConfig(ABC):
             InputError: a stage narrower than its graph, an image too small for the strides, or a
                 wrong number of widths or graphs.
         """
+        graphs = as_graphs(graphs)
         widths = self.stage_widths if widths is None else self.checked_widths(widths)
         size = (self.image_size, self.image_size)
         meter = Meter(

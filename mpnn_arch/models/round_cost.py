@@ -8,6 +8,7 @@ import numpy as np
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.partition import Order
 
 
@@ -21,11 +22,12 @@ class RoundCost:
     from the first j.
 
     Args:
-        graph: the relational graph.
+        graph: the relational graph, or its specification.
         order: which nodes hold the larger shares, see :class:`~mpnn_arch.ChannelPartition`.
     """
 
-    def __init__(self, graph: RelationalGraph, order: Order = "published") -> None:
+    def __init__(self, graph: GivenGraph, order: Order = "published") -> None:
+        graph = as_graph(graph)
         self.num_nodes = n = graph.num_nodes
         by_size = _larger_first(n, order)
         table = np.zeros((n + 1, n + 1), dtype=np.int64)
@@ -56,7 +58,11 @@ def _larger_first(num_nodes: int, order: Order) -> np.ndarray:
     raise InputError(f"there is no partition order {order!r}; choose 'first' or 'published'")
 
 
-@lru_cache(maxsize=256)
-def round_cost(graph: RelationalGraph, order: Order = "published") -> RoundCost:
+def round_cost(graph: GivenGraph, order: Order = "published") -> RoundCost:
     """The cached :class:`RoundCost` of ``graph``."""
+    return _cached(as_graph(graph), order)
+
+
+@lru_cache(maxsize=256)
+def _cached(graph: RelationalGraph, order: Order) -> RoundCost:
     return RoundCost(graph, order)

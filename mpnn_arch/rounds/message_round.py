@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 
-from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.partition import ChannelPartition, Order
 from mpnn_arch.rounds.aggregations import (
@@ -23,10 +23,10 @@ from mpnn_arch.rounds.cost import round_multiply_adds
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.messages import MessageFunction, make_message
 from mpnn_arch.rounds.shares import (
-    as_graph,
     batched,
     merge_shares,
     own_channels,
+    round_graph,
     share_channels,
     split_shares,
 )
@@ -56,7 +56,7 @@ class MessageRound(MessagePassing):
     :class:`~mpnn_arch.rounds.graph_round.GraphRound` the graph comes with the input.
 
     Args:
-        graph: along whose edges the messages flow.
+        graph: along whose edges the messages flow, or its specification, as ``"ring:16,4"``.
         in_channels: total number of channels, or their :class:`ChannelPartition` over the nodes.
         out_channels: likewise for the output.
         message: a registered message function's name, or a :class:`MessageFunction` class.
@@ -96,7 +96,7 @@ class MessageRound(MessagePassing):
 
     def __init__(
         self,
-        graph: RelationalGraph,
+        graph: GivenGraph,
         in_channels: int | ChannelPartition,
         out_channels: int | ChannelPartition,
         message: str | type[MessageFunction] = "linear",
@@ -115,7 +115,7 @@ class MessageRound(MessagePassing):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__("sum", node_dim=0)
-        graph = as_graph(graph)
+        graph = round_graph(graph)
         check_flag("bias", bias)
         check_kwargs(message_kwargs=message_kwargs, aggr_kwargs=aggr_kwargs)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}

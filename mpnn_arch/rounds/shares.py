@@ -12,28 +12,24 @@ from torch import Tensor, fx
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.graphs.spec import parse_one
 from mpnn_arch.kernels.memory import check_maps
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.partition import ChannelPartition, Order
 
 
-def as_graph(graph: RelationalGraph | str) -> RelationalGraph:
-    """``graph``, or the one that a specification such as ``"ring:16,4"`` names.
+def round_graph(graph: GivenGraph) -> RelationalGraph:
+    """The graph of a round, from the object or its specification.
 
     Raises:
         InputError: neither, or a specification that does not name exactly one graph.
     """
-    if isinstance(graph, str):
-        return parse_one(graph)
-    if not isinstance(graph, RelationalGraph):
-        raise InputError(
-            f"a round's graph is a RelationalGraph or a specification such as 'ring:16,4', not "
-            f"{graph!r}; it comes first, as in RelationalLinear(graph, 512, 512). Where the graph "
-            "comes with the input, use GraphRound"
-        )
-    return graph
+    return as_graph(
+        graph,
+        "it comes first, as in RelationalLinear(graph, 512, 512). Where the graph comes with the "
+        "input, use GraphRound",
+    )
 
 
 def share_channels(

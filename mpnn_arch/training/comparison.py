@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mpnn_arch import models
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
@@ -80,7 +80,7 @@ class SwapResult:
 
 def compare_swaps(
     model: str,
-    graph: RelationalGraph,
+    graph: GivenGraph,
     data: ImageDataset | ImageFolder,
     *,
     messages: Sequence[str],
@@ -94,7 +94,7 @@ def compare_swaps(
 
     Args:
         model: see ``models.list_models()``.
-        graph: of all rounds.
+        graph: of all rounds, or its specification.
         data: images.
         messages: names of message functions.
         aggrs: names of aggregations; ``"mean+max"`` combines two.

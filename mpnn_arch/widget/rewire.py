@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.aggr import DegreeScalerAggregation
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.rounds import FusedRound, MessageFunction, MessageRound, message_functions
@@ -23,7 +24,7 @@ from mpnn_arch.rounds.state_dict import register_graph
 Pair = tuple[int, int]
 
 
-def toggled_graph(graph: RelationalGraph, pairs: list[Pair]) -> RelationalGraph:
+def toggled_graph(graph: GivenGraph, pairs: list[Pair]) -> RelationalGraph:
     """``graph`` with every pair (u, v) of ``pairs`` added, or taken away where it is there.
 
     In an undirected graph a pair stands for both directions.
@@ -31,6 +32,7 @@ def toggled_graph(graph: RelationalGraph, pairs: list[Pair]) -> RelationalGraph:
     Raises:
         InputError: a node outside the graph, or a node that would receive no message at all.
     """
+    graph = as_graph(graph)
     adjacency = graph.adjacency.copy()
     for u, v in pairs:
         if not (0 <= u < graph.num_nodes and 0 <= v < graph.num_nodes):
@@ -51,7 +53,7 @@ def toggled_graph(graph: RelationalGraph, pairs: list[Pair]) -> RelationalGraph:
 
 def rewire(
     layer: MessageRound,
-    graph: RelationalGraph,
+    graph: GivenGraph,
     message: str | None = None,
     aggr: str | None = None,
     seed: int = 0,
@@ -73,6 +75,7 @@ def rewire(
     Raises:
         InputError: an unknown name, or a message or aggregation that does not fit the shares.
     """
+    graph = as_graph(graph)
     made = copy.deepcopy(layer)
     sizes = layer.in_partition.sizes, layer.out_partition.sizes
     plan = make_plan(graph.edge_index, *sizes).to(layer.plan.device)

@@ -8,10 +8,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import as_list, shown
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.c_and_l import Array, check_reachable
+from mpnn_arch.graphs.given import GivenGraph, as_graphs
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 __all__ = ["Array", "GraphBatch"]
@@ -46,14 +47,15 @@ class GraphBatch:
         self.reachable_only = reachable_only
 
     @classmethod
-    def of(cls, graphs: Sequence[RelationalGraph], *, reachable_only: bool = False) -> GraphBatch:
-        """The batch of these graphs.
+    def of(
+        cls, graphs: GivenGraph | Sequence[GivenGraph], *, reachable_only: bool = False
+    ) -> GraphBatch:
+        """The batch of these graphs, given as objects or specifications.
 
         Raises:
             InputError: no graph, or graphs of different sizes.
         """
-        graphs = as_list("graphs", graphs)
-        check_graphs(graphs)
+        graphs = as_graphs(graphs)
         nodes = {graph.num_nodes for graph in graphs}
         if len(nodes) != 1:
             raise InputError(
@@ -146,14 +148,3 @@ class GraphBatch:
             raise InputError(
                 f"{what} is defined for undirected graphs, one of these is directed; symmetrise it"
             )
-
-
-def check_graphs(graphs: Sequence[object]) -> None:
-    """Refuse anything but relational graphs.
-
-    Raises:
-        InputError: naming the first that is none.
-    """
-    for graph in graphs:
-        if not isinstance(graph, RelationalGraph):
-            raise InputError(f"a RelationalGraph is measured, not {shown(graph)}; make one")

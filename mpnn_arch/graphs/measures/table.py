@@ -9,9 +9,9 @@ import numpy as np
 
 from mpnn_arch.checks import as_list
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.measures.batch import Array, GraphBatch, check_graphs
+from mpnn_arch.graphs.given import GivenGraph, as_graphs
+from mpnn_arch.graphs.measures.batch import Array, GraphBatch
 from mpnn_arch.graphs.measures.registry import MEASURES
-from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ _ON_DEVICE = ("clustering_coefficient", "average_path_length")
 
 
 def measure(
-    graphs: RelationalGraph | Sequence[RelationalGraph],
+    graphs: GivenGraph | Sequence[GivenGraph],
     names: Sequence[str] = _ON_DEVICE,
     *,
     reachable_only: bool = False,
@@ -32,7 +32,7 @@ def measure(
     """A table with one row per graph and one column per measure.
 
     Args:
-        graphs: one or several, of any size.
+        graphs: one or several, of any size, or their specifications.
         names: measures, see ``graphs.list_measures()``.
         reachable_only: leave pairs that no path joins out of measures of distance.
         device: where to compute C and L of undirected graphs as tensors; None uses 64-bit words
@@ -44,12 +44,11 @@ def measure(
     import pandas as pd
 
     names = as_list("names", names)
-    listed = [graphs] if isinstance(graphs, RelationalGraph) else as_list("graphs", graphs)
+    listed = as_graphs(graphs)
     if not listed:
         raise InputError("there is no graph to measure; give at least one")
     chosen = {name: MEASURES.get(name) for name in names}
     columns = {name: np.empty(len(listed)) for name in names}
-    check_graphs(listed)
     alike: dict[tuple[int, bool], list[int]] = {}
     for i, graph in enumerate(listed):
         alike.setdefault((graph.num_nodes, graph.is_directed), []).append(i)

@@ -11,10 +11,12 @@ from torch import nn
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs import RelationalGraph, parse_one
+from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph, as_graph
 
-OneGraph = RelationalGraph | str
-GraphRule = OneGraph | Mapping[str, OneGraph | None] | Callable[[str, nn.Module], OneGraph | None]
+GraphRule = (
+    GivenGraph | Mapping[str, GivenGraph | None] | Callable[[str, nn.Module], GivenGraph | None]
+)
 """A graph or its spec; name patterns and their graphs; or a function of name and layer."""
 
 
@@ -75,10 +77,4 @@ def _check_function(rule: Callable[..., Any]) -> None:
 
 
 def _graph(given: Any) -> RelationalGraph | None:
-    if given is None or isinstance(given, RelationalGraph):
-        return given
-    if isinstance(given, str):
-        return parse_one(given)
-    raise InputError(
-        f"the graph is a RelationalGraph, not {shown(given)}; use a generator or graphs.parse"
-    )
+    return None if given is None else as_graph(given)

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.rounds.gnn.from_pyg import fill
 from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.layers import RelationalLinear
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import SharedLinearMessage
+from mpnn_arch.rounds.shares import round_graph
 
 
 def tie(layer: MessageRound) -> GraphRound:
@@ -56,7 +57,7 @@ def tie(layer: MessageRound) -> GraphRound:
     return fill(gnn, copied)
 
 
-def untie(layer: GraphRound, graph: RelationalGraph) -> RelationalLinear:
+def untie(layer: GraphRound, graph: GivenGraph) -> RelationalLinear:
     """The relational round equal to a GNN layer on ``graph``, with a copy of its weight per edge.
 
     Its input and output are the nodes' features, concatenated. In training the copies diverge.
@@ -77,6 +78,7 @@ def untie(layer: GraphRound, graph: RelationalGraph) -> RelationalLinear:
             "one with normalize=False"
         )
     _check_plain(layer)
+    graph = round_graph(graph)
     n = graph.num_nodes
     widths = (n * layer.source_channels, n * layer.out_channels)
     factory: dict[str, Any] = {"device": function.weight.device, "dtype": function.weight.dtype}

@@ -1,0 +1,78 @@
+"""A graph as a caller gives it: the object, or a specification such as ``"ring:16,4"``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mpnn_arch.checks import shown
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+GivenGraph = RelationalGraph | str
+"""A graph, or the specification of one, see :func:`mpnn_arch.graphs.parse`."""
+
+
+def as_graph(graph: Any, hint: str = "") -> RelationalGraph:
+    """``graph``, or the one that a specification names.
+
+    Args:
+        graph: what the caller gave.
+        hint: what to add to the error for anything else.
+
+    Raises:
+        InputError: neither, or a specification that does not name exactly one graph.
+    """
+    if isinstance(graph, RelationalGraph):
+        return graph
+    if isinstance(graph, str):
+        return _parse(graph, one=True)[0]
+    raise InputError(
+        f"a graph is a RelationalGraph or a specification such as 'ring:16,4', not {shown(graph)}; "
+        f"{hint or 'use a generator of mpnn_arch.graphs'}"
+    )
+
+
+def as_graphs(graphs: Any) -> list[RelationalGraph]:
+    """The graphs of a graph, of a specification that may name several, or of a list of either.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(graphs, str):
+        return _parse(graphs, one=False)
+    if isinstance(graphs, Iterable) and not isinstance(graphs, bytes | Mapping):
+        return [as_graph(graph) for graph in graphs]
+    return [as_graph(graphs)]
+
+
+def as_named_graphs(graphs: Mapping[str, Any]) -> dict[str, RelationalGraph]:
+    """Graphs by name, each an object or a specification.
+
+    Raises:
+        InputError: no mapping, or one of anything else.
+    """
+    if not isinstance(graphs, Mapping):
+        raise InputError(f"graphs are a dict of names and graphs, not {shown(graphs)}; give one")
+    return {name: as_graph(graph) for name, graph in graphs.items()}
+
+
+def parse_with(parser: Callable[[str], list[RelationalGraph]]) -> None:
+    """Set the parser of specifications.
+
+    It is handed in, since it knows every source of graphs, and what makes or measures graphs takes
+    them as they are given, too.
+    """
+    _PARSER.append(parser)
+
+
+_PARSER: list[Callable[[str], list[RelationalGraph]]] = []
+
+
+def _parse(spec: str, *, one: bool) -> list[RelationalGraph]:
+    found = _PARSER[-1](spec)
+    if one and len(found) != 1:
+        raise InputError(
+            f"{shown(spec)} names {len(found)} graphs where one is needed; pick one of them"
+        )
+    return found
