@@ -20,9 +20,11 @@ _HOME = {
     "RelationalConv2d": "mpnn_arch.rounds.layers",
     "RelationalGraph": "mpnn_arch.graphs.relational_graph",
     "RelationalLinear": "mpnn_arch.rounds.layers",
+    "from_pretrained": "mpnn_arch.models.relationalize",
     "load": "mpnn_arch.models.saving",
     "relationalize": "mpnn_arch.models.relationalize",
     "save": "mpnn_arch.models.saving",
+    "save_pretrained": "mpnn_arch.models.relationalize",
 }
 _SUBPACKAGES = ("analysis", "graphs", "kernels", "models", "rounds", "studies", "training")
 

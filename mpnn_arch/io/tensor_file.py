@@ -98,6 +98,25 @@ def read_tensors(
     return tensors, recorded
 
 
+def recorded_checksum(path: str | os.PathLike[str]) -> str:
+    """The checksum in the header of a file of :func:`write_tensors`; its tensors are not read.
+
+    Raises:
+        InputError: no such file, or none that has a checksum.
+    """
+    _check_file(path)
+    try:
+        metadata = _read_header(Path(path)).get("__metadata__")
+        digest = metadata["sha256"]
+        if not isinstance(digest, str):
+            raise TypeError
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        raise InputError(
+            f"{shown(path)} has no checksum of mpnn_arch; give a file that mpnn_arch saved"
+        ) from None
+    return digest
+
+
 def _check_file(path: str | os.PathLike[str]) -> None:
     try:
         found = Path(path).is_file()

@@ -10,7 +10,7 @@ from mpnn_arch.models.init import initialise
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS, list_models, make_config
-from mpnn_arch.models.relationalize import RelationalizeReport, relationalize
+from mpnn_arch.models.relationalize import RelationalizeReport, erdos_renyi_kernel, relationalize
 
 __all__ = [
     "MODELS",
@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "complexity",
     "diagram",
+    "erdos_renyi_kernel",
     "initialise",
     "list_models",
     "make_config",

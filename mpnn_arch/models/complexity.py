@@ -126,8 +126,8 @@ def complexity(
         InputError: no input size is given and the model has none, or the model does not accept
             it.
     """
-    args, kwargs, size = _example(model, input_size, inputs)
-    copied = _on_meta(model)
+    args, kwargs, size = example_on_meta(model, input_size, inputs)
+    copied = on_meta(model)
     counter = FlopCounterMode(display=False)
     tally = _Tally(copied, counter, size)
     try:
@@ -144,7 +144,7 @@ def complexity(
     return Complexity(tuple(tally.rows()))
 
 
-def _example(
+def example_on_meta(
     model: nn.Module,
     input_size: int | Sequence[int] | None,
     inputs: Tensor | Mapping[str, Tensor] | None,
@@ -192,7 +192,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _on_meta(model: nn.Module) -> nn.Module:
+def on_meta(model: nn.Module) -> nn.Module:
     """A copy of ``model`` on the meta device: tensors have shapes but no values."""
     # With meta copies of all tensors in its memo, deepcopy copies no data.
     copies: dict[int, Any] = {}
@@ -328,6 +328,7 @@ def _round_cost(module: MessageRound, out: Tensor) -> tuple[int, int]:
     each = module.in_channels * module.out_channels * math.prod(size) * positions
     # Other messages have other costs; the dense layer is the reference for all of them.
     each *= math.prod(getattr(module, "kernel_size", ()))
+    each //= int(getattr(module, "groups", 1))  # type: ignore[call-overload]
     return positions * module.multiply_adds(size), each
 
 

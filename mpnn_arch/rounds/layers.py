@@ -4,13 +4,16 @@ from typing import Any
 
 import torch
 
+from mpnn_arch.checks import whole_number
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.rounds.aggregations import Aggr
 from mpnn_arch.rounds.fused_round import FusedRound
+from mpnn_arch.rounds.groups import copies, group_channels
 from mpnn_arch.rounds.messages import MessageFunction
+from mpnn_arch.rounds.shares import round_graph
 
 
 class RelationalLinear(FusedRound):
@@ -19,7 +22,7 @@ class RelationalLinear(FusedRound):
     On the complete graph it is ``nn.Linear``.
 
     Args:
-        graph: along whose edges the messages flow.
+        graph: along whose edges the messages flow, or its specification, as ``"ring:16,4"``.
         in_features: total number of channels, or their partition over the nodes.
         out_features: likewise for the output.
         bias: whether to add one per output channel.
@@ -39,7 +42,7 @@ class RelationalLinear(FusedRound):
 
     def __init__(
         self,
-        graph: RelationalGraph,
+        graph: GivenGraph,
         in_features: int | ChannelPartition,
         out_features: int | ChannelPartition,
         bias: bool = True,
@@ -79,7 +82,7 @@ class RelationalConv2d(FusedRound):
     r"""``nn.Conv2d`` on a relational graph, with its own K x K kernels on every edge.
 
     Args:
-        graph: along whose edges the messages flow.
+        graph: along whose edges the messages flow, or its specification, as ``"ring:16,4"``.
         in_channels: total number of maps, or their partition over the nodes.
         out_channels: likewise for the output.
         kernel_size: of the kernels, a number or (height, width).
@@ -91,7 +94,8 @@ class RelationalConv2d(FusedRound):
         backend: what computes it; see :class:`FusedRound`.
         message: a message function over maps.
         message_kwargs: further arguments of the message function.
-        groups: 1; a grouped convolution is the round on a graph of separate groups of nodes.
+        groups: into which the channels are divided, as for ``nn.Conv2d``; each is a round of its
+            own on ``graph``, so that the layer's graph is as many copies of it.
         padding_mode: ``"zeros"``; pad the maps before the round for another one.
         device, dtype: of the parameters, as for ``nn.Conv2d``.
         **kwargs: as for :class:`FusedRound`.
@@ -101,13 +105,13 @@ class RelationalConv2d(FusedRound):
         - **output:** (B, out_channels, H', W')
 
     Raises:
-        InputError: as for :class:`FusedRound`, padding that does not fit, or an option of
-            ``nn.Conv2d`` that a round does not have.
+        InputError: as for :class:`FusedRound`, padding that does not fit, channels that the groups
+            do not divide, or an option of ``nn.Conv2d`` that a round does not have.
     """
 
     def __init__(
         self,
-        graph: RelationalGraph,
+        graph: GivenGraph,
         in_channels: int | ChannelPartition,
         out_channels: int | ChannelPartition,
         kernel_size: int | tuple[int, int],
@@ -126,8 +130,14 @@ class RelationalConv2d(FusedRound):
         dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
-        _refuse_conv_options(groups, padding_mode)
+        _refuse_padding(padding_mode)
         geometry = ConvGeometry.of(kernel_size, stride, padding, dilation)
+        if whole_number("groups", groups) > 1:
+            order = kwargs.get("order", "first")
+            graph = round_graph(graph)
+            in_channels = group_channels(in_channels, graph, groups, order, "input")
+            out_channels = group_channels(out_channels, graph, groups, order, "output")
+            graph = copies(graph, groups)
         super().__init__(
             graph,
             in_channels,
@@ -142,6 +152,7 @@ class RelationalConv2d(FusedRound):
             **kwargs,
         )
         self.kernel_size, self.stride, self.padding, self.dilation = geometry
+        self.groups = groups
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the output maps for input maps of this size.
@@ -153,12 +164,7 @@ class RelationalConv2d(FusedRound):
         return geometry.checked_output_size((height, width))
 
 
-def _refuse_conv_options(groups: int, padding_mode: str) -> None:
-    if groups != 1:
-        raise InputError(
-            f"a relational conv has no groups={groups!r}: its graph says which channels meet; use "
-            f"a graph of {groups!r} separate groups of nodes"
-        )
+def _refuse_padding(padding_mode: str) -> None:
     if padding_mode != "zeros":
         raise InputError(
             f"a relational conv pads with zeros, not padding_mode={padding_mode!r}; pad the maps "

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpnn_arch import InputError, RelationalLinear
+from mpnn_arch import ChannelPartition, InputError, RelationalConv2d, RelationalLinear
 from mpnn_arch.models.relationalize import RelationalAttention, RelationalConv1d, relationalize
 
 
@@ -73,16 +73,54 @@ class TestConvs:
     def test_conv1d_that_pads_otherwise_stays(self, complete_graph):
         module = nn.Sequential(
             nn.Conv1d(8, 8, 3, padding=1, padding_mode="circular"),
-            nn.Conv1d(8, 8, 3, groups=2),
+            nn.Conv1d(8, 8, 3, groups=8),
             nn.Conv1d(8, 8, 4, padding="same"),
             nn.Conv1d(8, 8, 3),
         )
         report = relationalize(module, complete_graph(4), skip=()).relationalize_report
         reasons = {layer.name: layer.reason for layer in report.layers}
         assert reasons["0"] == "it pads with 'circular'"
-        assert reasons["1"].startswith("its 2 groups")
+        assert reasons["1"].startswith("depth-wise")
         assert "odd kernels" in reasons["2"]
         assert report.names("round") == ["3"]
+
+    @pytest.mark.parametrize("backend", ["masked", "gather", "cpu", "reference"])
+    @pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d])
+    def test_every_group_is_a_round(self, kind, backend, complete_graph, random_graph):
+        layer = filled(kind(24, 36, 3, stride=2, padding=1, groups=3))
+        x = draw(2, 24, *(9,) * (1 if kind is nn.Conv1d else 2))
+        changed = relationalize(layer, complete_graph(4), backend=backend)
+        check_equal(layer, changed, x)
+        round_ = getattr(changed, "round", changed)
+        assert round_.graph.num_nodes == 12
+        grad = round_.weight.grad.flatten().sort().values
+        torch.testing.assert_close(
+            grad, layer.weight.grad.flatten().sort().values, rtol=1e-3, atol=1e-3
+        )
+        sparse = relationalize(layer, random_graph(8, 0.3), backend=backend)
+        round_ = getattr(sparse, "round", sparse)
+        kept = round_.dense_weight().unflatten(0, (3, 12)).unflatten(2, (3, 8))
+        own = layer.weight.unflatten(0, (3, 12))
+        own = own if kind is nn.Conv2d else own.unsqueeze(-2)
+        for i in range(3):
+            block = kept[i, :, i]
+            assert torch.equal(block[block != 0], own[i][block != 0])
+            assert not kept[i, :, [j for j in range(3) if j != i]].any()
+        shares = [block.any() for block in round_.dense_weight().split(12)]
+        assert all(shares)
+        sparse(x).sum().backward()
+
+    def test_grouped_rounds_of_any_width(self, random_graph):
+        graph = random_graph(5, 0.3)
+        grouped = RelationalConv2d(graph, 14, 22, 3, groups=2, order="published")
+        one = ChannelPartition(7, 5, "published").sizes
+        assert grouped.in_partition.sizes == one * 2
+        assert (
+            grouped.plan.num_weights
+            == 2 * RelationalConv2d(graph, 7, 11, 3, order="published").plan.num_weights
+        )
+        dense = nn.functional.conv2d(draw(1, 14, 5, 5), grouped.dense_weight(), grouped.bias)
+        torch.testing.assert_close(grouped(draw(1, 14, 5, 5)), dense)
 
     def test_conv1d_of_transformers_is_a_round(self, complete_graph, random_graph):
         layer = filled(Conv1D(24, 12))
@@ -208,6 +246,44 @@ class Experts(nn.Module):
 
     def forward(self, x):
         return torch.einsum("bi,eoi->bo", x, self.up)
+
+
+class TestDenseStateDicts:
+    """On complete graphs a dense module's state dict loads into its relational form."""
+
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            nn.MultiheadAttention(16, 4, add_bias_kv=True),
+            nn.MultiheadAttention(16, 4, kdim=20, vdim=24),
+            nn.MultiheadAttention(16, 4, bias=False),
+            nn.Conv1d(8, 12, 3),
+            Conv1D(16, 16),
+            Conv1D(24, 12),
+            nn.TransformerEncoderLayer(16, 4, 32),
+        ],
+        ids=lambda layer: type(layer).__name__,
+    )
+    def test_it_loads(self, layer, complete_graph):
+        filled(layer)
+        changed = relationalize(layer, complete_graph(4), skip=())
+        with torch.no_grad():
+            for parameter in changed.parameters():
+                parameter.zero_()
+        holder = nn.ModuleDict({"inner": changed})  # under a prefix
+        holder.load_state_dict({f"inner.{k}": v for k, v in layer.state_dict().items()})
+        expected = relationalize(layer, complete_graph(4), skip=()).state_dict()
+        assert changed.state_dict().keys() == expected.keys()
+        for name, value in changed.state_dict().items():
+            assert torch.equal(value, expected[name]), name
+
+    def test_on_another_graph_it_is_refused(self, random_graph):
+        layer = filled(nn.MultiheadAttention(16, 4))
+        changed = relationalize(layer, random_graph(8, 0.3))
+        before = {name: value.clone() for name, value in changed.state_dict().items()}
+        with pytest.raises(RuntimeError, match=r"q_proj\.weight"):
+            changed.load_state_dict(layer.state_dict())
+        changed.load_state_dict(before)
 
 
 class TestReasons:

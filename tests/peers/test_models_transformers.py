@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from mpnn_arch import RelationalLinear, relationalize
+from mpnn_arch.models.relationalize import RelationalExperts
+
 library = pytest.importorskip(
     "transformers", reason="transformers is not installed (pip install mpnn-arch[peers])"
 )
@@ -62,7 +65,7 @@ MODELS = {
             "experts_implementation": "batched_mm",
         },
         {"input_ids": TOKENS},
-        8,
+        10,  # a stack of experts counts once
     ),
 }
 
@@ -77,3 +80,50 @@ def test_a_model(name, monkeypatch, check_model, refill):
     report = check_model(model, inputs)
     assert len(report.names("round")) == rounds
     assert not report.names("left dense")
+
+
+def test_experts_are_rounds(monkeypatch, refill):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = TEXT | {"num_key_value_heads": 2, "num_local_experts": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = refill(library.MixtralForCausalLM(library.MixtralConfig(**settings)))
+    complete = relationalize(model, "complete:8", backend="masked")
+    experts = complete.model.layers[0].mlp.experts
+    assert isinstance(experts, RelationalExperts)
+    assert len([m for m in experts.modules() if isinstance(m, RelationalLinear)]) == 12
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(7, 32, generator=generator)
+    index = torch.tensor([[0, 1], [1, 3], [3, 0], [0, 3], [1, 0], [3, 1], [0, 1]])  # never 2
+    weights = torch.rand(7, 2, generator=generator)
+    dense = model.model.layers[0].mlp.experts
+    for training in (True, False):
+        results = []
+        for layer in (experts.train(training), dense.train(training)):
+            own = x.clone().requires_grad_()
+            out = layer(own, index, weights)
+            out.square().sum().backward()
+            results.append((out, own.grad))
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    ours = torch.cat([r.weight.grad.flatten() for r in (*experts.gate, *experts.up)])
+    theirs = dense.gate_up_proj.grad.flatten()
+    torch.testing.assert_close(ours.sort().values, theirs.sort().values, rtol=1e-3, atol=1e-4)
+
+    with torch.no_grad():
+        for parameter in complete.parameters():
+            parameter.zero_()
+    complete.load_state_dict(model.state_dict())  # dense weights, experts too
+    with torch.no_grad():
+        out, expected = (m.eval()(input_ids=TOKENS).logits for m in (complete, model))
+    torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_experts_of_another_layout_stay_and_say_why(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = TEXT | {"num_key_value_heads": 2, "num_local_experts": 4, "head_dim": 8}
+    with torch.random.fork_rng():
+        model = library.GptOssForCausalLM(library.GptOssConfig(**settings))
+    report = relationalize(model, "complete:8", backend="masked").relationalize_report
+    (reason,) = {layer.reason for layer in report.layers if layer.kind == "GptOssExperts"}
+    assert reason.startswith("a stack of matrices, one an expert")

@@ -236,14 +236,17 @@ def test_a_parametrisation_that_leaves_the_graph_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"groups": 2}, "groups=2: its graph says which channels meet"),
+        ({"groups": 3}, "16 input channels cannot be divided into 3 equal groups"),
+        ({"groups": 8}, "2 channels cannot be shared among 8 nodes"),
+        ({"groups": 1.5}, "groups must be an integer"),
         ({"padding_mode": "circular"}, "padding_mode='circular'"),
         ({"padding": "same", "stride": 2}, "padding='same' is not possible"),
+        ({"kernel_size": 4, "padding": "same"}, "'same' with stride 1 and odd kernels"),
     ],
 )
 def test_options_of_conv2d_that_a_round_does_not_have(options, message):
     with pytest.raises(InputError, match=message):
-        RelationalConv2d(GRAPH, 16, 24, 3, **options)
+        RelationalConv2d(GRAPH, 16, 24, **{"kernel_size": 3} | options)
 
 
 def test_a_graph_in_the_wrong_place():

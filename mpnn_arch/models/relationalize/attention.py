@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.rounds import RelationalLinear
 
 
@@ -26,7 +26,8 @@ class RelationalAttention(nn.Module):
     fused one of ``nn.TransformerEncoder`` leaves zeros. Nested tensors are not taken.
 
     Args:
-        graph: along whose edges the messages of the projections flow.
+        graph: along whose edges the messages of the projections flow, or its
+            specification.
         embed_dim, num_heads, dropout, bias, add_zero_attn, kdim, vdim, batch_first: as for
             ``nn.MultiheadAttention``.
         add_bias_kv: likewise.
@@ -45,7 +46,7 @@ class RelationalAttention(nn.Module):
 
     def __init__(
         self,
-        graph: RelationalGraph,
+        graph: GivenGraph,
         embed_dim: int,
         num_heads: int,
         dropout: float = 0.0,
@@ -84,6 +85,8 @@ class RelationalAttention(nn.Module):
         if add_bias_kv:
             self.bias_k = nn.Parameter(torch.zeros(1, 1, embed_dim, **where))
             self.bias_v = nn.Parameter(torch.zeros(1, 1, embed_dim, **where))
+
+        self.register_load_state_dict_pre_hook(_take_packed)
 
     def forward(
         self,
@@ -143,6 +146,22 @@ class RelationalAttention(nn.Module):
             return None
         # Sources that attention itself appends are never masked.
         return functional.pad(total, (0, num_sources - total.shape[-1]))
+
+
+def _take_packed(layer: RelationalAttention, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Take the state dict of an ``nn.MultiheadAttention``, packed or not.
+
+    On the complete graph a round accepts a dense weight; on another it is refused by its name.
+    """
+    names = ("q_proj", "k_proj", "v_proj")
+    packed, bias = (state.pop(f"{prefix}in_proj_{kind}", None) for kind in ("weight", "bias"))
+    for i, name in enumerate(names):
+        if packed is not None:
+            state[f"{prefix}{name}.weight"] = packed.chunk(3)[i]
+        elif f"{prefix}{name}_weight" in state:
+            state[f"{prefix}{name}.weight"] = state.pop(f"{prefix}{name}_weight")
+        if bias is not None:
+            state[f"{prefix}{name}.bias"] = bias.chunk(3)[i]
 
 
 def use_ordinary_path(module: nn.Module) -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.rounds import RelationalConv2d
 
 
@@ -14,7 +14,7 @@ class RelationalConv1d(nn.Module):
     """``nn.Conv1d`` as a round: a sequence is a map of height 1.
 
     Args:
-        graph: along whose edges the messages flow.
+        graph: along whose edges the messages flow, or its specification.
         in_channels, out_channels: total numbers of channels.
         kernel_size, stride, padding, dilation: as for ``nn.Conv1d``; one number, or
             ``"same"`` or ``"valid"`` as padding.
@@ -30,7 +30,7 @@ class RelationalConv1d(nn.Module):
 
     def __init__(
         self,
-        graph: RelationalGraph,
+        graph: GivenGraph,
         in_channels: int,
         out_channels: int,
         kernel_size: int,
@@ -54,7 +54,16 @@ class RelationalConv1d(nn.Module):
             (1, dilation),
             **kwargs,
         )
+        self.register_load_state_dict_pre_hook(_take_dense)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, W) -> (B, C_out, W')."""
         return cast(Tensor, self.round(x.unsqueeze(-2))).squeeze(-2)
+
+
+def _take_dense(layer: RelationalConv1d, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Take the state dict of an ``nn.Conv1d``: on the complete graph its weight fits the round."""
+    if f"{prefix}weight" in state:
+        state[f"{prefix}round.weight"] = state.pop(f"{prefix}weight").unsqueeze(-2)
+        if f"{prefix}bias" in state:
+            state[f"{prefix}round.bias"] = state.pop(f"{prefix}bias")

@@ -13,13 +13,13 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.complexity import complexity
 from mpnn_arch.models.relationalize.attention import use_ordinary_path
-from mpnn_arch.models.relationalize.kinds import KINDS, Kind, convert, kind_of
+from mpnn_arch.models.relationalize.kinds import KINDS, Kind, convert
+from mpnn_arch.models.relationalize.layers import layers_with_weights
 from mpnn_arch.models.relationalize.reasons import shared_weights, why_dense, why_not_dense
 from mpnn_arch.models.relationalize.report import LayerOutcome, RelationalizeReport
 from mpnn_arch.models.relationalize.skip import skipped_layers
 from mpnn_arch.models.relationalize.which_graph import GraphRule, assign_graphs
 from mpnn_arch.partition import Order
-from mpnn_arch.rounds import MessageRound
 
 
 def relationalize(
@@ -35,12 +35,13 @@ def relationalize(
     """A copy of ``module`` whose dense layers are rounds on ``graph``.
 
     Dense layers are ``nn.Linear``, ``nn.Conv2d``, ``nn.Conv1d``, ``nn.MultiheadAttention`` (its
-    four projections) and the ``Conv1D`` of transformers. Widths do not change. A round keeps the
-    layer's bias and those of its weights that lie on an edge; on the complete graph the module's
-    outputs are therefore unchanged. These layers stay dense: layers narrower than the graph,
-    grouped convs (whose connectivity is restricted already), subclasses with their own forward,
-    tied, parametrised and hooked weights, and layers whose ``.weight`` is read by a module around
-    them. The report gives the reason for every layer with weights.
+    four projections), and of transformers ``Conv1D`` and stacks of gated experts (three rounds an
+    expert). Of a grouped conv every group is a round on the graph. Widths do not change. A round
+    keeps the layer's bias and those of its weights that lie on an edge; on the complete graph the
+    module's outputs are therefore unchanged. These layers stay dense: layers or groups narrower
+    than the graph, depth-wise convs (which exchange nothing among channels), subclasses with their
+    own forward, tied, parametrised and hooked weights, and layers whose ``.weight`` is read by a
+    module around them. The report gives the reason for every layer with weights.
 
     Args:
         module: from torchvision, timm, transformers or elsewhere; it is not changed.
@@ -67,7 +68,7 @@ def relationalize(
     if not isinstance(module, nn.Module):
         raise InputError(f"relationalize takes a torch module, not {shown(module)}; give one")
     converted: Any = copy.deepcopy(module)
-    layers = _layers_with_weights(converted)
+    layers = layers_with_weights(converted)
     dense = {name: layer for name, (layer, kind) in layers.items() if kind is not None}
     if not dense:
         raise InputError(
@@ -105,26 +106,6 @@ def relationalize(
     )
     changed: nn.Module = converted
     return changed
-
-
-def _layers_with_weights(module: nn.Module) -> dict[str, tuple[nn.Module, Kind | None]]:
-    """The layers that own weights, with their kind; parts of a dense layer or a round are its own.
-
-    A round that the module has already is left alone.
-    """
-    found: dict[str, tuple[nn.Module, Kind | None]] = {}
-    inside: set[int] = set()
-    for name, part in module.named_modules():
-        if id(part) in inside:
-            continue
-        kind = kind_of(part)
-        if kind is not None or isinstance(part, MessageRound):
-            inside.update(id(inner) for inner in part.modules())
-        if kind is not None or (
-            not isinstance(part, MessageRound) and any(True for _ in part.parameters(recurse=False))
-        ):
-            found[name] = (part, kind)
-    return found
 
 
 def _turn(

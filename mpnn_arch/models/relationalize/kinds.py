@@ -12,6 +12,12 @@ from torch import Tensor, nn
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.relationalize.attention import RelationalAttention
 from mpnn_arch.models.relationalize.conv1d import RelationalConv1d
+from mpnn_arch.models.relationalize.experts import (
+    RelationalExperts,
+    is_stack_of_experts,
+    matrices,
+)
+from mpnn_arch.models.relationalize.transposed import TransposedLinear
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import MessageRound, RelationalConv2d, RelationalLinear
 
@@ -25,7 +31,8 @@ class Kind:
         matches: whether a layer is of this kind, or of a subclass.
         exact: whether a layer is of this kind and no more.
         widths: its input and output channels.
-        narrowest: the smallest number of channels that a graph shares out.
+        narrowest: the smallest number of channels that a graph shares out; of a grouped conv, those
+            of a group.
         convert: (layer, graph, keywords of the rounds) -> the relational layer with those weights
             that lie on an edge.
     """
@@ -102,10 +109,23 @@ def _conv2d(layer: nn.Conv2d, graph: RelationalGraph, keywords: dict[str, Any]) 
         layer.padding,  # type: ignore[arg-type]
         layer.dilation,  # type: ignore[arg-type]
         bias=layer.bias is not None,
+        groups=layer.groups,
         **keywords,
     )
-    _fill(round_, layer.weight, layer.bias)
+    _fill(round_, _ungrouped(layer.weight, layer.groups), layer.bias)
     return round_
+
+
+def _ungrouped(weight: Tensor, groups: int) -> Tensor:
+    """(C_out, C_in, ...) from the (C_out, C_in / groups, ...) of a grouped conv, zero elsewhere."""
+    if groups == 1 or weight.is_meta:
+        return weight
+    blocks = weight.unflatten(0, (groups, -1)).unbind()
+    full = weight.detach().new_zeros(len(weight), groups * weight.shape[1], *weight.shape[2:])
+    rows, columns = len(weight) // groups, weight.shape[1]
+    for i, block in enumerate(blocks):
+        full[i * rows : (i + 1) * rows, i * columns : (i + 1) * columns] = block.detach()
+    return full.requires_grad_(weight.requires_grad)
 
 
 def _conv1d(layer: nn.Conv1d, graph: RelationalGraph, keywords: dict[str, Any]) -> nn.Module:
@@ -118,14 +138,15 @@ def _conv1d(layer: nn.Conv1d, graph: RelationalGraph, keywords: dict[str, Any]) 
         layer.padding if isinstance(layer.padding, str) else layer.padding[0],
         layer.dilation[0],
         bias=layer.bias is not None,
+        groups=layer.groups,
         **keywords,
     )
-    _fill(changed.round, layer.weight.unsqueeze(-2), layer.bias)
+    _fill(changed.round, _ungrouped(layer.weight, layer.groups).unsqueeze(-2), layer.bias)
     return changed
 
 
 def _transposed(layer: Any, graph: RelationalGraph, keywords: dict[str, Any]) -> nn.Module:
-    round_ = RelationalLinear(graph, *layer.weight.shape, **keywords)
+    round_ = TransposedLinear(graph, *layer.weight.shape, **keywords)
     _fill(round_, layer.weight.t(), layer.bias)
     return round_
 
@@ -167,6 +188,15 @@ def _attention(
     return changed
 
 
+def _experts(layer: Any, graph: RelationalGraph, keywords: dict[str, Any]) -> nn.Module:
+    num_experts, hidden, inner = layer.down_proj.shape
+    changed = RelationalExperts(graph, num_experts, hidden, inner, layer.act_fn, **keywords)
+    for name, stack in matrices(layer.gate_up_proj, layer.down_proj).items():
+        for round_, matrix in zip(getattr(changed, name), stack, strict=True):
+            _fill(round_, matrix, None)
+    return changed
+
+
 def _is_transposed(layer: Any) -> bool:
     """Whether this is the ``Conv1D`` of the transformers library: y = x W + b, W (C_in, C_out).
 
@@ -190,7 +220,7 @@ def _of_type(
         matches=lambda layer: isinstance(layer, kind),
         exact=lambda layer: type(layer) is kind,
         widths=widths,
-        narrowest=lambda layer: min(widths(layer)),
+        narrowest=lambda layer: min(widths(layer)) // getattr(layer, "groups", 1),
         convert=change,
     )
 
@@ -214,5 +244,13 @@ KINDS: tuple[Kind, ...] = (
         widths=lambda layer: (layer.embed_dim, layer.embed_dim),
         narrowest=lambda layer: min(layer.embed_dim, layer.kdim, layer.vdim),
         convert=_attention,
+    ),
+    Kind(
+        label="a stack of experts",
+        matches=is_stack_of_experts,
+        exact=is_stack_of_experts,
+        widths=lambda layer: (layer.down_proj.shape[1], layer.down_proj.shape[2]),
+        narrowest=lambda layer: min(layer.down_proj.shape[1:]),
+        convert=_experts,
     ),
 )

@@ -41,17 +41,17 @@ def why_dense(
     """The outcome for a dense layer, and the reason; ``("round", "")`` if it can be one."""
     if name in skipped:
         return "skipped", "as requested"
-    if getattr(layer, "groups", 1) != 1:
-        return "grouped", (
-            f"its {layer.groups} groups already restrict its connectivity; a round needs groups=1"
-        )
+    groups: Any = getattr(layer, "groups", 1)
+    if groups > 1 and groups == kind.widths(layer)[0]:
+        return "grouped", "depth-wise: it leaves no exchange among channels to restrict"
     if any(nn.parameter.is_lazy(parameter) for parameter in layer.parameters()):
         return "left dense", "its widths are not known before its first input"
     if graph is None:
         return "no graph", "no graph was given for it"
     narrowest = kind.narrowest(layer)
     if narrowest < graph.num_nodes:
-        return "too narrow", f"{narrowest} channels for {graph.num_nodes} nodes"
+        where = f" in each of its {groups} groups" if groups > 1 else ""
+        return "too narrow", f"{narrowest} channels{where} for {graph.num_nodes} nodes"
     reason = _more_than_dense(layer, kind, shared) or _used_by(module, name)
     return ("left dense", reason) if reason else ("round", "")
 
@@ -68,7 +68,7 @@ def why_not_dense(layer: nn.Module) -> str:
     if isinstance(layer, _TRANSPOSED):
         return "rounds have no transposed convolution"
     if any(parameter.dim() == 3 and len(parameter) > 1 for parameter in own):
-        return "a stack of matrices, one an expert, that its own forward selects among"
+        return "a stack of matrices, one an expert, in a layout of its own"
     if all(parameter.dim() <= 1 for parameter in own):
         return "its weights are vectors"
     return "its own forward uses its weights"

@@ -18,8 +18,9 @@ class LayerOutcome:
         in_channels, out_channels: its widths, which do not change; None for a layer that is not
             dense.
         outcome: ``"round"``, ``"too narrow"`` (fewer channels than the graph has nodes),
-            ``"grouped"``, ``"skipped"`` (as requested), ``"no graph"`` (none was given for it),
-            ``"left dense"``, or ``"not dense"`` (an embedding, a normalisation, ...).
+            ``"grouped"`` (a depth-wise conv), ``"skipped"`` (as requested), ``"no graph"`` (none
+            was given for it), ``"left dense"``, or ``"not dense"`` (an embedding, a normalisation,
+            ...).
         reason: why it is not a round; empty if it is one.
         kind: its class in the module.
         graph: of the round; None if it is not one.

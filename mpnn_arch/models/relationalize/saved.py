@@ -31,6 +31,17 @@ def save_relationalized(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: rounds beside those of the report, or state that is no tensor.
     """
+    graphs, metadata = describe(model)
+    tensors = graphs | {f"model/{name}": value for name, value in state_of(model).items()}
+    write_tensors(path, tensors, metadata, kind=_KIND)
+
+
+def describe(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Which layers of ``model`` are rounds on which graphs: the edges of these, and JSON texts.
+
+    Raises:
+        InputError: rounds beside those of the report.
+    """
     report: RelationalizeReport = model.relationalize_report  # type: ignore[assignment]
     rounds = {layer.name: layer.graph for layer in report.layers if layer.graph is not None}
     inside = tuple(f"{name}." if name else "" for name in rounds)
@@ -42,12 +53,7 @@ def save_relationalized(model: nn.Module, path: str | os.PathLike[str]) -> None:
             )
     graphs = list({graph.content_hash: graph for graph in rounds.values()}.values())
     number = {graph.content_hash: i for i, graph in enumerate(graphs)}
-    state = model.state_dict()
-    other = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
-    if other is not None:
-        raise InputError(f"the state {other!r} is no tensor and cannot be saved; save without it")
-    tensors = {f"model/{name}": value for name, value in state.items()}
-    tensors |= {f"graph/{i}": graph.edge_index for i, graph in enumerate(graphs)}
+    edges = {f"graph/{i}": graph.edge_index for i, graph in enumerate(graphs)}
     described = [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
     metadata = {
         "layers": {name: number[graph.content_hash] for name, graph in rounds.items()},
@@ -56,8 +62,20 @@ def save_relationalized(model: nn.Module, path: str | os.PathLike[str]) -> None:
         "backend": report.backend,
         "backend_choices": export_choices(model),
     }
-    texts = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
-    write_tensors(path, tensors, texts, kind=_KIND)
+    return edges, {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict, all of it tensors.
+
+    Raises:
+        InputError: state that is no tensor.
+    """
+    state = model.state_dict()
+    other = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
+        raise InputError(f"the state {other!r} is no tensor and cannot be saved; save without it")
+    return state
 
 
 def load_relationalized(
@@ -81,15 +99,34 @@ def load_relationalized(
         )
     tensors, metadata = read_tensors(path, kind=_KIND)
     try:
-        saved = check_saved_layers(tensors, metadata)
-        model = _changed(into, saved)
-        weights = _checked(model, saved.weights)
-        model.load_state_dict(weights)
-        import_choices(model, saved.backend_choices)
+        model = filled(into, check_saved_layers(tensors, metadata))
     except RecursionError:
         raise InputError(f"{shown(path)} holds metadata nested too deeply; save it again") from None
     except InputError as error:
         raise InputError(f"{shown(path)} cannot be loaded: {error}") from None
+    return model
+
+
+def filled(module: nn.Module, saved: SavedLayers, *, match_dtypes: bool = False) -> nn.Module:
+    """A copy of ``module`` with the rounds and the weights of a file.
+
+    Args:
+        module: of the architecture that was relationalized.
+        saved: the checked content of the file.
+        match_dtypes: give every weight the dtype that it has in the file, not that of the module.
+
+    Raises:
+        InputError: a module that does not fit it.
+    """
+    model = _changed(module, saved)
+    weights = _checked(model, saved.weights)
+    if match_dtypes:
+        own = [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
+        for name, tensor in own:
+            if name in weights:
+                tensor.data = tensor.data.to(weights[name].dtype)
+    model.load_state_dict(weights)
+    import_choices(model, saved.backend_choices)
     return model
 
 
