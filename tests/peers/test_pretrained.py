@@ -182,6 +182,7 @@ LLAMA_CLASS = library.LlamaForCausalLM
         (lambda f: forge(f, layers={"__class__": 0}), LLAMA_CLASS, "has no layer"),
         (lambda f: forge(f, factory="os.system"), LLAMA_CLASS, "unknown entry"),
         (lambda f: None, library.GPT2LMHeadModel, "of a model 'llama', and a GPT2Config"),
+        (lambda f: None, library.AutoModelForCausalLM, "give the class itself"),
         (lambda f: None, 3, "into is a class of model"),
         (lambda f: None, lambda: 3, "into is a class of model"),
         (lambda f: None, nn.Linear(3, 3), "has no layer"),

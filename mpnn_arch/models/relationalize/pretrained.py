@@ -22,12 +22,13 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import make_folder, shown, write_text
 from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.io.tensor_file import read_tensors, recorded_checksum, write_tensors
+from mpnn_arch.models.relationalize.pretrained_module import CONFIG, module_to_fill
 from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.relationalize.saved import describe, filled, state_of
-from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers
+from mpnn_arch.models.saved_schema import check_saved_layers
 
 GRAPHS_FILE = "relational_graphs.safetensors"
-_WEIGHTS, _INDEX, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _KIND_OF_GRAPHS, _KIND_OF_WEIGHTS = "mpnn_arch relational graphs 1", "mpnn_arch weights 1"
 _MOST_SHARDS = 99_999
 
@@ -80,8 +81,8 @@ def save_pretrained(
             },
         }
         write_text(folder / _INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
-    write_text(folder / _CONFIG, _config_text(model))
-    generation = getattr(model, "generation_config", None)
+    write_text(folder / CONFIG, _config_text(model))
+    generation: Any = getattr(model, "generation_config", None)
     if hasattr(generation, "to_json_string"):
         write_text(folder / "generation_config.json", generation.to_json_string())
     metadata["files"] = json.dumps({name: recorded_checksum(folder / name) for name in files})
@@ -129,7 +130,7 @@ def from_pretrained(
                 raise InputError(f"{shown_value(key)} is tied to {shown_value(other)}, not there")
             tensors[f"model/{key}"] = tensors[f"model/{other}"]
         saved = check_saved_layers(tensors, metadata)
-        module = _module(folder, into, config, saved)
+        module = module_to_fill(folder, into, config, saved)
         model = filled(module, saved, match_dtypes=True)
     except RecursionError:
         raise InputError(f"{shown(folder)} holds text nested too deeply; save it again") from None
@@ -207,75 +208,3 @@ def _read_weights(folder: Path, files: Mapping[str, str]) -> dict[str, Tensor]:
         part, _ = read_tensors(folder / name, kind=_KIND_OF_WEIGHTS)
         state |= part
     return state
-
-
-def _module(folder: Path, into: Any, config: Any, saved: SavedLayers) -> nn.Module:
-    """The module to fill: the caller's, or a new one of the caller's class."""
-    kind = getattr(into, "config_class", None)
-    if not isinstance(into, type) or kind is None:
-        if config is not None:
-            raise InputError("config is for a class of model, and into is none; leave it out")
-        made = into() if callable(into) and not isinstance(into, nn.Module) else into
-        if not isinstance(made, nn.Module):
-            raise InputError(
-                f"into is a class of model of transformers, a module, or a function that builds "
-                f"one, not {shown_value(into)}; give the class that was relationalized"
-            )
-        return made
-    if config is None:
-        config = _read_config(folder, kind)
-    elif not isinstance(config, kind):
-        raise InputError(f"{into.__name__} takes a {kind.__name__}, not {shown_value(config)}")
-    with torch.device("meta"):  # shapes only: a forged configuration may ask for any size
-        needed = sum(parameter.numel() for parameter in _build(into, config).parameters())
-    # Of N^2 dense blocks, shares differing by one channel, a round keeps N or more.
-    elements = sum(value.numel() for value in saved.weights.values())
-    nodes = max((graph.num_nodes for graph in saved.graphs), default=1)
-    if needed > 4 * nodes * max(elements, 1_000):
-        raise InputError(
-            f"its {_CONFIG} describes {needed:,} parameters, and the files hold {elements:,}"
-        )
-    with torch.random.fork_rng(devices=[]):
-        return _build(into, config)
-
-
-def _build(kind: Any, config: Any) -> nn.Module:
-    try:
-        made: nn.Module = kind(config)
-    except Exception as error:  # whatever a model's constructor raises
-        raise InputError(
-            f"{kind.__name__} cannot be built from its configuration ({_line(error)})"
-        ) from None
-    return made
-
-
-def _read_config(folder: Path, kind: Any) -> Any:
-    try:
-        values = parse_json((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"its {_CONFIG} cannot be read ({str(error)[:200]})") from None
-    model_type = values.get("model_type") if isinstance(values, dict) else None
-    if model_type != getattr(kind, "model_type", None):
-        raise InputError(
-            f"its {_CONFIG} is of a model {shown_value(model_type)}, and a {kind.__name__} was "
-            "asked for; give the class that was relationalized"
-        )
-    try:
-        return kind.from_dict(_harmless(values))
-    except Exception as error:  # the library's checks raise classes of their own
-        raise InputError(f"its {_CONFIG} is no {kind.__name__} ({_line(error)})") from None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _harmless(value: Any) -> Any:
-    """A configuration without settings that may name code: kernels of a hub, classes to import."""
-    if isinstance(value, dict):
-        return {
-            key: _harmless(one)
-            for key, one in value.items()
-            if not (key.startswith("_") or key == "auto_map" or key.endswith("_implementation"))
-        }
-    return [_harmless(one) for one in value] if isinstance(value, list) else value
