@@ -131,7 +131,7 @@ def measure(
 @click.option("--seed", type=int, default=0, help="Seed of the spring layout.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
-    """Draw the graphs that SPEC names, at most 64, side by side.
+    """Draw the graphs that SPEC names, at most 64, side by side, titled by name, C and L.
 
     Of a graph of more than 2,000 nodes the distribution of the degrees is drawn instead.
     """
@@ -147,12 +147,10 @@ def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
         raise InputError(f"{spec!r} names {len(parsed)} graphs, one picture holds 64; take a slice")
     columns = min(len(parsed), 6)
     rows = -(-len(parsed) // columns)
-    figure = new_figure(3 * columns, 3 * rows)
-    for i, graph in enumerate(parsed):
+    figure = new_figure(3.2 * columns, 3.5 * rows)
+    for i, (name, graph) in enumerate(zip(_names(spec, len(parsed)), parsed, strict=True)):
         axes = graph.draw(layout, ax=figure.add_subplot(rows, columns, i + 1), seed=seed)
-        is_large = graph.num_nodes > LARGEST_DRAWN
-        c = "" if is_large else f", C {graph.clustering_coefficient:.2f}"
-        axes.set_title(f"{graph.num_nodes} nodes, {graph.num_edges} edges{c}", fontsize=8)
+        axes.set_title(_title(name, graph), fontsize=8)
     save_figure(figure, out)
     click.echo(f"{len(parsed)} graphs -> {out}")
     if any(graph.num_nodes > LARGEST_DRAWN for graph in parsed):
@@ -297,3 +295,33 @@ def _write(graph: Any, out: Path) -> None:
             f"{out.name} would lose the directions of this graph; write .npy, .csv or .graphml"
         )
     write_whole(out, write)
+
+
+def _names(spec: str, count: int) -> list[str]:
+    """A name for each of the ``count`` graphs of a specification."""
+    source, _, rest = spec.strip().partition(":")
+    if count == 1:
+        return [spec.strip()]
+    nodes, length, *places = rest.split("/")  # only lists name several graphs
+    ends = [int(end) if end else None for end in places[0].split(":")] if places else [None]
+    chosen = range(int(length))[slice(*ends) if len(ends) == 2 else slice(None)]
+    return [f"{source}:{nodes}/{length}/{place}" for place in chosen]
+
+
+def _title(name: str, graph: Any) -> str:
+    """The name, in lines that fit above the drawing, and what is measured."""
+    from mpnn_arch.graphs.drawing import LARGEST_DRAWN
+
+    name = shown(name)
+    if len(name) > 120:
+        name = f"{name[:58]}...{name[-59:]}"
+    lines = [name[i : i + 40] for i in range(0, len(name), 40)]
+    size = f"{graph.num_nodes:,} nodes, {graph.num_edges:,} edges"
+    if graph.num_nodes > LARGEST_DRAWN:
+        return "\n".join([*lines, size])
+    measured = f"C {graph.clustering_coefficient:.3f}, "
+    try:
+        measured += f"L {graph.average_path_length:.3f}"
+    except InputError:  # pairs that no path joins
+        measured += "not connected"
+    return "\n".join([*lines, size, measured]).replace("$", r"\$")

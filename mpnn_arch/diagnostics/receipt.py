@@ -231,10 +231,13 @@ def draw_receipt(lines: Sequence[Line], machine: Mapping[str, str]) -> Figure:
     for name in lines[0].seconds:
         style: dict[str, Any] = {}
         if name == "auto":
-            style = {"color": "black", "linewidth": 2.5, "zorder": 0}
+            # Around the marker of the backend that it picked.
+            style = {"color": "black", "linewidth": 2.5, "zorder": 0, "markersize": 9}
         values = [line.seconds[name] * 1e3 for line in lines]
-        axes.plot(density, values, marker="o", markersize=4, label=name, **style)
-    axes.plot(density, [line.dense * 1e3 for line in lines], "--", color="gray", label="dense")
+        axes.plot(density, values, marker="o", label=name, **{"markersize": 4} | style)
+    # Its marker is what shows of it beside a single graph.
+    dense = [line.dense * 1e3 for line in lines]
+    axes.plot(density, dense, "--", marker="D", markersize=5, color="gray", label="dense")
     axes.set(
         xlabel="block density of the graph",
         ylabel="forward and backward (ms)",

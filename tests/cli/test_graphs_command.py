@@ -3,7 +3,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mpnn_arch import graphs
 from mpnn_arch.cli import main
+from mpnn_arch.cli.graphs import _names, _title
 from mpnn_arch.graphs import RelationalGraph, generate, list_generators, list_measures
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -53,6 +55,36 @@ def test_measure_prints_a_table_or_writes_it(capsys, tmp_path):
     assert table["graph"].tolist() == ["complete:8", "ring:9,4"]
     assert table["average_path_length"].tolist() == [1.0, 1.5]
     assert run(capsys, "measure", "ws_flex:20,6,0.1", "--all")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ("sample:16/48/2:4", ["sample:16/48/2", "sample:16/48/3"]),
+        ("sample:16/48/-1:", ["sample:16/48/47"]),
+        ("ring:8,2", ["ring:8,2"]),
+        ("sample:16/48", [f"sample:16/48/{i}" for i in range(48)]),
+    ],
+)
+def test_drawn_graphs_have_names_that_parse(spec, names):
+    found = graphs.parse(spec)
+    given = _names(spec, len(found))
+    assert len(found) == 1 or given == names
+    assert [graphs.parse_one(name) for name in given] == found
+
+
+def test_titles_tell_the_measures_and_fit():
+    graph = graphs.parse_one("ring:8,4")
+    lines = _title("ring:8,4", graph).split("\n")
+    assert lines == ["ring:8,4", "8 nodes, 16 edges", "C 0.500, L 1.429"]
+    long = _title("file:" + "folder$/" * 60 + "graph.edges", graph)
+    assert len(long.split("\n")) == 5
+    assert all(len(line.replace("\\", "")) <= 40 for line in long.split("\n"))
+    assert "graph.edges" in long
+    apart = graphs.RelationalGraph(4, [[0, 1], [1, 0]])
+    assert _title("two", apart).endswith("not connected")
+    directed = graphs.RelationalGraph(3, [[0, 1, 2], [1, 2, 0]], directed=True)
+    assert "C " in _title("one-way", directed)
 
 
 @pytest.mark.parametrize("layout", ["ring", "spring", "matrix"])
