@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 from mpnn_arch.checks import check_whole
@@ -34,6 +35,10 @@ def match_widths(
     stages 2, 3, ... in turn, that stage's width is lowered one at a time, at most (its ratio to
     the first, rounded) times, while the cost stays at least the reference. EfficientNet's ratios
     are not integers, so its first step is a different search: see :func:`_scaled_first`.
+
+    The cost is at least the reference, and above it by less than one channel of one stage costs:
+    0.01 % to 0.6 % for the published models. ResNet-20 is so narrow that its steps are larger, so
+    that its later stages are then searched for the nearest cost: see :func:`_nearest`.
 
     Args:
         config: the architecture.
@@ -68,6 +73,8 @@ def match_widths(
     else:
         widths = _smallest_first(config, cost, wanted, check)
     widths = _lower_later(widths, cost, wanted)
+    if config.search == "nearest":
+        widths = _nearest(widths, cost, wanted)
     check(widths)
     return widths
 
@@ -165,6 +172,32 @@ def _lower_later(widths: Widths, cost: CostOf, wanted: int) -> Widths:
                 lowered[stage] += 1
                 break
     return tuple(lowered)
+
+
+def _nearest(widths: Widths, cost: CostOf, wanted: int) -> Widths:
+    """The least cost that meets the reference, near ``widths``, whose first stage is kept.
+
+    The stages between are tried up to twice their ratio to the first narrower or wider, and the
+    last gets the smallest width that meets the reference.
+    """
+    if len(widths) < 3 or cost(widths) == wanted:
+        return widths
+    reach = [2 * round(width / widths[0]) for width in widths]
+    best, lowest = widths, cost(widths)
+    for between in product(
+        *(range(max(1, w - r), w + r + 1) for w, r in list(zip(widths, reach, strict=True))[1:-1])
+    ):
+
+        def stages(last: int, between: Widths = between) -> Widths:
+            return (widths[0], *between, last)
+
+        low, high = max(1, widths[-1] - 2 * reach[-1]), widths[-1] + 2 * reach[-1]
+        if cost(stages(high)) < wanted:
+            continue
+        found = stages(_first_true(low, high, lambda last: cost(stages(last)) >= wanted))
+        if wanted <= cost(found) < lowest:
+            best, lowest = found, cost(found)
+    return best
 
 
 def _first_true(low: int, high: int, holds: Callable[[int], bool]) -> int:

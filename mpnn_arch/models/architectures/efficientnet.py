@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypedDict, cast
+from typing import ClassVar, TypedDict, cast
 
 from torch import Tensor, nn
 
 from mpnn_arch.models.blocks import MeanPoolHead, SqueezeExcitation
-from mpnn_arch.models.config import ModelConfig
+from mpnn_arch.models.config import ModelConfig, Search
 from mpnn_arch.models.layers import Layers, silu
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
@@ -85,7 +85,7 @@ class EfficientNetB0Config(ModelConfig):
     name: ClassVar[str] = "efficientnet_b0"
     summary: ClassVar[str] = "MBConv of depths 1-2-2-3-3-4-1; expansion and projection are rounds"
     default_graph: ClassVar[str] = "ws_flex:16,5,0.15,0"
-    search: ClassVar[Literal["first_stage", "scaled"]] = "scaled"
+    search: ClassVar[Search] = "scaled"
     depths: ClassVar[tuple[int, ...]] = (1, 2, 2, 3, 3, 4, 1)
     widths: ClassVar[tuple[int, ...]] = (16, 24, 40, 80, 112, 192, 320)
     expansions: ClassVar[tuple[int, ...]] = (1, 6, 6, 6, 6, 6, 6)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.blocks import MeanPoolHead
-from mpnn_arch.models.config import ModelConfig
+from mpnn_arch.models.config import ModelConfig, Search
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
@@ -263,6 +263,7 @@ class ResNet20Config(ResNetConfig):
     depths: ClassVar[tuple[int, ...]] = (3, 3, 3)
     widths: ClassVar[tuple[int, ...]] = (16, 32, 64)
     stem_width: ClassVar[int] = 16
+    search: ClassVar[Search] = "nearest"
 
     num_classes: int = 10
     image_size: int = 32
