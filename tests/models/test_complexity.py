@@ -52,10 +52,12 @@ def test_formula_is_the_built_models_cost(name, settings, random_graph):
         assert sum(s.multiply_adds for s in costs.by_stage().values()) == costs.multiply_adds
 
 
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "rounds"])
 @pytest.mark.parametrize("name", models.list_models())
-def test_agrees_with_torchs_counter(name):
+def test_agrees_with_torchs_counter(name, dense):
     """Torch counts two per multiply-add, and no bias; we count those of squeeze-excitation."""
-    model = models.build(name, device="meta").eval()
+    graph = None if dense else models.make_config(name).default_graph
+    model = models.build(name, graph, device="meta", backend="gather").eval()
     x = torch.empty(1, *model.model_config.input_shape, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)

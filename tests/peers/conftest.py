@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from mpnn_arch import RelationalGraph, relationalize
 from mpnn_arch.models.relationalize import RelationalizeReport
@@ -73,6 +75,15 @@ def _refill(model: nn.Module, gain: float = 1.0) -> nn.Module:
     return model.eval()
 
 
+def _flops(model: nn.Module, inputs: dict[str, Tensor]) -> int:
+    """What torch counts in a call: two for a multiply-add, along the edges of a round."""
+    # The counter does not know the fused attention of the CPU; its products are the same.
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with plain, FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**inputs)
+    return int(counter.get_total_flops())
+
+
 def _check_model(model: nn.Module, inputs: dict[str, Tensor]) -> RelationalizeReport:
     """Equality on the complete graph, its cost, and five steps on a sparse graph."""
     complete = RelationalGraph.from_adjacency(np.ones((8, 8), dtype=int))
@@ -83,12 +94,17 @@ def _check_model(model: nn.Module, inputs: dict[str, Tensor]) -> RelationalizeRe
     scale = theirs.std().item()
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * scale)
     report = same.relationalize_report
+    batch = len(next(iter(inputs.values())))
+    assert _flops(model, inputs) == 2 * batch * report.multiply_adds_before
     assert report.parameters_after == report.parameters_before
     assert report.multiply_adds_after == report.multiply_adds_before > 0
     assert all(layer.outcome == "round" or layer.reason for layer in report.layers)
 
     sparse = relationalize(model, "ws_flex:8,4,0.2,0", backend="masked", inputs=inputs)
     assert sparse.relationalize_report.multiply_adds_after < report.multiply_adds_after
+    counted = relationalize(model, "ws_flex:8,4,0.2,0", backend="gather", inputs=inputs)
+    cost = counted.relationalize_report.multiply_adds_after
+    assert _flops(counted, inputs) == 2 * batch * cost
     optimiser = torch.optim.Adam(sparse.parameters(), lr=1e-3)
     target = theirs.detach()
     losses = []
