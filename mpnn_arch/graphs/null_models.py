@@ -17,12 +17,14 @@ def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> Relat
 
     Pairs of edges swap ends: (a, b) and (c, d) become (a, d) and (c, b); in a directed graph three
     edges at a time. The result is connected (weakly, if directed) if ``graph`` is, and keeps its
-    self-loops.
+    self-loops. Of an undirected graph with more than half of all edges the complement is rewired:
+    the graphs of the same degrees are the complements of those of its degrees, and where few pairs
+    are free few swaps of edges are possible.
 
     Args:
         graph: the graph, or its specification.
         seed: of the random stream.
-        swaps: number of swaps; ten per edge by default.
+        swaps: number of swaps; by default ten per edge of what is rewired.
 
     Raises:
         InputError: fewer than 4 nodes, or a graph (such as a complete one) whose edges cannot be
@@ -34,7 +36,10 @@ def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> Relat
     import networkx as nx
 
     graph = as_graph(graph)
-    swaps = 10 * graph.num_edges if swaps is None else swaps
+    pairs = graph.num_nodes * (graph.num_nodes - 1) // 2
+    is_dense = not graph.is_directed and 2 * graph.num_edges > pairs
+    if swaps is None:
+        swaps = 10 * (max(1, pairs - graph.num_edges) if is_dense else graph.num_edges)
     swaps = check_whole("swaps", swaps, 0)
     check_whole("swaps", swaps, 0, 100_000_000)  # about ten minutes
     stream = Random(check_whole("seed", seed, 0))
@@ -46,8 +51,9 @@ def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> Relat
     swap = nx.directed_edge_swap if graph.is_directed else nx.double_edge_swap
     if swaps == 0:
         return graph
+    few = nx.complement(bare) if is_dense else bare
     for _ in range(TRIES):
-        drawn = bare.copy()
+        drawn = few.copy()
         try:
             swap(drawn, nswap=swaps, max_tries=100 * swaps + 1000, seed=stream)
         except nx.NetworkXException as error:
@@ -55,6 +61,8 @@ def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> Relat
                 f"{graph} cannot be rewired by {swaps} swaps ({error}); ask for fewer swaps, or "
                 "use a graph that allows more of them"
             ) from None
+        if is_dense:
+            drawn = nx.complement(drawn)
         if must_join and not joined(drawn):
             continue
         drawn.add_edges_from(loops)

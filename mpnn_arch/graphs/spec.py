@@ -16,6 +16,7 @@ from mpnn_arch.graphs.lists import (
     published_parameters,
     sample_parameters,
 )
+from mpnn_arch.graphs.null_models import rewired, rewired_to_clustering
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.registry import Registry
 
@@ -47,6 +48,49 @@ def _connectome(rest: str) -> list[RelationalGraph]:
 @SOURCES.register("file")
 def _file(rest: str) -> list[RelationalGraph]:
     return [RelationalGraph.from_file(rest)]
+
+
+# Null models of the graphs of another spec, by the name before the colon.
+NULLS: dict[str, Callable[..., RelationalGraph]] = {
+    "rewired": rewired,
+    "rewired_to_clustering": rewired_to_clustering,
+}
+
+
+def split_null(source: str, rest: str) -> tuple[int, str]:
+    """Seed and inner spec of ``rewired:SEED/SPEC``.
+
+    Raises:
+        InputError: one of them is missing, or the inner spec is a null model itself.
+    """
+    seed, _, inner = rest.partition("/")
+    try:
+        number = parse_whole(seed)
+    except InputError:
+        number = -1
+    if number < 0 or not inner.strip():
+        raise InputError(
+            f"{shown(f'{source}:{rest}')} does not name a null model; write {source}:SEED/SPEC, as "
+            f"in {source}:0/ws_flex:64,8.5,0.1,0"
+        )
+    if inner.strip().partition(":")[0] in NULLS:
+        raise InputError(
+            f"{shown(f'{source}:{rest}')} is a null model of a null model, which is one of the "
+            "graph itself; name the graph"
+        )
+    return number, inner
+
+
+def _register_null(source: str, make: Callable[..., RelationalGraph]) -> None:
+    def parse_null(rest: str) -> list[RelationalGraph]:
+        seed, inner = split_null(source, rest)
+        return [make(graph, seed=seed) for graph in parse(inner)]
+
+    SOURCES.register(source)(parse_null)
+
+
+for _name, _make in NULLS.items():
+    _register_null(_name, _make)
 
 
 def _picked(
@@ -91,6 +135,9 @@ def parse(spec: str) -> list[RelationalGraph]:
     ``sample:64/52/0:6``            a slice of our own list of 52
     ``connectome:cat_cortex``       a biological network, directed as it was measured
     ``file:brain.csv``              see ``RelationalGraph.from_file``
+    ``rewired:0/ws_flex:64,8,0.1``  null models of another spec's graphs, with a seed: equal degrees
+                                    (``graphs.rewired``), or with ``rewired_to_clustering:`` equal
+                                    degrees and clustering
     ==============================  ===========================================================
 
     Raises:

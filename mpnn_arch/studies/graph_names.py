@@ -11,6 +11,7 @@ from mpnn_arch.graphs import parse
 from mpnn_arch.graphs.generators import GENERATORS
 from mpnn_arch.graphs.lists import WSFlexParameters, published_parameters, sample_parameters
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.graphs.spec import NULLS, split_null
 
 _LISTS = {"published": published_parameters, "sample": sample_parameters}
 
@@ -47,6 +48,9 @@ def family_and_parameters(name: str) -> tuple[str, dict[str, Any]]:
 
 def _names(spec: str, count: int) -> list[str]:
     source, _, rest = spec.partition(":")
+    if source in NULLS:
+        seed, inner = split_null(source, rest)
+        return [f"{source}:{seed}/{name}" for name in _names(inner.strip(), count)]
     if source in _LISTS:
         return [_ws_flex(one) for one in _picked(source, rest)]
     if source in GENERATORS:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mpnn_arch import InputError
-from mpnn_arch.graphs import RelationalGraph, generate, rewired, rewired_to_clustering
+from mpnn_arch.graphs import RelationalGraph, generate, parse, rewired, rewired_to_clustering
 from mpnn_arch.graphs.null_models import _ClusteringSearch
 
 
@@ -44,6 +44,46 @@ def test_the_running_clustering_is_the_graphs():
     after = RelationalGraph(30, np.array(edges).T)
     assert search.clustering == pytest.approx(after.clustering_coefficient, abs=1e-12)
     assert after.clustering_coefficient > graph.clustering_coefficient + 0.1
+
+
+def test_a_dense_graph_is_rewired_through_its_complement():
+    graph = generate("ws_flex", 30, 26.5, 0.3, 0)
+    null = rewired(graph, seed=0)
+    assert null != graph
+    assert (null.degrees == graph.degrees).all()
+    # About all that is free moves: 20 edges are missing, and a random draw repeats few of them.
+    missing = ~graph.adjacency
+    assert 0 < missing.sum() / 2 < 60
+    assert (missing & ~null.adjacency).sum() < missing.sum() / 2
+    assert rewired(graph, seed=0, swaps=0) == graph
+    clustered = rewired_to_clustering(graph, seed=0)
+    assert (clustered.degrees == graph.degrees).all()
+
+
+@pytest.mark.parametrize("null", ["rewired", "rewired_to_clustering"])
+def test_a_spec_names_the_nulls_of_another_spec(null):
+    make = {"rewired": rewired, "rewired_to_clustering": rewired_to_clustering}[null]
+    graph = generate("ws_flex", 30, 6, 0.1, 2)
+    assert parse(f"{null}:5/ws_flex:30,6,0.1,2") == [make(graph, seed=5)]
+    assert parse(f"{null}:1/sample:16/48/2:4") == [
+        make(each, seed=1) for each in parse("sample:16/48/2:4")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("rewired:ws_flex:30,6,0.1", "write rewired:SEED/SPEC"),
+        ("rewired:1/", "write rewired:SEED/SPEC"),
+        ("rewired:-1/ring:8,4", "write rewired:SEED/SPEC"),
+        ("rewired:0/rewired:1/ring:8,4", "name the graph"),
+        ("rewired:0/ring:8,x", "is not a number"),
+        ("rewired:0/complete:6", "cannot be rewired"),
+    ],
+)
+def test_a_wrong_spec_of_a_null_is_one_sentence(spec, sentence):
+    with pytest.raises(InputError, match=sentence):
+        parse(spec)
 
 
 @pytest.mark.parametrize(

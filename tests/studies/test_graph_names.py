@@ -42,3 +42,10 @@ def test_parameters_are_read_from_a_name():
 def test_a_name_that_is_no_graph_is_refused():
     with pytest.raises(InputError, match="galaxy"):
         expand(["galaxy:16"])
+
+
+def test_a_null_is_named_by_its_seed_and_the_name_of_its_graph():
+    names = list(expand(["rewired:3/sample:16/48/2:4", "rewired:3/ws_flex:16, 4,0.20"]))
+    assert names[2] == "rewired:3/ws_flex:16,4,0.2,0"
+    assert names[:2] == [f"rewired:3/{name}" for name in expand(["sample:16/48/2:4"])]
+    assert list(expand(names)) == names
