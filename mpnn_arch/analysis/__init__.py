@@ -34,6 +34,7 @@ try:
     )
     from mpnn_arch.analysis.selection_bias import selection_bias
     from mpnn_arch.analysis.slices import slice_of
+    from mpnn_arch.analysis.structure_slopes import detectable_slope, structure_slopes
     from mpnn_arch.analysis.surface import surfaces
     from mpnn_arch.analysis.sweet_spot import intersection, sweet_spot
     from mpnn_arch.analysis.variance_ladder import variance_ladder
@@ -59,6 +60,7 @@ __all__ = [
     "correlate",
     "density_null",
     "design_of",
+    "detectable_slope",
     "draw_landscape",
     "effect",
     "family_power",
@@ -82,6 +84,7 @@ __all__ = [
     "selection_bias",
     "simultaneous_sweet_spot",
     "slice_of",
+    "structure_slopes",
     "surfaces",
     "sweet_spot",
     "variance_ladder",

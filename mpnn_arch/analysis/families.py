@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mpnn_arch.analysis.per_graph import Array
 from mpnn_arch.checks import check_range, check_whole
 from mpnn_arch.errors import InputError
 
@@ -55,6 +56,45 @@ def compare_families(table: pd.DataFrame) -> FamilyTest:
     Raises:
         InputError: missing columns or numbers, one family or one seed, or an incomplete design.
     """
+    errors = family_errors(table)[1]
+    families, members, seeds = errors.shape
+    graphs = errors.mean(axis=2)
+    gap = graphs[:, 0] - graphs[:, 1:].mean(axis=1)
+    student = stats.ttest_1samp(gap, 0.0)
+    interval = student.confidence_interval(0.95)
+    centre = graphs.mean(axis=1, keepdims=True)
+    between = seeds * ((graphs - centre) ** 2).sum() / (families * (members - 1))
+    left = errors - graphs[:, :, None] - errors.mean(axis=1, keepdims=True) + centre[:, :, None]
+    free = families * (members - 1) * (seeds - 1)
+    noise = (left**2).sum() / free
+    if noise == 0:
+        raise InputError("the seeds' errors leave no chance to test against; check the table")
+    return FamilyTest(
+        families,
+        members - 1,
+        seeds,
+        float(gap.mean()),
+        (float(interval.low), float(interval.high)),
+        float(student.pvalue),
+        float(np.sqrt(max(0.0, between - noise) / seeds)),
+        float(stats.f.sf(between / noise, families * (members - 1), free)),
+        float(np.sqrt(noise)),
+    )
+
+
+def family_errors(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
+    """The errors by family, graph and seed, the graph that is no null first.
+
+    Args:
+        table: as for :func:`compare_families`.
+
+    Returns:
+        A row a graph and a column a seed, indexed by ``family``, ``is_null`` and ``graph``; and the
+        same as an array, shape (families, 1 + nulls, seeds).
+
+    Raises:
+        InputError: as :func:`compare_families`.
+    """
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(f"the table has no column {missing[0]!r}; it takes {', '.join(COLUMNS)}")
@@ -78,29 +118,7 @@ def compare_families(table: pd.DataFrame) -> FamilyTest:
             f"{families} families of {members} graphs with {seeds} seeds were given; two or more "
             "of each are needed"
         )
-    errors = wide.to_numpy(dtype=np.float64).reshape(families, members, seeds)
-    graphs = errors.mean(axis=2)  # the graph first, is_null False sorts before True
-    gap = graphs[:, 0] - graphs[:, 1:].mean(axis=1)
-    student = stats.ttest_1samp(gap, 0.0)
-    interval = student.confidence_interval(0.95)
-    centre = graphs.mean(axis=1, keepdims=True)
-    between = seeds * ((graphs - centre) ** 2).sum() / (families * (members - 1))
-    left = errors - graphs[:, :, None] - errors.mean(axis=1, keepdims=True) + centre[:, :, None]
-    free = families * (members - 1) * (seeds - 1)
-    noise = (left**2).sum() / free
-    if noise == 0:
-        raise InputError("the seeds' errors leave no chance to test against; check the table")
-    return FamilyTest(
-        families,
-        members - 1,
-        seeds,
-        float(gap.mean()),
-        (float(interval.low), float(interval.high)),
-        float(student.pvalue),
-        float(np.sqrt(max(0.0, between - noise) / seeds)),
-        float(stats.f.sf(between / noise, families * (members - 1), free)),
-        float(np.sqrt(noise)),
-    )
+    return wide, wide.to_numpy(dtype=np.float64).reshape(families, members, seeds)
 
 
 def family_power(

@@ -1,0 +1,128 @@
+"""Structure or chance, by dose: error against how far a graph's C and L are from its nulls'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from scipy import optimize, stats
+
+from mpnn_arch.analysis.families import family_errors
+from mpnn_arch.analysis.per_graph import Array
+from mpnn_arch.checks import check_range
+from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.design_space import C_AND_L
+
+
+@dataclass(frozen=True)
+class StructureSlopes:
+    """What an excess of C and of L over the null graphs does to the error.
+
+    Attributes:
+        families: graphs with nulls.
+        clustering_slope, path_length_slope: points of error per unit of C and of L, each with the
+            other held; ``_interval`` 95 %, ``_p`` two-sided.
+        p_value: F-test that both are 0.
+        r2: share of the squared differences in error that they explain (no intercept).
+    """
+
+    families: int
+    clustering_slope: float
+    clustering_interval: tuple[float, float]
+    clustering_p: float
+    path_length_slope: float
+    path_length_interval: tuple[float, float]
+    path_length_p: float
+    p_value: float
+    r2: float
+
+
+def structure_slopes(table: pd.DataFrame) -> StructureSlopes:
+    """Regress the difference in error between a graph and its nulls on those in C and L.
+
+    With d_f the mean error of graph f less that of its nulls, and dC_f, dL_f the same of C and L,
+
+        d_f = b_C dC_f + b_L dL_f + chance
+
+    without an intercept: a graph with the C and L of its nulls is expected to have their error.
+    Density and whatever else the nulls share with their graph cannot cause a slope. Where few
+    graphs differ from their nulls, as among dense random ones, a mean over graphs hides what a
+    slope shows.
+
+    Args:
+        table: as for :func:`~mpnn_arch.analysis.compare_families`, with ``clustering_coefficient``
+            and ``average_path_length``.
+
+    Raises:
+        InputError: as there, C and L missing, or equal to the nulls' in all graphs.
+    """
+    gap, excess = differences(table)
+    rank = np.linalg.matrix_rank(excess)
+    if rank < 2 or len(gap) < 4:
+        raise InputError(
+            f"{len(gap)} graphs differ from their nulls in {rank} of C and L; slopes take 4 graphs "
+            "or more that differ in both"
+        )
+    fit = sm.OLS(gap, excess).fit()
+    (c_low, c_high), (l_low, l_high) = np.asarray(fit.conf_int(0.05), dtype=np.float64).tolist()
+    return StructureSlopes(
+        len(gap),
+        float(fit.params[0]),
+        (c_low, c_high),
+        float(fit.pvalues[0]),
+        float(fit.params[1]),
+        (l_low, l_high),
+        float(fit.pvalues[1]),
+        float(fit.f_test(np.eye(2)).pvalue),
+        float(fit.rsquared),
+    )
+
+
+def differences(table: pd.DataFrame) -> tuple[Array, Array]:
+    """Error less the nulls', shape (F,), and C and L less the nulls', (F, 2), of F families.
+
+    Raises:
+        InputError: as :func:`structure_slopes`.
+    """
+    missing = [name for name in C_AND_L if name not in table]
+    if missing:
+        raise InputError(f"the table has no column {missing[0]!r}; add the graphs' C and L")
+    if not np.isfinite(table[list(C_AND_L)].to_numpy(dtype=np.float64)).all():
+        raise InputError("some graphs have no finite C or L; leave out their families")
+    wide, errors = family_errors(table)
+    keys = list(wide.index.names)
+    plane = table.drop_duplicates(keys).set_index(keys).loc[wide.index, list(C_AND_L)]
+    where = plane.to_numpy(dtype=np.float64).reshape(*errors.shape[:2], 2)
+    graphs = errors.mean(axis=2)
+    return graphs[:, 0] - graphs[:, 1:].mean(axis=1), where[:, 0] - where[:, 1:].mean(axis=1)
+
+
+def detectable_slope(
+    excess: Array, deviation: float, *, power: float = 0.8, alpha: float = 0.05
+) -> tuple[float, float]:
+    """The slopes of C alone and of L alone that the joint F-test finds with this power.
+
+    Args:
+        excess: (F, 2), C and L of F graphs less those of their nulls.
+        deviation: standard deviation of one graph's error less its nulls', in points:
+            sqrt((w^2 + s^2 / seeds) (1 + 1 / nulls)) with s of one training and w between graphs.
+        power: chance of finding it.
+        alpha: level of the test.
+
+    Raises:
+        InputError: fewer than 4 graphs, or a value out of its range.
+    """
+    excess = np.asarray(excess, dtype=np.float64)
+    deviation = check_range("deviation", deviation, 1e-12, 1e6)
+    alpha = check_range("alpha", alpha, 1e-12, 0.5)
+    power = check_range("power", power, alpha, 1 - 1e-9)
+    if excess.ndim != 2 or excess.shape[1] != 2 or len(excess) < 4:
+        raise InputError(f"excess has shape (graphs, 2), 4 graphs or more, not {excess.shape}")
+    free = len(excess) - 2
+    limit = stats.f.isf(alpha, 2, free)
+    # Noncentrality, |excess @ slopes|^2 / deviation^2, at which the noncentral F reaches the power.
+    needed = optimize.brentq(lambda shift: stats.ncf.sf(limit, 2, free, shift) - power, 1e-9, 1e4)
+    c, length = (deviation * np.sqrt(needed) / np.linalg.norm(excess, axis=0)).tolist()
+    return c, length
