@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.c_and_l import Array, check_reachable
 from mpnn_arch.graphs.given import GivenGraph, as_graphs
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Array", "GraphBatch"]
 
@@ -113,6 +117,27 @@ class GraphBatch:
         """(B, N, N) length of the shortest path from node j to node i, -1 where there is none."""
         out_of = self.reversed_words if self.directed else None
         return bitset.distances(self.words, out_of)
+
+    @cached_property
+    def communities(self) -> list[list[set[int]]]:
+        """For each graph the communities that Louvain finds (networkx, seed 0).
+
+        Source: Blondel, Guillaume, Lambiotte, Lefebvre, Fast unfolding of communities, 2008.
+        """
+        import networkx as nx
+
+        return [nx.community.louvain_communities(drawn, seed=0) for drawn in self.drawn]
+
+    @cached_property
+    def drawn(self) -> list[nx.Graph]:
+        """Each graph as networkx has it, directed if the batch is."""
+        import networkx as nx
+
+        kind = nx.DiGraph if self.directed else nx.Graph
+        return [
+            nx.from_numpy_array(adjacency.T.astype(np.int8), create_using=kind)
+            for adjacency in self.adjacency
+        ]
 
     def check_pairs(self, what: str, bytes_per_pair: float) -> None:
         """Raise if there is no memory for what needs an entry for each pair of nodes.
