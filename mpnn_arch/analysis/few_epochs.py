@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.correlation import correlate
 from mpnn_arch.analysis.per_graph import Array
 from mpnn_arch.errors import InputError
@@ -89,7 +90,9 @@ def racing(table: pd.DataFrame, firsts: tuple[int, ...] = (1, 3, 10)) -> pd.Data
 
 
 def curves(table: pd.DataFrame) -> tuple[list[int], Array, list[str]]:
-    """Epochs, errors of shape (graphs, seeds, epochs), and graphs, for those that have all.
+    """Epochs, errors of shape (graphs, seeds, epochs), and graphs, of the largest complete part.
+
+    A run counts if it has every epoch; see :func:`~mpnn_arch.analysis.complete_part.complete_part`.
 
     Raises:
         InputError: one epoch, or fewer than four graphs with all seeds and epochs.
@@ -100,16 +103,17 @@ def curves(table: pd.DataFrame) -> tuple[list[int], Array, list[str]]:
             "these results know one epoch only; give columns epoch1, epoch2, ... or one called "
             "epoch"
         )
-    wide = table.pivot(index="graph", columns=["train_seed", "epoch"], values="error").dropna()
-    if len(wide) < 4:
+    runs = table.pivot(index=["graph", "train_seed"], columns="epoch", values="error").dropna()
+    there = pd.Series(True, index=runs.index).unstack(fill_value=False)
+    graphs, seeds = complete_part(there.to_numpy(dtype=bool))
+    if graphs.sum() < 4:
         raise InputError(
-            f"{len(wide)} graphs have all training seeds and epochs; four or more are needed"
+            f"{graphs.sum()} graphs have all training seeds and epochs; four or more are needed"
         )
-    wide = wide.sort_index(axis=1)
-    shape = (len(wide), table["train_seed"].nunique(), len(epochs))
-    if wide.shape[1] != shape[1] * shape[2]:
-        raise InputError("some training seed lacks an epoch for every graph; leave that seed out")
-    return epochs, wide.to_numpy(dtype=np.float64).reshape(shape), list(wide.index)
+    names, kept = there.index[graphs], there.columns[seeds]
+    every = pd.MultiIndex.from_product([names, kept])
+    errors = runs.loc[every].to_numpy(dtype=np.float64)
+    return epochs, errors.reshape(len(names), len(kept), len(epochs)), list(names)
 
 
 def _other_seeds(early: Array, late: Array) -> float:

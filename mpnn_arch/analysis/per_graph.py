@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS
 from mpnn_arch.analysis.results import final, is_baseline
 from mpnn_arch.errors import InputError
@@ -47,14 +48,17 @@ def per_graph(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def error_matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
-    """The graphs with an error for every training seed, and their errors.
+    """The graphs and training seeds of the largest complete part, and their errors.
 
     Returns:
         The rows of :func:`per_graph` for those graphs in the order of the table, and their errors,
-        shape (graphs, seeds), seeds ascending.
+        shape (graphs, seeds), seeds ascending. See
+        :func:`~mpnn_arch.analysis.complete_part.complete_part`.
     """
     last = final(table)
-    wide = last.pivot(index="graph", columns="train_seed", values="error").dropna()
+    wide = last.pivot(index="graph", columns="train_seed", values="error")
+    graphs, seeds = complete_part(wide.notna().to_numpy())
+    wide = wide.loc[graphs, seeds]
     described = per_graph(table).set_index("graph").loc[wide.index].reset_index()
     return described, wide.to_numpy(dtype=np.float64)
 

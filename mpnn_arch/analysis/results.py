@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS, identify
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
@@ -54,7 +55,8 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
             or a name that ``graphs.parse`` takes), ``num_nodes``, ``density``,
             ``rewiring_probability``, ``graph_seed``, ``train_seed``, and ``top1_error`` in percent
             with or without ``epoch``, or ``epoch1``, ``epoch2``, ... with the error after each. Or
-            a folder of ``mpnn-arch train``, or one with an ``export.csv``.
+            the folder of a study, which may be running, or of ``mpnn-arch train``, or one with an
+            ``export.csv``.
 
     Returns:
         Columns ``results`` (the file's name, and the kind of network where a study has several),
@@ -116,7 +118,10 @@ def read_results(path: str | os.PathLike[str]) -> list[Results]:
     Raises:
         InputError: as there.
     """
-    path = _file(Path(path))
+    path = Path(path)
+    if _is_study(path):
+        return tidy(_study_table(path), path.resolve().name, path / "study.json")
+    path = _file(path)
     return tidy(_read_csv(path), _name(path), path)
 
 
@@ -173,7 +178,11 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        several = path.is_dir() and not any((path / name).is_file() for name in _IN_FOLDER)
+        several = (
+            path.is_dir()
+            and not _is_study(path)
+            and not any((path / name).is_file() for name in _IN_FOLDER)
+        )
         inside = _results_in(path) if several else [path]
         if not inside:
             raise InputError(f"there are no results in the folder {path}; give a CSV file of them")
@@ -199,6 +208,26 @@ def is_baseline(table: pd.DataFrame) -> pd.Series:
 def has_epochs(table: pd.DataFrame) -> bool:
     """Whether the table knows more than one epoch."""
     return table["epoch"].nunique() > 1
+
+
+def _is_study(path: Path) -> bool:
+    return (path / "study.json").is_file()
+
+
+def _study_table(path: Path) -> pd.DataFrame:
+    """Every epoch of a study.
+
+    Raises:
+        InputError: there is none yet, or the study cannot be read.
+    """
+    from mpnn_arch.studies import Study
+
+    table = Study.open(path).table(all_epochs=True)
+    if table.empty:
+        raise InputError(
+            f"the study {path} has no trained epoch yet; run it with mpnn-arch sweep --out {path}"
+        )
+    return table
 
 
 def _file(path: Path) -> Path:
@@ -347,6 +376,14 @@ def _shortcomings(table: pd.DataFrame) -> list[str]:
     if not is_baseline(table).any():
         notes.append(
             "there is no baseline (complete graph), so nothing is compared with the dense network"
+        )
+    runs = final(table).groupby(["graph", "train_seed"]).size().unstack(fill_value=0) > 0
+    graphs, seeds = complete_part(runs.to_numpy())
+    if not (graphs.all() and seeds.all()):
+        notes.append(
+            f"not every graph has every training seed: pairing of seeds, selection bias, false "
+            f"alarms and few epochs are of {graphs.sum()} of {len(graphs)} graphs with "
+            f"{seeds.sum()} of {len(seeds)} seeds"
         )
     if table["train_seed"].nunique() == 1:
         notes.append(

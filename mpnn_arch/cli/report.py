@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
-
-from mpnn_arch.errors import InputError
 
 
 @click.command()
@@ -25,8 +22,6 @@ def report(*, results: tuple[Path, ...], out: Path) -> None:
     Writes findings.json, report.html (one page that works from a file without a network), every
     figure as PNG and SVG, and every table as CSV. A study may be running meanwhile.
     """
-    from tempfile import TemporaryDirectory
-
     from rich.console import Console
     from rich.table import Table
 
@@ -35,8 +30,8 @@ def report(*, results: tuple[Path, ...], out: Path) -> None:
     console, errors = Console(), Console(stderr=True)
     if not console.is_terminal:
         console.width = 110
-    with errors.status("") as status, TemporaryDirectory() as temporary:
-        said = write_report(_exported(results, Path(temporary)), out, status.update)
+    with errors.status("") as status:
+        said = write_report(results, out, status.update)
     table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False)
     for title in ("claim", "verdict", "evidence", "results"):
         table.add_column(title)
@@ -44,24 +39,3 @@ def report(*, results: tuple[Path, ...], out: Path) -> None:
         table.add_row(one.claim, one.verdict, one.evidence, one.results)
     console.print(table, highlight=False, markup=False)
     console.print(f"report: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _exported(results: Iterable[Path], temporary: Path) -> list[Path]:
-    """``results``, each study among them as a folder of its name with all its epochs as CSV."""
-    from mpnn_arch.studies.export import export
-    from mpnn_arch.studies.study import Study
-
-    paths: list[Path] = []
-    for path in results:
-        if (path / "study.json").is_file():
-            folder = temporary / str(len(paths)) / path.resolve().name
-            folder.mkdir(parents=True)
-            with Study.open(path).ledger() as ledger:
-                if not export(ledger, folder / "export.csv", all_epochs=True):
-                    raise InputError(
-                        f"the study {path} has no trained epoch yet; run it with mpnn-arch sweep "
-                        f"--out {path}"
-                    )
-            path = folder
-        paths.append(path)
-    return paths

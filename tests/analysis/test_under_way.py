@@ -1,0 +1,81 @@
+"""Studies as they are read while they run: a last seed that some graphs lack."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mpnn_arch import analysis
+from mpnn_arch.analysis.complete_part import complete_part
+from mpnn_arch.analysis.per_graph import error_matrix, per_graph
+from mpnn_arch.analysis.results import tidy
+from mpnn_arch.studies import Study, StudyConfig
+from mpnn_arch.training.config import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("there", "graphs", "seeds"),
+    [
+        (["111", "111", "111"], "111", "111"),
+        (["110", "110", "111", "110"], "1111", "110"),  # the third seed has begun
+        (["111", "111", "111", "110"], "1110", "111"),  # nearly done
+        (["011", "011", "111"], "111", "011"),  # seeds in any order
+        (["100", "100", "100", "110"], "0001", "110"),  # two seeds where some graph has two
+        (["10", "10"], "11", "10"),
+        (["1", "0", "1"], "101", "1"),
+    ],
+)
+def test_the_largest_complete_part(there, graphs, seeds):
+    flags = np.array([[one == "1" for one in row] for row in there])
+    found = complete_part(flags)
+    for part, expected in zip(found, (graphs, seeds), strict=True):
+        assert "".join("01"[int(one)] for one in part) == expected
+
+
+def test_a_seed_that_has_begun_does_not_cost_the_graphs(made_up):
+    table = made_up("bowl", count=52, seeds=3, baseline=None)
+    names = table["graph"].unique()
+    begun = table[(table["train_seed"] < 2) | table["graph"].isin(names[:5])]
+    errors = error_matrix(begun)[1]
+    assert errors.shape == (len(names), 2)
+    expected = error_matrix(table[table["train_seed"] < 2])
+    np.testing.assert_array_equal(errors, expected[1])
+    assert per_graph(begun)["seeds"].sum() == len(begun)
+    epochs = begun.assign(epoch=2)
+    earlier = begun.assign(error=begun["error"] + 1)
+    both = analysis.few_epochs(pd.concat([earlier, epochs], ignore_index=True))
+    assert both["pearson"].iloc[0] == pytest.approx(1)
+
+
+def test_the_note_says_what_is_complete(results_file):
+    lines = results_file.lines
+    kept = [lines[0], *lines[1:-1]]
+    assert any("not every graph has every" in note for note in notes(results_file(kept, "a.csv")))
+    assert not any("not every graph" in note for note in notes(results_file(lines, "b.csv")))
+
+
+def notes(path):
+    (one,) = analysis.read_many([path])
+    return one.notes
+
+
+def test_a_study_is_read_where_it_lies(tmp_path):
+    config = StudyConfig(
+        model="mlp",
+        dataset="digits",
+        graphs=("rewired:0/ws_flex:8,4,0.2,0", "ws_flex:8,4,0.2,0", "complete:8"),
+        seeds=(0, 1),
+        training=TrainingConfig(epochs=1),
+        train_images=64,
+        test_images=64,
+    )
+    study = Study.create(tmp_path / "mine", config)
+    study.run(workers=1)
+    table = analysis.load_results(study.path)
+    assert set(table["results"]) == {"mine"}
+    assert set(table["graph"]) == {
+        "rewired:0/ws_flex:8,4,0.2,0",
+        "ws_flex:8,4.0,0.2,0",
+        "complete:8",
+    }
+    exported = tidy(study.table(), "mine", study.path)[0].table
+    assert table.equals(exported)
