@@ -28,6 +28,7 @@ from mpnn_arch.graphs import parse_one
 from mpnn_arch.studies.export import export
 from mpnn_arch.studies.interrupts import Interrupts
 from mpnn_arch.studies.ledger import Ledger
+from mpnn_arch.studies.local_pool import LocalPool
 from mpnn_arch.studies.recording import Recorder, RunSettings
 from mpnn_arch.studies.runner import Driver
 from mpnn_arch.studies.tasks import decode, encode
@@ -182,7 +183,9 @@ class MadeUpWorkers:
                 channel.send_bytes(encode({"is": "hello", "process": 1 << 30}))
                 while True:
                     message = decode(channel.recv_bytes())
-                    if message["do"] == "stop" or not self._play(channel, message["task"]):
+                    if message["do"] == "stop" or not self._play(
+                        channel, message["job"]["tasks"][0]
+                    ):
                         return
             except (EOFError, OSError):
                 return
@@ -227,7 +230,8 @@ def measure_workers(folder: Path, workers: int, count: int, epochs: int) -> None
         settings = RunSettings(workers=workers, threads=1)
         start = time.perf_counter()
         recorder = Recorder(folder, ledger, settings)
-        Driver(recorder, watch=watch, starter=MadeUpWorkers()).run(Interrupts())
+        pool = LocalPool(MadeUpWorkers(), workers)
+        Driver(recorder, watch=watch, pool=pool).run(Interrupts())
         seconds = time.perf_counter() - start
         counts = ledger.counts()
         late = len(ledger.late_epochs())

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
+from mpnn_arch.studies.jobs import Job
 from mpnn_arch.studies.tasks import Task
 from mpnn_arch.studies.writer import LedgerWriter
 
 LAST = ("done", "failed", "storage", "stopped")
-"""Events after which a worker has its trial no longer."""
+"""Events after which a worker has their trial no longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,21 @@ class Recorder:
         self.folder = folder
         self.ledger = ledger
         self.settings = settings
+
+    def queued_jobs(self, most: int) -> int:
+        """How many jobs are queued, counted up to ``most``."""
+        return len(
+            list(self.ledger.query("SELECT 1 FROM trial WHERE state = 'queued' LIMIT ?", most))
+        )
+
+    def lease(self, worker: str) -> list[sqlite3.Row]:
+        """The trials of the next job, leased to ``worker``; none if nothing is queued."""
+        row = self.ledger.lease(worker)
+        return [] if row is None else [row]
+
+    def job(self, rows: Sequence[sqlite3.Row]) -> Job:
+        """The job of trials that were leased together."""
+        return Job(tasks=tuple(self.task(row) for row in rows))
 
     def task(self, row: sqlite3.Row) -> Task:
         """The task of a trial that was leased."""

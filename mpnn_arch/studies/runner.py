@@ -1,73 +1,46 @@
-"""Trains the trials of a study with worker processes on this machine."""
+"""Trains the trials of a study with the workers of a pool."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import Any
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.interrupts import Interrupts
+from mpnn_arch.studies.pool import Events, Pool
 from mpnn_arch.studies.recording import LAST, Recorder, about, storage_error
-from mpnn_arch.studies.tasks import decode, encode
 
 GRACE = 1.5
 """Seconds that workers get to end their epoch after Ctrl-C."""
 
-_MOST_BATCH = 256  # messages of one worker in one transaction
 _MOST_LOST = 5  # workers in a row that die before they say anything
 
-
-class Starter(Protocol):
-    """What starts workers, see :class:`~mpnn_arch.studies.nursery.Nursery`."""
-
-    def start(self) -> Connection:
-        """A worker's channel."""
-        ...
-
-    def ending(self, process: int | None) -> str:
-        """How a worker ended."""
-        ...
-
-
-@dataclass
-class _Worker:
-    name: str
-    connection: Connection
-    process: int | None = None
-    trial: sqlite3.Row | None = None  # its lease
-    ended: bool = False
+_Held = dict[tuple[int, int], sqlite3.Row]  # trials of one worker by number and lease
 
 
 class Driver:
     """Hands out trials, and is the one that writes what comes back into the ledger.
 
-    Workers send over a channel each and never open the ledger. What came in is written in one
-    transaction, and only then files are removed and the watcher is called. A worker counts as lost
-    when its process has ended, and by no other sign.
+    Workers send through the pool and never open the ledger. What came in is written in one
+    transaction, and only then files are removed and the watcher is called.
 
     Args:
         recorder: of the study.
         watch: called after every transaction with each event that it recorded.
-        starter: starts workers.
+        pool: the workers.
     """
 
     def __init__(
-        self, recorder: Recorder, *, watch: Callable[[dict[str, Any]], None], starter: Starter
+        self, recorder: Recorder, *, watch: Callable[[dict[str, Any]], None], pool: Pool
     ) -> None:
         self.recorder = recorder
         self.ledger = recorder.ledger
         self._watch = watch
-        self._starter = starter
-        self._workers: list[_Worker] = []
-        self._started = 0
+        self._pool = pool
+        self._workers: dict[str, _Held] = {}
         self._lost_in_a_row = 0
         self._storage: str | None = None
 
@@ -81,7 +54,7 @@ class Driver:
         try:
             while not (interrupts.asked or self._storage):
                 self._hand_out()
-                if not any(worker.trial for worker in self._workers):
+                if not any(self._workers.values()):
                     return
                 self._take_in(0.25)
         finally:
@@ -93,77 +66,53 @@ class Driver:
     # -- handing out --------------------------------------------------------------------------
 
     def _hand_out(self) -> None:
-        """Give a queued trial to every idle worker, and start workers up to their number."""
-        idle = [worker for worker in self._workers if worker.trial is None]
-        most = self.recorder.settings.workers - len(self._workers) + len(idle)
-        queued = self.ledger.query("SELECT id FROM trial WHERE state = 'queued' LIMIT ?", most)
-        wanted = len(list(queued))
+        """Give a job to every idle worker, and start workers up to their number."""
+        idle = [name for name, held in self._workers.items() if not held]
+        most = self._pool.size - len(self._workers) + len(idle)
+        wanted = self.recorder.queued_jobs(most)
         if not wanted:
             return
         while len(idle) < wanted:
-            idle.append(self._start_worker())
+            idle.append(self._pool.start())
+            self._workers[idle[-1]] = {}
         with self.ledger.transaction():
-            for worker in idle[:wanted]:
-                worker.trial = self.ledger.lease(worker.name)
+            leased = {name: self.recorder.lease(name) for name in idle[:wanted]}
         crash_point("lease.given")
-        for worker in idle[:wanted]:
-            assert worker.trial is not None  # nobody else writes
-            task = encode({"do": "train", "task": self.recorder.task(worker.trial).to_dict()})
-            # One that has just died is found out when its channel is read.
-            with suppress(OSError):
-                worker.connection.send_bytes(task)
-
-    def _start_worker(self) -> _Worker:
-        self._started += 1
-        name = f"{os.uname().nodename}/{os.getpid()}/{self._started}"
-        worker = _Worker(name, self._starter.start())
-        self._workers.append(worker)
-        return worker
+        for name, rows in leased.items():
+            if rows:
+                self._workers[name] = {(row["id"], row["lease"]): row for row in rows}
+                self._pool.submit(name, self.recorder.job(rows))
 
     # -- taking in ----------------------------------------------------------------------------
 
     def _take_in(self, seconds: float) -> None:
         """Record what has come in, after waiting for something at most so long."""
-        by_channel: dict[Any, _Worker] = {w.connection: w for w in self._workers}
-        ready: list[Any] = wait(list(by_channel), seconds)
-        events: list[tuple[_Worker, dict[str, Any]]] = []
-        for channel in ready:
-            worker = by_channel[channel]
-            for _ in range(_MOST_BATCH):
-                try:
-                    events.append((worker, decode(channel.recv_bytes())))
-                    if not channel.poll(0):
-                        break
-                except (EOFError, OSError):
-                    worker.ended = True
-                    break
-        lost = [worker for worker in self._workers if worker.ended]
-        if not events and not lost:
+        self._write(self._pool.take(seconds))
+        if self._lost_in_a_row >= _MOST_LOST:
+            raise InputError("worker processes end before they begin; see the messages above")
+
+    def _write(self, events: Events) -> None:
+        if not events:
             return
         recorded: list[dict[str, Any]] = []
         with self.ledger.transaction():
             for worker, event in events:
                 recorded += self._record(worker, event)
-            for worker in lost:
-                recorded += self._record_loss(worker)
-        for worker in [worker for worker in self._workers if worker.ended]:
-            worker.connection.close()
-            self._workers.remove(worker)
+                if event.get("leaves"):
+                    self._workers.pop(worker, None)
         for event in recorded:
             self.recorder.clean_up(event)
             self._watch(event)
-        if self._lost_in_a_row >= _MOST_LOST:
-            raise InputError("worker processes end before they begin; see the messages above")
 
-    def _record(self, worker: _Worker, event: dict[str, Any]) -> list[dict[str, Any]]:
-        """Write one message into the ledger; return what is worth showing."""
+    def _record(self, worker: str, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """Write one event into the ledger; return what is worth showing."""
         kind = event["is"]
-        if kind == "hello":
-            worker.process = event["process"]
-            self._lost_in_a_row = 0
-            return []
-        row = worker.trial
-        if row is None or (event["id"], event["lease"]) != (row["id"], row["lease"]):
+        if kind == "lost":
+            return self._record_loss(worker, event)
+        self._lost_in_a_row = 0
+        held = self._workers.get(worker, {})
+        row = held.get((event["id"], event["lease"]))
+        if row is None:
             if kind == "epoch":  # late or repeated: the ledger compares it
                 self.ledger.record_epoch(
                     event["id"], event["lease"], event["metrics"], wall=event["wall"]
@@ -173,59 +122,42 @@ class Driver:
         if kind == "storage":
             self._storage = event["reason"]
         if kind in LAST:
-            worker.trial = None
-            worker.ended = kind in ("failed", "storage")
+            del held[event["id"], event["lease"]]
         return recorded
 
-    def _record_loss(self, worker: _Worker) -> list[dict[str, Any]]:
-        """Its process ended: the trial it had, if any, is queued again or given up."""
-        row, worker.trial = worker.trial, None
-        if worker.process is None:  # before it began
+    def _record_loss(self, worker: str, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """It ended: the trials it had, if any, are queued again or given up."""
+        rows = self._workers.pop(worker, {}).values()
+        if not event["began"]:
             self._lost_in_a_row += 1
-            if row is not None:
-                self.ledger.release(row["id"], row["lease"], "the worker did not start")
+            for row in rows:
+                self.ledger.release(row["id"], row["lease"], event["reason"])
             return []
-        if row is None:
-            return []
-        reason = self._starter.ending(worker.process)
-        gone = self.ledger.fail(row["id"], row["lease"], reason, outcome="killed")
-        return [{**about(row), "is": "failed", "reason": reason, "given_up": gone}]
+        self._lost_in_a_row = 0
+        recorded = []
+        for row in rows:
+            reason = event["reason"]
+            gone = self.ledger.fail(row["id"], row["lease"], reason, outcome="killed")
+            recorded.append({**about(row), "is": "failed", "reason": reason, "given_up": gone})
+        return recorded
 
     # -- the end --------------------------------------------------------------------------------
 
     def _end(self) -> None:
         """Stop all workers, record what they still gave, and queue what they had."""
         try:
-            for worker in self._workers:
-                with suppress(OSError):
-                    worker.connection.send_bytes(encode({"do": "stop"}))
+            self._pool.stop()
             until = time.monotonic() + GRACE
-            while any(w.trial for w in self._workers) and time.monotonic() < until:
+            while any(self._workers.values()) and time.monotonic() < until:
                 self._take_in(0.1)
-            held = [worker for worker in self._workers if worker.trial is not None]
-            for worker in held:
-                if worker.process is not None:
-                    with suppress(ProcessLookupError):
-                        os.kill(worker.process, signal.SIGKILL)
-            # What a killed worker had sent is still in its channel.
-            events = [(worker, event) for worker in held for event in _rest(worker)]
+            busy = [name for name, held in self._workers.items() if held]
+            events = self._pool.kill(busy)
             with self.ledger.transaction():
                 for worker, event in events:
                     self._record(worker, event)
-                for worker in held:
-                    if worker.trial is not None:
-                        row, worker.trial = worker.trial, None
+                for name in busy:
+                    for row in self._workers.get(name, {}).values():
                         self.ledger.release(row["id"], row["lease"], "stopped")
         finally:
-            for worker in self._workers:
-                worker.connection.close()  # reading its end, it ends
-            self._workers = []
-
-
-def _rest(worker: _Worker) -> list[dict[str, Any]]:
-    """The messages that are left in the channel of a worker that was killed."""
-    found: list[dict[str, Any]] = []
-    with suppress(EOFError, OSError):
-        while worker.connection.poll(1.0 if worker.process else 0.0):
-            found.append(decode(worker.connection.recv_bytes()))
-    return found
+            self._pool.close()
+            self._workers = {}

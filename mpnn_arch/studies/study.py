@@ -251,6 +251,7 @@ class Study:
             KeyboardInterrupt: Ctrl-C; all that was given by workers is recorded.
         """
         from mpnn_arch.studies.interrupts import Interrupts
+        from mpnn_arch.studies.local_pool import LocalPool
         from mpnn_arch.studies.nursery import Nursery
         from mpnn_arch.studies.recording import Recorder, RunSettings
         from mpnn_arch.studies.runner import Driver
@@ -284,7 +285,8 @@ class Study:
                 )
                 recorder = Recorder(self.path, ledger, settings)
                 with Nursery() as nursery:
-                    Driver(recorder, watch=watch, starter=nursery).run(interrupts)
+                    pool = LocalPool(nursery, settings.workers)
+                    Driver(recorder, watch=watch, pool=pool).run(interrupts)
                 self._sweep_temporary()
                 return ledger.counts()
 

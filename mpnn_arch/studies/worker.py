@@ -1,4 +1,4 @@
-"""A worker process: takes tasks from its socket, trains them, sends what happens."""
+"""A worker process: takes jobs from its socket, trains them, sends what happens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import queue
 import signal
 import socket
 import threading
-import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from mpnn_arch.errors import InputError
-from mpnn_arch.studies.tasks import StorageError, Task, decode, encode, train_task
+from mpnn_arch.studies.jobs import Job, run_job
+from mpnn_arch.studies.tasks import decode, encode
 
 
 def work(channel: socket.socket) -> None:
@@ -26,7 +25,7 @@ def work(channel: socket.socket) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says when to stop
     connection = Connection(channel.detach())
-    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     stop = threading.Event()
 
     def listen() -> None:
@@ -38,34 +37,16 @@ def work(channel: socket.socket) -> None:
             if message["do"] == "stop":
                 stop.set()
             else:
-                tasks.put(Task(**message["task"]))
+                jobs.put(Job.from_dict(message["job"]))
 
     threading.Thread(target=listen, daemon=True).start()
     send(connection, {"is": "hello", "process": os.getpid()})
-    while True:
-        task = tasks.get()
-        if not run_task(task, connection, stop):
-            return
-
-
-def run_task(task: Task, connection: Connection, stop: threading.Event) -> bool:
-    """Train one task; return whether the process is fit for another."""
-    about = {"id": task.id, "lease": task.lease}
 
     def emit(event: dict[str, Any]) -> None:
-        send(connection, {**about, **event})
+        send(connection, event)
 
-    try:
-        train_task(task, emit, stop.is_set)
-        return True
-    except StorageError as error:
-        emit({"is": "storage", "reason": str(error)})
-    except InputError as error:
-        emit({"is": "failed", "reason": str(error), "detail": ""})
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        emit({"is": "failed", "reason": reason, "detail": traceback.format_exc()})
-    return False
+    while run_job(jobs.get(), emit, stop.is_set):
+        pass
 
 
 def send(connection: Connection, message: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import rich.progress  # noqa: F401
 import sklearn.datasets  # noqa: F401
 
 from mpnn_arch import cli
-from mpnn_arch.studies import nursery, plan, replay, runner, worker  # noqa: F401
+from mpnn_arch.studies import local_pool, nursery, plan, replay, runner, worker  # noqa: F401
 from mpnn_arch.training import recipes  # noqa: F401
 
 

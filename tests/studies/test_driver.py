@@ -10,6 +10,7 @@ import pytest
 from mpnn_arch import InputError
 from mpnn_arch.studies.interrupts import Interrupts
 from mpnn_arch.studies.ledger import Ledger
+from mpnn_arch.studies.local_pool import LocalPool
 from mpnn_arch.studies.recording import Recorder, RunSettings
 from mpnn_arch.studies.runner import Driver
 from mpnn_arch.studies.tasks import decode, encode
@@ -46,7 +47,7 @@ class MadeUp:
                     message = decode(channel.recv_bytes())
                     if message["do"] == "stop":
                         return
-                    task = message["task"]
+                    (task,) = message["job"]["tasks"]
                     about = {"id": task["id"], "lease": task["lease"]}
 
                     def send(about=about, **event):
@@ -76,9 +77,9 @@ def drive(tmp_path, behave, *, trials=20, workers=4, interrupts=None):
         for folder in ("checkpoints", "weights"):
             (tmp_path / folder).mkdir()
         settings = RunSettings(workers=workers, threads=1)
-        starter = MadeUp(behave)
+        pool = LocalPool(MadeUp(behave), workers)
         recorder = Recorder(tmp_path, ledger, settings)
-        driver = Driver(recorder, watch=events.append, starter=starter)
+        driver = Driver(recorder, watch=events.append, pool=pool)
         driver.run(interrupts or Interrupts())
         return ledger.counts(), [dict(row) for row in ledger.trials()], events
 
@@ -140,7 +141,7 @@ def test_a_trial_that_always_kills_its_worker_is_given_up_and_the_rest_goes_on(t
 def test_a_trial_that_raises_takes_its_worker_along_and_no_other_trial(tmp_path):
     def behave(task, send):
         if task["trial"]["seed"] % 5 == 0:
-            send(**{"is": "failed"}, reason="ValueError: no", detail="where")
+            send(**{"is": "failed"}, reason="ValueError: no", detail="where", leaves=True)
             return False
         return play(task, send)
 
@@ -153,7 +154,7 @@ def test_a_trial_that_raises_takes_its_worker_along_and_no_other_trial(tmp_path)
 
 
 def test_ctrl_c_queues_what_was_running(tmp_path, monkeypatch):
-    from mpnn_arch.studies import runner
+    from mpnn_arch.studies import local_pool, runner
 
     monkeypatch.setattr(runner, "GRACE", 0.2)
     killed, over = [], threading.Event()
@@ -162,7 +163,7 @@ def test_ctrl_c_queues_what_was_running(tmp_path, monkeypatch):
         killed.append(process)
         over.set()
 
-    monkeypatch.setattr(runner.os, "kill", kill)
+    monkeypatch.setattr(local_pool.os, "kill", kill)
     interrupts = Interrupts()
 
     def behave(task, send):
