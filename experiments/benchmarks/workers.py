@@ -2,12 +2,17 @@
 
     python experiments/benchmarks/workers.py --repeats 3
 
-One thread each; the two are taken in turn, and the time of starting the processes counts.
+One thread each; the two are taken in turn, and the time of starting the processes counts. To be run
+on a quiet machine: beside other load, two processes get twice the share of one, and the ratio of
+wall times says nothing. So the load is printed, and the processors' time: how much more of it the
+two workers take tells what they cost each other.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import statistics
 import tempfile
 import time
@@ -17,11 +22,19 @@ from mpnn_arch.studies import Study, StudyConfig
 from mpnn_arch.training.config import TrainingConfig
 
 
-def seconds(config: StudyConfig, folder: Path, workers: int) -> float:
+def seconds(config: StudyConfig, folder: Path, workers: int) -> tuple[float, float]:
+    """Wall and processor seconds, of all processes."""
     study = Study.create(folder, config)
-    start = time.perf_counter()
-    study.run(workers=workers, threads=1, device="cpu")
-    return time.perf_counter() - start
+    start, before = time.perf_counter(), processor_seconds()
+    counts = study.run(workers=workers, threads=1, device="cpu", population="off")
+    assert counts.done == counts.trials
+    return time.perf_counter() - start, processor_seconds() - before
+
+
+def processor_seconds() -> float:
+    """Of this process and of all that it has waited for, workers among them."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def main() -> None:
@@ -39,11 +52,17 @@ def main() -> None:
     ratios = []
     with tempfile.TemporaryDirectory() as temporary:
         for repeat in range(asked.repeats):
-            alone = seconds(config, Path(temporary) / f"{repeat}-1", 1)
-            both = seconds(config, Path(temporary) / f"{repeat}-2", 2)
+            load = os.getloadavg()[0]
+            alone, busy = seconds(config, Path(temporary) / f"{repeat}-1", 1)
+            both, busy_both = seconds(config, Path(temporary) / f"{repeat}-2", 2)
             ratios.append(both / alone)
-            print(f"in turn {alone:.1f} s, two workers {both:.1f} s: {ratios[-1]:.2f}", flush=True)
-    print(f"median ratio {statistics.median(ratios):.2f}")
+            print(
+                f"in turn {alone:.1f} s ({busy:.1f} s of processors), two workers {both:.1f} s "
+                f"({busy_both:.1f} s): {ratios[-1]:.2f}, of processors {busy_both / busy:.2f}; "
+                f"load before {load:.1f} on {os.cpu_count()} cores",
+                flush=True,
+            )
+    print(f"median ratio of wall times {statistics.median(ratios):.2f}")
 
 
 if __name__ == "__main__":
