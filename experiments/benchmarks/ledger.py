@@ -18,8 +18,9 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,7 @@ def append_times(paths: list[Path], repeats: int = 100) -> list[float]:
         times: list[list[float]] = [[] for _ in paths]
         for ledger in ledgers:
             with ledger.transaction():
-                row = ledger.lease("benchmark")
-                assert row is not None
+                (row,) = ledger.lease("benchmark")
                 ledger.started(row["id"], row["lease"], ABOUT)
                 rows.append(row)
         for epoch in range(1, min(repeats, rows[0]["epochs"]) + 1):
@@ -133,8 +133,7 @@ def measure_size(folder: Path, count: int, epochs: int) -> None:
             for _ in range(0, count - 100, 100):
                 with ledger.transaction():
                     for _ in range(100):
-                        row = ledger.lease("benchmark")
-                        assert row is not None
+                        (row,) = ledger.lease("benchmark")
                         ledger.started(row["id"], row["lease"], ABOUT)
                         for epoch in range(row["epochs_done"] + 1, epochs + 1):
                             ledger.record_epoch(
@@ -166,7 +165,14 @@ def measure_size(folder: Path, count: int, epochs: int) -> None:
 
 
 class MadeUpWorkers:
-    """Threads in place of worker processes; they die, repeat themselves and are late."""
+    """Threads in place of worker processes; they die, repeat themselves and are late.
+
+    Their clocks differ: the seconds they tell are anything. What one that died had not sent yet
+    arrives later, through another one's channel and under the old lease.
+    """
+
+    def __init__(self) -> None:
+        self._late: deque[bytes] = deque()
 
     def start(self) -> Connection:
         ours, theirs = socket.socketpair()
@@ -196,16 +202,25 @@ class MadeUpWorkers:
         dies = generator.random() < 0.02
         about = {"id": task["id"], "lease": task["lease"]}
         channel.send_bytes(encode({**about, "is": "started", **ABOUT}))
+        skew = generator.uniform(-1e6, 1e6)
+        gone = False
         epochs = task["trial"]["recipe"]["epochs"]
         for epoch in range(1, epochs + 1):
             found = metrics(epoch, same)  # the same whoever trains it
             if epoch <= task["epochs_known"] - generator.randrange(2):
                 continue
-            if dies and epoch > epochs // 2:
-                return False
+            gone = gone or (dies and epoch > epochs // 2)
+            found["seconds"] += skew
             event = encode({**about, "is": "epoch", "metrics": found, "wall": 1.0, "choices": None})
+            if gone:
+                self._late.append(event)
+                continue
             for _ in range(1 + (generator.random() < 0.05)):
                 channel.send_bytes(event)
+            with suppress(IndexError):
+                channel.send_bytes(self._late.popleft())
+        if gone:
+            return False
         channel.send_bytes(encode({**about, "is": "done"}))
         return True
 
@@ -227,19 +242,32 @@ def measure_workers(folder: Path, workers: int, count: int, epochs: int) -> None
             nonlocal events
             events += 1
 
+        shown, over = 0, threading.Event()
+
+        def show() -> None:
+            nonlocal shown
+            while not over.wait(0.2):
+                with Ledger(path) as reader:
+                    reader.counts()
+                shown += 1
+
+        threading.Thread(target=show, daemon=True).start()
         settings = RunSettings(workers=workers, threads=1)
         start = time.perf_counter()
         recorder = Recorder(folder, ledger, settings)
         pool = LocalPool(MadeUpWorkers(), workers)
         Driver(recorder, watch=watch, pool=pool).run(Interrupts())
         seconds = time.perf_counter() - start
+        over.set()
         counts = ledger.counts()
-        late = len(ledger.late_epochs())
+        late = ledger.late_epochs()
         (killed,) = ledger.query("SELECT count(*) AS n FROM attempt WHERE outcome = 'killed'")
     print(
         f"{workers} made-up workers, {count} trials x {epochs} epochs: {events:,} events recorded "
         f"in {seconds:.1f} s, {events / seconds:,.0f} a second; {counts.done} done, "
-        f"{counts.failed} failed, {killed['n']} workers lost, {late} results set aside"
+        f"{counts.failed} failed, {killed['n']} workers lost, {len(late)} late results set aside, "
+        f"{sum(one['agrees'] is True for one in late)} of them equal to the accepted ones; shown "
+        f"{shown} times meanwhile"
     )
 
 

@@ -28,4 +28,7 @@ def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
 
     with Study.open(folder).ledger() as ledger:
         rows = write(ledger, to, all_epochs=all_epochs)
+        stopped = ledger.counts().stopped
     click.echo(f"{rows:,} rows -> {to}")
+    if stopped and not all_epochs:
+        click.echo(f"{stopped:,} trials that the race stopped are left out; see --all-epochs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def status(*, folder: Path, watch: bool, as_json: bool) -> None:
                 time.sleep(2)
                 found = read_status(folder)
                 live.update(_shown(found), refresh=True)
-                if not found["queued"] + found["running"]:
+                if not found["queued"] + found["running"] + found["waiting"]:
                     return
     except KeyboardInterrupt:
         return
@@ -49,6 +50,7 @@ def status(*, folder: Path, watch: bool, as_json: bool) -> None:
 def read_status(folder: Path) -> dict[str, Any]:
     """What the command shows, JSON-able."""
     from mpnn_arch.io.lock import lock_holder
+    from mpnn_arch.studies.racing import correlations
     from mpnn_arch.studies.study import Study
 
     study = Study.open(folder)
@@ -75,6 +77,7 @@ def read_status(folder: Path) -> dict[str, Any]:
                 " WHERE state = 'failed' GROUP BY reason ORDER BY trials DESC"
             )
         ]
+        race = [asdict(rung) for rung in correlations(ledger, study.config.race)]
     driver = lock_holder(folder / "lock")
     workers = len(running) if driver else 0
     pace = counts.seconds_per_epoch
@@ -86,6 +89,8 @@ def read_status(folder: Path) -> dict[str, Any]:
         "running": counts.running,
         "queued": counts.queued,
         "failed": counts.failed,
+        "waiting": counts.waiting,
+        "stopped": counts.stopped,
         "epochs_done": counts.epochs_done,
         "epochs_asked": counts.epochs_asked,
         "seconds_per_epoch": pace,
@@ -93,6 +98,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         "seconds_left": counts.seconds_left(workers) if workers else None,
         "running_trials": running,
         "failures": reasons,
+        "race": race,
     }
 
 
@@ -107,9 +113,12 @@ def _shown(found: dict[str, Any]) -> Group:
             table.add_column(title, overflow="fold")
         return table
 
-    counts = lines("trials", "done", "running", "queued", "failed", "epochs")
+    states = ["trials", "done", "running", "queued", "failed"]
+    if found["race"]:
+        states += ["waiting", "stopped"]
+    counts = lines(*states, "epochs")
     counts.add_row(
-        *(str(found[name]) for name in ("trials", "done", "running", "queued", "failed")),
+        *(str(found[name]) for name in states),
         f"{found['epochs_done']}/{found['epochs_asked']}",
     )
     parts: list[Any] = [counts]
@@ -139,7 +148,19 @@ def _shown(found: dict[str, Any]) -> Group:
         for row in found["failures"]:
             table.add_row(str(row["trials"]), str(row["first"]), row["reason"])
         parts.append(table)
+    parts += [Text(text) for text in race_lines(found["race"])]
     return Group(*parts)
+
+
+def race_lines(rungs: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each rung whose best were let run to the end."""
+    return [
+        f"order after epoch {rung['rung']} and at the end: Spearman "
+        f"{'-' if rung['spearman'] is None else format(rung['spearman'], '.2f')} over the "
+        f"{rung['candidates']} of {rung['of']} graphs that were let run"
+        for rung in rungs
+        if rung["candidates"]
+    ]
 
 
 def _duration(seconds: float) -> str:

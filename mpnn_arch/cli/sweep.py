@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpnn_arch.cli.closing_report import write_closing_report
 from mpnn_arch.cli.numbers import read_names
+from mpnn_arch.cli.progress import open_listeners, progress_options
+from mpnn_arch.cli.status import race_lines, read_status
 from mpnn_arch.cli.train import check_backend, read_seeds
 from mpnn_arch.errors import InputError
+from mpnn_arch.studies.run_options import check_run_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,29 +60,53 @@ MOST_SHOWN = 12
     type=click.Path(path_type=Path),
     help="The study's folder; one that is there goes on.  [default: runs/sweep-MODEL-DATASET-TIME]",
 )
+@click.option(
+    "--race",
+    help="Epochs after which the worse graphs are stopped (3,9).  [default: none is stopped]",
+)
+@click.option("--keep", type=float, help="Share of graphs that goes on there.  [default: 0.5]")
 @click.option("--extend", is_flag=True, help="Add graphs, seeds, messages or aggregations.")
 @click.option("--retry-failed", is_flag=True, help="Give failed trials three attempts more.")
 @click.option("--trust", is_flag=True, help="Run code that somebody else's study names.")
-@click.option("--workers", type=int, help="Worker processes.  [default: one a core]")
+@click.option(
+    "--workers",
+    callback=lambda context, option, value: read_number(value),
+    help="Worker processes; auto: by a short trial, threads too.  [default: one a core]",
+)
 @click.option("--threads", type=int, help="Of torch in each.  [default: cores / workers]")
+@click.option(
+    "--population",
+    callback=lambda context, option, value: read_number(value),
+    help="MLPs that a worker trains side by side: auto (by a timed trial), off, or so many.  "
+    "[default: auto]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path),
     help="Folder of downloaded data.  [default: $MPNN_ARCH_DATA, else ~/.cache/mpnn_arch]",
 )
-@click.option("--quiet", is_flag=True, help="Print the closing table only.")
+@click.option(
+    "--report/--no-report",
+    default=True,
+    help="Write the findings into the study's folder at the end.  [default: --report]",
+)
+@progress_options
 def sweep(
     *,
     out: Path | None,
     extend: bool,
     retry_failed: bool,
     trust: bool,
-    workers: int | None,
+    workers: Any,
     threads: int | None,
+    population: Any,
     device: str,
     data_root: Path | None,
+    report: bool,
     quiet: bool,
+    log_json: Path | None,
+    tensorboard: Path | None,
     **given: Any,
 ) -> None:
     """Train one model on many relational graphs, with several seeds each.
@@ -88,24 +116,29 @@ def sweep(
     """
     from rich.console import Console
 
+    from mpnn_arch.studies.listeners import several
+
     console = Console()
     if not console.is_terminal:
         console.width = 110
     errors = Console(stderr=True, quiet=quiet)
     study: Study | None = None
+    check_run_options(workers, threads, population)
     try:
-        with errors.status("loading torch, data and graphs"):
-            study = _study(out, given, extend, trust, data_root, device)
-        with _Progress(errors, study) as progress:
-            study.run(
-                workers=workers,
-                threads=threads,
-                device=device,
-                data_root=data_root,
-                trust=trust,
-                retry_failed=retry_failed,
-                watch=progress,
-            )
+        with open_listeners(log_json=log_json, tensorboard=tensorboard) as listeners:
+            with errors.status("loading torch, data and graphs"):
+                study = _study(out, given, extend, trust, data_root, device)
+            with _Progress(errors, study) as progress:
+                study.run(
+                    workers=workers,
+                    threads=threads,
+                    device=device,
+                    data_root=data_root,
+                    trust=trust,
+                    retry_failed=retry_failed,
+                    population=population,
+                    watch=several(progress, *listeners),
+                )
     except KeyboardInterrupt:
         if study is not None:
             errors.print(
@@ -121,7 +154,13 @@ def sweep(
         console.print(table)
     if left_out:
         console.print(f"and {left_out} more: mpnn-arch export {study.path} --to results.csv")
+    for line in race_lines(read_status(study.path)["race"]):
+        console.print(line, highlight=False)
     console.print(f"study: {study.path}", highlight=False, markup=False, soft_wrap=True)
+    if report:
+        with errors.status("") as status:
+            line = write_closing_report(study, anew=progress.trained, progress=status.update)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if counts.failed:
         console.print(
             f"{counts.failed} of {counts.trials} trials failed: mpnn-arch status {study.path}",
@@ -223,8 +262,28 @@ def _asked_for(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for field, option in (("messages", "message"), ("aggrs", "aggr")):
         if field in asked:
             asked[field] = tuple(read_names(option, asked[field]))
+    if "race" in asked:
+        asked["race"] = read_rungs(asked["race"])
     training = {name: asked.pop(name) for name in _TRAINING_OPTIONS if name in asked}
     return asked, training
+
+
+def read_rungs(text: str) -> tuple[int, ...]:
+    """Numbers of epochs between commas.
+
+    Raises:
+        InputError: something else.
+    """
+    numbers = [read_number(part) for part in text.split(",")]
+    if not all(isinstance(number, int) for number in numbers):
+        raise InputError(f"--race takes numbers of epochs as 3,9, {text[:100]!r} was given")
+    return tuple(numbers)
+
+
+def read_number(text: str | None) -> Any:
+    """A number, or the word that stands in its place."""
+    is_number = text is not None and text.isascii() and text.isdecimal() and len(text) < 10
+    return int(text) if text is not None and is_number else text
 
 
 class _Progress:
@@ -244,9 +303,13 @@ class _Progress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._ended, self._trials = counts.done + counts.failed, counts.trials
+        self._ended, self._trials = counts.done + counts.failed + counts.stopped, counts.trials
         self._task = self._bar.add_task("", total=counts.epochs_asked, completed=counts.epochs_done)
         self._errors: dict[str, float] = {}
+        self.trained = False
+
+    def _total(self, more: int) -> float:
+        return (self._bar.tasks[self._task].total or 0) + more
 
     def __enter__(self) -> _Progress:
         self._bar.start()
@@ -258,12 +321,16 @@ class _Progress:
     def __call__(self, event: dict[str, Any]) -> None:
         kind, what = event["is"], f"{event.get('graph', '')} seed {event.get('seed', '')}"
         if kind == "epoch":
+            self.trained = True
             self._errors[event["hash"]] = event["metrics"]["test_error"]
-            self._bar.update(
-                self._task,
-                advance=1,
-                description=f"{what}: test error {self._errors[event['hash']]:.2f} %",
+            pace = event.get("images_per_second")
+            text = (
+                f"{what}: loss {event['metrics']['train_loss']:.3f}, test error "
+                f"{event['metrics']['test_error']:.2f} %"
             )
+            if pace is not None:
+                text += f", {pace:,.0f} images/s"
+            self._bar.update(self._task, advance=1, description=text)
         elif kind == "done":
             self._ended += 1
             error = self._errors.pop(event["hash"], None)
@@ -273,6 +340,10 @@ class _Progress:
             self._ended += bool(event["given_up"])
             text = "failed" if event["given_up"] else "failed, will be tried again"
             self._print(f"{what}: {text}: {event['reason']}")
+        elif kind == "stopped":
+            self._ended += 1
+            self._bar.update(self._task, total=self._total(-event["epochs"] + event["rung"]))
+            self._print(f"{self._ended}/{self._trials} {what}: stopped, {event['reason']}")
         elif kind == "note":
             self._print(event["text"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Literal, get_args
 
 from mpnn_arch.errors import InputError
@@ -36,6 +36,9 @@ class StudyConfig:
         train_images, test_images: if given, only so many images are used.
         weights: which trained weights are kept: ``"all"``, ``"best"`` (those of the trial with
             the lowest test error) or ``"none"``.
+        race: epochs after which the worse graphs are stopped, rising; empty: all are trained to
+            their end. See :func:`mpnn_arch.studies.racing.advance`.
+        keep: share of graphs that goes on at each of these rungs.
 
     Raises:
         InputError: a value out of its range.
@@ -55,6 +58,8 @@ class StudyConfig:
     train_images: int | None = None
     test_images: int | None = None
     weights: Weights = "none"
+    race: tuple[int, ...] = ()
+    keep: float = 0.5
 
     def __post_init__(self) -> None:
         from mpnn_arch.training.data import full_name
@@ -81,6 +86,23 @@ class StudyConfig:
             raise InputError(f"weights is one of {choices}, {self.weights!r} was given")
         if not isinstance(self.training, TrainingConfig):
             raise InputError(f"training is a TrainingConfig, {self.training!r} was given")
+        self._check_race()
+
+    def _check_race(self) -> None:
+        if not isinstance(self.race, list | tuple) or not all(
+            isinstance(rung, int) and not isinstance(rung, bool) for rung in self.race
+        ):
+            raise InputError(f"race is a list of numbers of epochs, {self.race!r} was given")
+        object.__setattr__(self, "race", tuple(self.race))
+        rungs = (0, *self.race, self.training.epochs)
+        if self.race and not all(one < next for one, next in pairwise(rungs)):
+            raise InputError(
+                f"the rungs of a race rise from 1 epoch to fewer than the recipe's "
+                f"{self.training.epochs}, {','.join(map(str, self.race))} was given"
+            )
+        is_share = isinstance(self.keep, int | float) and not isinstance(self.keep, bool)
+        if not (is_share and 0 < self.keep < 1):
+            raise InputError(f"keep is a share between 0 and 1, {self.keep!r} was given")
 
     @property
     def import_paths(self) -> list[str]:

@@ -28,6 +28,7 @@ CRASH_POINTS = {
     "ledger.transaction": "changes of the ledger are made but not committed",
     "ledger.committed": "changes are committed, and no watcher knows of them yet",
     "lease.given": "a trial is marked as running, but no worker got it",
+    "race.decided": "a race has let trials go on, and stopped some whose checkpoints are there",
     "trial.accepted": "a trial is done, and its checkpoint is still there",
     "worker.received": "a worker has a trial and has not begun",
     "epoch.trained": "an epoch is trained and written down nowhere",

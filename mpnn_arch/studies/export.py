@@ -51,6 +51,7 @@ _TAIL = (
     "graph_hash",
     "trial",
     "state",
+    "stopped_after",
     "published_top1_error",
 )
 COLUMNS = (*_HEAD, *_EPOCH, *_TAIL)
@@ -69,8 +70,8 @@ _READ = (
     "seconds",
 )
 
-_WHOLE = {"num_nodes", "graph_seed", "train_seed", "first_stage_width", "epoch"}
-_TEXT = {"graph", *_TAIL[3:-1]}
+_WHOLE = {"num_nodes", "graph_seed", "train_seed", "first_stage_width", "epoch", "stopped_after"}
+_TEXT = {"graph", *_TAIL[3:-2]}
 
 _PARQUET_ROWS = 100_000
 
@@ -107,7 +108,8 @@ def read_rows(
     ``density`` is the average degree that a WS-flex graph was asked for over the number of nodes,
     rounded to 6 digits as ``rewiring_probability`` is, and 1 for the complete graph with the graph
     seed 1, so that tables join with the published ones on these and ``graph_seed``. ``gflops`` are
-    10^9 multiply-adds, ``top1_error`` is in percent.
+    10^9 multiply-adds, ``top1_error`` is in percent, ``stopped_after`` the epochs of a trial that a
+    race stopped (only with all epochs).
     """
     return COLUMNS, _rows(ledger, all_epochs)
 
@@ -179,6 +181,7 @@ def _tail(row: sqlite3.Row, graphs: dict[str, sqlite3.Row]) -> tuple[Any, ...]:
         row["graph_hash"],
         row["hash"],
         row["state"],
+        row["rung"],
         published_errors(spec["model"]).get(key),  # type: ignore[call-overload]
     )
 

@@ -5,30 +5,47 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.studies.step_rate import count_steps
 from mpnn_arch.studies.tasks import StorageError, Task, train_task
+from mpnn_arch.studies.together import train_together
+
+LAST = ("done", "failed", "storage", "stopped", "waiting")
+"""Events after which a worker has their trial no longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Trials that one worker trains.
+    """What one worker trains: a trial, or a population of trials side by side.
 
     Attributes:
         tasks: one for each trial, each under its own lease.
+        population: hash of the population that they are, or None.
+        trial_seconds: if given, nothing is recorded: the first task's steps are counted until the
+            worker is stopped, see :func:`mpnn_arch.studies.step_rate.count_steps`.
     """
 
     tasks: tuple[Task, ...]
+    population: str | None = None
+    trial_seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"tasks": [task.to_dict() for task in self.tasks]}
+        tasks = [task.to_dict() for task in self.tasks]
+        return {
+            "tasks": tasks,
+            "population": self.population,
+            "trial_seconds": self.trial_seconds,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Job:
         """The job that :meth:`to_dict` gave."""
-        return cls(tasks=tuple(Task(**task) for task in values["tasks"]))
+        tasks = tuple(Task(**task) for task in values["tasks"])
+        return cls(**{**values, "tasks": tasks})
 
 
 def run_job(
@@ -38,26 +55,37 @@ def run_job(
 ) -> bool:
     """Train a job; return whether the process is fit for another.
 
-    Every trial's last event is ``done``, ``failed``, ``stopped`` or ``storage``. After one that
-    raised the process should end, since a failure may have left anything behind; its event has
-    ``leaves`` true, and the driver gives that worker no other job.
+    Every trial's last event is ``done``, ``failed``, ``waiting``, ``stopped`` or ``storage``. After
+    an exception the process should end, since a failure may have left anything behind; the last
+    event has ``leaves`` true, and the driver gives that worker no other job.
 
     Args:
         job: what to train.
         emit: takes events, each with ``is``, and ``id`` and ``lease`` of its trial.
         is_stopping: asked after every epoch.
     """
-    for task in job.tasks:
-        about = {"id": task.id, "lease": task.lease}
+    is_trial = job.trial_seconds is not None
+    held = {place: task for place, task in enumerate(job.tasks) if task.lease or is_trial}
 
-        def send(event: dict[str, Any], about: dict[str, Any] = about) -> None:
-            emit({**about, **event})
+    def send(place: int, event: dict[str, Any]) -> None:
+        task = held[place]
+        if event["is"] in LAST:
+            del held[place]
+        emit({"id": task.id, "lease": task.lease, **event})
 
-        try:
-            train_task(task, send, is_stopping)
-        except Exception as error:
-            send({**failure(error), "leaves": True})
-            return False
+    try:
+        if job.trial_seconds is not None:
+            count_steps(job.tasks[0], job.trial_seconds, partial(send, 0), is_stopping)
+        elif job.population is not None:
+            train_together(job.tasks, job.population, send, is_stopping)
+        else:
+            for place, task in list(held.items()):
+                train_task(task, partial(send, place), is_stopping)
+    except Exception as error:
+        said = failure(error)
+        for place in list(held):
+            send(place, {**said, "leaves": len(held) == 1})
+        return False
     return True
 
 

@@ -6,6 +6,7 @@ the study names. Only the driver of a study writes, see :mod:`mpnn_arch.studies.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.studies.schema import APPLICATION, VERSION
+from mpnn_arch.studies.schema import APPLICATION, AS_VERSION_2, VERSION
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,7 +33,10 @@ class Counts:
 
     Attributes:
         queued, running, done, failed: trials in each state.
-        epochs_done, epochs_asked: of all trials that did not fail.
+        waiting: trained to a rung of the race, until all others are there.
+        stopped: left out by the race.
+        epochs_done, epochs_asked: of all trials that did not fail; those that a race stopped count
+            with what they did.
         seconds: of all epochs done, with evaluation, added up over workers.
         epochs_timed: the epochs that took these seconds, those of failed trials among them.
     """
@@ -41,6 +45,8 @@ class Counts:
     running: int
     done: int
     failed: int
+    waiting: int
+    stopped: int
     epochs_done: int
     epochs_asked: int
     seconds: float
@@ -49,7 +55,8 @@ class Counts:
     @property
     def trials(self) -> int:
         """All trials."""
-        return self.queued + self.running + self.done + self.failed
+        unfinished = self.queued + self.running + self.waiting
+        return unfinished + self.done + self.stopped + self.failed
 
     @property
     def seconds_per_epoch(self) -> float | None:
@@ -59,6 +66,7 @@ class Counts:
     def seconds_left(self, workers: int) -> float | None:
         """Until all is done, if ``workers`` keep the mean pace; None before the first epoch.
 
+        In a race it is an upper bound: nobody is counted as stopped before that is decided.
         It is computed from durations, so a clock that jumps does not matter.
         """
         pace = self.seconds_per_epoch
@@ -89,7 +97,8 @@ class Ledger:
                 f"file:{name}?{'immutable=1' if fixed else 'mode=ro'}", uri=True, timeout=30
             )
             self.connection.row_factory = sqlite3.Row
-            check_version(self.connection, self.path)
+            if check_version(self.connection, self.path) == 1:
+                self.connection.executescript(AS_VERSION_2)
 
     def __enter__(self) -> Self:
         return self
@@ -124,13 +133,13 @@ class Ledger:
         def total(column: str, *states: str) -> Any:
             return sum(of_state[state][column] for state in states if state in of_state)
 
-        alive = ("queued", "running", "done")
+        alive = ("queued", "running", "waiting", "done")
         return Counts(
-            **{state: total("trials", state) for state in (*alive, "failed")},
-            epochs_done=total("done", *alive),
-            epochs_asked=total("asked", *alive),
-            seconds=float(total("seconds", *alive, "failed")),
-            epochs_timed=total("done", *alive, "failed"),
+            **{state: total("trials", state) for state in (*alive, "stopped", "failed")},
+            epochs_done=total("done", *alive, "stopped"),
+            epochs_asked=total("asked", *alive) + total("done", "stopped"),
+            seconds=float(total("seconds", *alive, "stopped", "failed")),
+            epochs_timed=total("done", *alive, "stopped", "failed"),
         )
 
     def trials(self, state: str | None = None) -> Iterator[sqlite3.Row]:
@@ -159,6 +168,22 @@ class Ledger:
                 "`mpnn-arch export`"
             )
         return found[0]
+
+    def setting(self, name: str) -> Any:
+        """What a driver stored under ``name``; None if nothing."""
+        for row in self.query("SELECT value FROM setting WHERE name = ?", name):
+            return json.loads(row["value"])
+        return None
+
+    def members(self, population: int) -> list[sqlite3.Row]:
+        """The trials of a population in order, those that failed meanwhile among them."""
+        return list(
+            self.query(
+                "SELECT trial.* FROM member JOIN trial ON trial.id = member.trial"
+                " WHERE member.population = ? ORDER BY member.place",
+                population,
+            )
+        )
 
     def epochs(self, trial: int) -> list[sqlite3.Row]:
         """The epochs of one trial, in order."""
@@ -222,8 +247,8 @@ def check_file(path: Path) -> None:
         )
 
 
-def check_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Whether this version of the library knows the tables.
+def check_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the tables, which this library knows: 1 or 2.
 
     Raises:
         InputError: it does not.
@@ -232,8 +257,9 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION:
         raise InputError(f"{path} is a database of something else; give the folder of a study")
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise InputError(
             f"the ledger {path} has the tables of version {version}, this library knows version "
             f"{VERSION}; use the mpnn-arch that it was made with"
         )
+    return int(version)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.jobs import Job
+from mpnn_arch.studies.ledger import Ledger
+from mpnn_arch.studies.racing import advance
 from mpnn_arch.studies.tasks import Task
 from mpnn_arch.studies.writer import LedgerWriter
-
-LAST = ("done", "failed", "storage", "stopped")
-"""Events after which a worker has their trial no longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class RunSettings:
         device: where to train.
         data_root: folder of downloaded data, or None.
         weights: ``"all"``, ``"best"`` or ``"none"``.
+        race, keep: of the configuration.
     """
 
     workers: int
@@ -37,6 +38,8 @@ class RunSettings:
     device: str = "cpu"
     data_root: str | None = None
     weights: str = "none"
+    race: tuple[int, ...] = ()
+    keep: float = 0.5
 
 
 class Recorder:
@@ -55,33 +58,59 @@ class Recorder:
 
     def queued_jobs(self, most: int) -> int:
         """How many jobs are queued, counted up to ``most``."""
-        return len(
-            list(self.ledger.query("SELECT 1 FROM trial WHERE state = 'queued' LIMIT ?", most))
+        rows = self.ledger.query(
+            "SELECT id, population FROM trial WHERE state = 'queued' ORDER BY id LIMIT ?",
+            most * self._largest_population,
         )
+        return min(most, len({(row["population"], row["population"] or row["id"]) for row in rows}))
+
+    @cached_property
+    def _largest_population(self) -> int:
+        (row,) = self.ledger.query("SELECT max(place) AS last FROM member")
+        return 1 + (row["last"] or 0)
+
+    def advance(self) -> list[dict[str, Any]]:
+        """Let a race go on when nobody trains, within a transaction; return what it stopped."""
+        return advance(self.ledger, self.settings.race, self.settings.keep)
 
     def lease(self, worker: str) -> list[sqlite3.Row]:
         """The trials of the next job, leased to ``worker``; none if nothing is queued."""
-        row = self.ledger.lease(worker)
-        return [] if row is None else [row]
+        return self.ledger.lease(worker)
 
     def job(self, rows: Sequence[sqlite3.Row]) -> Job:
         """The job of trials that were leased together."""
-        return Job(tasks=tuple(self.task(row) for row in rows))
+        number = rows[0]["population"]
+        if number is None:
+            return Job(tasks=tuple(self.task(row) for row in rows))
+        (population,) = self.ledger.query("SELECT hash FROM population WHERE id = ?", number)
+        leased = {row["id"] for row in rows}
+        members = self.ledger.members(number)
+        begun = (m["threads"] for m in members if m["epochs_done"] and m["population"] == number)
+        threads = next(begun, None)
+        tasks = [self.task(row, row["id"] in leased, threads) for row in members]
+        return Job(tasks=tuple(tasks), population=population["hash"])
 
-    def task(self, row: sqlite3.Row) -> Task:
-        """The task of a trial that was leased."""
+    def task(self, row: sqlite3.Row, leased: bool = True, threads: int | None = None) -> Task:
+        """The task of a trial.
+
+        Args:
+            row: of the trial.
+            leased: whether its results are asked for.
+            threads: of torch; None: those that it was begun with, or those of this run.
+        """
         (graph,) = self.ledger.query("SELECT * FROM graph WHERE hash = ?", row["graph_hash"])
         begun = row["epochs_done"] > 0
         return Task(
             id=row["id"],
-            lease=row["lease"],
+            lease=row["lease"] if leased else 0,
             trial=json.loads(row["spec"]),
             hash=row["hash"],
             num_nodes=graph["num_nodes"],
             adjacency=graph["adjacency"].hex(),
             epochs_known=row["epochs_done"],
+            until=row["until"],
             choices=json.loads(row["choices"]) if row["choices"] else None,
-            threads=row["threads"] if begun and row["threads"] else self.settings.threads,
+            threads=threads or (begun and row["threads"]) or self.settings.threads,
             folder=str(self.folder.absolute()),
             weights=None if self.settings.weights == "none" else weights_name(row),
             device=self.settings.device,
@@ -108,8 +137,14 @@ class Recorder:
         if kind == "done":
             return [described] if self.ledger.finish(trial, lease) else []
         if kind == "failed":
-            gone = self.ledger.fail(trial, lease, event["reason"], detail=event["detail"])
+            final = event.get("final", False)
+            gone = self.ledger.fail(
+                trial, lease, event["reason"], detail=event["detail"], final=final
+            )
             return [{**described, "given_up": gone}]
+        if kind == "waiting":
+            self.ledger.pause(trial, lease)
+            return [described]
         if kind in ("storage", "stopped"):
             self.ledger.release(trial, lease, event.get("reason", "stopped"))
             return []
@@ -117,13 +152,25 @@ class Recorder:
 
     def clean_up(self, event: dict[str, Any]) -> None:
         """Remove what is not needed after ``event`` has been committed."""
-        if event["is"] != "done":
+        if event["is"] not in ("done", "stopped") and not event.get("final"):
             return
         crash_point("trial.accepted")
-        for path in (self.folder / "checkpoints").glob(f"*{event['hash']}*"):
-            path.unlink(missing_ok=True)
+        for hash in (event["hash"], *unneeded_populations(self.ledger, event["id"])):
+            for path in (self.folder / "checkpoints").glob(f"*{hash}*"):
+                path.unlink(missing_ok=True)
         if self.settings.weights == "best":
             keep_best_weights(self.folder, self.ledger)
+
+
+def unneeded_populations(ledger: Ledger, trial: int) -> list[str]:
+    """Hashes of the populations that this trial is in and that nobody trains any more."""
+    rows = ledger.query(
+        "SELECT hash FROM member JOIN population ON population.id = member.population"
+        " WHERE member.trial = ? AND NOT EXISTS (SELECT 1 FROM trial WHERE trial.population ="
+        " population.id AND trial.state IN ('queued', 'running', 'waiting'))",
+        trial,
+    )
+    return [row["hash"] for row in rows]
 
 
 def storage_error(reason: str) -> InputError:
@@ -137,8 +184,12 @@ def about(row: sqlite3.Row) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
-def weights_name(row: sqlite3.Row) -> str:
-    """File name of a trial's weights, without its ending; its number makes it unique."""
+def weights_name(row: sqlite3.Row | Mapping[str, Any]) -> str:
+    """File name for a trial, without an ending; its number makes it unique.
+
+    Args:
+        row: of the ledger, or an event of the trial.
+    """
     parts = (row["graph"], row["message"] or "", row["aggr"])
     text = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(filter(None, parts))).strip("-.")[:80]
     return f"{row['id']}-{text}-seed{row['seed']}"

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.ledger import METRICS
 from mpnn_arch.studies.machine import machine
+from mpnn_arch.studies.recording import Recorder, RunSettings
 from mpnn_arch.studies.study import Study
 from mpnn_arch.studies.tasks import Task, make_trainer
+from mpnn_arch.studies.together import make_population
+from mpnn_arch.training.loop import EpochMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,8 @@ def replay(
 ) -> list[Replayed]:
     """Train a trial again, with its threads and backends, and compare every epoch it has.
 
-    Nothing is written. On the machine on which it was trained the bits are the same.
+    One that was trained in a population is trained in that population again. Nothing is written.
+    On the machine on which it was trained the bits are the same.
 
     Args:
         study: which it is in.
@@ -61,29 +65,19 @@ def replay(
         accepted = ledger.epochs(row["id"])
         if not accepted:
             raise InputError(f"trial {which} has no epochs to compare with; run the study first")
-        (graph,) = ledger.query("SELECT * FROM graph WHERE hash = ?", row["graph_hash"])
-    task = Task(
-        id=row["id"],
-        lease=row["lease"],
-        trial=json.loads(row["spec"]),
-        hash=row["hash"],
-        num_nodes=graph["num_nodes"],
-        adjacency=graph["adjacency"].hex(),
-        epochs_known=0,
-        choices=json.loads(row["choices"]) if row["choices"] else None,
-        threads=row["threads"],
-        folder=str(study.path),
-        weights=None,
-        device=device,
-        data_root=data_root,
-    )
+        threads = row["threads"]
+        settings = RunSettings(workers=1, threads=threads, device=device, data_root=data_root)
+        recorder = Recorder(study.path, cast(Any, ledger), settings)
+        together = [row] if row["population"] is None else ledger.members(row["population"])
+        tasks = [recorder.task(member, threads=threads) for member in together]
+    place = [member["id"] for member in together].index(row["id"])
     before = torch.get_num_threads()
-    torch.set_num_threads(task.threads)
+    torch.set_num_threads(threads)
     try:
-        _, trainer = make_trainer(task)
+        train_epoch = _training(tasks, place)
         done = []
         for old in accepted:
-            now = trainer.train_epoch()
+            now = train_epoch()
             differs = [
                 f"{name}: {old[name]}, {getattr(now, name)}"
                 for name in METRICS
@@ -96,6 +90,21 @@ def replay(
         return done
     finally:
         torch.set_num_threads(before)
+
+
+def _training(tasks: list[Task], place: int) -> Callable[[], EpochMetrics]:
+    """What trains the next epoch of one of these trials, with those that it was trained with."""
+    if len(tasks) == 1:
+        return make_trainer(tasks[0])[1].train_epoch
+    population = make_population(tasks)
+
+    def train_epoch() -> EpochMetrics:
+        trained = population.train_epoch()
+        if place not in trained:
+            raise InputError(f"{population.diverged[place]}; the ledger has an epoch of it there")
+        return trained[place]
+
+    return train_epoch
 
 
 def machine_differs(study: Study, which: str, device: str = "cpu") -> list[str]:

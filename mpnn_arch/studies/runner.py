@@ -10,8 +10,9 @@ from typing import Any
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.interrupts import Interrupts
+from mpnn_arch.studies.jobs import LAST
 from mpnn_arch.studies.pool import Events, Pool
-from mpnn_arch.studies.recording import LAST, Recorder, about, storage_error
+from mpnn_arch.studies.recording import Recorder, about, storage_error
 
 GRACE = 1.5
 """Seconds that workers get to end their epoch after Ctrl-C."""
@@ -45,7 +46,7 @@ class Driver:
         self._storage: str | None = None
 
     def run(self, interrupts: Interrupts) -> None:
-        """Train until nothing is queued.
+        """Train until nothing is queued, and no race lets anything go on.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; everything is recorded.
@@ -54,9 +55,10 @@ class Driver:
         try:
             while not (interrupts.asked or self._storage):
                 self._hand_out()
-                if not any(self._workers.values()):
+                if any(self._workers.values()):
+                    self._take_in(0.25)
+                elif not self._go_on():
                     return
-                self._take_in(0.25)
         finally:
             self._end()
         if self._storage:
@@ -82,6 +84,18 @@ class Driver:
             if rows:
                 self._workers[name] = {(row["id"], row["lease"]): row for row in rows}
                 self._pool.submit(name, self.recorder.job(rows))
+
+    def _go_on(self) -> bool:
+        """Let a race go on; return whether there is something to train."""
+        if not self.recorder.settings.race:
+            return False
+        with self.ledger.transaction():
+            stopped = self.recorder.advance()
+        crash_point("race.decided")
+        for event in stopped:
+            self.recorder.clean_up(event)
+            self._watch(event)
+        return self.recorder.queued_jobs(1) > 0
 
     # -- taking in ----------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import socket
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpnn_arch import __version__
 from mpnn_arch.errors import InputError
@@ -40,6 +40,7 @@ class Study:
         ledger.sqlite    a row a trial, a row an epoch
         checkpoints/     trainings under way; empty when the study is done
         weights/         trained models, one file a trial, as ``weights`` of the configuration says
+        report/          findings, where ``mpnn-arch sweep`` wrote them
         lock             who runs it, while it is being run
 
     Make one with :meth:`create`, open one that is there with :meth:`open`. Opening imports nothing
@@ -103,7 +104,7 @@ class Study:
             for folder in ("checkpoints", "weights"):
                 (temporary / folder).mkdir()
             made._write(temporary)
-            _fill(temporary / "ledger.sqlite", trials, graphs)
+            _fill(temporary / "ledger.sqlite", trials, graphs, _first(config))
             crash_point("study.folder")
             os.rename(temporary, path)
             sync(path.parent)
@@ -216,17 +217,18 @@ class Study:
             self._write(self.path)
             crash_point("study.described")
             with LedgerWriter(self.path / "ledger.sqlite") as ledger, ledger.transaction():
-                return ledger.add_trials(trials, graphs)
+                return ledger.add_trials(trials, graphs, until=_first(after))
 
     def run(
         self,
         *,
-        workers: int | None = None,
+        workers: int | Literal["auto"] | None = None,
         threads: int | None = None,
         device: str = "auto",
         data_root: str | Path | None = None,
         trust: bool = False,
         retry_failed: bool = False,
+        population: Literal["auto", "off"] | int | None = None,
         watch: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> Counts:
         """Train what is not done yet, in worker processes; return how far the study is then.
@@ -235,7 +237,8 @@ class Study:
         epoch in flight is trained again.
 
         Args:
-            workers: processes; None: one a core, or one on a GPU.
+            workers: processes; None: one a core, or one on a GPU; ``"auto"``: on a CPU as many, and
+                as many threads in each, as train most steps a second in a short trial.
             threads: of torch in each; None: the cores shared among the workers. A trial that was
                 begun keeps its number, and with it its bits.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
@@ -243,8 +246,12 @@ class Study:
             trust: run models, data sets and messages by import path although the study was not
                 made by this user on this machine.
             retry_failed: give trials that failed three attempts more.
+            population: how many MLPs a worker trains side by side, see
+                :func:`mpnn_arch.training.train_population`: ``"auto"`` as a short timed trial and
+                the memory say, ``"off"`` or 1 each alone; None: as in the run before, else
+                ``"auto"``. Who is with whom is fixed in the ledger when a training begins.
             watch: called with every event after it is recorded: a dictionary whose ``is`` is
-                ``epoch``, ``done``, ``failed`` or ``note``.
+                ``epoch``, ``done``, ``failed``, ``waiting``, ``stopped`` or ``note``.
 
         Raises:
             InputError: another process runs the study, or the folder cannot be written.
@@ -253,14 +260,15 @@ class Study:
         from mpnn_arch.studies.interrupts import Interrupts
         from mpnn_arch.studies.local_pool import LocalPool
         from mpnn_arch.studies.nursery import Nursery
+        from mpnn_arch.studies.populations import plan_populations
         from mpnn_arch.studies.recording import Recorder, RunSettings
+        from mpnn_arch.studies.run_options import check_run_options
         from mpnn_arch.studies.runner import Driver
+        from mpnn_arch.studies.sizing import settle_workers
         from mpnn_arch.studies.writer import LedgerWriter
         from mpnn_arch.training.devices import find_device
 
-        for name, value in (("workers", workers), ("threads", threads)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is an integer of at least 1, {value} was given")
+        check_run_options(workers, threads, population)
         where = str(find_device(device))
         with Interrupts() as interrupts, self._lock() as lock:
             self._about = type(self).open(self.path)._about  # another may have extended it
@@ -273,19 +281,31 @@ class Study:
                 self._sweep_up(ledger)
                 if lock.taken_over_from is not None:
                     watch({"is": "note", "text": f"goes on after {lock.taken_over_from}"})
+                config = self.config
                 cores = len(os.sched_getaffinity(0))
-                if workers is None:
+                by_trial = workers == "auto" and where == "cpu"
+                if not isinstance(workers, int):
                     workers = cores if where == "cpu" else 1
                 settings = RunSettings(
                     workers=workers,
                     threads=threads or cores // workers or 1,
                     device=where,
                     data_root=None if data_root is None else str(data_root),
-                    weights=self._about["config"].get("weights", "none"),
+                    weights=config.weights,
+                    race=config.race,
+                    keep=config.keep,
                 )
                 recorder = Recorder(self.path, ledger, settings)
                 with Nursery() as nursery:
-                    pool = LocalPool(nursery, settings.workers)
+
+                    def make_pool(size: int) -> LocalPool:
+                        return LocalPool(nursery, size)
+
+                    said = settle_workers(recorder, make_pool, cores) if by_trial else None
+                    for text in (said, plan_populations(recorder, population)):
+                        if text is not None:
+                            watch({"is": "note", "text": text})
+                    pool = make_pool(recorder.settings.workers)
                     Driver(recorder, watch=watch, pool=pool).run(interrupts)
                 self._sweep_temporary()
                 return ledger.counts()
@@ -299,7 +319,7 @@ class Study:
             graphs, trials = plan(self.config, data_root)
             _check_data(ledger, trials)
             with ledger.transaction():
-                ledger.add_trials(trials, graphs)
+                ledger.add_trials(trials, graphs, until=_first(self.config))
 
     def check_trust(self, ledger: Ledger, trust: bool) -> None:
         """Whether what the study names by import path may be imported.
@@ -342,9 +362,14 @@ class Study:
         from mpnn_arch.studies.recording import keep_best_weights
 
         self._sweep_temporary()
+        ended = (
+            "SELECT 1 FROM trial WHERE hash = ? AND state IN ('done', 'stopped')",
+            "SELECT 1 FROM population WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM trial WHERE"
+            " trial.population = population.id AND state IN ('queued', 'running', 'waiting'))",
+        )
         for path in (self.path / "checkpoints").iterdir():
             hash = path.name.partition(".")[0]
-            if list(ledger.query("SELECT 1 FROM trial WHERE hash=? AND state='done'", hash)):
+            if any(list(ledger.query(sql, hash)) for sql in ended):
                 path.unlink(missing_ok=True)
         if self._about["config"].get("weights") == "best":
             keep_best_weights(self.path, ledger)
@@ -401,8 +426,15 @@ def _asked(study: str, config: StudyConfig, trials: Sequence[Trial]) -> dict[str
     }
 
 
-def _fill(path: Path, trials: Sequence[Trial], graphs: dict[str, RelationalGraph]) -> None:
+def _first(config: StudyConfig) -> int | None:
+    """Epochs to train first: up to the lowest rung of a race."""
+    return config.race[0] if config.race else None
+
+
+def _fill(
+    path: Path, trials: Sequence[Trial], graphs: dict[str, RelationalGraph], until: int | None
+) -> None:
     from mpnn_arch.studies.writer import LedgerWriter
 
     with LedgerWriter.create(path) as ledger, ledger.transaction():
-        ledger.add_trials(trials, graphs)
+        ledger.add_trials(trials, graphs, until=until)

@@ -25,7 +25,9 @@ from mpnn_arch.studies.journal import Journal
 from mpnn_arch.studies.machine import machine
 from mpnn_arch.studies.trial import Trial
 from mpnn_arch.training.checkpoint import delete_checkpoint, has_checkpoint, save_checkpoint
+from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.experiment import restore
+from mpnn_arch.training.loop import EpochLoop
 from mpnn_arch.training.trainer import Trainer
 
 
@@ -34,11 +36,13 @@ class Task:
     """One trial under one lease, with everything that a worker needs to know.
 
     Attributes:
-        id, lease: of the trial in the ledger, sent back with every result.
+        id, lease: of the trial in the ledger, sent back with every result. Lease 0: the trial is
+            trained along with others, and nobody waits for its results.
         trial: ``Trial.to_dict()``.
         hash: of the trial.
         num_nodes, adjacency: the graph, its bits in hexadecimal.
         epochs_known: epochs that the ledger has.
+        until: epochs after which the training ends or waits.
         choices: backends that an earlier attempt selected; None if there was none.
         threads: of torch.
         folder: of the study.
@@ -54,6 +58,7 @@ class Task:
     num_nodes: int
     adjacency: str
     epochs_known: int
+    until: int
     choices: dict[str, dict[str, str]] | None
     threads: int
     folder: str
@@ -84,8 +89,8 @@ class StorageError(Exception):
     """The study's folder cannot be written; no fault of the trial's."""
 
 
-def make_trainer(task: Task) -> tuple[Trial, Trainer]:
-    """The trial of ``task`` before its first epoch, on the task's backends.
+def make_model(task: Task) -> tuple[Trial, nn.Module, ImageDataset]:
+    """The trial of ``task``, its untrained model and its data.
 
     Raises:
         InputError: something that the trial names is gone or was changed.
@@ -106,7 +111,16 @@ def make_trainer(task: Task) -> tuple[Trial, Trainer]:
             f"the data set {trial.dataset!r} is not the one that the study was made with "
             f"(fingerprint {found[:8]}, then {trial.data_hash[:8]}); restore it"
         )
-    model = build_model(trial, graph, data)
+    return trial, build_model(trial, graph, data), data
+
+
+def make_trainer(task: Task) -> tuple[Trial, Trainer]:
+    """The trial of ``task`` before its first epoch, on the task's backends.
+
+    Raises:
+        InputError: something that the trial names is gone or was changed.
+    """
+    trial, model, data = make_model(task)
     if task.choices:
         import_choices(model, task.choices)
     trainer = Trainer(
@@ -124,7 +138,7 @@ def train_task(
     emit: Callable[[dict[str, Any]], None],
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train a trial to its end, or on from its checkpoint, and emit what happens.
+    """Train a trial to its end or rung, or on from its checkpoint, and emit what happens.
 
     After every epoch, in this order: the epoch is written into the journal, the checkpoint is
     written, the epoch is emitted. A continuation emits again what the ledger lacks, so that an
@@ -132,7 +146,8 @@ def train_task(
 
     Args:
         task: the trial and its lease.
-        emit: takes an event: a dictionary with ``is`` (started, epoch, note, stopped, done).
+        emit: takes an event: a dictionary with ``is`` (started, epoch, note, stopped, waiting,
+            done).
         is_stopping: asked after every epoch; if true the training ends with ``stopped``.
 
     Raises:
@@ -149,12 +164,13 @@ def train_task(
         emit({"is": "note", "text": str(error)})
         delete_checkpoint(task.checkpoint)
         (trial, trainer), past = make_trainer(task), []
-    emit({"is": "started", **_about(task, trainer)})
+    choices = export_choices(trainer.model)
+    emit({"is": "started", **about_model(task, trainer.model, trainer, choices)})
     sent: Mapping[str, Any] | None = None
     for entry in past:
         if entry["metrics"]["epoch"] > task.epochs_known:
             emit({"is": "epoch", **entry})
-    while not trainer.finished:
+    while trainer.epoch < task.until:
         start = time.perf_counter()
         metrics = trainer.train_epoch().__dict__
         crash_point("epoch.trained")
@@ -165,25 +181,46 @@ def train_task(
             save_checkpoint(trainer, task.checkpoint, task.hash)
             crash_point("checkpoint.written", task.checkpoint)
         except OSError as error:
-            raise _storage_error(task.checkpoint, error) from error
-        emit({"is": "epoch", **entry, "choices": choices if choices != sent else None})
+            raise folder_error(task.checkpoint, error) from error
+        new = choices if choices != sent else None
+        emit({"is": "epoch", **entry, "choices": new, **pace(trainer, metrics["seconds"])})
         sent = choices
         crash_point("epoch.sent")
-        if not trainer.finished and is_stopping():
+        if trainer.epoch < task.until and is_stopping():
             emit({"is": "stopped"})
             return
-    if task.weights is not None:
-        path = Path(task.folder) / "weights" / f"{task.weights}.safetensors"
-        try:
-            _save_weights(trainer.model, path)
-            crash_point("weights.written")
-        except OSError as error:
-            raise _storage_error(path, error) from error
+    if not trainer.finished:
+        emit({"is": "waiting"})
+        return
+    save_weights(task, trainer.model)
     emit({"is": "done"})
     crash_point("result.sent")
 
 
-def _storage_error(path: Path, error: OSError) -> StorageError:
+def pace(loop: EpochLoop, seconds: float) -> dict[str, float]:
+    """How quick an epoch was: images a second, as an entry of its event."""
+    images = min(loop.source.num_train, loop.steps_per_epoch * loop.config.batch_size)
+    return {"images_per_second": images / max(seconds, 1e-9)}
+
+
+def save_weights(task: Task, model: nn.Module) -> None:
+    """Write the trained model, if the study keeps it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if task.weights is None:
+        return
+    path = Path(task.folder) / "weights" / f"{task.weights}.safetensors"
+    try:
+        _save_weights(model, path)
+        crash_point("weights.written")
+    except OSError as error:
+        raise folder_error(path, error) from error
+
+
+def folder_error(path: Path, error: OSError) -> StorageError:
+    """What is said of a file of the study that cannot be written."""
     return StorageError(str(error if isinstance(error, WriteError) else write_error(path, error)))
 
 
@@ -205,16 +242,18 @@ def _continued(
     return trainer, past
 
 
-def _about(task: Task, trainer: Trainer) -> dict[str, Any]:
-    model: Any = trainer.model
+def about_model(
+    task: Task, model: Any, loop: EpochLoop, choices: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a worker says of a training when it begins."""
     try:
-        cost: int | None = models.complexity(model, trainer.dataset.image_shape).multiply_adds
+        cost: int | None = models.complexity(model, loop.dataset.image_shape).multiply_adds
     except Exception:  # a model of the user's own that cannot be counted is trained all the same
         cost = None
     return {
-        "machine": machine(trainer.device),
+        "machine": machine(loop.device),
         "threads": task.threads,
-        "choices": export_choices(model),
+        "choices": choices,
         "widths": list(getattr(model, "widths", ())),
         "parameters": sum(p.numel() for p in model.parameters()),
         "multiply_adds": cost,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.ledger import METRICS, Ledger, check_file, check_version, translated
-from mpnn_arch.studies.schema import APPLICATION, TABLES, VERSION
+from mpnn_arch.studies.schema import APPLICATION, TABLES, UPGRADE, VERSION
 from mpnn_arch.studies.trial import Trial, canonical_json
 
 MOST_FAILURES = 3
@@ -43,7 +43,8 @@ class LedgerWriter(Ledger):
         check_file(self.path)
         with translated(self.path):
             self.connection = _connect(self.path)
-            check_version(self.connection, self.path)
+            if check_version(self.connection, self.path) < VERSION:
+                self._upgrade()
 
     @classmethod
     def create(cls, path: str | Path) -> LedgerWriter:
@@ -64,6 +65,17 @@ class LedgerWriter(Ledger):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.close()
         return cls(path)
+
+    def _upgrade(self) -> None:
+        """From the tables of version 1."""
+        self.connection.execute("PRAGMA foreign_keys = OFF")  # a table is dropped and made anew
+        try:
+            self.connection.executescript(UPGRADE)
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -86,12 +98,18 @@ class LedgerWriter(Ledger):
 
     # -- trials -----------------------------------------------------------------------------
 
-    def add_trials(self, trials: Iterable[Trial], graphs: Mapping[str, RelationalGraph]) -> int:
+    def add_trials(
+        self,
+        trials: Iterable[Trial],
+        graphs: Mapping[str, RelationalGraph],
+        until: int | None = None,
+    ) -> int:
         """Queue the trials that are not there yet; return how many.
 
         Args:
             trials: in the order in which they are run.
             graphs: by the name that the trials have for them.
+            until: epochs to train first, the lowest rung of a race; None: all.
         """
         added = 0
         for trial in trials:
@@ -105,10 +123,11 @@ class LedgerWriter(Ledger):
                 trial.aggr,
                 trial.seed,
                 trial.recipe.epochs,
+                until or trial.recipe.epochs,
             )
             added += self.connection.execute(
                 "INSERT OR IGNORE INTO trial (hash, spec, graph, graph_hash, message, aggr, seed,"
-                " epochs) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                " epochs, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             ).rowcount
         return added
@@ -136,36 +155,47 @@ class LedgerWriter(Ledger):
         )
 
     def requeue(self, *, failed: bool = False) -> None:
-        """Queue what a driver that died left running; with ``failed`` also what had failed."""
+        """Queue what a driver that died left running; with ``failed`` also what had failed.
+
+        A trial that had failed is trained alone.
+        """
         self.connection.execute(
             "UPDATE attempt SET outcome = 'lost', reason = 'the driver ended' WHERE outcome IS NULL"
         )
         self.connection.execute("UPDATE trial SET state = 'queued' WHERE state = 'running'")
         if failed:
             self.connection.execute(
-                "UPDATE trial SET state = 'queued', failures = 0, reason = NULL"
-                " WHERE state = 'failed'"
+                "UPDATE trial SET state = 'queued', failures = 0, reason = NULL, population = NULL,"
+                " choices = iif(population IS NULL, choices, NULL) WHERE state = 'failed'"
             )
 
-    def lease(self, worker: str) -> sqlite3.Row | None:
-        """Give the first queued trial to ``worker``; None if none is queued.
+    def lease(self, worker: str) -> list[sqlite3.Row]:
+        """Give the first queued trial to ``worker``, with all queued ones of its population.
 
-        The row's ``lease`` is the number under which results are accepted from now on.
+        Each row's ``lease`` is the number under which results are accepted from now on. None if
+        nothing is queued.
         """
-        found = self.connection.execute(
-            "SELECT id FROM trial WHERE state = 'queued' ORDER BY id LIMIT 1"
+        first = self.connection.execute(
+            "SELECT id, population FROM trial WHERE state = 'queued' ORDER BY id LIMIT 1"
         ).fetchone()
-        if found is None:
-            return None
+        if first is None:
+            return []
+        together = self.connection.execute(
+            "SELECT id FROM trial WHERE population = ? AND state = 'queued' ORDER BY id",
+            (first["population"],),
+        ).fetchall()
+        return [self._lease(row["id"], worker) for row in together or [first]]
+
+    def _lease(self, trial: int, worker: str) -> sqlite3.Row:
         self.connection.execute(
             "UPDATE trial SET state = 'running', lease = lease + 1, attempts = attempts + 1"
             " WHERE id = ?",
-            (found["id"],),
+            (trial,),
         )
-        row = self._trial(found["id"])
+        row = self._trial(trial)
         self.connection.execute(
             "INSERT INTO attempt (trial, lease, worker) VALUES (?, ?, ?)",
-            (row["id"], row["lease"], worker),
+            (trial, row["lease"], worker),
         )
         return row
 
@@ -260,14 +290,28 @@ class LedgerWriter(Ledger):
         return True
 
     def fail(
-        self, trial: int, lease: int, reason: str, *, detail: str = "", outcome: str = "failed"
+        self,
+        trial: int,
+        lease: int,
+        reason: str,
+        *,
+        detail: str = "",
+        outcome: str = "failed",
+        final: bool = False,
     ) -> bool:
-        """The trial raised, diverged or killed its worker; return whether it is given up."""
+        """The trial raised, diverged or killed its worker; return whether it is given up.
+
+        It is given up after three failures, or at once if ``final``. A population that fails so
+        often is dissolved first: the memory may not do for all, or one may spoil it for the others.
+        """
         row = self._trial(trial)
         if not self._is_current(row, lease):
             return False
         failures = row["failures"] + 1
-        gone = failures >= MOST_FAILURES
+        gone = final or failures >= MOST_FAILURES
+        if gone and not final and row["population"] is not None:
+            self._dissolve(row["population"])
+            gone, failures = False, 0
         self.connection.execute(
             "UPDATE trial SET state = ?, failures = ?, reason = ? WHERE id = ?",
             ("failed" if gone else "queued", failures, reason, trial),
@@ -275,11 +319,79 @@ class LedgerWriter(Ledger):
         self._end(trial, lease, outcome, reason, detail)
         return gone
 
+    def _dissolve(self, population: int) -> None:
+        self.connection.execute(
+            "UPDATE trial SET population = NULL, choices = NULL, failures = 0"
+            " WHERE population = ? AND state IN ('queued', 'running')",
+            (population,),
+        )
+
     def release(self, trial: int, lease: int, reason: str) -> None:
         """Queue a trial again that was stopped from outside; that is no failure of its own."""
         if self._is_current(self._trial(trial), lease):
             self.connection.execute("UPDATE trial SET state = 'queued' WHERE id = ?", (trial,))
             self._end(trial, lease, "interrupted", reason)
+
+    # -- populations, races, settings ---------------------------------------------------------
+
+    def put_together(self, trials: Sequence[int], hash: str) -> None:
+        """Train these trials side by side from now on; none has begun."""
+        population = self.connection.execute(
+            "INSERT INTO population (hash) VALUES (?)", (hash,)
+        ).lastrowid
+        for place, trial in enumerate(trials):
+            self.connection.execute(
+                "INSERT INTO member VALUES (?, ?, ?)", (population, place, trial)
+            )
+            self.connection.execute(
+                "UPDATE trial SET population = ? WHERE id = ?", (population, trial)
+            )
+
+    def take_apart(self) -> None:
+        """Forget the populations of which no member was ever given to a worker."""
+        unbegun = (
+            "(SELECT population FROM trial WHERE population IS NOT NULL"
+            " GROUP BY population HAVING max(attempts) = 0)"
+        )
+        self.connection.execute(f"DELETE FROM member WHERE population IN {unbegun}")
+        self.connection.execute(f"UPDATE trial SET population = NULL WHERE population IN {unbegun}")
+        self.connection.execute(
+            "DELETE FROM population WHERE id NOT IN (SELECT population FROM member)"
+        )
+
+    def pause(self, trial: int, lease: int) -> None:
+        """A trial has come to its rung, and waits for the others."""
+        row = self._trial(trial)
+        if not self._is_current(row, lease):
+            return
+        if row["epochs_done"] < row["until"]:
+            reason = f"the worker ended after {row['epochs_done']} of {row['until']} epochs"
+            self.fail(trial, lease, reason)
+            return
+        self.connection.execute("UPDATE trial SET state = 'waiting' WHERE id = ?", (trial,))
+        self._end(trial, lease, "waiting")
+
+    def go_on(self, trial: int, until: int) -> None:
+        """Queue a trial that waits, or that was stopped, to be trained up to this epoch."""
+        self.connection.execute(
+            "UPDATE trial SET state = 'queued', until = ?, rung = NULL, reason = NULL"
+            " WHERE id = ? AND state IN ('waiting', 'stopped')",
+            (until, trial),
+        )
+
+    def stop(self, trial: int, rung: int, reason: str) -> None:
+        """Leave a trial that waits as it is."""
+        self.connection.execute(
+            "UPDATE trial SET state = 'stopped', rung = ?, reason = ?"
+            " WHERE id = ? AND state = 'waiting'",
+            (rung, reason, trial),
+        )
+
+    def store_setting(self, name: str, value: Any) -> None:
+        """Keep something for the next driver."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, canonical_json(value))
+        )
 
     # -- within -----------------------------------------------------------------------------
 

@@ -19,8 +19,10 @@ GRAPHS = ("ws_flex:8,4,0.2,0", "ring:8,2", "complete:8")
 SMALL = (
     "sweep", "--dataset", "digits", *(f"--graphs={graph}" for graph in GRAPHS), "--epochs", 3,
     "--train-images", 100, "--test-images", 50, "--width-multiplier", 0.125, "--backend", "gather",
-    "--weights", "all", "--workers", 2, "--threads", 1, "--device", "cpu",
+    "--weights", "all", "--workers", 2, "--threads", 1, "--device", "cpu", "--no-report",
 )  # fmt: skip
+
+GO_ON = ("--workers", 2, "--device", "cpu", "--no-report")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,8 @@ LATER = {
     "epoch.sent": 2,
 }
 IN_WORKER = ("worker.", "epoch.", "journal.", "checkpoint.", "weights.", "result.")
-POINTS = [f"{point}:{LATER.get(point, 1)}" for point in CRASH_POINTS if point != "study.described"]
+ELSEWHERE = ("study.described", "race.decided")  # an extension, a race
+POINTS = [f"{point}:{LATER.get(point, 1)}" for point in CRASH_POINTS if point not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("point", [*POINTS, "checkpoint.written:2=torn", "journal.written:2=torn"])
@@ -104,7 +107,9 @@ def test_an_extension_that_was_cut_off_is_completed(drivers, undisturbed, tmp_pa
         *wider, "--extend", MPNN_ARCH_CRASH="study.described", MPNN_ARCH_CRASH_ONCE=once
     )
     assert code == -signal.SIGKILL
-    code, told = drivers.run("sweep", "--out", folder, "--workers", 2, "--device", "cpu")
+    code, told = drivers.run(
+        "sweep", "--out", folder, "--workers", 2, "--device", "cpu", "--no-report"
+    )
     assert code == 0, told
     is_whole(folder, undisturbed)
 
@@ -163,7 +168,9 @@ def test_the_second_driver_is_told_who_holds_the_study(drivers, undisturbed, tmp
         os.kill(driver, signal.SIGKILL)
     assert drivers.wait()[0] == -signal.SIGKILL
     assert read_status(folder)["driver"] is None
-    code, told = drivers.run("sweep", "--out", folder, "--workers", 2, "--device", "cpu")
+    code, told = drivers.run(
+        "sweep", "--out", folder, "--workers", 2, "--device", "cpu", "--no-report"
+    )
     assert code == 0
     assert f"goes on after process {driver} on" in told
     is_whole(folder, undisturbed)

@@ -4,6 +4,7 @@ import sqlite3
 import pytest
 
 from mpnn_arch import InputError
+from mpnn_arch.studies import schema
 from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.writer import MOST_FAILURES, LedgerWriter
 
@@ -12,10 +13,10 @@ from .conftest import ABOUT, made_up_metrics, made_up_trials
 
 def lease(ledger, worker="w"):
     with ledger.transaction():
-        row = ledger.lease(worker)
-        if row is not None:
+        rows = ledger.lease(worker)
+        for row in rows:
             ledger.started(row["id"], row["lease"], ABOUT)
-    return row
+    return rows[0] if rows else None
 
 
 def record(ledger, row, epoch, error=10.0, number=None):
@@ -263,6 +264,66 @@ def test_a_ledger_of_another_version_is_refused(new_ledger):
     new_ledger.connection.execute("PRAGMA user_version = 99")
     with pytest.raises(InputError, match="version 99"):
         Ledger(new_ledger.path)
+
+
+@pytest.fixture
+def old_ledger(tmp_path):
+    """A ledger with the tables of version 1: a trial that is done, and one that is queued."""
+    lines = schema.TRIAL.replace("'waiting', 'stopped', ", "").splitlines()
+    new = ("until", "rung", "population")
+    trial = "\n".join(line for line in lines if not line.strip().startswith(new))
+    trial = trial.replace("multiply_adds INTEGER,", "multiply_adds INTEGER")
+    path = tmp_path / "old.sqlite"
+    trials, graphs = made_up_trials(2)
+    with LedgerWriter.create(tmp_path / "new.sqlite") as made:
+        with made.transaction():
+            made.add_trials(trials, graphs)
+        row = lease(made)
+        for epoch in (1, 2, 3):
+            record(made, row, epoch)
+        finish(made, row)
+        rows = {name: list(made.query(f"SELECT * FROM {name}")) for name in OLD_TABLES}
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(
+            f"{schema.OTHERS}{trial} CREATE INDEX trial_by_state ON trial (state, id);"
+            f" PRAGMA application_id = {schema.APPLICATION}; PRAGMA user_version = 1;"
+        )
+        for name, found in rows.items():
+            for one in found:
+                values = [one[key] for key in one.keys() if key not in new]  # noqa: SIM118
+                places = ", ".join("?" * len(values))
+                connection.execute(f"INSERT INTO {name} VALUES ({places})", values)
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return path
+
+
+OLD_TABLES = ("graph", "trial", "epoch", "attempt")
+
+
+def test_a_ledger_of_version_1_is_read_as_it_is_and_goes_on_in_version_2(old_ledger):
+    with Ledger(old_ledger) as ledger:
+        assert (ledger.counts().done, ledger.counts().queued) == (1, 1)
+        before = [tuple(row) for row in ledger.trials()]
+        assert before[0][-3:] == (3, None, None)
+        assert ledger.setting("workers") is None
+        assert ledger.connection.execute("PRAGMA user_version").fetchone()[0] == 1
+    with LedgerWriter(old_ledger) as ledger:
+        assert [tuple(row) for row in ledger.trials()] == before
+        assert len(ledger.epochs(1)) == 3
+        assert not list(ledger.query("PRAGMA foreign_key_check"))
+        row = lease(ledger)
+        assert row["id"] == 2
+        for epoch in (1, 2, 3):
+            assert record(ledger, row, epoch)
+        assert finish(ledger, row)
+        with pytest.raises(InputError, match="FOREIGN KEY"), ledger.transaction():
+            ledger.connection.execute("INSERT INTO epoch (trial, epoch, lease) VALUES (9, 1, 1)")
+    with Ledger(old_ledger) as ledger:
+        assert ledger.counts().done == 2
+        assert ledger.connection.execute("PRAGMA user_version").fetchone()[0] == 2
 
 
 def test_damage_within_is_one_sentence(new_ledger, tmp_path):

@@ -89,6 +89,9 @@ def test_an_extension_trains_what_is_new_and_nothing_twice(drivers, finished, co
         "sweep", "--out", copied, "--extend", "-g", "ring:8,2", "--seeds", "5,", "--workers", 2
     )
     assert code == 0, told
+    # With a third graph there is something to report.
+    assert f"report: {copied / 'report' / 'report.html'}" in told
+    assert (copied / "report" / "findings.json").exists()
     trials, epochs, _ = rows_of(copied)
     before, epochs_before, _ = rows_of(finished)
     assert len(trials) == 3 * 3
@@ -169,6 +172,34 @@ def test_a_report_reads_a_study(drivers, finished, tmp_path):
     assert found["train_seeds"] == 2
     assert found["baseline"]["mean"] == pytest.approx(sum(errors) / 2)
     assert (out / "report.html").exists()
+
+
+def test_the_closing_report_says_in_a_line_why_there_is_none(
+    drivers, finished, copied, monkeypatch
+):
+    from mpnn_arch.cli import closing_report
+
+    code, told = drivers.run("sweep", "--out", finished)
+    assert code == 0
+    assert "no report: 2 graphs are done and it compares at least 3" in told
+    assert "no report" not in drivers.run("sweep", "--out", finished, "--no-report")[1]
+    study = Study.open(copied)
+    monkeypatch.setattr(closing_report, "FEWEST_GRAPHS", 2)
+
+    def broken(*arguments):
+        raise ValueError("it broke")
+
+    monkeypatch.setattr(closing_report, "_write", broken)
+    said = closing_report.write_closing_report(study, anew=True)
+    command = f"mpnn-arch report {copied} --out {copied / 'report'}"
+    assert said == f"no report: it broke; to try again: {command}"
+    monkeypatch.setattr(closing_report, "_NEEDED", ("pandas", "a_package_of_nowhere"))
+    said = closing_report.write_closing_report(study, anew=True)
+    assert 'a_package_of_nowhere is not installed; pip install "mpnn-arch[analysis]"' in said
+    page = copied / "report" / "report.html"
+    page.parent.mkdir()
+    page.touch()
+    assert closing_report.write_closing_report(study, anew=False) == f"report: {page}"
 
 
 def test_a_report_of_a_study_without_an_epoch_is_refused(tmp_path):

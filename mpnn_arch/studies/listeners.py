@@ -1,0 +1,137 @@
+"""Who is told of a study's events beside the terminal: a log of JSON lines, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mpnn_arch.errors import InputError
+
+Listener = Callable[[dict[str, Any]], None]
+"""Takes an event of :meth:`~mpnn_arch.studies.study.Study.run`, as its ``watch``."""
+
+_FIELDS = ("graph", "seed", "message", "aggr", "epochs", "reason", "given_up", "rung", "text")
+
+
+class JSONLines:
+    """Appends a line of JSON for every event; a context manager.
+
+    Each has ``time`` (ISO 8601, UTC), ``event`` (``epoch``, ``done``, ``failed``, ``waiting``,
+    ``stopped`` or ``note``), of a trial its ``trial`` (number), ``hash``, ``graph``, ``seed``,
+    ``message`` and ``aggr``, of an epoch its metrics, ``wall`` seconds with evaluation and
+    ``images_per_second`` (null where a continuation tells it again). Numbers that are not finite
+    are null. Every line is in the file when the next event comes, so that
+    ``tail -f`` shows it.
+
+    Args:
+        path: the file; lines are added to what is there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise InputError(
+                f"the log {path} cannot be written ({error.strerror}); give another --log-json"
+            ) from None
+
+    def __enter__(self) -> JSONLines:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Write one line."""
+        line = {
+            "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "event": event["is"],
+        }
+        if "id" in event:
+            line |= {"trial": event["id"], "hash": event["hash"]}
+        line |= {name: event[name] for name in _FIELDS if name in event}
+        if event["is"] == "epoch":
+            line |= {**event["metrics"], "wall": event["wall"]}
+            line["images_per_second"] = event.get("images_per_second")
+        self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
+
+
+class TensorBoard:
+    """Writes the metrics of every epoch for TensorBoard, a run for each trial; a context manager.
+
+    ::
+
+        tensorboard --logdir DIR
+
+    A continuation adds to the runs that are there; no epoch is written twice.
+
+    Args:
+        folder: where the runs go.
+
+    Raises:
+        InputError: TensorBoard is not installed, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            from mpnn_arch.studies.recording import weights_name
+        except ImportError:
+            raise InputError(
+                'TensorBoard is not installed: pip install "mpnn-arch[tensorboard]"'
+            ) from None
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"the folder {folder} cannot be written ({error.strerror}); give another "
+                "--tensorboard"
+            ) from None
+        self._make, self._name = SummaryWriter, weights_name
+        self._writers: dict[int, Any] = {}
+
+    def __enter__(self) -> TensorBoard:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Write an epoch, or close the files of a trial that trains no more for now."""
+        if event["is"] == "epoch":
+            trial = event["id"]
+            if trial not in self._writers:
+                self._writers[trial] = self._make(str(self.folder / self._name(event)))
+            metrics = event["metrics"]
+            for name, value in metrics.items():
+                if name != "epoch" and isinstance(value, int | float):
+                    self._writers[trial].add_scalar(name, value, metrics["epoch"])
+            self._writers[trial].flush()
+        elif event["is"] != "note" and event.get("id") in self._writers:
+            self._writers.pop(event["id"]).close()
+
+
+def several(*listeners: Listener) -> Listener:
+    """One listener that tells all of these, in order."""
+
+    def tell(event: dict[str, Any]) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,28 @@
+"""The options of a run that are numbers or words; checked before anything is made."""
+
+from __future__ import annotations
+
+from mpnn_arch.errors import InputError
+
+
+def check_run_options(workers: object, threads: object, population: object) -> None:
+    """Whether these can be given to :meth:`mpnn_arch.studies.study.Study.run`.
+
+    Raises:
+        InputError: one cannot.
+    """
+    if not (workers in (None, "auto") or _is_count(workers)):
+        raise InputError(f"workers is an integer of at least 1 or auto, {workers!r} was given")
+    if not (threads is None or _is_count(threads)):
+        raise InputError(f"threads is an integer of at least 1, {threads!r} was given")
+    if workers == "auto" and threads is not None:
+        raise InputError("workers auto decides on threads too; leave out threads")
+    if not (population in (None, "auto", "off") or _is_count(population)):
+        raise InputError(
+            f"population is auto, off, or a number of networks of at least 1, {population!r} was "
+            "given"
+        )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

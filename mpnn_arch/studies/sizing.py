@@ -1,0 +1,122 @@
+"""How many worker processes, with how many threads each: decided by a short trial."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpnn_arch.studies.jobs import Job
+from mpnn_arch.studies.pool import Pool
+from mpnn_arch.studies.recording import Recorder
+from mpnn_arch.studies.tasks import Task
+
+_SECONDS = 2.0  # in which steps are counted
+_PATIENCE = 120.0  # until all workers have to be ready
+_WORTH_IT = 0.05  # more processes are taken where they gain this share: they take memory
+_SHARE_OF_MEMORY = 0.8  # of what is free
+
+
+def settle_workers(recorder: Recorder, make_pool: Callable[[int], Pool], cores: int) -> str | None:
+    """Set the workers and threads of ``recorder`` to what trains most steps a second.
+
+    Tried are 1, 2, 4, ... processes that share the cores, all at work at the same time on the first
+    trial that is queued, as many as there are trials and the memory holds. The answer is kept in
+    the ledger: the same machine does not try again.
+
+    Args:
+        recorder: its settings are replaced.
+        make_pool: a pool of so many workers on this machine.
+        cores: to share.
+
+    Returns:
+        What was found, in words; None where nothing was tried.
+    """
+    ledger, where = recorder.ledger, {"host": socket.gethostname(), "cores": cores}
+    rows = list(ledger.query("SELECT * FROM trial WHERE state = 'queued' LIMIT ?", cores))
+    known = ledger.setting("workers")
+    if known and {name: known[name] for name in where} == where:
+        _set(recorder, known["workers"], cores)
+        return None
+    if not rows:
+        return None
+    rates: dict[int, float] = {}
+    workers, most = 1, float(min(cores, len(rows)))
+    while workers <= most:
+        task = recorder.task(rows[0], threads=max(1, cores // workers))
+        found = rate(make_pool(workers), task, workers)
+        if found is None:  # the study itself will say why
+            return None
+        rates[workers], memory = found
+        free = _free_memory()
+        if free is not None:
+            most = min(most, _SHARE_OF_MEMORY * (free + workers * memory) / memory)
+        workers *= 2
+    best = choose(rates)
+    _set(recorder, best, cores)
+    with ledger.transaction():
+        kept = {str(number): round(steps, 3) for number, steps in rates.items()}
+        ledger.store_setting("workers", {**where, "workers": best, "rates": kept})
+    tried = ", ".join(f"{number}: {steps:.3g}" for number, steps in rates.items())
+    return (
+        f"{best} workers with {recorder.settings.threads} threads each, by a trial (workers: steps "
+        f"a second; {tried})"
+    )
+
+
+def choose(rates: Mapping[int, float]) -> int:
+    """The fewest workers that come within 5 % of the highest rate."""
+    enough = (1 - _WORTH_IT) * max(rates.values())
+    return min(number for number, rate in rates.items() if rate >= enough)
+
+
+def _set(recorder: Recorder, workers: int, cores: int) -> None:
+    threads = max(1, cores // workers)
+    recorder.settings = dataclasses.replace(recorder.settings, workers=workers, threads=threads)
+
+
+def rate(
+    pool: Pool, task: Task, workers: int, seconds: float = _SECONDS
+) -> tuple[float, float] | None:
+    """Training steps a second of all workers together, and the largest one's bytes of memory.
+
+    The steps are those within ``seconds`` in which all workers are at work. None if one of them
+    cannot train.
+    """
+    names, ready, results = [], set(), dict[str, dict[str, Any]]()
+    until = time.monotonic() + _PATIENCE
+    try:
+        for _ in range(workers):
+            names.append(pool.start())
+            pool.submit(names[-1], Job(tasks=(task,), trial_seconds=seconds))
+        stopping = False
+        while len(results) < workers:
+            if time.monotonic() > until:
+                return None
+            for name, event in pool.take(0.25):
+                if event["is"] == "ready":
+                    ready.add(name)
+                elif event["is"] == "counted":
+                    results[name] = event
+                else:  # failed or lost
+                    return None
+            if len(ready) == workers and not stopping:
+                time.sleep(seconds)
+                pool.stop()
+                stopping = True
+    finally:
+        pool.close()
+    steps = sum(found["steps"] for found in results.values())
+    return steps / seconds, max(found["memory"] for found in results.values())
+
+
+def _free_memory() -> int | None:
+    """Bytes; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(x for x in lines if x.startswith("MemAvailable:")).split()[1])
+    except (OSError, StopIteration):
+        return None

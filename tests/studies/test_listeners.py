@@ -1,0 +1,72 @@
+import json
+import math
+import sys
+
+import pytest
+
+from mpnn_arch import InputError
+from mpnn_arch.studies.listeners import JSONLines, TensorBoard, several
+
+from .conftest import made_up_metrics
+
+TRIAL = {
+    "id": 3, "hash": "ab12", "graph": "ring:8,2", "seed": 1, "message": None, "aggr": "sum",
+    "epochs": 2,
+}  # fmt: skip
+
+
+def epoch(number, error=10.0):
+    return {**TRIAL, "is": "epoch", "metrics": made_up_metrics(number, error), "wall": 0.5}
+
+
+def test_json_lines_hold_every_event_and_only_numbers_that_are_finite(tmp_path):
+    path = tmp_path / "log.jsonl"
+    for _ in range(2):  # a continuation adds lines
+        with JSONLines(path) as log:
+            log(epoch(1))
+            assert path.read_text().endswith("}\n")  # before the file is closed
+            log(epoch(2, math.nan))
+            log({**TRIAL, "is": "failed", "reason": "no", "given_up": True})
+            log({"is": "note", "text": "hello"})
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["epoch", "epoch", "failed", "note"] * 2
+    first, second, failed, note = lines[:4]
+    assert first.items() >= {
+        "trial": 3, "hash": "ab12", "graph": "ring:8,2", "seed": 1, "epoch": 1, "test_error": 10.0,
+        "wall": 0.5,
+    }.items()  # fmt: skip
+    assert second["test_error"] is None
+    assert failed["reason"] == "no"
+    assert note["text"] == "hello"
+    assert all(line["time"].endswith("+00:00") for line in lines)
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="give another --log-json"):
+        JSONLines(tmp_path / "nowhere" / "log.jsonl")
+
+
+def test_tensorboard_has_a_run_a_trial_and_each_epoch_once(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = []
+    for numbers in ((1, 2), (3,)):
+        with TensorBoard(tmp_path / "board") as board:
+            listener = several(board, told.append)
+            for number in numbers:
+                listener(epoch(number, error=20.0 - number))
+            listener({**TRIAL, "is": "done"})
+            listener({"is": "note", "text": ""})
+    (run,) = (tmp_path / "board").iterdir()
+    assert run.name == "3-ring-8-2-sum-seed1"
+    read = EventAccumulator(str(run))
+    read.Reload()
+    assert [(e.step, e.value) for e in read.Scalars("test_error")] == [(1, 19), (2, 18), (3, 17)]
+    assert len(told) == 7
+
+
+def test_a_missing_tensorboard_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match=r"pip install .mpnn-arch\[tensorboard\]"):
+        TensorBoard(tmp_path)
