@@ -5,6 +5,15 @@ class InputError(ValueError):
     """Invalid input, described in one sentence: the value, the constraint and the fix.
 
     The command line prints the sentence without a traceback and exits with 2.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> try:
+        ...     graphs.ring(8, degree=9)
+        ... except ValueError as error:
+        ...     print(type(error).__name__, "-", error)
+        ...
+        InputError - degree is between 2 and 7, 9 was given; choose a value in that range
     """
 
 

@@ -37,6 +37,12 @@ class ChannelPartition:
         InputError: no whole numbers, fewer channels than nodes, or an unknown order.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.3.
+
+    Example:
+        >>> from mpnn_arch import ChannelPartition
+        >>> partition = ChannelPartition(num_channels=65, num_nodes=4)
+        >>> partition.sizes, partition.offsets
+        ((17, 16, 16, 16), (0, 17, 33, 49, 65))
     """
 
     sizes: tuple[int, ...]

@@ -74,6 +74,13 @@ def connectome(
             a failed download, which leaves no file behind.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.5; the file of facebookresearch/graph2nn.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.connectome("cat_cortex", "nowhere", download=False)
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: cat_cortex.txt is not in nowhere; put it there, or pass ...
     """
     if not isinstance(name, str) or name not in CONNECTOMES:
         raise InputError(

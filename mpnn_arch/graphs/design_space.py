@@ -40,6 +40,11 @@ def paper_grid(num_nodes: int) -> dict[str, list[float]]:
     degree = linspace(sqrt(d), sqrt(N - 2), m)^2 and p = linspace(0, 1, 300)^2, with d = 8 and
     m = 300 for 64 nodes, d = 4 and m = 200 for 16: every density and p of the published files is
     one of these to the last digit. Other sizes use d = sqrt(N) and m = 200.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> {name: len(values) for name, values in graphs.paper_grid(64).items()}
+        {'average_degree': 300, 'rewiring_probability': 300}
     """
     num_nodes = check_num_nodes(num_nodes, least=8)
     least, count = (8, 300) if num_nodes == 64 else (num_nodes**0.5, 200)
@@ -84,6 +89,14 @@ def sweep_design_space(
     Raises:
         InputError: an unknown name, an empty list, a folder that holds another sweep, or values
             that the generator rejects throughout a part.
+
+    Example:
+        >>> import pandas as pd
+        >>> from mpnn_arch import graphs
+        >>> grid = {"average_degree": [4, 8], "rewiring_probability": [0.0, 0.5]}
+        >>> folder = graphs.sweep_design_space("ws_flex", 16, grid, repeats=2, out="sweep")
+        >>> len(pd.read_parquet(folder))
+        8
     """
     GENERATORS.get(generator)
     for name in measures:
@@ -145,6 +158,12 @@ class Bins:
     Args:
         count: bins along either axis.
         path_length: lowest and highest L; C runs from 0 to 1.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> table = graphs.measure([graphs.ring(16, 4), graphs.complete(16)])
+        >>> graphs.Bins(10, path_length=(1, 4)).place(table)
+        (array([ 54, 100]), array([ True, False]))
     """
 
     count: int
@@ -208,6 +227,13 @@ def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
 
     Raises:
         InputError: the table lacks a column.
+
+    Example:
+        >>> import pandas as pd
+        >>> from mpnn_arch import graphs
+        >>> table = graphs.measure(graphs.sample(64, 52))
+        >>> len(graphs.subsample(table, graphs.Bins(3, path_length=(1, 4))))
+        7
     """
     for name in C_AND_L:
         if name not in table.columns:
@@ -220,7 +246,14 @@ def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
 
 
 def coverage(ours: pd.DataFrame, theirs: pd.DataFrame, bins: Bins) -> float:
-    """Fraction of the bins occupied by ``theirs`` that ``ours`` occupies too."""
+    """Fraction of the bins occupied by ``theirs`` that ``ours`` occupies too.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> table = graphs.measure(graphs.sample(64, 52))
+        >>> round(graphs.coverage(table[:26], table, graphs.Bins(3, path_length=(1, 4))), 2)
+        0.57
+    """
     mine, my_inside = bins.place(ours)
     other, other_inside = bins.place(theirs)
     wanted = np.unique(other[other_inside])

@@ -77,6 +77,13 @@ def published(
             failed download, which leaves no file behind.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 3.3; facebookresearch/graph2nn (MIT).
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.published(64, 52, "nowhere", download=False)
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: graphs_n64_52.csv is not in nowhere; put it there, or pass ...
     """
     return [p.make() for p in published_parameters(num_nodes, count, root, download=download)]
 
@@ -88,6 +95,13 @@ def published_parameters(
 
     Raises:
         InputError: as for :func:`published`.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.published_parameters(64, 50)
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: there is no published list of 50 graphs of 64 nodes; there ...
     """
     check_listed("published", num_nodes, count)
     stem = f"graphs_n{num_nodes}_{count}"
@@ -128,6 +142,11 @@ def sample(num_nodes: int, count: int) -> list[RelationalGraph]:
 
     Raises:
         InputError: no such list.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> len(graphs.sample(64, 52))
+        52
     """
     return [parameters.make() for parameters in sample_parameters(num_nodes, count)]
 
@@ -137,6 +156,12 @@ def sample_parameters(num_nodes: int, count: int) -> list[WSFlexParameters]:
 
     Raises:
         InputError: no such list.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> parameters = graphs.sample_parameters(16, 48)
+        >>> len(parameters), parameters[0].num_nodes
+        (48, 16)
     """
     check_listed("sample", num_nodes, count)
     shipped = files("mpnn_arch.graphs") / "samples" / f"ws_flex_n{num_nodes}.csv"

@@ -32,6 +32,15 @@ def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> Relat
 
     Source: Maslov and Sneppen, Specificity and stability in topology of protein networks,
     Science 2002.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graph = graphs.ring(16, 4)
+        >>> null = graphs.rewired(graph, seed=0)
+        >>> bool((null.degrees == graph.degrees).all())
+        True
+        >>> null.clustering_coefficient < graph.clustering_coefficient
+        True
     """
     import networkx as nx
 
@@ -99,6 +108,12 @@ def rewired_to_clustering(
 
     Source: Bansal, Khandelwal, Meyers, Exploring biological network structure with clustered random
     networks, BMC Bioinformatics 2009; Metropolis et al. 1953 for the acceptance.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> null = graphs.rewired_to_clustering(graphs.ring(32, 4), clustering=0.3, tolerance=0.02)
+        >>> bool(abs(null.clustering_coefficient - 0.3) <= 0.02)
+        True
     """
     graph = as_graph(graph)
     if graph.is_directed:

@@ -54,6 +54,15 @@ class RelationalGraph:
             edges.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.1.
+
+    Example:
+        >>> from mpnn_arch import RelationalGraph
+        >>> graph = RelationalGraph(4, [[0, 0, 1], [1, 2, 3]])
+        >>> graph.edge_index  # both directions and self-loops, sorted by target
+        tensor([[0, 1, 2, 0, 1, 3, 0, 2, 1, 3],
+                [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]])
+        >>> graph.average_degree, graph.clustering_coefficient
+        (1.5, 0.0)
     """
 
     __slots__ = ("__dict__", "_edges", "_num_nodes")

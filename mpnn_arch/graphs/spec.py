@@ -142,6 +142,11 @@ def parse(spec: str) -> list[RelationalGraph]:
 
     Raises:
         InputError: an unknown name, or parameters that cannot be parsed.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> [graph.num_edges for graph in graphs.parse("sample:64/52/0:3")]
+        [304, 307, 439]
     """
     if not isinstance(spec, str):
         raise InputError(f"a graph spec is text, not {shown(spec)}; write ws_flex:64,8.5,0.1,0")
@@ -166,6 +171,11 @@ def parse_one(spec: str) -> RelationalGraph:
 
     Raises:
         InputError: as :func:`parse`, or the spec names several.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.parse_one("ring:8,4") == graphs.ring(8, 4)
+        True
     """
     if not isinstance(spec, str):
         parse(spec)  # raises

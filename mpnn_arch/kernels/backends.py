@@ -26,6 +26,11 @@ class Backend(Protocol):
     Shapes:
         - **x:** (B, C_in), **weight:** (num_weights,), **y**, **grad:** (B, C_out)
         - over maps (B, C_in, H, W), (num_weights, K, K), (B, C_out, H', W')
+
+    Example:
+        >>> from mpnn_arch.kernels import backends
+        >>> backends.get("masked").linear_forward.__name__
+        'linear_forward'
     """
 
     @property
@@ -113,6 +118,13 @@ def register(name: str, backend: Backend) -> None:
 
     Raises:
         InputError: the name is taken.
+
+    Example:
+        >>> from mpnn_arch.kernels import backends
+        >>> backends.register("masked", backends.get("gather"))
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: there is a backend 'masked' already; choose another name
     """
     if name in (*_BACKENDS, "auto", "reference"):
         raise InputError(f"there is a backend {name!r} already; choose another name")
@@ -120,7 +132,13 @@ def register(name: str, backend: Backend) -> None:
 
 
 def names() -> tuple[str, ...]:
-    """All backends, in the order in which they are tried."""
+    """All backends, in the order in which they are tried.
+
+    Example:
+        >>> from mpnn_arch.kernels import backends
+        >>> backends.names()[:2]
+        ('masked', 'gather')
+    """
     return tuple(_BACKENDS)
 
 
@@ -129,6 +147,12 @@ def get(name: str) -> Backend:
 
     Raises:
         ImportError: its module cannot be imported on this machine.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.kernels import backends
+        >>> backends.get("masked").device_type() is None  # on every device
+        True
     """
     backend = _BACKENDS[name]
     if isinstance(backend, str):

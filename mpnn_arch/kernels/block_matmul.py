@@ -45,6 +45,15 @@ def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: Backend = 
         InputError: an invalid shape, device or backend.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, Equation 1.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.kernels.block_matmul import block_matmul
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8, bias=False)
+        >>> x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+        >>> y = block_matmul(x, layer.weight, layer.plan, backend="gather")
+        >>> torch.testing.assert_close(y, x @ layer.dense_weight().T)
     """
     return block_product(x, weight, plan, None, backend)
 
@@ -76,6 +85,15 @@ def block_conv2d(
         InputError: an invalid shape, geometry, device or backend.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.3.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalConv2d, graphs
+        >>> from mpnn_arch.kernels.block_matmul import block_conv2d
+        >>> layer = RelationalConv2d(graphs.ring(4, 2), 8, 8, kernel_size=3, bias=False)
+        >>> x = torch.randn(2, 8, 5, 5, generator=torch.Generator().manual_seed(0))
+        >>> y = block_conv2d(x, layer.weight, layer.plan, backend="masked")
+        >>> torch.testing.assert_close(y, torch.nn.functional.conv2d(x, layer.dense_weight()))
     """
     kernel = tuple(weight.shape[1:]) if weight.dim() == 3 else (1, 1)
     geometry = ConvGeometry.of(kernel, stride, padding, dilation)

@@ -18,6 +18,12 @@ class ConvGeometry(NamedTuple):
     """Kernel size, stride, padding and dilation of a convolution, (height, width) each.
 
     :meth:`of` validates user input; the constructor does not.
+
+    Example:
+        >>> from mpnn_arch.kernels.geometry import ConvGeometry
+        >>> geometry = ConvGeometry.of(3, stride=2, padding=1, dilation=1)
+        >>> geometry.output_size((32, 32))
+        (16, 16)
     """
 
     kernel_size: Pair

@@ -61,6 +61,14 @@ class RoundPlan:
         weight_offset: (N + 1,) where node v's [size_v, fan_in_v] weights start.
         edge_column: (E,) the first column of the edge's block within its target's fan_in_v columns.
         key: digest of the edges and shares, the same in every process.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> plan = RelationalLinear(graphs.ring(4, 2), 6, 6).plan
+        >>> plan.num_edges, plan.num_weights
+        (12, 28)
+        >>> plan.in_offsets, plan.row_width
+        (tensor([0, 2, 4, 5, 6]), tensor([5, 5, 4, 4]))
     """
 
     source: Tensor
@@ -245,6 +253,14 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
     Raises:
         InputError: the partitions have different numbers of nodes, a share below 1 or more than
             2^31 - 1 channels, an edge refers to a node outside them, or the edges are not sorted.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.kernels.plan import make_plan
+        >>> edge_index = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1]])  # node 0 and 1, all edges
+        >>> plan = make_plan(edge_index, in_sizes=[2, 1], out_sizes=[3, 3])
+        >>> plan.num_weights, plan.in_channels, plan.out_channels
+        (18, 3, 6)
     """
     if torch.compiler.is_compiling():
         return _make(edge_index, in_sizes, out_sizes)

@@ -30,6 +30,12 @@ def ba(num_nodes: int, edges_per_node: int, seed: int = 0) -> RelationalGraph:
         InputError: a value outside its range.
 
     Source: Barabasi and Albert, Emergence of scaling in random networks, Science 1999.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graph = graphs.ba(num_nodes=16, edges_per_node=2, seed=0)
+        >>> graph.num_edges, int(graph.degrees.max())
+        (28, 10)
     """
     num_nodes = check_num_nodes(num_nodes)
     edges_per_node = check_whole("edges_per_node", edges_per_node, 1, num_nodes - 1)

@@ -14,6 +14,11 @@ def complete(num_nodes: int) -> RelationalGraph:
 
     Raises:
         InputError: fewer than 2 nodes.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.complete(4).num_edges
+        6
     """
     num_nodes = check_num_nodes(num_nodes)
     check_edges("complete", num_nodes, num_nodes * (num_nodes - 1) // 2)

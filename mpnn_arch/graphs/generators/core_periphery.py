@@ -40,6 +40,12 @@ def core_periphery(
         InputError: a value outside its range, or no connected graph in 100 tries.
 
     Source: Borgatti and Everett, Models of core/periphery structures, Social Networks 2000.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> degrees = graphs.core_periphery(num_nodes=16, core_size=4, seed=0).degrees
+        >>> bool(degrees[:4].mean() > degrees[4:].mean())
+        True
     """
     num_nodes = check_num_nodes(num_nodes)
     core_size = check_whole("core_size", core_size, 1, num_nodes - 1)

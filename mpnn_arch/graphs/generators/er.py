@@ -29,6 +29,11 @@ def er(num_nodes: int, num_edges: int, seed: int = 0) -> RelationalGraph:
         InputError: an impossible number of edges, or no connected graph in 100 tries.
 
     Source: Erdos and Renyi, On the evolution of random graphs, 1960.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.er(num_nodes=16, num_edges=40, seed=0).num_edges
+        40
     """
     num_nodes = check_num_nodes(num_nodes)
     num_edges = check_whole("num_edges", num_edges, num_nodes - 1, num_nodes * (num_nodes - 1) // 2)

@@ -52,6 +52,12 @@ def generate(name: str, /, *args: Any, **params: Any) -> RelationalGraph:
 
     Raises:
         InputError: no such generator, an unknown or missing parameter, or an invalid value.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graph = graphs.generate("ws", num_nodes=16, degree=4, rewiring_probability=0.2, seed=0)
+        >>> graph.num_nodes, graph.num_edges
+        (16, 32)
     """
     generator = GENERATORS.get(name)
     signature = inspect.signature(generator)
@@ -65,12 +71,24 @@ def generate(name: str, /, *args: Any, **params: Any) -> RelationalGraph:
 
 
 def list_generators() -> list[str]:
-    """Names of all generators, sorted."""
+    """Names of all generators, sorted.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.list_generators()[:4]
+        ['ba', 'complete', 'core_periphery', 'er']
+    """
     return GENERATORS.names()
 
 
 def describe(name: str) -> str:
-    """The parameters of the generator called ``name``, as ``(num_nodes, degree=4, seed=0)``."""
+    """The parameters of the generator called ``name``, as ``(num_nodes, degree=4, seed=0)``.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.describe("ring")
+        '(num_nodes, degree=2)'
+    """
     shown = [
         p.name if p.default is p.empty else f"{p.name}={p.default}"
         for p in inspect.signature(GENERATORS.get(name)).parameters.values()
@@ -79,7 +97,13 @@ def describe(name: str) -> str:
 
 
 def is_seeded(name: str) -> bool:
-    """Whether the family is random: the lattices, trees and the complete graph take no seed."""
+    """Whether the family is random: the lattices, trees and the complete graph take no seed.
+
+    Example:
+        >>> from mpnn_arch.graphs.generators import is_seeded
+        >>> is_seeded("ws_flex"), is_seeded("ring")
+        (True, False)
+    """
     return "seed" in inspect.signature(GENERATORS.get(name)).parameters
 
 

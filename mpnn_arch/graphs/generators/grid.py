@@ -27,6 +27,11 @@ def grid(num_nodes: int, num_columns: int | None = None, periodic: int = 0) -> R
 
     Raises:
         InputError: a number of columns that does not divide N.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.grid(num_nodes=12, num_columns=4).num_edges
+        17
     """
     num_nodes = check_num_nodes(num_nodes)
     periodic = check_whole("periodic", periodic, 0, 1)

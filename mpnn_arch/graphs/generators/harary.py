@@ -23,6 +23,11 @@ def harary(num_nodes: int, num_edges: int) -> RelationalGraph:
         InputError: an impossible number of edges.
 
     Source: Harary, The maximum connectivity of a graph, PNAS 1962.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.harary(num_nodes=8, num_edges=12).degrees
+        array([3, 3, 3, 3, 3, 3, 3, 3])
     """
     import networkx as nx
 

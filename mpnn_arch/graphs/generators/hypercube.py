@@ -15,6 +15,12 @@ def hypercube(num_nodes: int) -> RelationalGraph:
 
     Raises:
         InputError: a number of nodes that is not a power of two.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graph = graphs.hypercube(16)
+        >>> graph.degrees.max(), graph.clustering_coefficient
+        (np.int64(4), 0.0)
     """
     num_nodes = check_num_nodes(num_nodes)
     dimensions = num_nodes.bit_length() - 1

@@ -45,6 +45,11 @@ def lfr(
 
     Source: Lancichinetti, Fortunato, Radicchi, Benchmark graphs for testing community detection
     algorithms, Physical Review E 2008.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.lfr(num_nodes=64, average_degree=6, seed=0).num_nodes
+        64
     """
     num_nodes = check_num_nodes(num_nodes, least=4)
     if num_nodes > LARGEST:

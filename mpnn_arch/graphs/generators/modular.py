@@ -38,6 +38,13 @@ def modular(
         InputError: a value outside its range, or no connected graph in 100 tries.
 
     Source: Holland, Laskey, Leinhardt, Stochastic blockmodels, Social Networks 1983.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graph = graphs.modular(num_nodes=16, num_modules=4, seed=0)
+        >>> graphs.measure(graph, ["modularity"]).round(2)
+           modularity
+        0        0.51
     """
     num_nodes = check_num_nodes(num_nodes)
     num_modules = check_whole("num_modules", num_modules, 1, num_nodes)

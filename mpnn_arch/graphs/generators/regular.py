@@ -40,6 +40,11 @@ def regular(num_nodes: int, degree: int, seed: int = 0) -> RelationalGraph:
         InputError: a value outside its range, N and d both odd, or no such graph in 100 tries.
 
     Source: Friedman, A proof of Alon's second eigenvalue conjecture, 2008.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> set(graphs.regular(num_nodes=16, degree=3, seed=0).degrees.tolist())
+        {3}
     """
     num_nodes = check_num_nodes(num_nodes, least=3)
     degree = check_whole("degree", degree, 2, num_nodes - 1)

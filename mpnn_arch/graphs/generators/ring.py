@@ -24,6 +24,12 @@ def ring(num_nodes: int, degree: int = 2) -> RelationalGraph:
 
     Raises:
         InputError: degree outside [2, N - 1] (1 for two nodes), or degree and N both odd.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graph = graphs.ring(num_nodes=8, degree=4)
+        >>> graph.num_edges, graph.clustering_coefficient
+        (16, 0.5)
     """
     num_nodes = check_num_nodes(num_nodes)
     degree = check_whole("degree", degree, min(2, num_nodes - 1), num_nodes - 1)

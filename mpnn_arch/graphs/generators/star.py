@@ -14,6 +14,11 @@ def star(num_nodes: int) -> RelationalGraph:
 
     Raises:
         InputError: fewer than 2 nodes.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.star(5).degrees
+        array([4, 1, 1, 1, 1])
     """
     num_nodes = check_num_nodes(num_nodes)
     check_edges("star", num_nodes, num_nodes - 1)

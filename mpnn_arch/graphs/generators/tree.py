@@ -23,6 +23,11 @@ def tree(num_nodes: int, branching: int = 2) -> RelationalGraph:
 
     Raises:
         InputError: a value outside its range.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.tree(num_nodes=7, branching=2).degrees
+        array([2, 3, 3, 1, 1, 1, 1])
     """
     num_nodes = check_num_nodes(num_nodes)
     branching = check_whole("branching", branching, 1, num_nodes - 1)

@@ -31,6 +31,11 @@ def ws(num_nodes: int, degree: int, rewiring_probability: float, seed: int = 0) 
         InputError: a value outside its range, an odd degree, or no connected graph in 100 tries.
 
     Source: Watts and Strogatz, Collective dynamics of small-world networks, Nature 1998.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.ws(num_nodes=16, degree=4, rewiring_probability=0.1, seed=0).num_edges
+        32
     """
     num_nodes = check_num_nodes(num_nodes, least=3)
     degree = check_whole("degree", degree, 2, num_nodes - 1)

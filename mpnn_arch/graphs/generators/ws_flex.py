@@ -48,6 +48,14 @@ def ws_flex(
         InputError: a value outside its range, or no connected graph in 100 tries.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 3.1.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graph = graphs.ws_flex(64, average_degree=8.5, rewiring_probability=0.1, seed=0)
+        >>> graph.num_edges
+        272
+        >>> round(graph.clustering_coefficient, 3), round(graph.average_path_length, 3)
+        (0.469, 2.465)
     """
     num_nodes, average_degree, rewiring_probability = check_ws_flex(
         num_nodes, average_degree, rewiring_probability

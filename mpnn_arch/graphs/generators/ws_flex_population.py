@@ -43,6 +43,13 @@ def ws_flex_population(
     Raises:
         InputError: a value outside its range, lists of different lengths, or a graph that is not
             connected in 100 tries.
+
+    Example:
+        >>> import numpy as np
+        >>> from mpnn_arch import graphs
+        >>> words = graphs.ws_flex_population(64, np.linspace(4, 12, 5), 0.1, seed=0)
+        >>> graphs.GraphBatch(words).degrees.mean(axis=1)
+        array([ 4.,  6.,  8., 10., 12.])
     """
     try:
         degree, p = np.broadcast_arrays(

@@ -33,6 +33,13 @@ class GraphBatch:
         directed: whether some graph has an edge without its reverse.
         reachable_only: whether measures of distance leave out pairs that no path joins, instead
             of raising an error for a graph with such pairs.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> batch = graphs.GraphBatch.of([graphs.ring(8, 4), graphs.complete(8)])
+        >>> batch.degrees
+        array([[4, 4, 4, 4, 4, 4, 4, 4],
+               [7, 7, 7, 7, 7, 7, 7, 7]])
     """
 
     _graphs: tuple[RelationalGraph, ...] = ()

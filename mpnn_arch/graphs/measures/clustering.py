@@ -14,6 +14,13 @@ def local_clustering(batch: GraphBatch) -> Array:
     """(B, N): the clustering coefficient of every node, 0 without a pair of neighbours.
 
     See :func:`mpnn_arch.graphs.c_and_l.local_clustering`.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> from mpnn_arch.graphs.measures import local_clustering
+        >>> local_clustering(graphs.GraphBatch.of([graphs.ring(6, 4)]))
+        array([[0.66666667, 0.66666667, 0.66666667, 0.66666667, 0.66666667,
+                0.66666667]])
     """
     return c_and_l.local_clustering(batch.words, batch.directed)
 
@@ -23,6 +30,12 @@ def clustering_coefficient(batch: GraphBatch) -> Array:
     """(B,): C, the mean of :func:`local_clustering` over the nodes.
 
     Source: Watts and Strogatz, Nature 1998; You, Leskovec, He, Xie, ICML 2020, section 3.2.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> from mpnn_arch.graphs.measures import clustering_coefficient
+        >>> clustering_coefficient(graphs.GraphBatch.of([graphs.ring(8, 4), graphs.complete(8)]))
+        array([0.5, 1. ])
     """
     return c_and_l.clustering_coefficient(batch.words, batch.directed)
 

@@ -17,6 +17,12 @@ def average_path_length(batch: GraphBatch) -> Array:
         InputError: a graph of one node, or one with unreachable pairs, unless those are left out.
 
     Source: Watts and Strogatz, Nature 1998; You, Leskovec, He, Xie, ICML 2020, section 3.2.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> from mpnn_arch.graphs.measures import average_path_length
+        >>> average_path_length(graphs.GraphBatch.of([graphs.ring(5, 2), graphs.complete(5)]))
+        array([1.5, 1. ])
     """
     return c_and_l.average_path_length(
         batch.words, batch.directed, reachable_only=batch.reachable_only

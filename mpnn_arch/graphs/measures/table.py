@@ -40,6 +40,13 @@ def measure(
 
     Raises:
         InputError: no graph, an unknown name, or a graph for which a measure is not defined.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> graphs.measure([graphs.ring(8, 4), graphs.complete(8)])
+           clustering_coefficient  average_path_length
+        0                     0.5             1.428571
+        1                     1.0             1.000000
     """
     import pandas as pd
 

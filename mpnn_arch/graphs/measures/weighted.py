@@ -85,6 +85,13 @@ def measure_weighted(weights: npt.ArrayLike, names: list[str]) -> dict[str, Arra
 
     Raises:
         InputError: an unknown name, or weights that are negative, not finite or not square.
+
+    Example:
+        >>> import numpy as np
+        >>> from mpnn_arch import graphs
+        >>> weights = np.array([[0, 2, 1], [2, 0, 2], [1, 2, 0]])
+        >>> graphs.measure_weighted(weights, ["average_path_length"])
+        {'average_path_length': array([0.66666667])}
     """
     array = as_numbers("weights", weights)
     array = array[None] if array.ndim == 2 else array
