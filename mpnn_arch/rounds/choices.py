@@ -15,6 +15,14 @@ def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:
 
     Store it with the weights and pass it to :func:`import_choices`: a resumed run then uses the
     same backends and is bit-identical.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.rounds import export_choices
+        >>> model = torch.nn.Sequential(RelationalLinear(graphs.ring(4, 2), 8, 8, backend="auto"))
+        >>> export_choices(model)  # nothing was computed yet
+        {}
     """
     return {
         name: module.backend_choices
@@ -28,6 +36,18 @@ def import_choices(model: nn.Module, choices: Mapping[str, Mapping[str, str]]) -
 
     Raises:
         InputError: a name that is not a round of the model, or an unknown backend.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.rounds import export_choices, import_choices
+        >>> first, second = (
+        ...     torch.nn.Sequential(RelationalLinear(graphs.ring(4, 2), 8, 8)) for _ in range(2)
+        ... )
+        >>> out = first(torch.zeros(2, 8))
+        >>> import_choices(second, export_choices(first))
+        >>> export_choices(second) == export_choices(first)
+        True
     """
     modules = dict(model.named_modules())
     for name, stored in choices.items():

@@ -57,6 +57,15 @@ class GraphRound(LazyChannels, MessageRound):
             that do not fit the nodes.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.2.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import GraphRound
+        >>> layer = GraphRound(8, 16, "shared_linear", bias=False)
+        >>> edge_index = torch.tensor([[0, 1, 2], [1, 2, 0]])  # a cycle: 0 -> 1 -> 2 -> 0
+        >>> x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+        >>> weight = layer.message_function.weight
+        >>> torch.testing.assert_close(layer(x, edge_index), (x @ weight.T)[[2, 0, 1]])
     """
 
     source_channels: int

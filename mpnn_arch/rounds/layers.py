@@ -38,6 +38,15 @@ class RelationalLinear(FusedRound):
 
     Raises:
         InputError: as for :class:`FusedRound`.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> layer = RelationalLinear(graphs.complete(4), 65, 64)
+        >>> x = torch.randn(3, 65, generator=torch.Generator().manual_seed(0))
+        >>> torch.testing.assert_close(layer(x), x @ layer.dense_weight().T + layer.bias)
+        >>> RelationalLinear(graphs.ring(4, 2), 64, 64).weight.numel()  # 12 of 16 blocks
+        3072
     """
 
     def __init__(
@@ -107,6 +116,13 @@ class RelationalConv2d(FusedRound):
     Raises:
         InputError: as for :class:`FusedRound`, padding that does not fit, channels that the groups
             do not divide, or an option of ``nn.Conv2d`` that a round does not have.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalConv2d, graphs
+        >>> layer = RelationalConv2d(graphs.ring(4, 2), 8, 16, kernel_size=3, stride=2, padding=1)
+        >>> layer(torch.zeros(2, 8, 32, 32)).shape
+        torch.Size([2, 16, 16, 16])
     """
 
     def __init__(

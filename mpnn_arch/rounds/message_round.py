@@ -89,6 +89,14 @@ class MessageRound(MessagePassing):
             shape.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 2.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import MessageRound, graphs
+        >>> layer = MessageRound(graphs.ring(4, 2), 8, 12, activation="relu")
+        >>> x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+        >>> dense = x @ layer.message_function.dense_weight().T + layer.bias
+        >>> torch.testing.assert_close(layer(x), dense.relu())
     """
 
     edge_index: Tensor

@@ -72,6 +72,15 @@ def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any)
     Raises:
         InputError: a round that is not one matrix, or a parametrisation that puts weights where
             the graph has no edge, as ``orthogonal`` does.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.rounds import on_matrix
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8)
+        >>> layer = on_matrix(layer, torch.nn.utils.parametrizations.spectral_norm)
+        >>> layer(torch.zeros(2, 8)).shape
+        torch.Size([2, 8])
     """
     holder = nn.Module()
     holder.weight = nn.Parameter(layer.dense_weight().detach().clone())

@@ -52,6 +52,15 @@ class NodeNorm(nn.Module):
         - **x** and **output:** (B, C, ...)
 
     Source: Wu, He, *Group Normalization*, ECCV 2018.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import ChannelPartition
+        >>> from mpnn_arch.rounds.updates import NodeNorm
+        >>> norm = NodeNorm(ChannelPartition(7, 2))  # shares of 4 and 3 channels
+        >>> x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+        >>> norm(x)[:, :4].mean(1).abs().max().item() < 1e-6
+        True
     """
 
     def __init__(self, partition: ChannelPartition, eps: float = 1e-5) -> None:
@@ -89,6 +98,15 @@ class SqueezeExcitation(nn.Module):
         InputError: a reduction that is no integer of at least 1.
 
     Source: Hu, Shen, Sun, *Squeeze-and-Excitation Networks*, CVPR 2018.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import ChannelPartition
+        >>> from mpnn_arch.rounds.updates import SqueezeExcitation
+        >>> squeeze = SqueezeExcitation(ChannelPartition(8, 4), reduction=2)
+        >>> x = torch.ones(2, 8, 5, 5)
+        >>> bool((squeeze(x) < x).all())
+        True
     """
 
     def __init__(self, partition: ChannelPartition, reduction: int = 4) -> None:

@@ -51,6 +51,13 @@ class GAT(GraphRound):
     out_channels) without ``concat``
 
     Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.rounds.gnn import GAT
+        >>> edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> GAT(8, 4, heads=2)(torch.zeros(3, 8), edge_index).shape
+        torch.Size([3, 8])
     """
 
     takes_weights: ClassVar[bool] = False

@@ -34,6 +34,15 @@ class GCN(GraphRound):
 
     Source: Kipf, Welling, *Semi-Supervised Classification with Graph Convolutional Networks*,
     ICLR 2017.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.nn import GCNConv
+        >>> from mpnn_arch.rounds.gnn import GCN
+        >>> edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+        >>> theirs = GCNConv(8, 4)
+        >>> torch.testing.assert_close(GCN.from_pyg(theirs)(x, edge_index), theirs(x, edge_index))
     """
 
     def __init__(

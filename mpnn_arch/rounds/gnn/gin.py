@@ -30,6 +30,15 @@ class GIN(GraphRound):
     (..., M, out_channels)
 
     Source: Xu et al., *How Powerful are Graph Neural Networks?*, ICLR 2019.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.rounds.gnn import GIN
+        >>> layer = GIN(2, torch.nn.Identity())
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> layer(x, torch.tensor([[0], [1]]))  # x_v plus its neighbours' features
+        tensor([[1., 2.],
+                [4., 6.]])
     """
 
     takes_weights: ClassVar[bool] = False
@@ -125,6 +134,14 @@ class GINE(GIN):
     (E, edge_dim), **output** (..., M, out_channels)
 
     Source: Hu et al., *Strategies for Pre-training Graph Neural Networks*, ICLR 2020.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.rounds.gnn import GINE
+        >>> layer = GINE(8, torch.nn.Linear(8, 4), edge_dim=3)
+        >>> edge_index = torch.tensor([[0, 1], [1, 0]])
+        >>> layer(torch.zeros(2, 8), edge_index, torch.zeros(2, 3)).shape
+        torch.Size([2, 4])
     """
 
     takes_features: ClassVar[bool] = True

@@ -23,6 +23,14 @@ class Graph(LinearOfNeighbours):
     (E,) or None, **output** (..., M, out_channels)
 
     Source: Morris et al., *Weisfeiler and Leman Go Neural*, AAAI 2019.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.rounds.gnn import Graph
+        >>> layer = Graph(8, 4)
+        >>> edge_index = torch.tensor([[0, 1], [1, 0]])
+        >>> layer(torch.zeros(2, 8), edge_index, torch.tensor([0.5, 2.0])).shape
+        torch.Size([2, 4])
     """
 
     def __init__(

@@ -32,6 +32,13 @@ class SAGE(LinearOfNeighbours):
 
     Source: Hamilton, Ying, Leskovec, *Inductive Representation Learning on Large Graphs*,
     NeurIPS 2017.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.rounds.gnn import SAGE
+        >>> edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> SAGE(8, 4, aggr="max")(torch.zeros(3, 8), edge_index).shape
+        torch.Size([3, 4])
     """
 
     takes_weights: ClassVar[bool] = False

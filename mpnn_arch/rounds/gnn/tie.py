@@ -25,6 +25,16 @@ def tie(layer: MessageRound) -> GraphRound:
     Raises:
         InputError: messages other than ``shared_linear``, uneven shares, a bias that differs from
             node to node, or a norm, activation or projection, which are not copied.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.rounds.gnn import tie
+        >>> graph = graphs.ring(4, 2)
+        >>> layer = RelationalLinear(graph, 8, 8, message="shared_linear", bias=False)
+        >>> x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+        >>> nodes = x.view(3, 4, 2)  # (B, N, C)
+        >>> torch.testing.assert_close(tie(layer)(nodes, graph.edge_index).flatten(1), layer(x))
     """
     graph, function = layer.graph, layer.message_function
     if graph is None or not isinstance(function, SharedLinearMessage):
@@ -65,6 +75,13 @@ def untie(layer: GraphRound, graph: GivenGraph) -> RelationalLinear:
     Raises:
         InputError: messages other than ``shared_linear``, a layer that has a fixed graph or
             normalises its messages, or a norm, activation or projection, which are not copied.
+
+    Example:
+        >>> from mpnn_arch import GraphRound, graphs
+        >>> from mpnn_arch.rounds.gnn import untie
+        >>> layer = untie(GraphRound(2, 2, bias=False), graphs.ring(4, 2))
+        >>> layer.weight.numel()  # a 2 x 2 matrix on each of 12 edges
+        48
     """
     function = layer.message_function
     if layer.graph is not None or not isinstance(function, SharedLinearMessage):

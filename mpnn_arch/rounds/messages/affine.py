@@ -24,6 +24,12 @@ class AffineMessage(MessageFunction):
         - **product.weight:** (sum over edges of size_v * size_u,) or (..., K, K)
         - **product.bias:** (sum over edges of size_v,)
         - **x_j:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8, message="affine", bias=False)
+        >>> sum(p.numel() for p in layer.parameters())  # 12 edges, each 2 x 2 + 2
+        72
     """
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:

@@ -37,6 +37,13 @@ class AttentionMessage(MessageFunction):
         - **x_j**, **x_i:** (E, B, largest_in, ...), **output:** (E, B, largest_out, ...)
 
     Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018, here without shared weights.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8, message="attention")
+        >>> layer(torch.zeros(3, 8)).shape
+        torch.Size([3, 8])
     """
 
     def __init__(self, plan: RoundPlan, *, negative_slope: float = 0.2, **kwargs: Any) -> None:
@@ -87,6 +94,13 @@ class SharedAttentionMessage(MessageFunction):
         InputError: heads that are no integer, or do not divide the channels.
 
     Source: Velickovic et al., *Graph Attention Networks*, ICLR 2018.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import GraphRound
+        >>> layer = GraphRound(8, 6, "shared_attention", message_kwargs={"heads": 2})
+        >>> layer(torch.zeros(3, 8), torch.tensor([[0, 1, 2], [1, 2, 0]])).shape
+        torch.Size([3, 6])
     """
 
     shared = True

@@ -60,6 +60,20 @@ class MessageFunction(nn.Module):
     Raises:
         InputError: vectors for a function over maps, or the other way around; or, when the class
             is defined, a ``forward`` that declares other arguments.
+
+    Example:
+        >>> from mpnn_arch import MessageFunction, RelationalLinear, graphs
+        >>> from mpnn_arch.rounds.messages import EdgeProduct
+        >>> class Sine(MessageFunction):
+        ...     def __init__(self, plan, **kwargs):
+        ...         super().__init__(plan, **kwargs)
+        ...         self.product = EdgeProduct(plan, self.geometry, **self.factory)
+        ...
+        ...     def forward(self, x_j):  # (E, B, C_in) -> (E, B, C_out)
+        ...         return self.product(x_j).sin()
+        ...
+        >>> RelationalLinear(graphs.ring(4, 2), 8, 8, message=Sine).message_function.arguments
+        ('x_j',)
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
@@ -220,6 +234,17 @@ def make_message(
 
     Raises:
         InputError: an unknown name, or arguments that the function does not accept.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.rounds.messages import make_message
+        >>> plan = RelationalLinear(graphs.ring(4, 2), 8, 8).plan
+        >>> make_message("gated", plan)
+        GatedMessage(
+          12 edges
+          (value): EdgeProduct(48 weights, bias=False)
+          (gate): EdgeProduct(48 weights, bias=False)
+        )
     """
     kind = message_functions.get(message) if isinstance(message, str) else message
     if not (isinstance(kind, type) and issubclass(kind, MessageFunction)):

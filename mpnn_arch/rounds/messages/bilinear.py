@@ -28,6 +28,13 @@ class BilinearMessage(MessageFunction):
 
     Source: Kim et al., *Hadamard Product for Low-rank Bilinear Pooling*, ICLR 2017, here on every
     edge.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8, message="bilinear", bias=False)
+        >>> x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+        >>> torch.testing.assert_close(layer(2 * x), 4 * layer(x))
     """
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:

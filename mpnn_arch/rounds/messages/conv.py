@@ -29,6 +29,12 @@ class ConvMessage(MessageFunction):
         - **x_j:** (E, B, largest_in, H, W), **output:** (E, B, largest_out, H', W')
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.3.
+
+    Example:
+        >>> from mpnn_arch import RelationalConv2d, graphs
+        >>> layer = RelationalConv2d(graphs.ring(4, 2), 8, 8, kernel_size=3)
+        >>> type(layer.message_function).__name__, layer.weight.shape  # 12 edges: 2 x 2 kernels
+        ('ConvMessage', torch.Size([48, 3, 3]))
     """
 
     fusable = True

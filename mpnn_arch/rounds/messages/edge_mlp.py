@@ -31,6 +31,13 @@ class EdgeMLPMessage(MessageFunction):
 
     Raises:
         InputError: hidden channels that are no integer of at least 1.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8, message="edge_mlp")
+        >>> layer(torch.zeros(3, 8)).shape
+        torch.Size([3, 8])
     """
 
     def __init__(

@@ -38,6 +38,15 @@ class EdgeProduct(nn.Module):
         - **x:** (E, B, largest columns, ...)
         - **output:** (E, B, largest rows, ...)
         - **weight:** (sum of rows_e * columns_e,) or (..., K, K); **bias:** (sum of rows_e,)
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.rounds.messages import EdgeProduct
+        >>> plan = RelationalLinear(graphs.ring(4, 2), 8, 12).plan
+        >>> product = EdgeProduct(plan)
+        >>> product(torch.zeros(plan.num_edges, 5, 2)).shape, product.blocks().shape
+        (torch.Size([12, 5, 3]), torch.Size([12, 3, 2]))
     """
 
     bias: nn.Parameter | None

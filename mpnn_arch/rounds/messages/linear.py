@@ -28,6 +28,12 @@ class LinearMessage(MessageFunction):
         - **x_j:** (E, B, largest_in), **output:** (E, B, largest_out)
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.3.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8)
+        >>> type(layer.message_function).__name__, layer.weight.shape  # 12 edges, each 2 x 2
+        ('LinearMessage', torch.Size([48]))
     """
 
     fusable = True

@@ -31,6 +31,13 @@ class LowRankMessage(MessageFunction):
 
     Raises:
         InputError: a rank that is no integer of at least 1.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> kwargs = {"message": "low_rank", "message_kwargs": {"rank": 2}}
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 64, 64, **kwargs)
+        >>> layer.message_function.multiply_adds()  # 12 edges, each 2 x (16 + 16)
+        768
     """
 
     def __init__(self, plan: RoundPlan, *, rank: int | None = None, **kwargs: Any) -> None:

@@ -32,6 +32,12 @@ class ScalarMessage(MessageFunction):
         InputError: shares of different sizes.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.2.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8, message="scalar", bias=False)
+        >>> sum(p.numel() for p in layer.parameters())  # one for each of the 12 edges
+        12
     """
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:

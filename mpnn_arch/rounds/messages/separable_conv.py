@@ -28,6 +28,14 @@ class SeparableConvMessage(MessageFunction):
         - **x_j:** (E, B, largest_in, H, W), **output:** (E, B, largest_out, H', W')
 
     Source: Chollet, *Xception*, CVPR 2017, here on every edge.
+
+    Example:
+        >>> from mpnn_arch import RelationalConv2d, graphs
+        >>> layer = RelationalConv2d(
+        ...     graphs.ring(4, 2), 8, 8, kernel_size=3, message="separable_conv", bias=False
+        ... )
+        >>> sum(p.numel() for p in layer.parameters())  # 12 edges: 2 kernels of 9, then 2 x 2
+        264
     """
 
     vectors_instead = "linear"

@@ -52,6 +52,12 @@ class SharedLinearMessage(_SharedMessage):
         - **x_j:** (E, B, largest_in), **output:** (E, B, largest_out)
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.2.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8, message="shared_linear", bias=False)
+        >>> layer.weight.shape  # one matrix for all 12 edges
+        torch.Size([2, 2])
     """
 
     fusable = True
@@ -73,6 +79,14 @@ class SharedConvMessage(_SharedMessage):
     Shapes:
         - **weight:** (largest_out, largest_in, K, K)
         - **x_j:** (E, B, largest_in, H, W), **output:** (E, B, largest_out, H', W')
+
+    Example:
+        >>> from mpnn_arch import RelationalConv2d, graphs
+        >>> layer = RelationalConv2d(
+        ...     graphs.ring(4, 2), 8, 8, kernel_size=3, message="shared_conv", bias=False
+        ... )
+        >>> layer.weight.shape  # one stack of kernels for all 12 edges
+        torch.Size([2, 2, 3, 3])
     """
 
     fusable = True
@@ -101,6 +115,15 @@ class IdentityMessage(MessageFunction):
 
     Raises:
         InputError: shares of different sizes.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import GraphRound
+        >>> layer = GraphRound(2, 2, "identity", bias=False)
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> layer(x, torch.tensor([[0], [1]]))  # node 1 receives node 0's features
+        tensor([[0., 0.],
+                [1., 2.]])
     """
 
     shared = True
