@@ -27,6 +27,11 @@ class Agreement:
         name: the backend, or the plain torch layer.
         differences: of the output and the gradients, by name; empty if not computed.
         unavailable: why it could not be computed here, else None.
+
+    Example:
+        >>> from mpnn_arch.diagnostics.agreement import Agreement
+        >>> Agreement(name="gather", differences={"output": 1e-16, "grad x": 3e-16}).largest
+        3e-16
     """
 
     name: str
@@ -69,6 +74,14 @@ def compare_backends(
 
     Raises:
         InputError: the layer cannot be built, for example with fewer channels than nodes.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs
+        >>> from mpnn_arch.diagnostics.agreement import compare_backends
+        >>> found = compare_backends(graphs.ring(4, 2), 8, 8, dtype=torch.float64)
+        >>> max(agreement.largest for agreement in found if agreement.differences) < 1e-12
+        True
     """
     generator = torch.Generator().manual_seed(seed)
 

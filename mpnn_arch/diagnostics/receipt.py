@@ -86,6 +86,13 @@ def receipt(
 
     Raises:
         InputError: a graph with more nodes than channels at the dense layer's cost.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> from mpnn_arch.diagnostics.receipt import receipt
+        >>> lines = receipt({"ring": graphs.ring(16, 4)}, batch=4, width=32, repeats=3)
+        >>> len(lines)
+        1
     """
     graphs = as_named_graphs(graphs)
     device = torch.device(device)

@@ -18,7 +18,13 @@ from mpnn_arch.kernels.dispatch.turns import time_turns
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one computation in every turn."""
+    """Seconds of one computation in every turn.
+
+    Example:
+        >>> from mpnn_arch.diagnostics.timing import Timing
+        >>> Timing((0.2, 0.1, 0.4)).median
+        0.2
+    """
 
     seconds: tuple[float, ...]
 
@@ -57,6 +63,13 @@ def interleaved(
         seconds: stop after this long, once there are three turns.
         clock: read before and after; ``time.process_time`` excludes the time of other programs on a
             busy machine, and is meant for one thread.
+
+    Example:
+        >>> from mpnn_arch.diagnostics.timing import interleaved
+        >>> runs = {"sum": lambda: sum(range(100)), "max": lambda: max(range(100))}
+        >>> timings = interleaved(runs, repeats=3)
+        >>> sorted(timings)
+        ['max', 'sum']
     """
     on_gpu = torch.device(device).type == "cuda"
     wait = torch.cuda.synchronize if on_gpu else (lambda: None)

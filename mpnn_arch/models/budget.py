@@ -54,6 +54,11 @@ def match_widths(
         InputError: a stage would be narrower than its graph, or no width meets the reference.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 3.2, and the published runs.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> models.match_widths(models.make_config("mlp", in_features=784), graphs.ring(64, 8))
+        (1539,)
     """
     graphs = as_graphs(graph)
     if not graphs:
@@ -245,6 +250,11 @@ def match_budget(
             can meet.
 
     Source: see :func:`match_widths`.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> models.match_budget("resnet34", graphs.parse_one("ws_flex:64,12,0.15,0"))
+        (144, 286, 572, 1144)
     """
     return match_widths(
         make_config(name, **model_kwargs),

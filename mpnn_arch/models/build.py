@@ -69,6 +69,13 @@ def build(
     Raises:
         InputError: an unknown name or setting, a stage narrower than its graph, a budget no width
             meets, or an image too small for the strides.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> graph = graphs.ws_flex(64, average_degree=12, rewiring_probability=0.15)
+        >>> model = models.build("mlp", graph, in_features=784)
+        >>> model.widths  # wider than the dense model's 512, at its cost
+        (1263,)
     """
     settings = make_config(name, **model_kwargs)
     for option, value in (("order", order), ("init", init), ("backend", backend)):
@@ -200,6 +207,12 @@ def mlp(
         InputError: as for :func:`build`.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 4.1.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> model = models.mlp(graphs.ring(16, 4), in_features=64, hidden_features=128)
+        >>> model.widths
+        (247,)
     """
     return build(
         "mlp",

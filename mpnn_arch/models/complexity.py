@@ -33,6 +33,13 @@ class LayerCost:
         multiply_adds: exact.
         complete_multiply_adds: cost of the layer on the complete graph.
         is_round: whether it is a round of message passing.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> cost = models.complexity(models.build("mlp", graphs.ring(16, 4), in_features=64))
+        >>> first = cost.layers[0]
+        >>> first.name, first.kind, first.multiply_adds, first.is_round
+        ('stem.layer', 'Linear', 32768, False)
     """
 
     name: str
@@ -48,7 +55,14 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Complexity:
-    """The layers of a model with their costs, and the totals."""
+    """The layers of a model with their costs, and the totals.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> cost = models.complexity(models.build("mlp", graphs.ring(16, 4), in_features=64))
+        >>> cost.multiply_adds, cost.parameters, round(cost.relational_share, 2)
+        (824932, 831954, 0.95)
+    """
 
     layers: tuple[LayerCost, ...]
 
@@ -125,6 +139,12 @@ def complexity(
     Raises:
         InputError: no input size is given and the model has none, or the model does not accept
             it.
+
+    Example:
+        >>> from mpnn_arch import models
+        >>> model = models.build("resnet34", device="meta")  # shapes without values
+        >>> models.complexity(model).multiply_adds
+        3663761408
     """
     args, kwargs, size = example_on_meta(model, input_size, inputs)
     copied = on_meta(model)

@@ -44,6 +44,12 @@ class ModelConfig(ABC):
         in_channels: channels of an image, 3 for colour and 1 for grey.
         image_size: height and width of an image in pixels.
         width_multiplier: scales every width of the dense model, and with it the reference budget.
+
+    Example:
+        >>> from mpnn_arch import models
+        >>> config = models.make_config("resnet34")
+        >>> config.stage_widths, config.num_rounds
+        ((64, 128, 256, 512), 32)
     """
 
     name: ClassVar[str]

@@ -33,6 +33,11 @@ def diagram(model: nn.Module) -> Figure:
 
     Raises:
         InputError: the model has no round, or matplotlib is not installed.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=128)
+        >>> models.diagram(model).savefig("mlp.png")
     """
     named = _groups(model)
     groups = [[part for _, part in items] for items in named]

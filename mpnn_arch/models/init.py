@@ -34,6 +34,12 @@ def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None
         InputError: an unknown name.
 
     Source: He, Zhang, Ren, Sun, ICCV 2015; the published runs of You, Leskovec, He, Xie, 2020.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs, models
+        >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=128)
+        >>> models.initialise(model, "kaiming", torch.Generator().manual_seed(1))
     """
     if init not in INITS:
         raise InputError(f"there is no init {init!r}; choose one of {', '.join(INITS)}")

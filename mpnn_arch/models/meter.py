@@ -30,6 +30,14 @@ class Meter:
         order: partition order of the rounds.
         round_meter: cost of a round, if it is not a sum of linear or conv messages.
         check: reject stages narrower than their graph.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> config = models.make_config("mlp", in_features=64, hidden_features=32)
+        >>> meter = models.Meter(config.assignment([graphs.complete(16)]))
+        >>> config.count(meter, (32,))
+        >>> meter.multiply_adds  # 64 x 32, three of 32 x 32, 32 x 10
+        5440
     """
 
     def __init__(

@@ -13,7 +13,13 @@ MODELS: Registry[type[ModelConfig]] = Registry("model")
 
 
 def list_models() -> list[str]:
-    """Names of all models."""
+    """Names of all models.
+
+    Example:
+        >>> from mpnn_arch import models
+        >>> models.list_models()[:4]
+        ['cnn1d', 'cnn8', 'efficientnet_b0', 'mlp']
+    """
     return MODELS.names()
 
 
@@ -22,6 +28,11 @@ def make_config(name: str, **model_kwargs: Any) -> ModelConfig:
 
     Raises:
         InputError: an unknown model, or a setting that it does not have.
+
+    Example:
+        >>> from mpnn_arch import models
+        >>> models.make_config("resnet20", num_classes=100).num_classes
+        100
     """
     kind = MODELS.get(name)
     known = [field.name for field in dataclasses.fields(kind)]

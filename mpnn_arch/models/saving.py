@@ -53,6 +53,14 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: the model has no configuration or one that JSON cannot express, or the path
             cannot be written.
+
+    Example:
+        >>> import mpnn_arch
+        >>> from mpnn_arch import graphs, models
+        >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=128)
+        >>> mpnn_arch.save(model, "mlp.safetensors")
+        >>> mpnn_arch.load("mlp.safetensors").widths == model.widths
+        True
     """
     if isinstance(getattr(model, "relationalize_report", None), RelationalizeReport):
         save_relationalized(model, path)
@@ -99,6 +107,14 @@ def load(
 
     Raises:
         InputError: no such file, or one that is truncated, modified, not a saved model, or forged.
+
+    Example:
+        >>> import mpnn_arch
+        >>> from mpnn_arch import graphs, models
+        >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=128)
+        >>> mpnn_arch.save(model, "mlp.safetensors")
+        >>> mpnn_arch.load("mlp.safetensors").graphs == model.graphs
+        True
     """
     if into is not None:
         if changes:

@@ -42,6 +42,13 @@ class StudyConfig:
 
     Raises:
         InputError: a value out of its range.
+
+    Example:
+        >>> from mpnn_arch.studies import StudyConfig
+        >>> graphs = ("sample:16/48", "complete:16")
+        >>> config = StudyConfig(model="mlp", dataset="digits", graphs=graphs, seeds=(0, 1))
+        >>> config.messages, config.training.epochs
+        ((None,), 15)
     """
 
     model: str

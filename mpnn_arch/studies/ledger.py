@@ -83,6 +83,15 @@ class Ledger:
 
     Raises:
         InputError: no such file, one that is cut short or damaged, or one of another version.
+
+    Example:
+        >>> from mpnn_arch.studies import Ledger, Study, StudyConfig
+        >>> config = StudyConfig(model="mlp", dataset="digits", graphs=("ring:16,4",), seeds=(0, 1))
+        >>> study = Study.create("study", config)
+        >>> with Ledger("study/ledger.sqlite") as ledger:
+        ...     ledger.counts().trials
+        ...
+        2
     """
 
     def __init__(self, path: str | Path) -> None:

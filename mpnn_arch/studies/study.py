@@ -52,6 +52,13 @@ class Study:
         study = Study.create("runs/sweep", config)
         study.run(workers=2)  # stopped at any moment, the same call goes on
         study.table()
+
+    Example:
+        >>> from mpnn_arch.studies import Study, StudyConfig
+        >>> config = StudyConfig(model="mlp", dataset="digits", graphs=("ring:16,4",), seeds=(0, 1))
+        >>> study = Study.create("runs", config)
+        >>> study.counts().trials
+        2
     """
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:

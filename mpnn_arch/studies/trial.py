@@ -42,6 +42,21 @@ class Trial:
         width_multiplier: scales every width, and with it the cost to meet.
         train_images, test_images: if given, only so many images are used.
         sources: for every import path the SHA-256 of the file that it lies in.
+
+    Example:
+        >>> from mpnn_arch.studies import Trial
+        >>> from mpnn_arch.training import TrainingConfig
+        >>> trial = Trial(
+        ...     model="mlp",
+        ...     graph="ring:16,4",
+        ...     graph_hash="0" * 64,
+        ...     dataset="digits",
+        ...     data_hash="0" * 64,
+        ...     recipe=TrainingConfig(),
+        ...     seed=0,
+        ... )
+        >>> Trial.from_dict(trial.to_dict()) == trial
+        True
     """
 
     model: str

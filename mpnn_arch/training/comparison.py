@@ -106,6 +106,22 @@ def compare_swaps(
     Raises:
         InputError: an unknown name, or a pair that cannot be combined; raised before any
             training.
+
+    Example:
+        >>> from mpnn_arch import graphs
+        >>> from mpnn_arch.training import TrainingConfig, load_dataset
+        >>> from mpnn_arch.training.comparison import compare_swaps
+        >>> results = compare_swaps(
+        ...     "mlp",
+        ...     graphs.ring(16, 4),
+        ...     load_dataset("digits").subset(256, 100),
+        ...     messages=["linear"],
+        ...     aggrs=["sum", "max"],
+        ...     seeds=[0],
+        ...     training=TrainingConfig(epochs=1),
+        ... )
+        >>> [(result.message, result.aggr) for result in results]
+        [('linear', 'sum'), ('linear', 'max')]
     """
     fields = input_settings(model, data)
 

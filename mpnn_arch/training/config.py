@@ -79,6 +79,11 @@ class TrainingConfig:
 
     Source: the defaults are those of You et al., ICML 2020, section 4.1, for the 5-layer MLP
     (batch 128, initial rate 0.1 with a cosine), except the number of epochs, which was 200 there.
+
+    Example:
+        >>> from mpnn_arch.training import TrainingConfig
+        >>> TrainingConfig(epochs=2, learning_rate=0.05).batch_size
+        128
     """
 
     epochs: int = 15
@@ -192,6 +197,12 @@ class RunConfig:
 
     Raises:
         InputError: a value out of its range.
+
+    Example:
+        >>> from mpnn_arch.training import RunConfig
+        >>> config = RunConfig(model="mlp", dataset="digits", graphs=("ring:16,4",), seeds=(0, 1))
+        >>> config.training.epochs
+        15
     """
 
     model: str

@@ -41,6 +41,21 @@ class ImageDataset:
 
     Raises:
         InputError: the tensors are inconsistent, or contain NaN or infinite values.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.training import ImageDataset
+        >>> images, labels = torch.rand(6, 1, 8, 8), torch.tensor([0, 1] * 3)
+        >>> data = ImageDataset(
+        ...     name="noise",
+        ...     train_images=images[:4],
+        ...     train_labels=labels[:4],
+        ...     test_images=images[4:],
+        ...     test_labels=labels[4:],
+        ...     num_classes=2,
+        ... )
+        >>> data.num_features
+        64
     """
 
     name: str
@@ -173,7 +188,13 @@ class ImageDataset:
 
 
 def list_datasets() -> list[str]:
-    """Names of all data sets."""
+    """Names of all data sets.
+
+    Example:
+        >>> from mpnn_arch.training import list_datasets
+        >>> "digits" in list_datasets()
+        True
+    """
     return DATASETS.names()
 
 
@@ -194,6 +215,12 @@ def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset
     Raises:
         InputError: no such data set, a missing package, files that are not the published ones, a
             folder that is laid out otherwise, or a function that returns something else.
+
+    Example:
+        >>> from mpnn_arch.training import load_dataset
+        >>> data = load_dataset("digits")
+        >>> data.train_images.shape, data.num_classes
+        (torch.Size([1442, 1, 8, 8]), 10)
     """
     is_own = isinstance(name, str) and name not in DATASETS
     if is_own and os.path.isdir(name):  # False for "" and for names that are too long

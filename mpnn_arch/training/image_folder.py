@@ -50,6 +50,13 @@ class ImageFolder:
 
     Source: the augmentation is that of You et al., ICML 2020, section 4.2: Szegedy et al., CVPR
     2015, and Krizhevsky, Sutskever, Hinton, NeurIPS 2012.
+
+    Example:
+        >>> from mpnn_arch.training import ImageFolder
+        >>> ImageFolder("nowhere")
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: nowhere/train is not a folder of images with a folder a ...
     """
 
     def __init__(

@@ -37,6 +37,17 @@ class EpochMetrics:
         test_loss: mean cross-entropy (nats) over the test images after the epoch.
         test_error: share of them misclassified, in percent.
         seconds: time of the epoch's training steps, evaluation not counted.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs, models
+        >>> from mpnn_arch.training import Trainer, TrainingConfig, load_dataset
+        >>> data = load_dataset("digits").subset(256, 100)
+        >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=64)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> trainer = Trainer(model, data, TrainingConfig(epochs=1), generator=generator)
+        >>> 0 <= trainer.train_epoch().test_error <= 100
+        True
     """
 
     epoch: int

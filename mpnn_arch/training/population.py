@@ -38,6 +38,20 @@ class Population(EpochLoop):
 
     Raises:
         InputError: as for ``Trainer`` and ``MLPUnion``.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs, models
+        >>> from mpnn_arch.training import Population, TrainingConfig, load_dataset
+        >>> data = load_dataset("digits").subset(256, 100)
+        >>> members = [
+        ...     models.build("mlp", graph, in_features=64, hidden_features=64)
+        ...     for graph in (graphs.ring(16, 4), graphs.grid(16))
+        ... ]
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> population = Population(members, data, TrainingConfig(epochs=1), generator=generator)
+        >>> sorted(population.train_epoch())  # metrics by number of the member
+        [0, 1]
     """
 
     model: MLPUnion

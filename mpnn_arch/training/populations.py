@@ -27,6 +27,15 @@ class MemberResult:
         metrics: of its epochs, in order.
         diverged: why it was frozen, in a sentence; None: it was trained to its end.
         population: how many networks were trained side by side, itself counted.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> from mpnn_arch.training import TrainingConfig, load_dataset, train_population
+        >>> data = load_dataset("digits").subset(256, 100)
+        >>> member = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=64)
+        >>> (result,) = train_population([member], data, TrainingConfig(epochs=1), size=1)
+        >>> result.population, result.diverged
+        (1, None)
     """
 
     metrics: tuple[EpochMetrics, ...]
@@ -69,6 +78,18 @@ def train_population(
     Raises:
         InputError: a size below 1, or as for ``Trainer`` and
             :class:`~mpnn_arch.training.population.Population`.
+
+    Example:
+        >>> from mpnn_arch import graphs, models
+        >>> from mpnn_arch.training import TrainingConfig, load_dataset, train_population
+        >>> data = load_dataset("digits").subset(256, 100)
+        >>> members = [
+        ...     models.build("mlp", graph, in_features=64, hidden_features=64)
+        ...     for graph in (graphs.ring(16, 4), graphs.grid(16))
+        ... ]
+        >>> results = train_population(members, data, TrainingConfig(epochs=2), seed=0, size=2)
+        >>> [len(result.metrics) for result in results]
+        [2, 2]
     """
     if size == "auto":
         size = choose_population_size(members, dataset, config, device=device).size

@@ -32,6 +32,12 @@ class Recipe:
 
     Raises:
         InputError: a value out of its range.
+
+    Example:
+        >>> from mpnn_arch.training.recipes import RECIPES
+        >>> recipe = RECIPES.get("mlp_cifar10")()
+        >>> recipe.training.epochs, recipe.seeds
+        (200, 5)
     """
 
     model: ClassVar[str | None] = None  # what a recipe with a name is for
@@ -296,6 +302,11 @@ def recipe(model: str, dataset: str | None = None) -> Recipe:
     Args:
         model: its name.
         dataset: the data set's; None: any.
+
+    Example:
+        >>> from mpnn_arch.training.recipes import recipe
+        >>> recipe("mlp").graph
+        'ws_flex:64,12,0.15,0'
     """
     name = _BY_DATASET.get((model, dataset))
     return RECIPES.get(name)() if name else _DEFAULTS.get(model, _IMAGES)
@@ -319,7 +330,13 @@ def recipe_note(model: str, training: TrainingConfig, dataset: str | None = None
 
 
 def list_recipes() -> list[str]:
-    """Names of all recipes."""
+    """Names of all recipes.
+
+    Example:
+        >>> from mpnn_arch.training.recipes import list_recipes
+        >>> list_recipes()[-2:]
+        ['resnet34_sep_imagenet', 'resnet50_imagenet']
+    """
     return RECIPES.names()
 
 
@@ -332,6 +349,11 @@ def set_values(settings: Mapping[str, str]) -> dict[str, Any]:
 
     Raises:
         InputError: no such field, or text that is none of its values.
+
+    Example:
+        >>> from mpnn_arch.training.recipes import set_values
+        >>> set_values({"epochs": "3", "flip": "true"})
+        {'epochs': 3, 'flip': True}
     """
     kinds = get_type_hints(TrainingConfig)
     values = {}

@@ -33,6 +33,17 @@ class Trainer(EpochLoop):
     Raises:
         InputError: the model's outputs are not the data set's classes, the recipe augments what
             the data set cannot, or (``DivergedError``) the loss diverges.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs, models
+        >>> from mpnn_arch.training import Trainer, TrainingConfig, load_dataset
+        >>> data = load_dataset("digits").subset(256, 100)
+        >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=64)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> trainer = Trainer(model, data, TrainingConfig(epochs=1), generator=generator)
+        >>> trainer.train_epoch().epoch
+        1
     """
 
     def train_epoch(self) -> EpochMetrics:

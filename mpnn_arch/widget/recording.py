@@ -28,6 +28,14 @@ class Recording:
         aggregate: (C_out, ...) AGG of every node, before the update.
         output: (C_out, ...) what the round returned.
         residual: (C_out, ...) what the update added; None for nothing.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.widget import record
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8, activation="relu")
+        >>> (recording,) = record(layer, torch.ones(1, 8)).values()
+        >>> torch.testing.assert_close(recording.output, layer(torch.ones(1, 8))[0])
     """
 
     layer: MessageRound
@@ -107,6 +115,14 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
     Raises:
         InputError: a model without rounds, an input that it does not take, or a sample outside
             the batch.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs, models
+        >>> from mpnn_arch.widget import record
+        >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=64)
+        >>> [recording.messages.shape for recording in record(model, torch.zeros(1, 64)).values()]
+        [torch.Size([80, 8]), torch.Size([80, 8]), torch.Size([80, 8])]
     """
     rounds = rounds_of(model)
     if not rounds:

@@ -74,6 +74,14 @@ def rewire(
 
     Raises:
         InputError: an unknown name, or a message or aggregation that does not fit the shares.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.widget import rewire
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8)
+        >>> denser = rewire(layer, graphs.complete(4))
+        >>> layer.weight.numel(), denser.weight.numel()
+        (48, 64)
     """
     graph = as_graph(graph)
     made = copy.deepcopy(layer)

@@ -74,6 +74,14 @@ class RoundWidget(anywidget.AnyWidget):
     Raises:
         InputError: nothing to show in the layer or model, an x that it does not take, or a trait
             set to what cannot be.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.widget import RoundWidget
+        >>> widget = RoundWidget(RelationalLinear(graphs.ring(4, 2), 8, 8, activation="relu"))
+        >>> widget.toggle(0, 2)  # an edge that the ring lacks
+        >>> widget.layer.graph.num_edges, widget.num_steps
+        (5, 18)
     """
 
     _esm = (STATIC / "widget.js").read_text(encoding="utf-8")

@@ -42,6 +42,16 @@ class RelationalAttention(nn.Module):
         InputError: a width below the number of nodes.
 
     Source: Vaswani et al., *Attention Is All You Need*, 2017, section 3.2.2.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs
+        >>> from mpnn_arch.models.relationalize import RelationalAttention
+        >>> attention = RelationalAttention(graphs.ring(4, 2), 8, num_heads=2, batch_first=True)
+        >>> x = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
+        >>> out, weights = attention(x, x, x)
+        >>> out.shape, weights.shape
+        (torch.Size([3, 5, 8]), torch.Size([3, 5, 5]))
     """
 
     def __init__(

@@ -26,6 +26,14 @@ class RelationalConv1d(nn.Module):
 
     Raises:
         InputError: as for :class:`~mpnn_arch.rounds.RelationalConv2d`.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs
+        >>> from mpnn_arch.models.relationalize import RelationalConv1d
+        >>> layer = RelationalConv1d(graphs.ring(4, 2), 8, 16, kernel_size=3, padding=1)
+        >>> layer(torch.zeros(2, 8, 100)).shape
+        torch.Size([2, 16, 100])
     """
 
     def __init__(

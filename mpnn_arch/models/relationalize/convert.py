@@ -64,6 +64,14 @@ def relationalize(
     Raises:
         InputError: a name in ``skip`` or ``graph`` that the module does not have, or no layer that
             can become a round.
+
+    Example:
+        >>> import mpnn_arch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 10))
+        >>> changed = mpnn_arch.relationalize(net, "ring:16,4")  # all but the first and the last
+        >>> [type(layer).__name__ for layer in changed]
+        ['Linear', 'ReLU', 'RelationalLinear', 'Linear']
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"relationalize takes a torch module, not {shown(module)}; give one")

@@ -24,6 +24,14 @@ class LayerOutcome:
         reason: why it is not a round; empty if it is one.
         kind: its class in the module.
         graph: of the round; None if it is not one.
+
+    Example:
+        >>> import mpnn_arch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10))
+        >>> report = mpnn_arch.relationalize(net, "ring:16,4").relationalize_report
+        >>> [(layer.name, layer.outcome) for layer in report.layers]
+        [('0', 'skipped'), ('1', 'round'), ('2', 'skipped')]
     """
 
     name: str
@@ -45,6 +53,14 @@ class RelationalizeReport:
         multiply_adds_before, multiply_adds_after: of one input; None if no input size was known.
         order: which nodes hold the larger shares.
         backend: of the rounds.
+
+    Example:
+        >>> import mpnn_arch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10))
+        >>> report = mpnn_arch.relationalize(net, "ring:16,4").relationalize_report
+        >>> report.parameters_before, report.parameters_after
+        (8970, 6154)
     """
 
     layers: tuple[LayerOutcome, ...]
