@@ -24,6 +24,12 @@ def bin_pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
     Raises:
         InputError: graphs of different sizes.
+
+    Example:
+        >>> from mpnn_arch.analysis import bin_pairs, load_results
+        >>> table = load_results("results.csv")
+        >>> len(bin_pairs(table, table))
+        53
     """
     _same_size(first, second)
     plane = plane_of(pd.concat([first, second]), c_closed="left")
@@ -42,6 +48,12 @@ def agreement(first: pd.DataFrame, second: pd.DataFrame) -> Correlation:
         InputError: graphs of different sizes, or fewer than four bins in common.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.3.
+
+    Example:
+        >>> from mpnn_arch.analysis import agreement, load_results
+        >>> table = load_results("results.csv")
+        >>> round(agreement(table, table).pearson, 2)  # with itself
+        1.0
     """
     pairs = bin_pairs(first, second)
     return correlate(pairs["first"], pairs["second"])
@@ -55,6 +67,12 @@ def agreement_beyond_density(first: pd.DataFrame, second: pd.DataFrame) -> Corre
 
     Raises:
         InputError: as :func:`agreement`.
+
+    Example:
+        >>> from mpnn_arch.analysis import agreement_beyond_density, load_results
+        >>> table = load_results("results.csv")
+        >>> round(agreement_beyond_density(table, table).pearson, 2)  # with itself
+        1.0
     """
     _same_size(first, second)
     plane = plane_of(pd.concat([first, second]), c_closed="left")
@@ -77,6 +95,13 @@ def consistency(tables: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, list[str
     Returns:
         A row a pair: ``first``, ``second``, the correlations, and ``pearson_beyond_density`` with
         its p-value (not a number where it could not be had); and sentences on pairs left out.
+
+    Example:
+        >>> from mpnn_arch.analysis import consistency, load_results
+        >>> table = load_results("results.csv")
+        >>> pairs, left_out = consistency({"one": table, "again": table})
+        >>> len(pairs)
+        1
     """
     rows, notes = [], []
     for (one, first), (other, second) in combinations(tables.items(), 2):

@@ -52,6 +52,12 @@ def bootstrap_region(
 
     Raises:
         InputError: as the paper's rule.
+
+    Example:
+        >>> from mpnn_arch.analysis import bootstrap_region, load_results
+        >>> region = bootstrap_region(load_results("results.csv"), draws=50)
+        >>> region.draws
+        50
     """
     candidates, unit = candidates_of(table, unit)
     random = np.random.default_rng(seed)

@@ -61,6 +61,13 @@ def connectomes(
         InputError: a connectome that cannot be read, or results that give no sweet spot.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.5 and Table 2.
+
+    Example:
+        >>> from mpnn_arch.analysis import connectomes
+        >>> connectomes("nowhere", nulls=-1)
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: nulls is between 0 and 10000, -1 was given; choose a value ...
     """
     nulls = check_whole("nulls", nulls, 0, 10_000)
     seed = check_whole("seed", seed, 0)

@@ -43,6 +43,11 @@ def design_of(table: pd.DataFrame) -> Design:
 
     Raises:
         InputError: fewer than two training seeds, or than four candidates.
+
+    Example:
+        >>> from mpnn_arch.analysis import design_of, load_results
+        >>> type(design_of(load_results("results.csv"))).__name__
+        'Design'
     """
     graphs, errors = error_matrix(table)
     if errors.shape[1] < 2:
@@ -110,6 +115,12 @@ def calibrate(
         results with a region smaller than the plane: the false-alarm rate where depth is 0),
         ``found``, ``excluded`` (mean share of the candidates outside the bowl that are left out:
         the power a candidate) and ``lost`` (mean share of the truly best that are left out).
+
+    Example:
+        >>> from mpnn_arch.analysis import calibrate, design_of, load_results
+        >>> rules = calibrate(design_of(load_results("results.csv")), depths=(1.0,), repeats=4)
+        >>> sorted(set(rules["depth"]))
+        [0.0, 1.0]
     """
     random = np.random.default_rng(seed)
     best_set = _best_set(design)

@@ -63,6 +63,12 @@ def corrected_sweet_spot(
         InputError: as for :func:`~mpnn_arch.analysis.sweet_spot.sweet_spot`.
 
     Source: Holm, Scandinavian Journal of Statistics 1979; Benjamini and Hochberg, JRSS B 1995.
+
+    Example:
+        >>> from mpnn_arch.analysis import corrected_sweet_spot, load_results
+        >>> spot = corrected_sweet_spot(load_results("results.csv"), method="holm")
+        >>> int(spot.candidates["kept"].sum())
+        22
     """
     plain = sweet_spot(table, unit, alpha)
     rows = plain.candidates
@@ -123,6 +129,12 @@ def simultaneous_sweet_spot(
     Source: Gupta, On some multiple decision rules, Technometrics 1965; Hsu, Constrained
     simultaneous confidence intervals for multiple comparisons with the best, Annals of Statistics
     1984.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, simultaneous_sweet_spot
+        >>> found = simultaneous_sweet_spot(load_results("results.csv"), draws=500)
+        >>> found.exists
+        True
     """
     groups, unit = values_by_candidate(table, unit)
     names = groups["name"].to_numpy()

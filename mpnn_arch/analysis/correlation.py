@@ -46,6 +46,12 @@ def correlate(first: npt.ArrayLike, second: npt.ArrayLike) -> Correlation:
 
     Source: Bonett and Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
     correlations, Psychometrika 2000.
+
+    Example:
+        >>> from mpnn_arch.analysis import correlate
+        >>> found = correlate([1, 2, 3, 4], [1, 2, 4, 3])
+        >>> round(found.pearson, 2), round(found.spearman, 2)
+        (0.8, 0.8)
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if len(x) < 4:

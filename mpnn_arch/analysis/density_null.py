@@ -66,6 +66,12 @@ def density_null(
 
     Raises:
         InputError: fewer than 12 graphs, or graphs of one density.
+
+    Example:
+        >>> from mpnn_arch.analysis import density_null, load_results
+        >>> found = density_null(load_results("results.csv"), draws=50)
+        >>> found.both_r2 > found.density_r2
+        True
     """
     graphs = with_density(per_graph(without_baseline(table)))
     if len(graphs) < 12:

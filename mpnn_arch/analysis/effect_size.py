@@ -43,6 +43,12 @@ def effect(first: npt.ArrayLike, second: npt.ArrayLike) -> Effect:
 
     Source: Hedges, Distribution theory for Glass's estimator of effect size, Journal of
     Educational Statistics 1981.
+
+    Example:
+        >>> from mpnn_arch.analysis import effect
+        >>> found = effect([33.1, 33.4, 33.2], [32.0, 32.3, 32.1])
+        >>> round(found.difference, 2), found.p_value < 0.05
+        (-1.1, True)
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if min(len(a), len(b)) < 2:

@@ -55,6 +55,24 @@ def compare_families(table: pd.DataFrame) -> FamilyTest:
 
     Raises:
         InputError: missing columns or numbers, one family or one seed, or an incomplete design.
+
+    Example:
+        >>> import pandas as pd
+        >>> from mpnn_arch.analysis import compare_families
+        >>> rows = [
+        ...     {
+        ...         "family": family,
+        ...         "graph": f"{family}-{graph}",
+        ...         "is_null": graph > 0,
+        ...         "train_seed": seed,
+        ...         "error": 30 + family + (graph > 0) + 0.01 * (3 * family + graph + seed) % 0.07,
+        ...     }
+        ...     for family in range(4)
+        ...     for graph in range(3)
+        ...     for seed in range(3)
+        ... ]
+        >>> round(compare_families(pd.DataFrame(rows)).difference, 1)
+        -1.0
     """
     errors = family_errors(table)[1]
     families, members, seeds = errors.shape
@@ -139,6 +157,14 @@ def family_power(
     Returns:
         Power of the two-sided t-test of the difference (noncentral t), and of the F-test of the
         deviation (scaled F, exact where the difference is 0).
+
+    Example:
+        >>> from mpnn_arch.analysis import family_power
+        >>> power, _ = family_power(
+        ...     50, 3, 5, seed_deviation=0.5, within_deviation=0.1, difference=0.2
+        ... )
+        >>> power > 0.5
+        True
     """
     families, nulls = check_whole("families", families, 2), check_whole("nulls", nulls, 1)
     seeds = check_whole("seeds", seeds, 2)

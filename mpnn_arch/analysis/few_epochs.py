@@ -27,6 +27,11 @@ def few_epochs(table: pd.DataFrame) -> pd.DataFrame:
         InputError: one epoch, or fewer than four graphs with all of them.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.4 and Figure 5, right.
+
+    Example:
+        >>> from mpnn_arch.analysis import few_epochs, load_results
+        >>> few_epochs(load_results("results.csv"))["epoch"].tolist()
+        [1, 2]
     """
     epochs, errors, _ = curves(table)
     mean = errors.mean(axis=1)
@@ -66,6 +71,12 @@ def racing(table: pd.DataFrame, firsts: tuple[int, ...] = (1, 3, 10)) -> pd.Data
         InputError: as :func:`few_epochs`.
 
     Source: Jamieson and Talwalkar, Non-stochastic best arm identification, AISTATS 2016.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, racing
+        >>> race = racing(load_results("results.csv"), firsts=(1,))
+        >>> round(float(race["saved"][0]), 2)  # share of the epochs that was not trained
+        0.41
     """
     epochs, errors, names = curves(table)
     mean, last = errors.mean(axis=1), epochs[-1]

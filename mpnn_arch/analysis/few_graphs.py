@@ -31,6 +31,13 @@ def few_graphs(table: pd.DataFrame, chosen: Sequence[str]) -> Correlation:
         InputError: none of them is in the table, or they lie in fewer than four bins.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.4 and Figure 5, left.
+
+    Example:
+        >>> from mpnn_arch.analysis import few_graphs, load_results
+        >>> table = load_results("results.csv")
+        >>> chosen = sorted(set(table["graph"]) - {"complete:64"})[::2]
+        >>> few_graphs(table, chosen).pearson > 0.9
+        True
     """
     graphs = _placed(table)
     few = graphs[graphs["graph"].isin(list(chosen))]
@@ -57,6 +64,13 @@ def few_graphs_by_count(
 
     Raises:
         InputError: fewer than four bins, or one graph in each.
+
+    Example:
+        >>> from mpnn_arch.analysis import few_graphs_by_count, load_results
+        >>> few_graphs_by_count(load_results("results.csv"), counts=[13])
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: there is one graph a bin, so fewer graphs are fewer bins; ...
     """
     graphs = _placed(table)
     random = np.random.default_rng(seed)

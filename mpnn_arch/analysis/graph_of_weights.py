@@ -92,6 +92,13 @@ def learned_graph(
             threshold gives a connected graph.
 
     Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020, section 7.
+
+    Example:
+        >>> from mpnn_arch import models
+        >>> from mpnn_arch.analysis import learned_graph
+        >>> model = models.build("mlp", in_features=64, hidden_features=64)
+        >>> learned_graph(model, num_nodes=16, density=0.25).graph.num_nodes
+        16
     """
     return _cut(edge_values(model, num_nodes), threshold, density)
 
@@ -112,6 +119,13 @@ def learned_graph_sweep(
 
     Raises:
         InputError: as :func:`learned_graph`.
+
+    Example:
+        >>> from mpnn_arch import models
+        >>> from mpnn_arch.analysis import learned_graph_sweep
+        >>> model = models.build("mlp", in_features=64, hidden_features=64)
+        >>> len(learned_graph_sweep(model, num_nodes=16, thresholds=[0.9, 1.0]))
+        2
     """
     values = edge_values(model, num_nodes)
     if thresholds is not None:
@@ -132,6 +146,15 @@ class LearnedGraphTracker:
     Args:
         model, num_nodes, threshold, density: see :func:`learned_graph`. Weights shrink under
             weight decay, so that a density makes epochs comparable where a threshold does not.
+
+    Example:
+        >>> from mpnn_arch import models
+        >>> from mpnn_arch.analysis import LearnedGraphTracker
+        >>> model = models.build("mlp", in_features=64, hidden_features=64)
+        >>> tracker = LearnedGraphTracker(model, num_nodes=16, density=0.25)
+        >>> _ = tracker(0)
+        >>> len(tracker.table)
+        1
     """
 
     def __init__(

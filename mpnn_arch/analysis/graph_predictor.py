@@ -110,6 +110,12 @@ def predict_from_graphs(
 
     Source of the walks: Dwivedi et al., Graph neural networks with learnable structural and
     positional representations, ICLR 2022.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, predict_from_graphs
+        >>> table = predict_from_graphs(load_results("results.csv"), epochs=1, hidden=4)
+        >>> sorted(table["tested_on"].unique())
+        [np.int64(13)]
     """
     if not 0 < test_share < 1:
         raise InputError(f"a test share of {test_share} leaves nothing on one side; give 0.25")

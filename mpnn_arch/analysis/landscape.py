@@ -73,6 +73,11 @@ def paper_plane(
         InputError: no such resolution, or another size without ``longest``.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.1 and its published code.
+
+    Example:
+        >>> from mpnn_arch.analysis import paper_plane
+        >>> type(paper_plane(64, "coarse")).__name__
+        'Plane'
     """
     if resolution not in ("coarse", "fine"):
         raise InputError(f"there is no resolution {resolution!r}; choose coarse or fine")
@@ -134,6 +139,12 @@ def landscape(
 
     Raises:
         InputError: graphs of several sizes, or none inside the plane.
+
+    Example:
+        >>> from mpnn_arch.analysis import landscape, load_results
+        >>> bins = landscape(load_results("results.csv"))
+        >>> len(bins), round(bins["mean"].min(), 1)
+        (53, np.float64(38.6))
     """
     graphs = per_graph(table)
     plane = plane_of(graphs, resolution) if plane is None else plane

@@ -48,6 +48,13 @@ def rank_measures(
 
     Raises:
         InputError: an unknown measure, or fewer than ten graphs that can be made.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, rank_measures
+        >>> table = load_results("results.csv")
+        >>> ranking, left_out = rank_measures(table, ["average_path_length", "density"])
+        >>> ranking["measure"][0]
+        'average_path_length'
     """
     rows = with_density(per_graph(without_baseline(table)))
     if len(rows) > most:

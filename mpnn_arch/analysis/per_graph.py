@@ -29,6 +29,12 @@ def per_graph(table: pd.DataFrame) -> pd.DataFrame:
 
     Raises:
         InputError: an empty table.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, per_graph
+        >>> best = per_graph(load_results("results.csv")).iloc[0]
+        >>> best["graph"], round(best["mean"], 2)
+        ('ws_flex:64,12.273960139051601,0.2192369212872339,26', np.float64(38.55))
     """
     last = final(table) if len(table) else table
     if last.empty:

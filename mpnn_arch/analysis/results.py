@@ -67,6 +67,12 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         InputError: no such file, a column that is missing or of the wrong type, or nothing left.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results
+        >>> table = load_results("results.csv")  # of 53 graphs, 5 seeds, 3 epochs
+        >>> len(table), table["graph"].nunique()
+        (795, 53)
     """
     return pd.concat([one.table for one in read_results(path)], ignore_index=True)
 
@@ -82,6 +88,13 @@ def published(root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
         InputError: there are none.
 
     Source: You, Leskovec, He, Xie, ICML 2020; facebookresearch/graph2nn (MIT).
+
+    Example:
+        >>> from mpnn_arch.analysis import published
+        >>> published("nowhere")
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: there are no published results in nowhere; give the folder ...
     """
     paths = _results_in(_published_folder(root))
     return pd.concat([load_results(path) for path in paths], ignore_index=True)
@@ -175,6 +188,11 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
 
     Raises:
         InputError: as :func:`load_results`, or no path.
+
+    Example:
+        >>> from mpnn_arch.analysis import read_many
+        >>> [results.name for results in read_many(["results.csv"])]
+        ['results']
     """
     files: list[Path] = []
     for path in map(Path, paths):

@@ -40,6 +40,12 @@ def selection_bias(table: pd.DataFrame) -> SelectionBias:
         InputError: fewer than two seeds, or than two graphs with errors for all of them.
 
     Source: the shrinkage is that of James and Stein; Efron and Morris, JASA 1973.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, selection_bias
+        >>> bias = selection_bias(load_results("results.csv"))
+        >>> bias.expected > bias.best  # trained again, the best graph is worse
+        True
     """
     _, errors = error_matrix(table)
     graphs, seeds = errors.shape

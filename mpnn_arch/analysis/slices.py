@@ -62,6 +62,11 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
         InputError: no such measure, or fewer than five graphs in the slice.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.2 and Figure 4.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, slice_of
+        >>> type(slice_of(load_results("results.csv"), "average_path_length", (0, 1))).__name__
+        'Slice'
     """
     if along not in PAPER_SLICES:
         raise InputError(f"a slice runs along {' or '.join(C_AND_L)}, not {along!r}")

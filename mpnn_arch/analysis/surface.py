@@ -45,6 +45,12 @@ def surfaces(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Raises:
         InputError: fewer than ten graphs.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, surfaces
+        >>> table = surfaces(load_results("results.csv")).set_index("function")
+        >>> bool(table["r2"]["quadratic"] > table["r2"]["density"])
+        True
     """
     graphs = with_density(per_graph(without_baseline(table)))
     errors = graphs["mean"].to_numpy(dtype=np.float64)

@@ -66,6 +66,12 @@ def sweet_spot(
         InputError: one candidate, or too few errors for a test.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.1; the rule of its published code.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, sweet_spot
+        >>> spot = sweet_spot(load_results("results.csv"))
+        >>> spot.unit, [round(end, 2) for end in spot.average_path_length]
+        ('graph', [1.82, 2.51])
     """
     candidates, unit = candidates_of(table, unit)
     best = int(candidates["mean"].argmin())
@@ -133,6 +139,12 @@ def intersection(spots: list[SweetSpot]) -> tuple[Range, Range] | None:
     """The rectangle of C and of L that lies in all sweet spots, None if there is none.
 
     The paper reports it as the union of its six (C 0.43-0.50, L 1.82-2.28).
+
+    Example:
+        >>> from mpnn_arch.analysis import intersection, load_results, sweet_spot
+        >>> spot = sweet_spot(load_results("results.csv"))
+        >>> intersection([spot, spot]) == (spot.clustering_coefficient, spot.average_path_length)
+        True
     """
     if not spots:
         return None

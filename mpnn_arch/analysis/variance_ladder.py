@@ -43,6 +43,11 @@ def variance_ladder(
 
     Raises:
         InputError: fewer than 20 graphs that can be made, or no variance.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, variance_ladder
+        >>> variance_ladder(load_results("results.csv"), draws=20)["step"].tolist()
+        ['density', 'degrees', 'C and L']
     """
     rows = with_density(per_graph(without_baseline(table)))
     by_name = rebuild(rows["graph"])[0] if graphs is None else as_named_graphs(graphs)

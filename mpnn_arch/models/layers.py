@@ -52,6 +52,15 @@ class Layers:
         aggr_kwargs: passed to the aggregation.
         generator: draws the rounds' initial parameters.
         device, dtype: of every parameter.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import graphs, models
+        >>> from mpnn_arch.models.assignment import GraphAssignment
+        >>> layers = models.Layers(GraphAssignment([graphs.ring(16, 4)], "mine", 1, 1))
+        >>> layers.start_stage(0)
+        >>> layers.round(32, 64, norm=True)(torch.zeros(2, 32)).shape
+        torch.Size([2, 64])
     """
 
     def __init__(

@@ -54,6 +54,13 @@ def write_report(
 
     Raises:
         InputError: no results, or a folder that cannot be made.
+
+    Example:
+        >>> from mpnn_arch.analysis import write_report
+        >>> write_report(["nowhere.csv"], "report")
+        Traceback (most recent call last):
+            ...
+        mpnn_arch.errors.InputError: there is no file nowhere.csv; give a CSV file of results
     """
     given = [Path(path) for path in paths]
     progress("reading results")

@@ -43,6 +43,14 @@ class Analysis:
     """What the functions of ``mpnn_arch.analysis`` find in one results file.
 
     A field is None where the results do not allow it; ``notes`` says why.
+
+    Example:
+        >>> from mpnn_arch.analysis import load_results, per_graph
+        >>> from mpnn_arch.analysis.report import Analysis
+        >>> table = load_results("results.csv")
+        >>> found = Analysis("mine", table, notes=[], graphs=per_graph(table), baseline=None)
+        >>> found.spot is None  # nothing was analysed yet
+        True
     """
 
     name: str
