@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import warnings
 from contextlib import suppress
 
 import click
@@ -60,9 +59,6 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit; see :mod:`mpnn_arch.cli.failures` for the exit codes."""
-    # PyG scripts some functions on import, which a user cannot avoid.
-    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
     code = exit_code_of(lambda: cli.main(args=argv, prog_name="mpnn-arch", standalone_mode=False))
     if code == 130 and argv is None:
         # Ctrl-C, and everything is recorded. Unloading torch takes seconds on a busy machine.

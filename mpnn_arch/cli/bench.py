@@ -8,33 +8,31 @@ from pathlib import Path
 import click
 
 from mpnn_arch.checks import LARGEST_COUNT
+from mpnn_arch.cli import completion
 from mpnn_arch.cli.numbers import check_count
+from mpnn_arch.cli.options import device_option, graphs_option, threads_option
 from mpnn_arch.errors import InputError
 
 
 @click.command()
-@click.option(
-    "--graphs",
-    "specs",
-    multiple=True,
-    help="A graph, as in ws_flex:64,8.5,0.1,0; repeat for several  [default: six ws_flex graphs]",
-)
-@click.option("--batch", default=128, show_default=True, help="Batch size.")
+@graphs_option("six ws_flex graphs")
+@click.option("--batch-size", "--batch", default=128, show_default=True, help="Rows of the input.")
 @click.option("--width", default=512, show_default=True, help="Channels of the dense layer.")
 @click.option("--repeats", default=25, show_default=True, help="Timed repeats of each backend.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@device_option()
 @click.option(
     "--dtype",
     default="float32",
     show_default=True,
+    shell_complete=completion.dtypes,
     help="float32, float64, bfloat16 or float16.",
 )
-@click.option("--threads", type=int, help="CPU threads of torch  [default: torch's choice]")
+@threads_option("torch's choice")
 @click.option("--quick", is_flag=True, help="Three default graphs, at most seven repeats.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory for bench.csv and .png")
 def bench(
-    specs: tuple[str, ...],
-    batch: int,
+    graphs: tuple[str, ...],
+    batch_size: int,
     width: int,
     repeats: int,
     device: str,
@@ -54,7 +52,7 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
-    check_count("batch", batch, LARGEST_COUNT)
+    check_count("batch-size", batch_size, LARGEST_COUNT)
     check_count("width", width, LARGEST_COUNT)
     check_count("repeats", repeats, 1_000_000)
     if threads is not None:  # many more overflow the stack in OpenMP
@@ -66,9 +64,9 @@ def bench(
 
     import torch
 
-    from mpnn_arch import graphs
     from mpnn_arch.diagnostics.receipt import DEFAULT_GRAPHS, receipt, write_csv, write_plot
     from mpnn_arch.diagnostics.timing import machine
+    from mpnn_arch.graphs import parse
     from mpnn_arch.io.figures import new_figure
     from mpnn_arch.io.files import check_folder, make_folder
     from mpnn_arch.training.devices import find_device
@@ -78,24 +76,23 @@ def bench(
         check_folder(out)
     if threads is not None:
         torch.set_num_threads(threads)
-    if not specs:
-        specs = DEFAULT_GRAPHS[::2] if quick else DEFAULT_GRAPHS
+    where = find_device(device)
     chosen = {}
-    for spec in specs:
-        found = graphs.parse(spec)
+    for spec in graphs or (DEFAULT_GRAPHS[::2] if quick else DEFAULT_GRAPHS):
+        found = parse(spec)
         for index, graph in enumerate(found):
             chosen[spec if len(found) == 1 else f"{spec} {index}"] = graph
     lines = receipt(
         chosen,
-        batch=batch,
+        batch=batch_size,
         width=width,
         repeats=min(repeats, 7) if quick else repeats,
-        device=find_device(device),
+        device=where,
         dtype=getattr(torch, dtype),
     )
 
     backends = list(dict.fromkeys(name for line in lines for name in line.seconds))
-    table = Table(title=f"forward and backward, batch {batch}, {dtype}, ms")
+    table = Table(title=f"forward and backward, batch {batch_size}, {dtype}, ms")
     dense = [f"dense ({library})" for library in lines[0].rivals]
     for name in ("graph", "density", "width", "multiply-adds", *dense, "complete", *backends):
         table.add_column(name, justify="left" if name == "graph" else "right", no_wrap=True)
@@ -119,7 +116,7 @@ def bench(
     if console.width < 140:  # long lines rather than truncated numbers
         console = Console(width=140)
     console.print(table)
-    environment = machine(device)
+    environment = machine(where)
     for key, text in environment.items():
         console.print(f"{key}: {text}", highlight=False)
     if out is not None:

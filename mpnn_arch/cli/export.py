@@ -10,7 +10,12 @@ import click
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
-    "--to", type=click.Path(path_type=Path), required=True, help="results.csv or results.parquet"
+    "--to",
+    "--out",
+    "to",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="results.csv or results.parquet",
 )
 @click.option(
     "--all-epochs",
@@ -18,15 +23,15 @@ import click
     help="A row an epoch, also of trials under way.  [default: the last of those that are done]",
 )
 def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
-    """Write the results of the study in FOLDER as one tidy table.
+    """Write the results in FOLDER, made by train, compare or sweep, as one tidy table.
 
     The paper's published columns come first, so that the tables can be joined. The study may be
     running meanwhile. Nothing that it names is imported. A file that is there is replaced.
     """
     from mpnn_arch.studies.export import export as write
-    from mpnn_arch.studies.study import Study
+    from mpnn_arch.studies.reading import open_ledger
 
-    with Study.open(folder).ledger() as ledger:
+    with open_ledger(folder) as ledger:
         rows = write(ledger, to, all_epochs=all_epochs)
         stopped = ledger.counts().stopped
     click.echo(f"{rows:,} rows -> {to}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from mpnn_arch.cli.numbers import MOST_SEEDS, check_count, read_names
+from mpnn_arch.cli import completion
+from mpnn_arch.cli.numbers import check_count, read_names
+from mpnn_arch.cli.options import read_seeds, seeds_option
 
 
 @click.command()
@@ -12,17 +14,18 @@ from mpnn_arch.cli.numbers import MOST_SEEDS, check_count, read_names
     "--model",
     default="gcn",
     show_default=True,
+    shell_complete=completion.gnn_layers,
     help="gcn, sage, sage_max, gin, graph or gat; or several, separated by commas.",
 )
-@click.option("--seeds", type=int, default=3, show_default=True, help="Number of seeds.")
+@seeds_option("3")
 @click.option("--hidden", type=int, default=16, show_default=True, help="Hidden channels per node.")
 @click.option("--epochs", type=int, default=100, show_default=True, help="Training steps.")
-def gnn(*, model: str, seeds: int, hidden: int, epochs: int) -> None:
+def gnn(*, model: str, seeds: str | None, hidden: int, epochs: int) -> None:
     """Classify the members of Zachary's Karate Club with rounds on its own graph.
 
     One member of each of the 4 communities is labelled; the accuracy is that on the other 30.
     """
-    check_count("seeds", seeds, MOST_SEEDS)
+    chosen = read_seeds("3" if seeds is None else seeds)
     check_count("hidden", hidden, 100_000)
     check_count("epochs", epochs, 10_000_000)
     import statistics
@@ -45,7 +48,7 @@ def gnn(*, model: str, seeds: int, hidden: int, epochs: int) -> None:
     for name in names:
         runs = [
             train_on_karate_club(name, seed=seed, hidden_features=hidden, epochs=epochs)
-            for seed in range(seeds)
+            for seed in chosen
         ]
         accuracies = [run.accuracy for run in runs]
         spread = f" ± {statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
@@ -57,5 +60,5 @@ def gnn(*, model: str, seeds: int, hidden: int, epochs: int) -> None:
             f"{max(accuracies):.1f}",
         )
     console = Console()
-    console.print(f"Karate Club, 34 members, 4 labelled, {seeds} seeds", highlight=False)
+    console.print(f"Karate Club, 34 members, 4 labelled, {len(chosen)} seeds", highlight=False)
     console.print(table)

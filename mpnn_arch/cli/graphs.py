@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mpnn_arch.cli import completion
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_writable, shown, write_whole
 
@@ -57,7 +58,7 @@ def list_command() -> None:
 
 
 @graphs.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=completion.graphs)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the graph here.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def make(spec: str, out: Path | None, force: bool) -> None:
@@ -81,8 +82,17 @@ def make(spec: str, out: Path | None, force: bool) -> None:
 
 
 @graphs.command()
-@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
-@click.option("--measure", "-m", "names", multiple=True, help="A measure; may be repeated.")
+@click.argument(
+    "specs", nargs=-1, required=True, metavar="SPEC...", shell_complete=completion.graphs
+)
+@click.option(
+    "--measure",
+    "-m",
+    "names",
+    multiple=True,
+    shell_complete=completion.measures,
+    help="A measure; may be repeated.",
+)
 @click.option("--all", "all_", is_flag=True, help="Every measure.")
 @click.option("--reachable-only", is_flag=True, help="Leave out pairs without a path.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the table as CSV.")
@@ -120,7 +130,7 @@ def measure(
 
 
 @graphs.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=completion.graphs)
 @click.option(
     "--layout",
     type=click.Choice(["ring", "spring", "matrix", "degrees"]),

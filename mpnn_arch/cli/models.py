@@ -7,18 +7,14 @@ from typing import Any
 
 import click
 
+from mpnn_arch.cli import completion
+from mpnn_arch.cli.options import graphs_option
 from mpnn_arch.errors import InputError
 
 
 @click.command()
-@click.argument("name", required=False)
-@click.option(
-    "--graph",
-    "specs",
-    multiple=True,
-    help="A graph, such as ws_flex:64,12,0.15,0; repeat for one per stage or round.  "
-    "[default: the model's]",
-)
+@click.argument("name", required=False, shell_complete=completion.models)
+@graphs_option("the model's; one for all rounds, or one for each stage or round")
 @click.option("--dense", is_flag=True, help="Show the dense model only.")
 @click.option("--image-size", type=int, help="Image height and width.  [default: the model's]")
 @click.option("--in-channels", type=int, help="Channels of an image.  [default: 3]")
@@ -28,7 +24,7 @@ from mpnn_arch.errors import InputError
 @click.option("--diagram", type=click.Path(path_type=Path), help="Draw the model to this file.")
 def models(
     name: str | None,
-    specs: tuple[str, ...],
+    graphs: tuple[str, ...],
     dense: bool,
     image_size: int | None,
     in_channels: int | None,
@@ -55,30 +51,26 @@ def models(
     if diagram is not None and diagram.is_dir():
         raise InputError(f"{diagram} is a folder; name a file in it")
     if name is None:
-        if specs or dense or layers or diagram or settings:
+        if graphs or dense or layers or diagram or settings:
             raise InputError("name a model to show it; mpnn-arch models alone lists them")
         _list()
-    elif dense and specs:
-        raise InputError("--dense has no graph; leave out one of --dense and --graph")
+    elif dense and graphs:
+        raise InputError("--dense has no graph; leave out one of --dense and --graphs")
     else:
-        _show(name, specs, dense, settings, layers, diagram)
+        _show(name, graphs, dense, settings, layers, diagram)
 
 
 def _list() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mpnn_arch.models import MODELS
+    from mpnn_arch.cli.model_list import ROWS
 
     table = Table("model", "description", "default graph")
     for column in ("input", "dense multiply-adds"):
         table.add_column(column, justify="right")
-    for name in MODELS:
-        kind = MODELS.get(name)
-        config = kind()
-        shape = " x ".join(map(str, config.input_shape))
-        cost = f"{config.multiply_adds():,}"
-        table.add_row(name, kind.summary, kind.default_graph, shape, cost)
+    for name, summary, graph, shape, cost in ROWS:
+        table.add_row(name, summary, graph, shape, f"{cost:,}")
     Console().print(table)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpnn_arch.cli.options import data_root_option, device_option, trust_option
+
 if TYPE_CHECKING:
     from mpnn_arch.studies.replay import Replayed
 
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("trial")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of downloaded data.")
-@click.option("--trust", is_flag=True, help="Run code that somebody else's study names.")
+@device_option()
+@data_root_option()
+@trust_option()
 def replay(*, folder: Path, trial: str, device: str, data_root: Path | None, trust: bool) -> None:
     """Train TRIAL of the study in FOLDER again and compare it with the ledger, bit for bit.
 

@@ -51,10 +51,11 @@ def read_status(folder: Path) -> dict[str, Any]:
     """What the command shows, JSON-able."""
     from mpnn_arch.io.lock import lock_holder
     from mpnn_arch.studies.racing import correlations
-    from mpnn_arch.studies.study import Study
+    from mpnn_arch.studies.reading import open_ledger
+    from mpnn_arch.studies.study import Study, is_run_directory
 
-    study = Study.open(folder)
-    with study.ledger() as ledger:
+    rungs = () if is_run_directory(folder) else Study.open(folder).config.race
+    with open_ledger(folder) as ledger:
         counts = ledger.counts()
         running = [
             {
@@ -77,7 +78,7 @@ def read_status(folder: Path) -> dict[str, Any]:
                 " WHERE state = 'failed' GROUP BY reason ORDER BY trials DESC"
             )
         ]
-        race = [asdict(rung) for rung in correlations(ledger, study.config.race)]
+        race = [asdict(rung) for rung in correlations(ledger, rungs)]
     driver = lock_holder(folder / "lock")
     workers = len(running) if driver else 0
     pace = counts.seconds_per_epoch

@@ -10,11 +10,7 @@ app = marimo.App(width="full", app_title="mpnn-arch explore")
 
 with app.setup:
     import tempfile
-    import warnings
     from pathlib import Path
-
-    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
 
     import marimo as mo
     import numpy as np

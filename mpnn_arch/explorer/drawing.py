@@ -10,7 +10,7 @@ from html import escape
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.lists import sample
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.training.run_directory import MetricsRow
+from mpnn_arch.studies.metrics import MetricsRow
 
 WIDTH, HEIGHT = 420, 320
 _LEFT, _BOTTOM, _TOP, _RIGHT = 52, 42, 14, 12

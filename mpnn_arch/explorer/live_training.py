@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.training.config import RunConfig
-from mpnn_arch.training.devices import find_device
-from mpnn_arch.training.experiment import start_run, train_run
+from mpnn_arch.studies.config import StudyConfig
+from mpnn_arch.studies.graph_names import expand
+from mpnn_arch.studies.metrics import MetricsRow, read_metrics
+from mpnn_arch.studies.study import Study
 from mpnn_arch.training.recipes import recipe
-from mpnn_arch.training.run_directory import MetricsRow, RunDirectory
 
 # A page that is open asks every second; a browser lets a hidden page ask once a minute.
 PATIENCE = 90.0
@@ -54,12 +55,12 @@ class LiveTraining:
         model: str = "mlp",
         patience: float = PATIENCE,
     ) -> None:
-        self.graphs, self.epochs, self.seeds = tuple(graphs), epochs, seeds
+        self.graphs, self.epochs, self.seeds = _names(graphs), epochs, seeds
         found = recipe(model, dataset)
-        config = RunConfig(
+        config = StudyConfig(
             model=model,
             dataset=dataset,
-            graphs=self.graphs,
+            graphs=tuple(graphs),
             seeds=tuple(range(seeds)),
             training=dataclasses.replace(found.training, epochs=epochs),
             init=found.init,
@@ -69,7 +70,7 @@ class LiveTraining:
         self._seen.touch()
         self._log = self._folder / "log"
         command = [sys.executable, "-m", __name__, str(self._folder), str(patience)]
-        command.append(json.dumps(dataclasses.asdict(config)))
+        command.append(json.dumps(config.to_dict()))
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -77,7 +78,8 @@ class LiveTraining:
         """The epochs that are done; also says that somebody still looks."""
         self._seen.touch()
         try:
-            return RunDirectory.open(self._folder / "run").read_metrics()
+            with Study.open(self._folder / "run").ledger() as ledger:
+                return list(read_metrics(ledger))
         except InputError:  # not begun yet
             return []
 
@@ -89,7 +91,7 @@ class LiveTraining:
     @property
     def failure(self) -> str | None:
         """The last line that a process wrote which ended by an error of its own."""
-        if self.process.poll() in (None, 0, -signal.SIGINT, -signal.SIGTERM):
+        if self.process.poll() in (None, 0, 130, -signal.SIGINT, -signal.SIGTERM):
             return None
         said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return said[-1] if said else f"the training ended with code {self.process.returncode}"
@@ -110,20 +112,38 @@ class LiveTraining:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _names(graphs: Sequence[str]) -> tuple[str, ...]:
+    """The graphs as the study calls them; one that cannot be made is said when it is trained."""
+    try:
+        return tuple(expand(graphs))
+    except InputError:
+        return tuple(graphs)
+
+
 def _end_when_unseen(seen: Path, patience: float) -> None:
     while seen.exists() and time.time() - seen.stat().st_mtime < patience:
         time.sleep(min(1.0, patience / 4))
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _main(folder: Path, patience: float, config: RunConfig) -> None:
+def _main(folder: Path, patience: float, config: StudyConfig) -> None:
     watch = threading.Thread(target=_end_when_unseen, args=(folder / "seen", patience), daemon=True)
     watch.start()
     try:
-        train_run(start_run(folder / "run", config, data_root=None), device=find_device("auto"))
+        counts = Study.create(folder / "run", config, command="train").run(workers=0, watch=_tell)
     except InputError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:  # stopped, or seen no more
+        os._exit(130)  # unloading torch takes seconds on a busy machine
+    if counts.failed:
+        sys.exit(1)
+
+
+def _tell(event: dict[str, Any]) -> None:
+    """Write into the log why a training failed."""
+    if event["is"] == "failed":
+        print(event["reason"], file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), float(sys.argv[2]), RunConfig.from_mapping(json.loads(sys.argv[3])))
+    _main(Path(sys.argv[1]), float(sys.argv[2]), StudyConfig.from_dict(json.loads(sys.argv[3])))

@@ -1,5 +1,6 @@
 """The paper's architectures and others, with widths matched to the cost of their dense form."""
 
+from mpnn_arch import pyg as _quiet  # noqa: F401  before PyG's own imports
 from mpnn_arch.models import architectures
 from mpnn_arch.models.budget import match_budget, match_widths
 from mpnn_arch.models.build import build, mlp

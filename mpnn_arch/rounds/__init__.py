@@ -1,5 +1,6 @@
 """One round of message exchange, as a PyTorch Geometric ``MessagePassing`` module."""
 
+from mpnn_arch import pyg as _quiet  # noqa: F401  before PyG's own imports
 from mpnn_arch.rounds.choices import export_choices, import_choices
 from mpnn_arch.rounds.fused_round import FusedRound
 from mpnn_arch.rounds.graph_round import GraphRound

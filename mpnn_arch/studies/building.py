@@ -14,6 +14,7 @@ from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.studies import import_paths
 from mpnn_arch.studies.trial import Trial
 from mpnn_arch.training.data import ImageDataset, load_dataset
+from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.inputs import input_settings
 
 
@@ -32,8 +33,11 @@ def load_data(
     data_root: str | None,
     train_images: int | None,
     test_images: int | None,
-) -> tuple[ImageDataset, str]:
+) -> tuple[ImageDataset | ImageFolder, str]:
     """The data set and its fingerprint; the last one is kept, since trials share it.
+
+    The fingerprint covers images and labels, of a folder that is read image by image the names of
+    its files: it is too large to be read for it.
 
     Args:
         name: of the data set, a folder of images, or an import path.
@@ -46,17 +50,13 @@ def load_data(
     """
     if source is not None:
         import_paths.check(name, source)
-    data = load_dataset(name, data_root)
-    if not isinstance(data, ImageDataset):
-        raise InputError(
-            f"a study keeps its data set in memory, {name!r} is read from a folder image by image; "
-            "train it with mpnn-arch train"
-        )
-    data = data.subset(train_images, test_images)
-    return data, data.content_hash
+    data = load_dataset(name, data_root).subset(train_images, test_images)
+    return data, data.listing_hash if isinstance(data, ImageFolder) else data.content_hash
 
 
-def build_model(trial: Trial, graph: RelationalGraph, data: ImageDataset, **more: Any) -> Any:
+def build_model(
+    trial: Trial, graph: RelationalGraph, data: ImageDataset | ImageFolder, **more: Any
+) -> Any:
     """The model of ``trial`` with its initial weights, widths matched to the dense one's cost.
 
     Args:

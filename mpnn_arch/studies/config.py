@@ -39,6 +39,9 @@ class StudyConfig:
         race: epochs after which the worse graphs are stopped, rising; empty: all are trained to
             their end. See :func:`mpnn_arch.studies.racing.advance`.
         keep: share of graphs that goes on at each of these rungs.
+        recipe: name of the recipe that ``training`` was taken from before single values of it
+            were set; None: the model's defaults. It says where the values come from, and changes
+            nothing.
 
     Raises:
         InputError: a value out of its range.
@@ -67,6 +70,7 @@ class StudyConfig:
     weights: Weights = "none"
     race: tuple[int, ...] = ()
     keep: float = 0.5
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         from mpnn_arch.training.data import full_name
@@ -88,6 +92,15 @@ class StudyConfig:
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
                 raise InputError(f"a seed is an integer of at least 0, {seed!r} was given")
+        for name in ("init", "backend", "recipe"):
+            if not isinstance(getattr(self, name), str | None):
+                raise InputError(f"{name} is a name, {getattr(self, name)!r} was given")
+        for name in ("train_images", "test_images"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
+                raise InputError(f"{name} is an integer of at least 1, {value!r} was given")
         if self.weights not in get_args(Weights):
             choices = ", ".join(get_args(Weights))
             raise InputError(f"weights is one of {choices}, {self.weights!r} was given")
@@ -166,7 +179,7 @@ class StudyConfig:
             for described in dataclasses.fields(mine):
                 name = described.name
                 old, new = getattr(mine, name), getattr(theirs, name)
-                if name not in (*EXTENDABLE, "training") and old != new:
+                if name not in (*EXTENDABLE, "training", "recipe") and old != new:
                     raise InputError(
                         f"the study was made with {holder}{name} {old}, not {new}; leave that "
                         "out to go on with it, or make another study with another --out"

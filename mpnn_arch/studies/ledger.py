@@ -223,7 +223,10 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         reason = str(error)
         if "full" in reason or "disk I/O" in reason:
-            do = "free some space and give the same command again; what is recorded stays"
+            do = (
+                "free some space, or raise the limit of a file's size (ulimit -f), and give the "
+                "same command again; what is recorded stays"
+            )
         elif "readonly" in reason or "unable to open" in reason:
             do = "make the folder writable, or copy the study and go on with the copy"
         elif "locked" in reason:

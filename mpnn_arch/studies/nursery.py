@@ -134,10 +134,6 @@ def serve(descriptor: int) -> None:
     Args:
         descriptor: of the channel to the driver; its end is the end of this process.
     """
-    import warnings
-
-    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
     from mpnn_arch.studies import worker  # imports torch, before any fork
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

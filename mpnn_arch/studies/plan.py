@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from pathlib import Path
 
@@ -33,6 +33,28 @@ def plan(
         config.train_images,
         config.test_images,
     )
+    trials = list_trials(config, by_spec, fingerprint, sources)
+    graphs = {name: graph for made in by_spec.values() for name, graph in made.items()}
+    if config.model not in sources:
+        for trial in _one_of_each(trials)[:_MOST_CHECKED]:
+            build_model(trial, graphs[trial.graph], data, device="meta")
+    return graphs, trials
+
+
+def list_trials(
+    config: StudyConfig,
+    by_spec: Mapping[str, Mapping[str, RelationalGraph]],
+    fingerprint: str,
+    sources: Mapping[str, str],
+) -> list[Trial]:
+    """The trials of ``config`` in their order, each once.
+
+    Args:
+        config: what was asked for.
+        by_spec: for every specification its graphs by their canonical names.
+        fingerprint: of the data set.
+        sources: for every import path the SHA-256 of its file.
+    """
     trials: dict[str, Trial] = {}
     for seed, spec, message, aggr in config.combinations():
         for name, graph in by_spec[spec].items():
@@ -56,11 +78,7 @@ def plan(
                 sources=tuple((path, sources[path]) for path in sorted(sources) if path in used),
             )
             trials.setdefault(trial.hash, trial)
-    graphs = {name: graph for made in by_spec.values() for name, graph in made.items()}
-    if config.model not in sources:
-        for trial in _one_of_each(trials.values())[:_MOST_CHECKED]:
-            build_model(trial, graphs[trial.graph], data, device="meta")
-    return graphs, list(trials.values())
+    return list(trials.values())
 
 
 def _one_of_each(trials: Iterable[Trial]) -> list[Trial]:

@@ -11,8 +11,8 @@ def check_run_options(workers: object, threads: object, population: object) -> N
     Raises:
         InputError: one cannot.
     """
-    if not (workers in (None, "auto") or _is_count(workers)):
-        raise InputError(f"workers is an integer of at least 1 or auto, {workers!r} was given")
+    if not (workers in (None, "auto") or _is_count(workers, least=0)):
+        raise InputError(f"workers is an integer of at least 0 or auto, {workers!r} was given")
     if not (threads is None or _is_count(threads)):
         raise InputError(f"threads is an integer of at least 1, {threads!r} was given")
     if workers == "auto" and threads is not None:
@@ -24,5 +24,5 @@ def check_run_options(workers: object, threads: object, population: object) -> N
         )
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

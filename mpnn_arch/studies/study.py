@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mpnn_arch import __version__
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import check_folder, sync, write_error, write_text
+from mpnn_arch.io.files import check_folder, shown, sync, write_error, write_text
+from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.temporary import new_temporary_folder, sweep
 from mpnn_arch.studies import import_paths
@@ -67,7 +68,12 @@ class Study:
 
     @classmethod
     def create(
-        cls, path: str | Path, config: StudyConfig, *, data_root: str | Path | None = None
+        cls,
+        path: str | Path,
+        config: StudyConfig,
+        *,
+        data_root: str | Path | None = None,
+        command: str = "sweep",
     ) -> Study:
         """A new folder with every trial queued; it appears whole or not at all.
 
@@ -75,6 +81,7 @@ class Study:
             path: the folder; it must not be there yet.
             config: what to train.
             data_root: see :func:`mpnn_arch.training.data.load_dataset`.
+            command: of ``mpnn-arch``, with which it goes on.
 
         Raises:
             InputError: the folder exists, or ``config`` names what does not exist or fit.
@@ -88,18 +95,7 @@ class Study:
         from mpnn_arch.studies.plan import plan
 
         graphs, trials = plan(config, data_root)
-        study = str(uuid.uuid4())
-        about = {
-            "format": _FORMAT,
-            "id": study,
-            "made": {
-                "mpnn_arch": __version__,
-                "python": platform.python_version(),
-                "machine": platform.platform(),
-                "host": socket.gethostname(),
-            },
-        }
-        made = cls(path, {**about, **_asked(study, config, trials)})
+        made = cls(path, description(config, trials, command))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent)
@@ -110,7 +106,7 @@ class Study:
             temporary.chmod(0o755)
             for folder in ("checkpoints", "weights"):
                 (temporary / folder).mkdir()
-            made._write(temporary)
+            made.describe(temporary)
             _fill(temporary / "ledger.sqlite", trials, graphs, _first(config))
             crash_point("study.folder")
             os.rename(temporary, path)
@@ -119,6 +115,8 @@ class Study:
             # A full disk, with the path of the temporary folder.
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             raise write_error(path, cause) from None
+        except InputError as error:  # of the ledger, with the same path
+            raise InputError(str(error).replace(str(temporary), str(path))) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return made
@@ -132,11 +130,17 @@ class Study:
         """
         path = Path(path)
         file = path / "study.json"
-        if not file.is_file():
-            refuse_run_directory(path)
-            raise InputError(f"{path} is not a study (it has no study.json); check the folder")
         try:
-            about = json.loads(file.read_text(encoding="utf-8"))
+            there = file.is_file()
+        except (OSError, ValueError):  # a name that is too long, or holds a NUL
+            there = False
+        if not there:
+            refuse_run_directory(path)
+            raise InputError(
+                f"{shown(path)} is not a study (it has no study.json); check the folder"
+            )
+        try:
+            about = parse_json(file.read_bytes())
             number = about["format"]
             _ = about["id"], about["config"], about["trials"], about["sources"], about["signature"]
         except (ValueError, KeyError, TypeError):
@@ -157,6 +161,11 @@ class Study:
         from mpnn_arch.studies.config import StudyConfig
 
         return StudyConfig.from_dict(self._about["config"])
+
+    @property
+    def command(self) -> str:
+        """The command of ``mpnn-arch`` with which it goes on."""
+        return str(self._about.get("made", {}).get("command", "sweep"))
 
     def ledger(self) -> Ledger:
         """The ledger, opened for reading, also while the study runs; use it in ``with``."""
@@ -221,7 +230,7 @@ class Study:
                     "with it; restore the file, or make a new study"
                 )
             self._about = {**self._about, **asked}
-            self._write(self.path)
+            self.describe(self.path)
             crash_point("study.described")
             with LedgerWriter(self.path / "ledger.sqlite") as ledger, ledger.transaction():
                 return ledger.add_trials(trials, graphs, until=_first(after))
@@ -245,8 +254,10 @@ class Study:
 
         Args:
             workers: processes; None: one a core, or one on a GPU; ``"auto"``: on a CPU as many, and
-                as many threads in each, as train most steps a second in a short trial.
-            threads: of torch in each; None: the cores shared among the workers. A trial that was
+                as many threads in each, as train most steps a second in a short trial; 0: the
+                trials are trained in this process, one after another.
+            threads: of torch in each; None: the cores shared among the workers, and without workers
+                what torch has. A trial that was
                 begun keeps its number, and with it its bits.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
             data_root: see :func:`mpnn_arch.training.data.load_dataset`.
@@ -264,10 +275,10 @@ class Study:
             InputError: another process runs the study, or the folder cannot be written.
             KeyboardInterrupt: Ctrl-C; all that was given by workers is recorded.
         """
+        from mpnn_arch.studies.in_process import InProcess
         from mpnn_arch.studies.interrupts import Interrupts
         from mpnn_arch.studies.local_pool import LocalPool
         from mpnn_arch.studies.nursery import Nursery
-        from mpnn_arch.studies.populations import plan_populations
         from mpnn_arch.studies.recording import Recorder, RunSettings
         from mpnn_arch.studies.run_options import check_run_options
         from mpnn_arch.studies.runner import Driver
@@ -288,14 +299,13 @@ class Study:
                 self._sweep_up(ledger)
                 if lock.taken_over_from is not None:
                     watch({"is": "note", "text": f"goes on after {lock.taken_over_from}"})
-                config = self.config
-                cores = len(os.sched_getaffinity(0))
+                config, cores = self.config, _cores()
                 by_trial = workers == "auto" and where == "cpu"
                 if not isinstance(workers, int):
                     workers = cores if where == "cpu" else 1
                 settings = RunSettings(
                     workers=workers,
-                    threads=threads or cores // workers or 1,
+                    threads=threads or _threads(cores, workers),
                     device=where,
                     data_root=None if data_root is None else str(data_root),
                     weights=config.weights,
@@ -303,19 +313,34 @@ class Study:
                     keep=config.keep,
                 )
                 recorder = Recorder(self.path, ledger, settings)
-                with Nursery() as nursery:
+                if workers == 0:
+                    if population is not None:
+                        self._plan(recorder, population, watch)
+                    InProcess(recorder, watch=watch).run(interrupts)
+                else:
+                    with Nursery() as nursery:
 
-                    def make_pool(size: int) -> LocalPool:
-                        return LocalPool(nursery, size)
+                        def make_pool(size: int) -> LocalPool:
+                            return LocalPool(nursery, size)
 
-                    said = settle_workers(recorder, make_pool, cores) if by_trial else None
-                    for text in (said, plan_populations(recorder, population)):
-                        if text is not None:
-                            watch({"is": "note", "text": text})
-                    pool = make_pool(recorder.settings.workers)
-                    Driver(recorder, watch=watch, pool=pool).run(interrupts)
+                        if by_trial:
+                            said = settle_workers(recorder, make_pool, cores)
+                            if said is not None:
+                                watch({"is": "note", "text": said})
+                        self._plan(recorder, population, watch)
+                        pool = make_pool(recorder.settings.workers)
+                        Driver(recorder, watch=watch, pool=pool).run(interrupts)
                 self._sweep_temporary()
                 return ledger.counts()
+
+    @staticmethod
+    def _plan(recorder: Any, population: Any, watch: Callable[[dict[str, Any]], object]) -> None:
+        """Fix who is trained with whom."""
+        from mpnn_arch.studies.populations import plan_populations
+
+        said = plan_populations(recorder, population)
+        if said is not None:
+            watch({"is": "note", "text": said})
 
     def _complete(self, ledger: Any, data_root: str | Path | None) -> None:
         """Queue trials that ``study.json`` names and the ledger lacks, after a stop."""
@@ -389,21 +414,69 @@ class Study:
     def _lock(self) -> FolderLock:
         return FolderLock(self.path / "lock", f"the study {self.path}")
 
-    def _write(self, folder: Path) -> None:
+    def describe(self, folder: Path) -> None:
+        """Write ``study.json`` into ``folder``.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         write_text(folder / "study.json", json.dumps(self._about, indent=2) + "\n")
 
 
+def is_run_directory(path: Path) -> bool:
+    """Whether ``path`` was made by ``mpnn-arch train`` before it had a ledger, and has none yet."""
+    try:
+        return (path / "config.json").is_file() and not (path / "study.json").exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        return False
+
+
 def refuse_run_directory(path: Path) -> None:
-    """Say what a folder is that ``mpnn-arch train`` made.
+    """Say what a folder is that ``mpnn-arch train`` made before it had a ledger.
 
     Raises:
         InputError: it is one.
     """
-    if (path / "config.json").is_file() and (path / "metrics.csv").is_file():
+    if is_run_directory(path):
         raise InputError(
-            f"{path} is a run directory of mpnn-arch train, not a study; go on with it by "
-            f"mpnn-arch train --out {path} --resume, or choose another folder"
+            f"{path} is a run directory of an earlier mpnn-arch train, not a study; make it one "
+            f"and go on with it by mpnn-arch train --out {path} --resume, or choose another folder"
         )
+
+
+def description(
+    config: StudyConfig, trials: Sequence[Trial], command: str = "sweep"
+) -> dict[str, Any]:
+    """What ``study.json`` of a new study holds."""
+    study = str(uuid.uuid4())
+    return {
+        "format": _FORMAT,
+        "id": study,
+        "made": {
+            "mpnn_arch": __version__,
+            "command": command,
+            "python": platform.python_version(),
+            "machine": platform.platform(),
+            "host": socket.gethostname(),
+        },
+        **_asked(study, config, trials),
+    }
+
+
+def _cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _threads(cores: int, workers: int) -> int:
+    """Of torch in each worker, or in this process if there are none."""
+    if workers == 0:
+        import torch
+
+        return torch.get_num_threads()
+    return cores // workers or 1
 
 
 def _check_data(ledger: Ledger, trials: Sequence[Trial]) -> None:

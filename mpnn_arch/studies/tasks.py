@@ -24,9 +24,13 @@ from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.journal import Journal
 from mpnn_arch.studies.machine import machine
 from mpnn_arch.studies.trial import Trial
-from mpnn_arch.training.checkpoint import delete_checkpoint, has_checkpoint, save_checkpoint
+from mpnn_arch.training.checkpoint import (
+    delete_checkpoint,
+    has_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from mpnn_arch.training.data import ImageDataset
-from mpnn_arch.training.experiment import restore
 from mpnn_arch.training.loop import EpochLoop
 from mpnn_arch.training.trainer import Trainer
 

@@ -13,8 +13,12 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.journal import Journal
 from mpnn_arch.studies.tasks import Task, about_model, folder_error, make_model, pace, save_weights
-from mpnn_arch.training.checkpoint import delete_checkpoint, has_checkpoint, save_checkpoint
-from mpnn_arch.training.experiment import restore
+from mpnn_arch.training.checkpoint import (
+    delete_checkpoint,
+    has_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from mpnn_arch.training.population import Population
 
 Emit = Callable[[int, dict[str, Any]], None]

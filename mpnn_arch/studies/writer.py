@@ -184,20 +184,23 @@ class LedgerWriter(Ledger):
             "SELECT id FROM trial WHERE population = ? AND state = 'queued' ORDER BY id",
             (first["population"],),
         ).fetchall()
-        return [self._lease(row["id"], worker) for row in together or [first]]
+        rows = together or [first]
+        for row in rows:
+            self.lease_trial(row["id"], worker)
+        return [self._trial(row["id"]) for row in rows]
 
-    def _lease(self, trial: int, worker: str) -> sqlite3.Row:
+    def lease_trial(self, trial: int, worker: str) -> int:
+        """Give this trial to ``worker``; return the number of the lease."""
         self.connection.execute(
             "UPDATE trial SET state = 'running', lease = lease + 1, attempts = attempts + 1"
             " WHERE id = ?",
             (trial,),
         )
-        row = self._trial(trial)
+        lease: int = self._trial(trial)["lease"]
         self.connection.execute(
-            "INSERT INTO attempt (trial, lease, worker) VALUES (?, ?, ?)",
-            (trial, row["lease"], worker),
+            "INSERT INTO attempt (trial, lease, worker) VALUES (?, ?, ?)", (trial, lease, worker)
         )
-        return row
+        return lease
 
     def started(self, trial: int, lease: int, about: Mapping[str, Any]) -> None:
         """Note what a worker found: machine, threads, choices, widths and cost."""

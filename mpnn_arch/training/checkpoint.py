@@ -83,6 +83,30 @@ def load_checkpoint(trainer: EpochLoop, path: Path, identity: str) -> None:
             os.replace(source, path)
 
 
+def restore(trainer: EpochLoop, path: Path, identity: str) -> None:
+    """Load a checkpoint, which may be forged.
+
+    Raises:
+        InputError: the file is damaged, or is not a checkpoint of this training.
+    """
+    epochs = trainer.config.epochs
+    try:
+        load_checkpoint(trainer, path, identity)
+        if not 1 <= trainer.epoch <= epochs:
+            raise ValueError(f"epoch {trainer.epoch} of {epochs}")
+        for parameter, state in trainer.optimizer.state.items():
+            momentum = state.get("momentum_buffer")
+            if momentum is not None and momentum.shape != parameter.shape:
+                raise ValueError(f"a momentum of shape {tuple(momentum.shape)}")
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{path} is not a checkpoint of this training ({str(error)[:200]!r}); "
+            f"{how_to_restart(path)}"
+        ) from error
+
+
 def previous_checkpoint(path: Path) -> Path:
     """The path of the checkpoint before the one at ``path``."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")

@@ -20,6 +20,7 @@ _DECISIVE = {
 }
 # Where one of these differs, the bits may change.
 _NOTED = {"mpnn_arch": "version of mpnn_arch", "processor": "processor"}
+_OTHERWISE = 'start a new run, or delete the entry "environment" of its config.json to go on'
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -34,7 +35,12 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def check_environment(what: str, started: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_environment(
+    what: str,
+    started: Mapping[str, Any],
+    now: Mapping[str, Any],
+    otherwise: str = _OTHERWISE,
+) -> None:
     """Compare the environment that a run was started in with the present one.
 
     Another version of this package or another processor is reported in a warning: most changes
@@ -45,6 +51,7 @@ def check_environment(what: str, started: Mapping[str, Any], now: Mapping[str, A
         started: what :func:`environment` returned when the run was started; entries that it lacks
             are not compared.
         now: what it returns now.
+        otherwise: what to do where the environment cannot be had again.
 
     Raises:
         InputError: another device, version of torch or number of threads (on the CPU), with which
@@ -58,7 +65,7 @@ def check_environment(what: str, started: Mapping[str, Any], now: Mapping[str, A
             raise InputError(
                 f"{what} was started with {name} {before}, now it is {now[name]}, and the result "
                 f"would have other bits than without the interruption; {fix.format(before)}, or "
-                'start a new run, or delete the entry "environment" of its config.json to go on'
+                f"{otherwise}"
             )
     for name, words in _NOTED.items():
         if name in started and started[name] != now[name]:

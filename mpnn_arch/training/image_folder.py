@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,16 @@ class ImageFolder:
     def num_features(self) -> int:
         """C x H x W, the numbers in one image."""
         return 3 * self.image_size**2
+
+    @property
+    def listing_hash(self) -> str:
+        """SHA-256 of the images' names within the folder and of their classes, not of pixels."""
+        digest = hashlib.sha256(f"{self.num_classes} {self.image_size}".encode())
+        for part in (self._train, self._test):
+            digest.update(b"\0part\0")
+            for path, label in part:
+                digest.update(f"{os.path.relpath(path, self.root)}\0{label}\0".encode())
+        return digest.hexdigest()
 
     def to(self, device: torch.device | str) -> ImageFolder:
         """This folder, its batches on ``device``."""

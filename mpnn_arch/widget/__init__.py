@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mpnn_arch import pyg as _quiet  # noqa: F401
 from mpnn_arch.errors import InputError
 from mpnn_arch.widget.recording import Recording, record
 from mpnn_arch.widget.rewire import rewire

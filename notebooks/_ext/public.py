@@ -23,7 +23,7 @@ FROM_MODULES = {
     f"{TOP}.rounds.aggregations": ["aggregations"],
     f"{TOP}.rounds.updates": ["NodeNorm", "SqueezeExcitation", "norms"],
     f"{TOP}.training.recipes": ["RECIPES", "Recipe", "list_recipes", "recipe", "set_values"],
-    f"{TOP}.training.comparison": ["compare_swaps"],
+    f"{TOP}.studies.comparison": ["compare_swaps"],
     f"{TOP}.training.nodes": ["train_on_karate_club"],
     f"{TOP}.diagnostics.agreement": ["Agreement", "compare_backends"],
     f"{TOP}.diagnostics.receipt": ["receipt"],

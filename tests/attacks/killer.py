@@ -76,9 +76,12 @@ def main() -> None:
     # What a child would otherwise import; nothing here starts a thread.
     import sklearn.datasets  # noqa: F401
 
+    import mpnn_arch.cli.asked
     import mpnn_arch.cli.train
     import mpnn_arch.io.figures
-    import mpnn_arch.training.experiment  # noqa: F401
+    import mpnn_arch.studies.adoption
+    import mpnn_arch.studies.in_process
+    import mpnn_arch.studies.run_products  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -3,10 +3,11 @@
 ``MPNN_ARCH_KILLS=100 pytest tests/attacks/test_resume.py`` kills more often than the default.
 """
 
-import csv
+import dataclasses
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import socket
@@ -25,11 +26,18 @@ import torch
 from mpnn_arch import InputError, cli
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
+from mpnn_arch.studies.adoption import adopt
+from mpnn_arch.studies.metrics import read_metrics
+from mpnn_arch.studies.reading import open_ledger
+from mpnn_arch.studies.run_directory import RunDirectory
+from mpnn_arch.studies.run_ledger import study_config
+from mpnn_arch.studies.study import Study, is_run_directory
 from mpnn_arch.training import environment as environments
 from mpnn_arch.training.checkpoint import delete_checkpoint, generations, previous_checkpoint
 from mpnn_arch.training.config import RunConfig, TrainingConfig
-from mpnn_arch.training.experiment import start_run, train_run
-from mpnn_arch.training.run_directory import RunDirectory
+
+from ..old_runs import damage as configuration_of
+from ..old_runs import write_run
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -94,23 +102,23 @@ def killer() -> Iterator[Killer]:
 
 
 def lasting(folder: Path) -> dict[str, Any]:
-    """Everything in a run directory that does not depend on the time it took."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_dir():
-            found[name] = "folder"
-        elif path.suffix == ".csv":
-            with path.open(newline="") as file:
-                found[name] = [
-                    {k: v for k, v in row.items() if not k.startswith("seconds")}
-                    for row in csv.DictReader(file)
-                ]
-        elif path.name == "results.json":
-            found[name] = [r | {"seconds_per_epoch": 0} for r in json.loads(path.read_text())]
-        else:
-            found[name] = path.read_bytes()
+    """What a run found that does not depend on the time it took, and the names of its files."""
+    with open_ledger(folder) as ledger:
+        epochs = [dataclasses.asdict(row) | {"seconds": 0} for row in read_metrics(ledger)]
+    found: dict[str, Any] = {
+        "epochs": sorted(epochs, key=lambda row: (row["graph"], row["seed"], row["epoch"])),
+        "weights": sorted(path.read_bytes() for path in (folder / "weights").iterdir()),
+        "left": sorted(os.listdir(folder / "checkpoints")),
+    }
+    found["half written"] = [
+        str(path) for path in folder.rglob("*") if "mpnn-arch" in path.name or path.name == "lock"
+    ]
     return found
+
+
+def files(folder: Path) -> list[str]:
+    found = (path for path in folder.rglob("*") if not path.name.endswith(("-wal", "-shm")))
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 @pytest.mark.slow
@@ -120,8 +128,10 @@ def test_killed_runs_end_in_the_same_files(tmp_path: Path, killer: Killer) -> No
     seconds = time.monotonic() - started
     assert code == 0
     assert calls > 50
-    expected = lasting(tmp_path / "undisturbed")
-    assert not [name for name in expected if "mpnn-arch" in name or name == "lock"]
+    expected, names = lasting(tmp_path / "undisturbed"), files(tmp_path / "undisturbed")
+    assert not expected["half written"]
+    assert len(expected["epochs"]) == 2 * EPOCHS
+    assert len(expected["weights"]) == 2
 
     chance = random.Random(0)
     kills = number = 0
@@ -144,10 +154,8 @@ def test_killed_runs_end_in_the_same_files(tmp_path: Path, killer: Killer) -> No
                 break
         begin = ["train", "--resume"] if out.exists() else TRAIN
         assert killer([*begin, "--out", str(out)])[0] == 0
-        found = lasting(out)
-        assert found.keys() == expected.keys()
-        for name, value in expected.items():
-            assert found[name] == value, name
+        assert lasting(out) == expected
+        assert files(out) == names
     assert sorted(os.listdir(tmp_path)) == sorted(
         ["undisturbed", *(f"run{n + 1}" for n in range(number))]
     )
@@ -160,29 +168,32 @@ class Stop(Exception):
     pass
 
 
-def train(folder: Path, *, epochs: int | None = None) -> RunDirectory:
-    """Train in ``folder``, up to ``epochs`` epochs in all."""
-    run = (
-        RunDirectory.open(folder) if folder.exists() else start_run(folder, CONFIG, data_root=None)
-    )
+def train(folder: Path, *, epochs: int | None = None) -> Study:
+    """Go on with the run or the study in ``folder``, or make one, for at most ``epochs``."""
+    if is_run_directory(folder):
+        study = adopt(folder, device="cpu")
+    elif folder.exists():
+        study = Study.open(folder)
+    else:
+        study = Study.create(folder, study_config(CONFIG), command="train")
     done: list[object] = []
 
-    def watch(row: object) -> None:
-        done.append(row)
+    def watch(event: dict[str, Any]) -> None:
+        done.extend([event] if event["is"] == "epoch" else [])
         if len(done) == epochs:
             raise Stop
 
     with suppress(Stop):
-        train_run(run, device=CPU, watch=watch)
-    return run
+        study.run(workers=0, device="cpu", watch=watch)
+    return study
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run that is finished, and one stopped after two epochs of its second training."""
+    """Run directories of 0.1.0: finished, and stopped after two epochs of the second training."""
     folder = tmp_path_factory.mktemp("runs")
-    train(folder / "finished")
-    train(folder / "stopped", epochs=EPOCHS + 2)
+    write_run(folder / "finished", CONFIG)
+    write_run(folder / "stopped", CONFIG, epochs=EPOCHS + 2)
     return {"finished": folder / "finished", "stopped": folder / "stopped"}
 
 
@@ -215,12 +226,7 @@ def value(column: str, text: str, line: int = 1) -> Callable[[RunDirectory], Non
 
 
 def configuration(change: Callable[[dict[str, Any]], object]) -> Callable[[RunDirectory], None]:
-    def damage(run: RunDirectory) -> None:
-        content = json.loads((run.path / "config.json").read_text())
-        change(content)
-        (run.path / "config.json").write_text(json.dumps(content))
-
-    return damage
+    return lambda run: configuration_of(run, change)
 
 
 def spoil_checkpoints(change: Callable[[bytes], bytes]) -> Callable[[RunDirectory], None]:
@@ -350,12 +356,7 @@ def test_what_the_message_suggests_works(runs: dict[str, Path], tmp_path: Path, 
         delete_checkpoint(run.checkpoint(1, 0))
     run.weights(0, 0).unlink()
     train(folder)
-    found, expected = lasting(folder), lasting(runs["finished"])
-    if name == "weights":  # trained again after the others; curves.png has them in that order
-        for all_files in (found, expected):
-            all_files["metrics.csv"].sort(key=lambda row: (row["graph"], row["epoch"]))
-            del all_files["curves.png"]
-    assert found == expected
+    assert lasting(folder) == lasting(runs["finished"])
 
 
 def test_the_stopped_run_itself_goes_on_to_the_same_bits(
@@ -422,8 +423,8 @@ def test_a_run_that_recorded_no_environment_goes_on(runs: dict[str, Path], tmp_p
     folder = tmp_path / "run"
     shutil.copytree(runs["stopped"], folder)
     configuration(lambda c: c.pop("environment"))(RunDirectory.open(folder))
-    assert train(folder).environment is None
-    assert len(RunDirectory.open(folder).read_metrics()) == 2 * EPOCHS
+    train(folder)
+    assert lasting(folder) == lasting(runs["finished"])
 
 
 def test_threads_do_not_matter_on_a_gpu() -> None:
@@ -437,9 +438,10 @@ def test_threads_do_not_matter_on_a_gpu() -> None:
 
 
 def test_the_second_process_is_told_who_the_first_is(
-    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = runs["finished"]
+    folder = tmp_path / "run"
+    shutil.copytree(runs["finished"], folder)
     before = lasting(folder)
     script = (
         "import sys; from pathlib import Path\n"
@@ -534,11 +536,10 @@ def test_paths_that_are_no_run_directory(tmp_path: Path, name: str, resume: bool
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     before = sorted(os.listdir(tmp_path))
     use: Callable[[Path], object] = (
-        RunDirectory.open if resume else lambda p: RunDirectory.create(p, CONFIG, ["a", "b"])
+        RunDirectory.open if resume else lambda p: Study.create(p, study_config(CONFIG))
     )
     with pytest.raises(InputError) as error:
         use(tmp_path / name)
-    assert "run directory" in str(error.value)
     assert len(str(error.value)) < 500
     assert "\0" not in str(error.value)
     assert sorted(os.listdir(tmp_path)) == before
@@ -551,8 +552,8 @@ def test_a_full_disk_at_the_start_leaves_nothing(
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(InputError, match=r"cannot be created \(No space left on device\)"):
-        RunDirectory.create(tmp_path / "run", CONFIG, ["a", "b"])
+    with pytest.raises(InputError, match=r"No space left on device\): free some space"):
+        Study.create(tmp_path / "run", study_config(CONFIG))
     assert os.listdir(tmp_path) == []
 
 
@@ -561,12 +562,12 @@ def test_a_full_disk_in_the_middle_keeps_the_last_epoch(
 ) -> None:
     folder = tmp_path / "run"
     train(folder, epochs=1)
-    before = {k: v for k, v in lasting(folder).items() if "checkpoint" in k or k == "metrics.csv"}
+    before = lasting(folder)
     real, count = os.fsync, [0]
 
     def fail(handle: int) -> None:
         count[0] += 1
-        if count[0] > 2:  # the metrics reach the disk, the checkpoint does not
+        if count[0] > 1:  # the journal reaches the disk, the checkpoint does not
             raise OSError(28, os.strerror(28))
         real(handle)
 
@@ -574,26 +575,21 @@ def test_a_full_disk_in_the_middle_keeps_the_last_epoch(
         patch.setattr(os, "fsync", fail)
         with pytest.raises(InputError, match=r"No space left on device.*free some space"):
             train(folder)
-    found = lasting(folder)
-    assert {k: v for k, v in found.items() if "checkpoint" in k} == {
-        k: v for k, v in before.items() if "checkpoint" in k
-    }
-    assert not [name for name in found if "mpnn-arch" in name or name == "lock"]
+    assert lasting(folder) == before
     train(folder)
     assert lasting(folder) == lasting(runs["finished"])
 
 
 def refused_for_the_disk(folder: Path, capsys: pytest.CaptureFixture[str], words: str) -> None:
     """Training in ``folder`` exits with 2, in one sentence, and leaves nothing half written."""
-    resume = ["--resume"] if folder.exists() else []
     with pytest.raises(SystemExit) as stop:
-        cli.main([*TRAIN, *resume, "--out", str(folder)])
-    err = capsys.readouterr().err
+        cli.main([*TRAIN, "--out", str(folder)])
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "mpnn-arch:" in line]
     assert stop.value.code == 2
-    assert words in err
-    assert str(folder) in err
-    assert err.count("\n") == 1
-    assert not [name for name in lasting(folder) if "mpnn-arch" in name or name == "lock"]
+    assert re.search(words, line)
+    assert str(folder) in line
+    left = [path.name for path in folder.parent.rglob("*")]
+    assert not [name for name in left if "mpnn-arch" in name or name == "lock"]
 
 
 def test_a_disk_that_fills_up_and_is_freed(
@@ -601,11 +597,11 @@ def test_a_disk_that_fills_up_and_is_freed(
 ) -> None:
     folder, filler = small_disk / "run", small_disk / "filler"
     train(folder, epochs=1)
-    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    filler.write_bytes(bytes(2**20 - used - 40_000))
-    before = RunDirectory.open(folder).checkpoint(0, 0).read_bytes()
-    refused_for_the_disk(folder, capsys, "No space left on device")
-    assert RunDirectory.open(folder).checkpoint(0, 0).read_bytes() == before
+    before = lasting(folder)
+    free = shutil.disk_usage(small_disk).free
+    filler.write_bytes(bytes(free - 40_000))
+    refused_for_the_disk(folder, capsys, "No space left on device|disk is full")
+    assert lasting(folder)["epochs"][: len(before["epochs"])] == before["epochs"]
     filler.unlink()
     train(folder)
     assert lasting(folder) == lasting(runs["finished"])
@@ -621,6 +617,7 @@ def test_a_limit_that_is_raised(
         refused_for_the_disk(folder, capsys, "ulimit -f")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not folder.exists()
     train(folder)
     assert lasting(folder) == lasting(runs["finished"])
 

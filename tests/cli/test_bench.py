@@ -41,7 +41,7 @@ def test_the_receipt_names_every_backend(run, tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--batch", "0"], "--batch is at least 1, 0 was given"),
+        (["--batch", "0"], "--batch-size is at least 1, 0 was given"),
         (["--dtype", "int8"], "no dtype 'int8'"),
         (["--graphs", "ring:64,2", "--width", "10"], "give a larger --width"),
         (["--graphs", "pretzel:3"], "pretzel"),

@@ -17,7 +17,7 @@ def test_help_lists_the_commands(run):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["train", "--nonsense"], ["verify", "--in", "x"]]
+    "arguments", [["nonsense"], ["train", "--nonsense"], ["verify", "--in-channels", "x"]]
 )
 def test_a_wrong_command_line_exits_with_2(run, arguments):
     code, _, err = run(*arguments)

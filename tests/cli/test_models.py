@@ -1,8 +1,11 @@
 import re
+import subprocess
+import sys
 
 import pytest
 
 from mpnn_arch import graphs, models
+from mpnn_arch.cli.model_list import ROWS
 
 GRAPH = "ws_flex:16,5,0.15,0"
 
@@ -18,6 +21,29 @@ def test_lists_every_model(run):
     for name in models.list_models():
         assert name in out
     assert "3,663,761,408" in out
+
+
+def test_the_list_is_that_of_the_classes():
+    kinds = {name: models.MODELS.get(name) for name in models.MODELS}
+    assert {row[0]: row[1:] for row in ROWS} == {
+        name: (
+            kind.summary,
+            kind.default_graph,
+            " x ".join(map(str, kind().input_shape)),
+            kind().multiply_adds(),
+        )
+        for name, kind in kinds.items()
+    }
+
+
+def test_the_list_imports_no_torch():
+    code = (
+        "import sys\nfrom mpnn_arch.cli import main\n"
+        "try:\n    main(['models'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert ran.returncode == 0
 
 
 def test_stages_are_shown_with_the_complete_graph(run):

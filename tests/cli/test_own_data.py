@@ -1,12 +1,14 @@
 """``train`` and ``compare`` on a user's own data, and what a model without a recipe says."""
 
 import csv
-import json
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from mpnn_arch.studies.building import load_data
+from mpnn_arch.studies.study import Study
 
 QUICK = ["--graph", "complete:4", "--seeds", "1", "--epochs", "2", "--batch-size", "4"]
 
@@ -31,7 +33,10 @@ def folder(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    load_data.cache_clear()  # one process would not look again
     yield tmp_path
+    load_data.cache_clear()
     sys.modules.pop("own_pictures", None)
 
 
@@ -61,9 +66,8 @@ def test_a_folder_is_trained_on_and_found_again(folder, monkeypatch, run):
     begin = ["train", "--dataset", "pictures", *QUICK]
     assert run(*begin, "--out", "whole")[0] == 0
     code, _, err = stop_after_an_epoch(monkeypatch, run, *begin, "--out", "stopped")
-    assert (code, "--dataset" in err) == (130, False)
-    config = json.loads((folder / "stopped" / "config.json").read_text())
-    assert config["run"]["dataset"] == str(folder / "pictures")
+    assert (code, "--out stopped --resume" in err) == (130, True)
+    assert Study.open("stopped").config.dataset == str(folder / "pictures")
     # From another folder, and without naming it again.
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
@@ -77,9 +81,11 @@ def test_images_that_changed_stop_the_resume(folder, monkeypatch, run):
     begin = ["train", "--dataset", "pictures", *QUICK, "--out", "stopped"]
     stop_after_an_epoch(monkeypatch, run, *begin)
     Image.new("RGB", (8, 8)).save(folder / "pictures" / "train" / "bright" / "0.png")
+    load_data.cache_clear()
     code, _, err = run("train", "--out", "stopped", "--resume")
     assert code == 2
-    assert "was started on other images" in err
+    assert "is not the one that the study was made with" in err
+    assert err.count("\n") == 1
 
 
 def test_a_function_is_imported_only_where_it_is_named(folder, monkeypatch, run):
@@ -87,17 +93,20 @@ def test_a_function_is_imported_only_where_it_is_named(folder, monkeypatch, run)
     assert run("train", "--dataset", "pictures", *QUICK, "--out", "folder")[0] == 0
     assert not (folder / "imported").exists()
     _, _, err = stop_after_an_epoch(monkeypatch, run, *begin, "--out", "stopped")
-    assert "--out stopped --resume --dataset own_pictures:load" in err
-    config = json.loads((folder / "stopped" / "config.json").read_text())
-    assert config["run"]["dataset"] == "own_pictures:load"
+    assert "--out stopped --resume" in err
+    assert Study.open("stopped").config.dataset == "own_pictures:load"
 
+    # One that somebody else made: its key is not ours.
     (folder / "imported").unlink()
+    load_data.cache_clear()
     del sys.modules["own_pictures"]
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "another_user"))
+        code, _, err = run("train", "--out", "stopped", "--resume")
+        assert code == 2
+        assert "would run code by import path (own_pictures:load)" in err
+        assert not (folder / "imported").exists()
     code, _, err = run("train", "--out", "stopped", "--resume")
-    assert code == 2
-    assert "add --dataset own_pictures:load" in err
-    assert not (folder / "imported").exists()
-    code, _, err = run("train", "--out", "stopped", "--resume", "--dataset", "own_pictures:load")
     assert code == 0, err
     assert (folder / "imported").exists()
     assert errors(folder / "stopped") == errors(folder / "folder")

@@ -2,7 +2,7 @@ import pytest
 
 from mpnn_arch.diagnostics import agreement
 
-SMALL = ["--graph", "ring:8", "--in", "19", "--out", "21", "--batch", "3"]
+SMALL = ["--graph", "ring:8", "--in-channels", "19", "--out-channels", "21", "--batch", "3"]
 
 
 @pytest.mark.parametrize("more", [[], ["--dtype", "float32"], ["--kernel-size", "3"]])
@@ -36,9 +36,9 @@ def test_an_implementation_that_differs_is_reported_and_exits_with_1(run, monkey
     ("arguments", "words"),
     [
         (["--graph", "galaxy:8"], "galaxy"),
-        (["--in", "3"], "3 channels cannot be shared among 8 nodes"),
-        (["--in", "0"], "--in is at least 1"),
-        (["--batch", "0"], "--batch"),
+        (["--in-channels", "3"], "3 channels cannot be shared among 8 nodes"),
+        (["--in-channels", "0"], "--in-channels is at least 1"),
+        (["--batch", "0"], "--batch-size"),
         (["--dtype", "float8"], "float32, float64"),
         (["--kernel-size", "2"], "odd"),
         (["--tolerance", "-1"], "--tolerance"),

@@ -7,7 +7,7 @@ import pytest
 
 from mpnn_arch import graphs
 from mpnn_arch.explorer.drawing import curves, plane
-from mpnn_arch.training.run_directory import MetricsRow
+from mpnn_arch.studies.metrics import MetricsRow
 
 
 @pytest.mark.parametrize("spec", ["ws_flex:64,8,0.1,0", "ring:16,4", "complete:5", "star:40"])

@@ -258,10 +258,13 @@ def test_folders_that_are_no_study_are_refused(drivers, finished, tmp_path):
     run.mkdir()
     (run / "config.json").write_text("{}")
     (run / "metrics.csv").write_text("")
-    for command in ("status", "sweep"):
-        code, told = drivers.run(command, *(["--out"] if command == "sweep" else []), run)
+    for command in (["replay", run, "1"], ["sweep", "--out", run]):
+        code, told = drivers.run(*command)
         assert code == 2
         assert f"mpnn-arch train --out {run} --resume" in told
+    code, told = drivers.run("status", run)
+    assert code == 2
+    assert "is not the configuration of a run" in told
     with pytest.raises(InputError, match="not a study"):
         Study.open(tmp_path)
     (tmp_path / "study.json").write_text("{}")
@@ -275,7 +278,7 @@ def test_folders_that_are_no_study_are_refused(drivers, finished, tmp_path):
     ("options", "words"),
     [
         (["--model", "mpl"], "did you mean 'mlp'"),
-        (["--recipe", "mpl"], "did you mean 'mlp'"),
+        (["--recipe", "mlp_mnist5"], "did you mean 'mlp_mnist5k'"),
         (["--dataset", "mnist"], "digits"),
         (["-g", "galaxy:16"], "galaxy"),
         (["--message", "linera"], "did you mean 'linear'"),

@@ -1,40 +1,25 @@
-"""The files of a run, laid out so that it can be resumed at any time."""
+"""Run directories of `mpnn-arch train` before it had a ledger: read, never written."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import io
-import json
 import math
-import os
 import re
-import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import shown, sync, write_text
+from mpnn_arch.io.files import shown
 from mpnn_arch.io.json_text import parse_json
-from mpnn_arch.io.lock import FolderLock
-from mpnn_arch.io.temporary import new_temporary_folder, sweep
 from mpnn_arch.models.saving import read_saved
+from mpnn_arch.studies.metrics import MetricsRow
 from mpnn_arch.training.checkpoint import generations
 from mpnn_arch.training.config import RunConfig
 from mpnn_arch.training.trainer import EpochMetrics
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricsRow(EpochMetrics):
-    """One line of ``metrics.csv``: an epoch of one graph with one seed."""
-
-    graph: str
-    seed: int
-
 
 _COLUMNS = (
     "graph",
@@ -59,8 +44,7 @@ class RunDirectory:
         curves.png       test error against epochs
         lock             while a process trains: which one
 
-    :meth:`create` makes a new one, :meth:`open` opens an existing one. Every file is written
-    atomically, and the folder appears together with its configuration.
+    :meth:`open` opens an existing one.
     """
 
     def __init__(
@@ -76,57 +60,6 @@ class RunDirectory:
         self.graph_hashes = tuple(graph_hashes)
         self.data_hash = data_hash
         self.environment = environment
-
-    @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        config: RunConfig,
-        graph_hashes: Sequence[str],
-        data_hash: str | None = None,
-    ) -> RunDirectory:
-        """A new folder for ``config``.
-
-        Raises:
-            InputError: the folder exists already, or cannot be created.
-        """
-        path = Path(path)
-        try:
-            if os.path.lexists(path):
-                raise InputError(
-                    f"the run directory {path} exists already; resume it with --resume, or choose "
-                    "another with --out"
-                )
-            path.exists()  # raises if the name is too long
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sweep(path.parent)
-            temporary = new_temporary_folder(path.parent)
-            run = cls(path, config, graph_hashes, data_hash)
-            try:
-                temporary.chmod(0o755)
-                for folder in ("weights", "checkpoints"):
-                    (temporary / folder).mkdir()
-                write_text(temporary / "config.json", run._configuration())
-                os.rename(temporary, path)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-            sync(path.parent)
-        except OSError as error:
-            if isinstance(error, InputError):  # a full disk, with the temporary path
-                error = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            raise InputError(
-                f"the run directory {shown(path)} cannot be created "
-                f"({error.strerror or error}); choose another with --out"
-            ) from None
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"the run directory {shown(path)} holds a NUL character in its name; choose "
-                "another with --out"
-            ) from None
-        return run
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -169,40 +102,6 @@ class RunDirectory:
             )
         return cls(path, config, hashes, data_hash, environment)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the run directory alone, with what killed processes left half written removed.
-
-        Raises:
-            InputError: another process writes into it, or it cannot be written.
-        """
-        with FolderLock(self.path / "lock", f"the run directory {self.path}"):
-            for folder in (self.path, self.path / "weights", self.path / "checkpoints"):
-                folder.mkdir(exist_ok=True)
-                sweep(folder, old_names=True)
-            yield
-
-    def record_environment(self, environment: Mapping[str, Any]) -> None:
-        """Write into ``config.json`` what the bits of the run depend on beside its configuration.
-
-        Nothing is written if it has been, or if a run of 0.1.0, which did not, has begun.
-        """
-        begun = self.metrics.exists() or any((self.path / "weights").iterdir())
-        if self.environment is None and not begun:
-            self.environment = dict(environment)
-            write_text(self.path / "config.json", self._configuration())
-
-    def _configuration(self) -> str:
-        content: dict[str, Any] = {
-            "run": dataclasses.asdict(self.config),
-            "graph_hashes": list(self.graph_hashes),
-        }
-        if self.data_hash is not None:
-            content["data_hash"] = self.data_hash
-        if self.environment is not None:
-            content["environment"] = self.environment
-        return json.dumps(content, indent=2) + "\n"
-
     # -- files ------------------------------------------------------------------------------
 
     def weights(self, graph: int, seed: int) -> Path:
@@ -224,11 +123,6 @@ class RunDirectory:
         """The metrics of every epoch."""
         return self.path / "metrics.csv"
 
-    @property
-    def plot(self) -> Path:
-        """The figure."""
-        return self.path / "curves.png"
-
     def _stem(self, graph: int, seed: int) -> str:
         # Two specifications can have the same slug; the number distinguishes them.
         slug = re.sub(r"[^A-Za-z0-9._]+", "-", self.config.graphs[graph]).strip("-.")[:80]
@@ -238,7 +132,7 @@ class RunDirectory:
         """The lines of ``metrics.csv``; none if it does not exist yet.
 
         Raises:
-            InputError: a line that :meth:`write_metrics` did not write, or one that is repeated.
+            InputError: a line that is not one of metrics, or one that is repeated.
         """
         if not self.metrics.exists():
             return []
@@ -341,16 +235,6 @@ class RunDirectory:
             )
         self.check_epochs(rows, graph, seed, self.config.training.epochs)
 
-    def write_metrics(self, rows: Iterable[MetricsRow]) -> None:
-        """Write all metrics so far; numbers are read back to the same bits."""
-        write_text(self.metrics, _csv(_COLUMNS, [dataclasses.asdict(row) for row in rows]))
-
-    def write_results(self, results: Sequence[dict[str, Any]]) -> None:
-        """Write ``results.json`` and ``results.csv``, a line per graph."""
-        write_text(self.path / "results.json", json.dumps(list(results), indent=2) + "\n")
-        columns = tuple(results[0])
-        write_text(self.path / "results.csv", _csv(columns, results))
-
 
 def _row(line: Sequence[str]) -> MetricsRow:
     """One line of ``metrics.csv``.
@@ -380,11 +264,3 @@ def _read(name: str, text: str) -> str | int | float:
     if not re.fullmatch(r"[0-9]{1,19}" if name in _WHOLE else r"[-+.0-9a-z]{1,40}", text):
         raise ValueError
     return int(text) if name in _WHOLE else float(text)
-
-
-def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The figure of a run: test error against epochs, and the graphs that were trained on."""
+"""A figure of a study: test error against epochs, and the graphs that were trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
-from mpnn_arch.training.run_directory import MetricsRow
+from mpnn_arch.studies.metrics import MetricsRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_DRAWN = 4
 
 
-def plot_run(
+def plot_curves(
     path: Path,
     title: str,
     graphs: Sequence[tuple[str, RelationalGraph, str]],
@@ -42,8 +42,15 @@ def plot_run(
     figure = new_figure(10, 4.8)
     grid = figure.add_gridspec(len(drawn), 2, width_ratios=(2.4, 1))
     curves = figure.add_subplot(grid[:, 0])
-    for place, (name, _, _) in enumerate(graphs):
-        _draw_curve(curves, name, rows, COLOURS[place % len(COLOURS)])
+    by_line: dict[tuple[str, str | None, str], list[MetricsRow]] = {}
+    for row in rows:
+        by_line.setdefault((row.graph, row.message, row.aggr), []).append(row)
+    swapped = len({key[1:] for key in by_line}) > 1
+    colours = {name: COLOURS[place % len(COLOURS)] for place, (name, *_) in enumerate(graphs)}
+    for place, ((name, message, aggr), mine) in enumerate(by_line.items()):
+        label = f"{name}, {message or 'own message'}, {aggr}" if swapped else name
+        colour = COLOURS[place % len(COLOURS)] if swapped else colours.get(name, COLOURS[0])
+        _draw_curve(curves, label, mine, colour)
     curves.set_title(title, loc="left", fontweight="bold")
     curves.set_xlabel("epoch")
     curves.set_ylabel("test error (%)")
@@ -51,7 +58,7 @@ def plot_run(
     curves.legend(frameon=False, title="mean, best to worst seed", alignment="left")
     for place, (name, graph, caption) in enumerate(drawn):
         axes = figure.add_subplot(grid[place, 1])
-        _draw_graph(axes, graph, COLOURS[place % len(COLOURS)])
+        _draw_graph(axes, graph, "0.3" if swapped else colours[name])
         axes.set_title(f"{name}\n{caption}", fontsize=8.5)
     save_figure(figure, path)
 
@@ -59,8 +66,7 @@ def plot_run(
 def _draw_curve(axes: Axes, name: str, rows: Sequence[MetricsRow], colour: str) -> None:
     by_epoch: dict[int, list[float]] = {}
     for row in rows:
-        if row.graph == name:
-            by_epoch.setdefault(row.epoch, []).append(row.test_error)
+        by_epoch.setdefault(row.epoch, []).append(row.test_error)
     epochs = sorted(by_epoch)
     errors = [by_epoch[epoch] for epoch in epochs]
     axes.fill_between(

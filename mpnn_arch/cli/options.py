@@ -1,0 +1,259 @@
+"""Options of several commands, each spelled and explained once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mpnn_arch.checks import parse_whole, shown
+from mpnn_arch.cli import completion
+from mpnn_arch.cli.numbers import MOST_SEEDS, check_count
+from mpnn_arch.cli.progress import progress_options
+from mpnn_arch.errors import InputError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+GRAPH_FLAGS = ("--graphs", "--graph", "-g")
+"""``--graph`` is what the option was called where one graph was meant; both mean the same."""
+
+
+def together(*options: Decorator[Any]) -> Decorator[Any]:
+    """One decorator for several options, in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def graphs_option(default: str, **more: Any) -> Decorator[Any]:
+    """``--graphs``, which may be repeated; a spec may name several graphs, as sample:64/52 does."""
+    help_ = "Relational graphs, such as ws_flex:64,12,0.15,0 or sample:64/52; may be repeated."
+    return click.option(
+        *GRAPH_FLAGS,
+        "graphs",
+        multiple=True,
+        metavar="SPEC",
+        shell_complete=completion.graphs,
+        help=f"{help_}  [default: {default}]",
+        **more,
+    )
+
+
+def seeds_option(default: str) -> Decorator[Any]:
+    """``--seeds``, read by :func:`read_seeds`."""
+    return click.option(
+        "--seeds", help=f"How many (5: seeds 0 to 4), or which (0,5,7).  [default: {default}]"
+    )
+
+
+def device_option() -> Decorator[Any]:
+    """``--device``, read by :func:`mpnn_arch.training.devices.find_device`."""
+    return click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        shell_complete=completion.devices,
+        help="auto, cpu or cuda.",
+    )
+
+
+def threads_option(default: str) -> Decorator[Any]:
+    """``--threads``."""
+    return click.option(
+        "--threads", type=int, help=f"Threads of torch in each process.  [default: {default}]"
+    )
+
+
+def data_root_option() -> Decorator[Any]:
+    """``--data-root``."""
+    return click.option(
+        "--data-root",
+        type=click.Path(path_type=Path),
+        help="Folder of downloaded data.  [default: $MPNN_ARCH_DATA, else ~/.cache/mpnn_arch]",
+    )
+
+
+def trust_option() -> Decorator[Any]:
+    """``--trust``."""
+    return click.option(
+        "--trust", is_flag=True, help="Run code by import path that somebody else's study names."
+    )
+
+
+def trial_options(graphs: str, messages: str, aggrs: str) -> Decorator[Any]:
+    """What is trained: the options of ``train``, ``compare`` and ``sweep``.
+
+    Args:
+        graphs, messages, aggrs: what the command takes where the option is left out, in words.
+    """
+    return together(
+        click.option(
+            "--model",
+            shell_complete=completion.models,
+            help="See `mpnn-arch models`; or a function of yours, module:function.  [default: mlp]",
+        ),
+        click.option(
+            "--dataset",
+            shell_complete=completion.datasets,
+            help="mnist5k, mnist1d, digits, cifar10 or imagenet; a folder of images, train/CLASS/ "
+            "and test/CLASS/; or a function of yours, module:function, which is imported.  "
+            "[default: mnist5k]",
+        ),
+        click.option(
+            "--recipe",
+            shell_complete=completion.recipes,
+            help="Model, data and training by name, such as mlp_cifar10.  [default: by model]",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            shell_complete=completion.settings,
+            help="A value of the recipe, such as label_smoothing=0.1; may be repeated.",
+        ),
+        graphs_option(graphs),
+        click.option(
+            "--message",
+            "messages",
+            shell_complete=completion.messages,
+            help=f"Message functions, between commas.  [default: {messages}]",
+        ),
+        click.option(
+            "--aggr",
+            "aggrs",
+            shell_complete=completion.aggregations,
+            help=f"Aggregations, between commas; mean+max uses two.  [default: {aggrs}]",
+        ),
+        seeds_option("by recipe, mostly 3"),
+        click.option(
+            "--epochs", type=int, help="Passes over the training images.  [default: by recipe]"
+        ),
+        click.option("--batch-size", type=int, help="Images per step.  [default: by recipe]"),
+        click.option(
+            "--learning-rate", type=float, help="Initial learning rate.  [default: by recipe]"
+        ),
+        click.option("--weight-decay", type=float, help="[default: by recipe]"),
+        click.option(
+            "--init",
+            shell_complete=completion.inits,
+            help="Initialisation: published or kaiming.  [default: by recipe]",
+        ),
+        click.option(
+            "--backend",
+            shell_complete=completion.backends,
+            help="Backend of the rounds, such as reference.  [default: the fastest]",
+        ),
+        click.option(
+            "--width-multiplier", type=float, help="Scales the dense model.  [default: 1]"
+        ),
+        click.option("--train-images", type=int, help="Number of training images.  [default: all]"),
+        click.option("--test-images", type=int, help="Number of test images.  [default: all]"),
+    )
+
+
+def study_options(
+    *, folder: str, workers: str, weights: str, population: str = "off"
+) -> Decorator[Any]:
+    """How a study is run, and where it is kept: of ``train``, ``compare`` and ``sweep``.
+
+    Args:
+        folder: the default of ``--out``.
+        workers, weights, population: what the command takes where the option is left out, in words.
+    """
+    return together(
+        click.option(
+            "--weights",
+            shell_complete=completion.weights,
+            help=f"Which trained weights are kept: all, best or none.  [default: {weights}]",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            help="The study's folder; one that is there goes on, if it was asked for the same.  "
+            f"[default: {folder}]",
+        ),
+        click.option(
+            "--resume", is_flag=True, help="Go on with the study in --out, which must be there."
+        ),
+        click.option(
+            "--extend", is_flag=True, help="Add graphs, seeds, messages or aggregations to it."
+        ),
+        click.option(
+            "--retry-failed", is_flag=True, help="Give failed trials three attempts more."
+        ),
+        trust_option(),
+        click.option(
+            "--workers",
+            callback=lambda context, option, value: read_number(value),
+            help="Worker processes; 0 trains in this one, in turn; auto: by a short trial, threads "
+            f"too.  [default: {workers}]",
+        ),
+        click.option(
+            "--population",
+            callback=lambda context, option, value: read_number(value),
+            help="MLPs that a worker trains side by side: auto (by a timed trial), off, or so "
+            f"many.  [default: {population}]",
+        ),
+        threads_option("cores / workers"),
+        device_option(),
+        data_root_option(),
+        progress_options,
+    )
+
+
+def race_options() -> Decorator[Any]:
+    """``--race`` and ``--keep``: whether graphs are stopped before their last epoch."""
+    return together(
+        click.option(
+            "--race",
+            help="Epochs after which the worse graphs are stopped (3,9).  [default: none is "
+            "stopped]",
+        ),
+        click.option("--keep", type=float, help="Share of graphs that goes on.  [default: 0.5]"),
+    )
+
+
+def read_rungs(text: str) -> tuple[int, ...]:
+    """Numbers of epochs between commas.
+
+    Raises:
+        InputError: something else.
+    """
+    numbers = [read_number(part) for part in text.split(",")]
+    if not all(isinstance(number, int) for number in numbers):
+        raise InputError(f"--race takes numbers of epochs as 3,9, {text[:100]!r} was given")
+    return tuple(numbers)
+
+
+def read_number(text: str | None) -> Any:
+    """A number, or the word that stands in its place."""
+    is_number = text is not None and text.isascii() and text.isdecimal() and len(text) < 10
+    return int(text) if text is not None and is_number else text
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """``"3"`` gives seeds 0, 1, 2; ``"0,5"`` and ``"5,"`` give the listed ones.
+
+    Raises:
+        InputError: something else, or too many.
+    """
+    try:
+        numbers = [parse_whole(part) for part in text.split(",") if part.strip()]
+    except InputError:
+        numbers = []
+    if "," not in text and numbers:
+        check_count("seeds", max(numbers[0], 1), MOST_SEEDS)
+    if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] < 1):
+        raise InputError(
+            f"--seeds {shown(text)} is neither a number of seeds, such as 3, nor a list, "
+            "such as 0,1,2"
+        )
+    return tuple(numbers) if "," in text else tuple(range(numbers[0]))

@@ -1,0 +1,184 @@
+"""Trains the trials of a study one after another in the calling process, without workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import torch
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.studies.building import load_data
+from mpnn_arch.studies.crash import crash_point
+from mpnn_arch.studies.interrupts import Interrupts
+from mpnn_arch.studies.jobs import LAST, run_job
+from mpnn_arch.studies.recording import Recorder, storage_error
+from mpnn_arch.studies.trial import Trial
+from mpnn_arch.training.checkpoint import generations, has_checkpoint
+from mpnn_arch.training.environment import check_environment, environment
+
+
+class InProcess:
+    """The driver of a study that is its own only worker.
+
+    It begins at once, since nothing is imported anew, and needs neither forks nor sockets. What a
+    worker process adds is missing: a trial that kills its process ends the run, and the same call
+    goes on with it.
+
+    Args:
+        recorder: of the study.
+        watch: called with every event after it is recorded.
+    """
+
+    def __init__(self, recorder: Recorder, *, watch: Callable[[dict[str, Any]], None]) -> None:
+        self.recorder = recorder
+        self.ledger = recorder.ledger
+        self._watch = watch
+        # The trials that this process has, by number and lease.
+        self._held: dict[tuple[int, int], sqlite3.Row] = {}
+        self._storage: str | None = None
+
+    def run(self, interrupts: Interrupts) -> None:
+        """Train until nothing is queued.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; everything but the epoch in flight is recorded.
+            InputError: the folder cannot be written, or the data set is another one.
+        """
+        self._check_data()
+        self._check_environment()
+        threads = torch.get_num_threads()
+        try:
+            while not (interrupts.asked or self._storage):
+                with self.ledger.transaction():
+                    rows = self.recorder.lease(f"{socket.gethostname()}/{os.getpid()}")
+                if rows:
+                    crash_point("lease.given")
+                    self._train(rows)
+                elif not self._go_on():
+                    return
+        finally:
+            torch.set_num_threads(threads)
+        if self._storage:
+            raise storage_error(self._storage)
+        raise KeyboardInterrupt
+
+    def _check_data(self) -> None:
+        """Whether what is to be trained on is what the study was made with."""
+        for row in self.ledger.query("SELECT * FROM trial WHERE state = 'queued' LIMIT 1"):
+            trial = Trial.from_dict(self.recorder.task(row).trial)
+            source = dict(trial.sources).get(trial.dataset)
+            root = self.recorder.settings.data_root
+            _, found = load_data(trial.dataset, source, root, trial.train_images, trial.test_images)
+            if found != trial.data_hash:
+                raise InputError(
+                    f"the data set {trial.dataset!r} is not the one that the study was made with "
+                    f"(fingerprint {found[:8]}, then {trial.data_hash[:8]}); restore it, or make a "
+                    "new study"
+                )
+
+    def _check_environment(self) -> None:
+        """Whether trainings that were begun would go on here to the bits that they had alone."""
+        here = environment(torch.device(self.recorder.settings.device))
+        del here["threads"]  # a trial keeps its own
+        for row in self.ledger.query(
+            "SELECT * FROM trial WHERE state = 'queued' AND epochs_done > 0"
+        ):
+            checkpoint = self.recorder.task(row).checkpoint
+            if has_checkpoint(checkpoint):
+                check_environment(
+                    f"trial {row['id']} of {self.recorder.folder}",
+                    json.loads(row["machine"] or "{}"),
+                    here,
+                    f"delete {' and '.join(map(str, generations(checkpoint)))} to train it again",
+                )
+
+    def _go_on(self) -> bool:
+        """Let a race go on; return whether there is something to train."""
+        if not self.recorder.settings.race:
+            return False
+        with self.ledger.transaction():
+            stopped = self.recorder.advance()
+        crash_point("race.decided")
+        for event in stopped:
+            self.recorder.clean_up(event)
+            self._watch(event)
+        return self.recorder.queued_jobs(1) > 0
+
+    def _train(self, rows: Sequence[sqlite3.Row]) -> None:
+        signals = _Immediate()
+
+        def emit(event: dict[str, Any]) -> None:
+            with signals.held(), _passing():
+                self._record(event)
+
+        self._held = {(row["id"], row["lease"]): row for row in rows}
+        try:
+            with signals:
+                run_job(self.recorder.job(rows), emit)
+        except _Passed as passed:
+            raise passed.error from None
+        finally:
+            held, self._held = self._held, {}
+            if held:  # stopped by Ctrl-C, by the watcher, or by a ledger that is full
+                with suppress(InputError), self.ledger.transaction():
+                    for trial, lease in held:
+                        self.ledger.release(trial, lease, "stopped")
+
+    def _record(self, event: dict[str, Any]) -> None:
+        key = event["id"], event["lease"]
+        with self.ledger.transaction():
+            recorded = self.recorder.record(self._held[key], event)
+        if event["is"] == "storage":
+            self._storage = event["reason"]
+        if event["is"] in LAST:
+            del self._held[key]
+        for one in recorded:
+            self.recorder.clean_up(one)
+            self._watch(one)
+
+
+class _Immediate(Interrupts):
+    """While entered, SIGINT and SIGTERM raise KeyboardInterrupt, but for what is held together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._holding = False
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if not self._holding:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """An interrupt that comes meanwhile is raised at the end."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+class _Passed(BaseException):
+    """An error of the ledger or of the watcher, which is no fault of the trial's."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+@contextmanager
+def _passing() -> Iterator[None]:
+    """Let no exception look like one of the training."""
+    try:
+        yield
+    except Exception as error:
+        raise _Passed(error) from error

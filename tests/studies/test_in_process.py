@@ -1,0 +1,190 @@
+"""A study run without worker processes: what is recorded, and what stops it."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from mpnn_arch import InputError
+from mpnn_arch.studies import attempt
+from mpnn_arch.studies.config import StudyConfig
+from mpnn_arch.studies.study import Study
+from mpnn_arch.training.config import TrainingConfig
+
+from .conftest import ABOUT, made_up_metrics
+
+CONFIG = StudyConfig(
+    model="mlp",
+    dataset="digits",
+    graphs=("ring:8,2", "complete:8"),
+    seeds=(0, 1),
+    training=TrainingConfig(epochs=2),
+    train_images=100,
+    test_images=50,
+    backend="gather",
+    width_multiplier=0.125,
+)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study.create(tmp_path / "study", CONFIG)
+
+
+def pretend(monkeypatch, do=lambda task, epoch: None):
+    """Train nothing; ``do`` is called before every epoch that is given."""
+
+    def train_task(task, emit, is_stopping=lambda: False):
+        torch.set_num_threads(task.threads)
+        emit({"is": "started", **ABOUT})
+        for epoch in range(task.epochs_known + 1, 3):
+            do(task, epoch)
+            emit({"is": "epoch", "metrics": made_up_metrics(epoch), "wall": 1.0})
+        emit({"is": "done"})
+
+    monkeypatch.setattr(attempt, "train_task", train_task)
+
+
+def states(study):
+    with study.ledger() as ledger:
+        return [(row["state"], row["epochs_done"], row["failures"]) for row in ledger.trials()]
+
+
+def test_all_trials_are_done_in_order_and_told_after_they_are_recorded(study, monkeypatch):
+    pretend(monkeypatch)
+    told = []
+
+    def watch(event):
+        told.append((event["id"], event["is"], study.counts().epochs_done))
+
+    threads = torch.get_num_threads()
+    assert study.run(workers=0, threads=threads + 1, watch=watch).done == 4
+    assert torch.get_num_threads() == threads
+    assert [t[:2] for t in told] == [
+        (trial, kind) for trial in (1, 2, 3, 4) for kind in ("epoch", "epoch", "done")
+    ]
+    assert [t[2] for t in told] == [1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8]
+    told.clear()
+    assert study.run(workers=0, watch=watch).done == 4
+    assert not told
+
+
+def test_a_trial_that_raises_is_given_up_after_three_attempts_and_the_rest_goes_on(
+    study, monkeypatch
+):
+    def fail(task, epoch):
+        if task.id == 2:
+            raise RuntimeError("broken")
+
+    pretend(monkeypatch, fail)
+    counts = study.run(workers=0)
+    assert (counts.done, counts.failed) == (3, 1)
+    assert states(study)[1] == ("failed", 0, 3)
+    with study.ledger() as ledger:
+        assert ledger.find_trial("2")["reason"] == "RuntimeError: broken"
+    pretend(monkeypatch)
+    assert study.run(workers=0, retry_failed=True).done == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_at_once_and_the_epochs_before_stay(study, monkeypatch, number):
+    before = signal.getsignal(number)
+
+    def interrupt(task, epoch):
+        if (task.id, epoch) == (2, 2):
+            os.kill(os.getpid(), number)
+
+    pretend(monkeypatch, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(workers=0)
+    assert signal.getsignal(number) == before
+    assert states(study)[:3] == [("done", 2, 0), ("queued", 1, 0), ("queued", 0, 0)]
+    pretend(monkeypatch)
+    assert study.run(workers=0).done == 4
+
+
+def test_a_signal_during_a_transaction_waits_for_its_end(study, monkeypatch):
+    pretend(monkeypatch)
+
+    def watch(event):
+        if (event["id"], event["is"]) == (1, "epoch"):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert event["metrics"]["epoch"] == 1  # still here
+
+    with pytest.raises(KeyboardInterrupt):
+        study.run(workers=0, watch=watch)
+    assert states(study)[0] == ("queued", 1, 0)
+
+
+def test_an_error_of_the_watcher_is_no_failure_of_the_trial(study, monkeypatch):
+    pretend(monkeypatch)
+
+    def watch(event):
+        raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        study.run(workers=0, watch=watch)
+    assert states(study)[0] == ("queued", 1, 0)
+
+
+def test_a_folder_that_cannot_be_written_stops_the_study(study, monkeypatch):
+    from mpnn_arch.studies.tasks import StorageError
+
+    def full(task, epoch):
+        raise StorageError("no room")
+
+    pretend(monkeypatch, full)
+    with pytest.raises(InputError, match="no room, and give the same command again"):
+        study.run(workers=0)
+    assert {state for state, *_ in states(study)} == {"queued"}
+
+
+def test_it_gives_the_same_bits_as_worker_processes(study, tmp_path):
+    study.run(workers=0, threads=1, device="cpu")
+    other = Study.create(tmp_path / "other", CONFIG)
+    other.run(workers=2, threads=1, device="cpu")
+    columns = ["graph", "train_seed", "epoch", "train_loss", "test_loss"]
+    tables = [one.table(all_epochs=True)[columns] for one in (study, other)]
+    assert tables[0].equals(tables[1])
+
+
+def test_images_read_from_a_folder_are_known_by_their_names(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    from mpnn_arch.training.image_folder import ImageFolder
+
+    for part in ("train", "val"):
+        for name in ("dark", "bright"):
+            folder = tmp_path / "imagenet" / part / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                image.new("RGB", (8, 8)).save(folder / f"{i}.png")
+    made = ImageFolder(tmp_path / "imagenet", image_size=8, workers=0)
+    before = made.listing_hash
+    assert made.subset(4, None).listing_hash != before
+    assert ImageFolder(tmp_path / "imagenet", image_size=8, workers=0).listing_hash == before
+    (tmp_path / "imagenet" / "train" / "dark" / "3.png").rename(
+        tmp_path / "imagenet" / "train" / "bright" / "4.png"
+    )
+    assert ImageFolder(tmp_path / "imagenet", image_size=8, workers=0).listing_hash != before
+
+
+def test_imagenet_is_a_study_like_any_other(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for part, count in (("train", 4), ("val", 2)):
+        for shade, name in ((40, "dark"), (200, "bright")):
+            folder = tmp_path / "imagenet" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image.new("RGB", (32, 32), (shade + i,) * 3).save(folder / f"{i}.png")
+    config = StudyConfig(
+        model="cnn8",
+        dataset="imagenet",
+        graphs=("complete:4",),
+        seeds=(0,),
+        training=TrainingConfig(epochs=1, batch_size=4),
+        backend="gather",
+        width_multiplier=0.125,
+    )
+    study = Study.create(tmp_path / "study", config, data_root=tmp_path)
+    assert study.run(workers=0, device="cpu", data_root=tmp_path).done == 1
