@@ -54,7 +54,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     from mpnn_arch.studies.reading import open_ledger
     from mpnn_arch.studies.study import Study, is_run_directory
 
-    rungs = () if is_run_directory(folder) else Study.open(folder).config.race
+    rungs = () if is_run_directory(folder) else Study.open(folder).race
     with open_ledger(folder) as ledger:
         counts = ledger.counts()
         running = [

@@ -31,13 +31,13 @@ class JSONLines:
         path: the file; lines are added to what is there.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, now or later.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._file = self.path.open("a", encoding="utf-8", buffering=1)
+            self._file = self.path.open("ab", buffering=0)
         except OSError as error:
             raise InputError(
                 f"the log {path} cannot be written ({error.strerror}); give another --log-json"
@@ -61,7 +61,14 @@ class JSONLines:
         if event["is"] == "epoch":
             line |= {**event["metrics"], "wall": event["wall"]}
             line["images_per_second"] = event.get("images_per_second")
-        self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
+        text = json.dumps({name: _finite(value) for name, value in line.items()})
+        try:
+            self._file.write(f"{text}\n".encode())
+        except OSError as error:
+            raise InputError(
+                f"the log {self.path} cannot be written ({error.strerror}); free some space or "
+                "give another --log-json, and the same command again: what is recorded stays"
+            ) from None
 
 
 class TensorBoard:

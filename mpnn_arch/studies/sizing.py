@@ -20,7 +20,12 @@ _WORTH_IT = 0.05  # more processes are taken where they gain this share: they ta
 _SHARE_OF_MEMORY = 0.8  # of what is free
 
 
-def settle_workers(recorder: Recorder, make_pool: Callable[[int], Pool], cores: int) -> str | None:
+def settle_workers(
+    recorder: Recorder,
+    make_pool: Callable[[int], Pool],
+    cores: int,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> str | None:
     """Set the workers and threads of ``recorder`` to what trains most steps a second.
 
     Tried are 1, 2, 4, ... processes that share the cores, all at work at the same time on the first
@@ -31,6 +36,7 @@ def settle_workers(recorder: Recorder, make_pool: Callable[[int], Pool], cores: 
         recorder: its settings are replaced.
         make_pool: a pool of so many workers on this machine.
         cores: to share.
+        is_stopping: asked all the time; if true the trial ends without an answer.
 
     Returns:
         What was found, in words; None where nothing was tried.
@@ -47,7 +53,7 @@ def settle_workers(recorder: Recorder, make_pool: Callable[[int], Pool], cores: 
     workers, most = 1, float(min(cores, len(rows)))
     while workers <= most:
         task = recorder.task(rows[0], threads=max(1, cores // workers))
-        found = rate(make_pool(workers), task, workers)
+        found = rate(make_pool(workers), task, workers, is_stopping=is_stopping)
         if found is None:  # the study itself will say why
             return None
         rates[workers], memory = found
@@ -79,13 +85,18 @@ def _set(recorder: Recorder, workers: int, cores: int) -> None:
 
 
 def rate(
-    pool: Pool, task: Task, workers: int, seconds: float = _SECONDS
+    pool: Pool,
+    task: Task,
+    workers: int,
+    seconds: float | None = None,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[float, float] | None:
     """Training steps a second of all workers together, and the largest one's bytes of memory.
 
     The steps are those within ``seconds`` in which all workers are at work. None if one of them
-    cannot train.
+    cannot train, or it is stopped.
     """
+    seconds = _SECONDS if seconds is None else seconds
     names, ready, results = [], set(), dict[str, dict[str, Any]]()
     until = time.monotonic() + _PATIENCE
     try:
@@ -94,7 +105,7 @@ def rate(
             pool.submit(names[-1], Job(tasks=(task,), trial_seconds=seconds))
         stopping = False
         while len(results) < workers:
-            if time.monotonic() > until:
+            if time.monotonic() > until or is_stopping():
                 return None
             for name, event in pool.take(0.25):
                 if event["is"] == "ready":

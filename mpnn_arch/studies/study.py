@@ -167,6 +167,11 @@ class Study:
         """The command of ``mpnn-arch`` with which it goes on."""
         return str(self._about.get("made", {}).get("command", "sweep"))
 
+    @property
+    def race(self) -> tuple[int, ...]:
+        """Epochs after which the worse graphs are stopped; empty if all are trained to the end."""
+        return tuple(self._about["config"].get("race", ()))
+
     def ledger(self) -> Ledger:
         """The ledger, opened for reading, also while the study runs; use it in ``with``."""
         return Ledger(self.path / "ledger.sqlite")
@@ -324,10 +329,13 @@ class Study:
                             return LocalPool(nursery, size)
 
                         if by_trial:
-                            said = settle_workers(recorder, make_pool, cores)
+                            said = settle_workers(
+                                recorder, make_pool, cores, lambda: interrupts.asked
+                            )
                             if said is not None:
                                 watch({"is": "note", "text": said})
-                        self._plan(recorder, population, watch)
+                        if not interrupts.asked:
+                            self._plan(recorder, population, watch)
                         pool = make_pool(recorder.settings.workers)
                         Driver(recorder, watch=watch, pool=pool).run(interrupts)
                 self._sweep_temporary()

@@ -285,7 +285,7 @@ COMMANDS = {
     "sweep --race 0": "the rungs of a race rise",
     "sweep --race 3 --epochs 3": "the rungs of a race rise",
     "sweep --race 3 --keep 1": "keep is a share between 0 and 1",
-    "sweep --race 3 --keep nan": "keep is a share between 0 and 1",
+    "sweep --race 3 --keep nan": "is not a number",
     "sweep --log-json FOLDER": "is a directory",
     "sweep --log-json FOLDER/no/log.jsonl": "give another --log-json",
     "train --model nope": "no model 'nope'",

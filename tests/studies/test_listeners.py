@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import sys
 
 import pytest
@@ -44,6 +45,10 @@ def test_json_lines_hold_every_event_and_only_numbers_that_are_finite(tmp_path):
 def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="give another --log-json"):
         JSONLines(tmp_path / "nowhere" / "log.jsonl")
+    if os.path.exists("/dev/full"):
+        log = JSONLines("/dev/full")
+        with pytest.raises(InputError, match="No space left on device"):
+            log(epoch(1))
 
 
 def test_tensorboard_has_a_run_a_trial_and_each_epoch_once(tmp_path):

@@ -46,12 +46,11 @@ class MadeUpPool:
 @pytest.fixture
 def settle(new_ledger, tmp_path, monkeypatch):
     monkeypatch.setattr(sizing, "_SECONDS", 0.01)
-    monkeypatch.setattr(sizing.rate, "__defaults__", (0.01,))
     trials, graphs = made_up_trials(8)
     with new_ledger.transaction():
         new_ledger.add_trials(trials, graphs)
 
-    def run(rates, cores=4, **more):
+    def run(rates, cores=4, is_stopping=lambda: False, **more):
         recorder = Recorder(tmp_path, new_ledger, RunSettings(workers=9, threads=9))
         pools = []
 
@@ -59,7 +58,7 @@ def settle(new_ledger, tmp_path, monkeypatch):
             pools.append(MadeUpPool(size, rates, **more))
             return pools[-1]
 
-        said = sizing.settle_workers(recorder, make_pool, cores)
+        said = sizing.settle_workers(recorder, make_pool, cores, is_stopping)
         assert all(pool.closed for pool in pools)
         tried = [(pool.size, pool.jobs["w0"].tasks[0].threads) for pool in pools]
         return recorder.settings, said, tried
@@ -93,6 +92,8 @@ def test_no_more_workers_than_the_memory_holds(settle, monkeypatch):
 def test_a_trial_that_cannot_train_changes_nothing(settle, new_ledger):
     settings, said, _ = settle({1: 1.0}, fails=True)
     assert (settings.workers, settings.threads, said) == (9, 9, None)
+    settings, said, _ = settle({1: 1.0}, is_stopping=lambda: True)
+    assert (settings.workers, said) == (9, None)
     assert new_ledger.setting("workers") is None
 
 
