@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from contextlib import suppress
 from typing import Literal
 
 import torch
@@ -64,7 +65,9 @@ def plan_populations(recorder: Recorder, asked: Asked | None) -> str | None:
         share = max(1, sum(map(len, groups)) // recorder.settings.workers)
         threads = recorder.settings.threads
         if share > 1 and (tried is None or tried["threads"] != threads):
-            tried, said = _timed(recorder, groups[0][: min(share, _MOST_TRIED)])
+            # What cannot be built here fails as a trial, with its reason.
+            with suppress(Exception):
+                tried, said = _timed(recorder, groups[0][: min(share, _MOST_TRIED)])
         size = min(share, tried["size"]) if tried else 1
     with ledger.transaction():
         ledger.store_setting("population", {"asked": asked, "tried": tried})

@@ -6,7 +6,9 @@ import signal
 import pytest
 
 from mpnn_arch.studies.config import StudyConfig
+from mpnn_arch.studies.jobs import run_job
 from mpnn_arch.studies.ledger import Ledger
+from mpnn_arch.studies.replay import replay
 from mpnn_arch.studies.study import Study
 from mpnn_arch.studies.tasks import train_task
 from mpnn_arch.studies.writer import MOST_FAILURES
@@ -113,11 +115,9 @@ CONFIG = StudyConfig(
 )
 
 
-def events_of(recorder, rows):
-    from mpnn_arch.studies.jobs import run_job
-
+def events_of(recorder, rows, is_stopping):
     events = []
-    fit = run_job(recorder.job(rows), events.append)
+    fit = run_job(recorder.job(rows), events.append, is_stopping)
     return events, fit
 
 
@@ -135,19 +135,32 @@ def together(tmp_path):
         yield recorder
 
 
+def train(recorder, is_stopping=lambda: False):
+    """Lease a job, train it and record what it says."""
+    with recorder.ledger.transaction():
+        rows = recorder.lease("w")
+    assert len(rows) == 3
+    said, fit = events_of(recorder, rows, is_stopping)
+    assert fit
+    with recorder.ledger.transaction():
+        for event in said:
+            recorder.record(next(row for row in rows if row["id"] == event["id"]), event)
+
+
+def test_a_population_stopped_after_every_epoch_is_replayed_to_the_same_bits(together):
+    for epochs in (1, 2, 3):
+        train(together, is_stopping=lambda: True)
+        assert {row["epochs_done"] for row in together.ledger.trials()} == {epochs}
+    assert {row["state"] for row in together.ledger.trials()} == {"done"}
+    assert "3 side by side" in together.ledger.find_trial("1")["choices"]
+    for which in ("1", "2", "3"):
+        again = replay(Study.open(together.folder), which)
+        assert [one.epoch for one in again] == [1, 2, 3]
+        assert not any(one.differs for one in again)
+
+
 def test_a_member_that_diverges_is_failed_and_touches_no_other(together, monkeypatch):
     from mpnn_arch.studies import together as module
-
-    def events():
-        with together.ledger.transaction():
-            rows = together.lease("w")
-        assert len(rows) == 3
-        said, fit = events_of(together, rows)
-        assert fit
-        with together.ledger.transaction():
-            for event in said:
-                row = next(row for row in rows if row["id"] == event["id"])
-                together.record(row, event)
 
     make = module.make_model
 
@@ -158,7 +171,7 @@ def test_a_member_that_diverges_is_failed_and_touches_no_other(together, monkeyp
         return trial, model, data
 
     monkeypatch.setattr(module, "make_model", with_a_bad_one)
-    events()
+    train(together)
     states = [(row["state"], row["epochs_done"]) for row in together.ledger.trials()]
     assert states == [("done", 3), ("failed", 0), ("done", 3)]
     bad = together.ledger.find_trial("2")
@@ -234,3 +247,15 @@ def test_auto_takes_what_the_timed_trial_says_and_no_more_than_keeps_workers_bus
     assert module.plan_populations(together, None) is None
     assert asked == [3]  # what a trial said is kept
     assert len([row for row in together.ledger.trials() if row["population"]]) == 2
+
+
+def test_a_timed_trial_that_cannot_be_made_leaves_each_alone(together, monkeypatch):
+    from mpnn_arch.studies import populations as module
+
+    def broken(task):
+        raise ValueError("no data")
+
+    monkeypatch.setattr(module, "make_model", broken)
+    assert module.plan_populations(together, "auto") is None
+    assert {row["population"] for row in together.ledger.trials()} == {None}
+    assert together.ledger.setting("population")["tried"] is None
