@@ -68,8 +68,8 @@ def settle_workers(
         ledger.store_setting("workers", {**where, "workers": best, "rates": kept})
     tried = ", ".join(f"{number}: {steps:.3g}" for number, steps in rates.items())
     return (
-        f"{best} workers with {recorder.settings.threads} threads each, by a trial (workers: steps "
-        f"a second; {tried})"
+        f"{best} workers x {recorder.settings.threads} threads, by a trial (workers: steps a "
+        f"second; {tried})"
     )
 
 

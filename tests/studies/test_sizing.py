@@ -70,7 +70,7 @@ def test_the_quickest_is_taken_and_kept(settle, new_ledger):
     settings, said, tried = settle({1: 10.0, 2: 18.0, 4: 12.0})
     assert (settings.workers, settings.threads) == (2, 2)
     assert tried == [(1, 4), (2, 2), (4, 1)]
-    assert said.startswith("2 workers with 2 threads each")
+    assert said.startswith("2 workers x 2 threads, by a trial")
     settings, said, tried = settle({})
     assert (settings.workers, settings.threads, said, tried) == (2, 2, None, [])
     settings, _, tried = settle({1: 1.0, 2: 3.0}, cores=2)  # another machine
