@@ -155,13 +155,18 @@ def _shown(found: dict[str, Any]) -> Group:
 
 def race_lines(rungs: list[dict[str, Any]]) -> list[str]:
     """A sentence for each rung whose best were let run to the end."""
-    return [
-        f"order after epoch {rung['rung']} and at the end: Spearman "
-        f"{'-' if rung['spearman'] is None else format(rung['spearman'], '.2f')} over the "
-        f"{rung['candidates']} of {rung['of']} graphs that were let run"
-        for rung in rungs
-        if rung["candidates"]
-    ]
+    lines = []
+    for rung in rungs:
+        those = f"{rung['candidates']} of {rung['of']} graphs"
+        spearman = rung["spearman"]
+        found = (
+            f"Spearman {spearman:.2f} over the {those} that were let run"
+            if spearman is not None
+            else f"not compared, {those} were let run"
+        )
+        if rung["candidates"]:
+            lines.append(f"order after epoch {rung['rung']} and at the end: {found}")
+    return lines
 
 
 def _duration(seconds: float) -> str:
