@@ -29,12 +29,7 @@ def save_checkpoint(trainer: EpochLoop, path: Path, identity: str) -> None:
         path: the file.
         identity: describes the run (model, graph, recipe, seed); compared when the file is read.
     """
-    tensors = {f"model/{name}": value for name, value in trainer.model.state_dict().items()}
-    for name, parameter in trainer.model.named_parameters():
-        momentum = trainer.optimizer.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum/{name}"] = momentum
-    tensors["generator"] = trainer.generator.get_state()
+    tensors = {**trainer.state(), "generator": trainer.generator.get_state()}
     metadata = {
         "epoch": str(trainer.epoch),
         "identity": identity,
@@ -64,17 +59,11 @@ def load_checkpoint(trainer: EpochLoop, path: Path, identity: str) -> None:
         {name[len(kind) :]: value for name, value in tensors.items() if name.startswith(kind)}
         for kind in ("model/", "momentum/")
     )
-    trainer.model.load_state_dict(weights)
     # Backends round differently: a resumed run keeps the backends that it started with.
     choices = json.loads(metadata.get("backend_choices", "{}"))
     names = renamed(trainer.model, [*choices, *momenta])
     import_choices(trainer.model, {names[name]: choice for name, choice in choices.items()})
-    momenta = {names[name]: value for name, value in momenta.items()}
-    for name, parameter in trainer.model.named_parameters():
-        if name in momenta:
-            trainer.optimizer.state[parameter]["momentum_buffer"] = momenta[name].to(
-                parameter.device
-            )
+    trainer.load_state(weights, {names[name]: value for name, value in momenta.items()})
     trainer.generator.set_state(tensors["generator"])
     trainer.epoch = int(metadata["epoch"])
     if source != path:

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import DATASETS
+from mpnn_arch.training.share import WHOLE, Share
 
 # Mean and deviation of ImageNet's pixels in [0, 1], red, green, blue.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -151,27 +153,43 @@ class ImageFolder:
         return [images[place] for place in sorted(place for _, place in sorted(ranked)[:count])]
 
     def train_batches(
-        self, config: TrainingConfig, order: Tensor, generator: torch.Generator
+        self,
+        config: TrainingConfig,
+        order: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The training images in this order, augmented with numbers from ``generator``."""
+        """The training images in this order, augmented with numbers from ``generator``.
+
+        Of every batch only the part ``share`` is read.
+        """
         seed = int(torch.randint(2**31, (), generator=generator))
         images = [self._train[place] for place in order.tolist()]
         return self._batches(
-            images, _train_transform(config, self.image_size), config.batch_size, seed
+            images, _train_transform(config, self.image_size), config.batch_size, seed, share
         )
 
-    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The test images, their centres."""
-        return self._batches(self._test, _test_transform(self.image_size), batch_size, 0)
+    def test_batches(
+        self, batch_size: int, share: Share = WHOLE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The test images, their centres; of every batch, the part ``share``."""
+        return self._batches(self._test, _test_transform(self.image_size), batch_size, 0, share)
 
     def _batches(
-        self, images: Sequence[_Image], transform: Any, batch_size: int, seed: int
+        self,
+        images: Sequence[_Image],
+        transform: Any,
+        batch_size: int,
+        seed: int,
+        share: Share,
     ) -> Iterator[tuple[Tensor, Tensor]]:
+        places = range(len(images))
+        batches = [places[start : start + batch_size] for start in places[::batch_size]]
         loader: DataLoader[Any] = DataLoader(
             _Decoded(images, transform, seed),
-            batch_size,
-            num_workers=min(self.workers, -(-len(images) // batch_size)),
-            collate_fn=_collate,
+            batch_sampler=[list(batch[share.of(len(batch))]) for batch in batches],
+            num_workers=min(self.workers, len(batches)),
+            collate_fn=partial(_collate, size=self.image_size),
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else the workers' seed is drawn from the global state
         )
@@ -245,7 +263,9 @@ class _Decoded(Dataset[Any]):
             return self.transform(image), label
 
 
-def _collate(samples: Sequence[Any]) -> Any:
+def _collate(samples: Sequence[Any], size: int) -> Any:
+    if not samples:  # the share of a process in a batch smaller than the number of processes
+        return torch.empty(0, 3, size, size), torch.empty(0, dtype=torch.int64)
     broken = next((sample for sample in samples if isinstance(sample, _Unreadable)), None)
     if broken is not None:
         return broken

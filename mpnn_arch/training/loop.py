@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from mpnn_arch.training.batch_norm import reestimate_batch_norm
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.image_folder import ImageFolder
-from mpnn_arch.training.sources import source_of
+from mpnn_arch.training.share import WHOLE, Share, in_words
+from mpnn_arch.training.sources import Batches, source_of
 
 # Images per evaluation step; bounds memory and does not change results.
 EVALUATION_BATCH = 500
@@ -86,7 +88,11 @@ class EpochLoop(ABC):
     Attributes:
         epoch: finished epochs.
         steps_per_epoch: steps of the optimiser in each.
+        share: the part of every batch that this process computes; all of it, where one trains.
     """
+
+    share: Share = WHOLE
+    processes_text = in_words(1, "")  # in checkpoints and messages
 
     def __init__(
         self,
@@ -106,8 +112,8 @@ class EpochLoop(ABC):
         self.config = config
         self.generator = generator
         self.epoch = 0
-        self._network = torch.compile(self.model) if config.compile else self.model
-        self.optimizer = make_optimizer(self.model.parameters(), config)
+        self._network: Callable[[Tensor], Any] = self._make_network()
+        self.optimizer = make_optimizer(self.model.parameters(), self.config)
         full, rest = divmod(self.source.num_train, config.batch_size)
         self.steps_per_epoch = full + (rest > 1 and not config.drop_last)
         if not self.steps_per_epoch:
@@ -117,10 +123,14 @@ class EpochLoop(ABC):
             )
         self._check_outputs()
 
+    def _make_network(self) -> Callable[[Tensor], Any]:
+        """What is called on a batch: ``model``, or what wraps it."""
+        return torch.compile(self.model) if self.config.compile else self.model
+
     def _check_outputs(self) -> None:
         """Compare the shape of the model's outputs with the number of classes."""
         # A batch of the training size, so that backend trials for it are not wasted.
-        images, _ = next(iter(self.source.test_batches(self.config.batch_size)))
+        images, _ = next(iter(self.source.test_batches(self.config.batch_size, self.share)))
         with torch.random.fork_rng(self._forked_devices()):
             logits = self._evaluate(images)
         self._check_logits(logits, len(images))
@@ -156,6 +166,27 @@ class EpochLoop(ABC):
         """Whether all epochs are finished."""
         return self.epoch >= self.config.epochs
 
+    def state(self) -> dict[str, Tensor]:
+        """Weights as ``model/NAME`` and momentum as ``momentum/NAME``, for a checkpoint."""
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            momentum = self.optimizer.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum/{name}"] = momentum
+        return tensors
+
+    def load_state(self, weights: Mapping[str, Tensor], momenta: Mapping[str, Tensor]) -> None:
+        """Take over weights and momentum, by name."""
+        self.model.load_state_dict(weights)
+        for name, parameter in self.model.named_parameters():
+            if name in momenta:
+                momentum = momenta[name].to(parameter.device)
+                self.optimizer.state[parameter]["momentum_buffer"] = momentum
+
+    def trained_model(self) -> nn.Module:
+        """The network with its weights, as it can be saved."""
+        return self.model
+
     def checkpoint_metadata(self) -> dict[str, str]:
         """What a checkpoint keeps beside tensors, epoch and identity."""
         return {}
@@ -170,6 +201,13 @@ class EpochLoop(ABC):
             raise InputError(
                 "the checkpoint holds a population of networks; load it into a Population of them"
             )
+        written, mine = metadata.get("processes", in_words(1, "")), self.processes_text
+        if written != mine:
+            raise InputError(
+                f"the checkpoint was written by {written[:40]}, and this training is one of {mine},"
+                " which would round differently; start it again as it was begun (see torchrun's "
+                "--nproc-per-node and --parallel)"
+            )
 
     def _diverged(self, loss: float, epoch: int) -> str:
         return (
@@ -182,7 +220,7 @@ class EpochLoop(ABC):
         order = torch.randperm(self.source.num_train, generator=self.generator)
         seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
         order = order[: self.steps_per_epoch * self.config.batch_size]
-        batches = self.source.train_batches(self.config, order, self.generator)
+        batches = self.source.train_batches(self.config, order, self.generator, self.share)
         step = self.epoch * self.steps_per_epoch
         # Sums stay on the device: reading them at every step would synchronise.
         loss_sum = torch.zeros((), device=self.device)
@@ -194,7 +232,8 @@ class EpochLoop(ABC):
         self._wait()
         start = time.perf_counter()
         with torch.random.fork_rng(self._forked_devices()):
-            torch.manual_seed(seed)
+            # Layers that draw: processes that share a batch must not drop the same of each part.
+            torch.manual_seed((seed + self.share.rank) % 2**63)
             for images, labels in batches:
                 rate = self.config.scheduled_rate(step, self.steps_per_epoch)
                 for group in self.optimizer.param_groups:
@@ -211,21 +250,26 @@ class EpochLoop(ABC):
         """Logits and labels of all test images."""
         if self.config.batch_norm_images:
             self._reestimate_batch_norm()
-        parts = [(self._evaluate(x), y) for x, y in self.source.test_batches(EVALUATION_BATCH)]
+        parts = [(self._evaluate(x), y) for x, y in self._test_batches()]
         return torch.cat([logits for logits, _ in parts]), torch.cat(
             [labels for _, labels in parts]
         )
+
+    def _test_batches(self) -> Batches:
+        return self.source.test_batches(EVALUATION_BATCH, self.share)
 
     def _reestimate_batch_norm(self) -> None:
         """On training images drawn for this one evaluation, augmented as in training."""
         order = torch.randperm(self.source.num_train, generator=self.generator)
         seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
         order = order[: self.config.batch_norm_images]
-        batches = self.source.train_batches(self.config, order, self.generator)
+        batches = self.source.train_batches(self.config, order, self.generator, self.share)
+        sizes = [len(part) for part in order.split(self.config.batch_size)]
+        more_than_one = (x for (x, _), size in zip(batches, sizes, strict=True) if size > 1)
         with torch.random.fork_rng(self._forked_devices()):
             torch.manual_seed(seed)
             self.model.train()
-            reestimate_batch_norm(self.model, self.logits, (x for x, _ in batches if len(x) > 1))
+            reestimate_batch_norm(self.model, self.logits, more_than_one)
 
     @torch.no_grad()
     def _evaluate(self, images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from mpnn_arch.training.augmentation import Augmentation
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.image_folder import ImageFolder
+from mpnn_arch.training.share import WHOLE, Share
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -28,15 +29,20 @@ class Source(Protocol):
         """Training images."""
 
     def train_batches(
-        self, config: TrainingConfig, order: Tensor, generator: torch.Generator
+        self,
+        config: TrainingConfig,
+        order: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
     ) -> Batches:
         """The training images in this order, augmented with numbers from ``generator``.
 
-        Everything random is drawn by the call itself, before the first batch is asked for.
+        Everything random is drawn by the call itself, before the first batch is asked for, and
+        does not depend on ``share``, the part of every batch that is given.
         """
 
-    def test_batches(self, batch_size: int) -> Batches:
-        """The test images."""
+    def test_batches(self, batch_size: int, share: Share = WHOLE) -> Batches:
+        """The test images; of every batch, the part ``share``."""
 
 
 class MemorySource:
@@ -52,7 +58,11 @@ class MemorySource:
         self.num_train = dataset.num_train
 
     def train_batches(
-        self, config: TrainingConfig, order: Tensor, generator: torch.Generator
+        self,
+        config: TrainingConfig,
+        order: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
     ) -> Batches:
         """See :class:`Source`."""
         images, labels = self.dataset.train_images, self.dataset.train_labels
@@ -62,16 +72,21 @@ class MemorySource:
         def batches() -> Batches:
             start = 0
             for batch in order.split(config.batch_size):
-                inputs = images[batch]
-                yield inputs if augment is None else augment(inputs, start), labels[batch]
+                mine = share.of(len(batch))
+                part = batch[mine]
+                inputs = images[part]
+                if augment is not None:
+                    inputs = augment(inputs, start + mine.start)
+                yield inputs, labels[part]
                 start += len(batch)
 
         return batches()
 
-    def test_batches(self, batch_size: int) -> Batches:
+    def test_batches(self, batch_size: int, share: Share = WHOLE) -> Batches:
         """See :class:`Source`."""
         images, labels = self.dataset.test_images, self.dataset.test_labels
-        return zip(images.split(batch_size), labels.split(batch_size), strict=True)
+        for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+            yield x[share.of(len(x))], y[share.of(len(y))]
 
 
 def source_of(dataset: ImageDataset | ImageFolder, config: TrainingConfig) -> Source:
