@@ -15,6 +15,7 @@ import click
 
 from mpnn_arch import __version__
 from mpnn_arch.cli.failures import exit_code_of
+from mpnn_arch.cli.group import in_group, is_group
 from mpnn_arch.cli.numbers import read_numbers_strictly
 
 # name -> (module, function); the modules are light, see above.
@@ -59,7 +60,15 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit; see :mod:`mpnn_arch.cli.failures` for the exit codes."""
-    code = exit_code_of(lambda: cli.main(args=argv, prog_name="mpnn-arch", standalone_mode=False))
+
+    def command() -> object:
+        return cli.main(args=argv, prog_name="mpnn-arch", standalone_mode=False)
+
+    if is_group():
+        arguments = sys.argv[1:] if argv is None else argv
+        code = exit_code_of(lambda: in_group(arguments, command))
+    else:
+        code = exit_code_of(command)
     if code == 130 and argv is None:
         # Ctrl-C, and everything is recorded. Unloading torch takes seconds on a busy machine.
         for stream in (sys.stdout, sys.stderr):

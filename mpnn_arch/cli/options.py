@@ -12,6 +12,7 @@ from mpnn_arch.checks import parse_whole, shown
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.numbers import MOST_SEEDS, check_count
 from mpnn_arch.cli.progress import progress_options
+from mpnn_arch.cli.runner_options import runner_options
 from mpnn_arch.errors import InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -203,6 +204,7 @@ def study_options(
             f"many.  [default: {population}]",
         ),
         threads_option("cores / workers"),
+        runner_options,
         device_option(),
         data_root_option(),
         progress_options,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpnn_arch.cli.progress import open_listeners
+from mpnn_arch.cli.runner_options import NAMES, make_runner
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +43,11 @@ class Running:
     data_root: Path | None
     log_json: Path | None
     tensorboard: Path | None
+    runner: str
+    ray_address: str | None
+    cluster: str
+    job: tuple[str, ...]
+    parallel: str
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], Running]:
@@ -80,6 +86,7 @@ def run_study(
     from mpnn_arch.studies.run_options import check_run_options
 
     study: Study | None = None
+    runner = make_runner({name: getattr(how, name) for name in NAMES})
     workers = defaults.workers if how.workers is None else how.workers
     check_run_options(workers, how.threads, how.population)
     try:
@@ -95,7 +102,8 @@ def run_study(
                     extend=how.extend,
                     trust=how.trust,
                     data_root=how.data_root,
-                    device=how.device,
+                    # The device of a remote worker is not one of this machine.
+                    device=how.device if runner.name == "local" else "cpu",
                 )
             if headline:
                 _say_what(study, console, how.device)
@@ -108,6 +116,7 @@ def run_study(
                     trust=how.trust,
                     retry_failed=how.retry_failed,
                     population=how.population,
+                    runner=runner,
                     watch=several(progress, *listeners),
                 )
     except KeyboardInterrupt:

@@ -198,6 +198,16 @@ class Ledger:
         """The epochs of one trial, in order."""
         return list(self.query("SELECT * FROM epoch WHERE trial = ? ORDER BY epoch", trial))
 
+    def begun(self) -> dict[int, str]:
+        """Queued trials that have epochs, and how many processes trained them, in words."""
+        found = {}
+        for row in self.query(
+            "SELECT id, machine FROM trial WHERE state = 'queued' AND epochs_done > 0"
+        ):
+            about = json.loads(row["machine"] or "{}")
+            found[row["id"]] = str(about.get("processes", "1 process"))[:40]
+        return found
+
     def late_epochs(self) -> list[dict[str, Any]]:
         """Results that were not accepted, each with ``agrees``: whether the accepted one is equal.
 

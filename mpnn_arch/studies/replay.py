@@ -17,6 +17,7 @@ from mpnn_arch.studies.study import Study
 from mpnn_arch.studies.tasks import Task, make_trainer
 from mpnn_arch.studies.together import make_population
 from mpnn_arch.training.loop import EpochMetrics
+from mpnn_arch.training.share import in_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ def machine_differs(study: Study, which: str, device: str = "cpu") -> list[str]:
     then: dict[str, Any] = json.loads(row["machine"] or "{}")
     return [
         f"{name} {then[name]} then, {value} now"
-        for name, value in machine(device).items()
+        for name, value in {**machine(device), "processes": in_words(1, "")}.items()
         if name in then and then[name] != value
     ]
 

@@ -43,6 +43,7 @@ class Driver:
         self._pool = pool
         self._workers: dict[str, _Held] = {}
         self._lost_in_a_row = 0
+        self._why_lost = ""
         self._storage: str | None = None
 
     def run(self, interrupts: Interrupts) -> None:
@@ -103,7 +104,9 @@ class Driver:
         """Record what has come in, after waiting for something at most so long."""
         self._write(self._pool.take(seconds))
         if self._lost_in_a_row >= _MOST_LOST:
-            raise InputError("worker processes end before they begin; see the messages above")
+            raise InputError(
+                f"workers end before they begin ({self._why_lost}); see the messages above, if any"
+            )
 
     def _write(self, events: Events) -> None:
         if not events:
@@ -144,6 +147,7 @@ class Driver:
         rows = self._workers.pop(worker, {}).values()
         if not event["began"]:
             self._lost_in_a_row += 1
+            self._why_lost = event["reason"]
             for row in rows:
                 self.ledger.release(row["id"], row["lease"], event["reason"])
             return []

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from mpnn_arch.graphs import RelationalGraph
     from mpnn_arch.studies.config import StudyConfig
+    from mpnn_arch.studies.runners import Runner
     from mpnn_arch.studies.trial import Trial
 
 _FORMAT = 1
@@ -250,6 +251,7 @@ class Study:
         trust: bool = False,
         retry_failed: bool = False,
         population: Literal["auto", "off"] | int | None = None,
+        runner: Runner | None = None,
         watch: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> Counts:
         """Train what is not done yet, in worker processes; return how far the study is then.
@@ -273,6 +275,7 @@ class Study:
                 :func:`mpnn_arch.training.train_population`: ``"auto"`` as a short timed trial and
                 the memory say, ``"off"`` or 1 each alone; None: as in the run before, else
                 ``"auto"``. Who is with whom is fixed in the ledger when a training begins.
+            runner: where the workers are; None: on this machine.
             watch: called with every event after it is recorded: a dictionary whose ``is`` is
                 ``epoch``, ``done``, ``failed``, ``waiting``, ``stopped`` or ``note``.
 
@@ -282,17 +285,24 @@ class Study:
         """
         from mpnn_arch.studies.in_process import InProcess
         from mpnn_arch.studies.interrupts import Interrupts
-        from mpnn_arch.studies.local_pool import LocalPool
-        from mpnn_arch.studies.nursery import Nursery
-        from mpnn_arch.studies.recording import Recorder, RunSettings
+        from mpnn_arch.studies.recording import Recorder
         from mpnn_arch.studies.run_options import check_run_options
         from mpnn_arch.studies.runner import Driver
+        from mpnn_arch.studies.runners import Runner, available_cores, check_processes
         from mpnn_arch.studies.sizing import settle_workers
         from mpnn_arch.studies.writer import LedgerWriter
-        from mpnn_arch.training.devices import find_device
 
         check_run_options(workers, threads, population)
-        where = str(find_device(device))
+        config, runner = self.config, runner or Runner()
+        settings = runner.settings(
+            workers=workers,
+            threads=threads,
+            device=device,
+            data_root=None if data_root is None else str(data_root),
+            weights=config.weights,
+            race=config.race,
+            keep=config.keep,
+        )
         with Interrupts() as interrupts, self._lock() as lock:
             self._about = type(self).open(self.path)._about  # another may have extended it
             with LedgerWriter(self.path / "ledger.sqlite") as ledger:
@@ -301,41 +311,28 @@ class Study:
                 self._complete(ledger, data_root)
                 with ledger.transaction():
                     ledger.requeue(failed=retry_failed)
+                check_processes(ledger.begun(), runner.processes_text)
                 self._sweep_up(ledger)
                 if lock.taken_over_from is not None:
                     watch({"is": "note", "text": f"goes on after {lock.taken_over_from}"})
-                config, cores = self.config, _cores()
-                by_trial = workers == "auto" and where == "cpu"
-                if not isinstance(workers, int):
-                    workers = cores if where == "cpu" else 1
-                settings = RunSettings(
-                    workers=workers,
-                    threads=threads or _threads(cores, workers),
-                    device=where,
-                    data_root=None if data_root is None else str(data_root),
-                    weights=config.weights,
-                    race=config.race,
-                    keep=config.keep,
-                )
                 recorder = Recorder(self.path, ledger, settings)
-                if workers == 0:
+                if settings.workers == 0 and runner.name == "local":
                     if population is not None:
                         self._plan(recorder, population, watch)
                     InProcess(recorder, watch=watch).run(interrupts)
                 else:
-                    with Nursery() as nursery:
-
-                        def make_pool(size: int) -> LocalPool:
-                            return LocalPool(nursery, size)
-
-                        if by_trial:
+                    with runner.open(self.path, settings) as make_pool:
+                        if workers == "auto" and runner.sizes(settings):
                             said = settle_workers(
-                                recorder, make_pool, cores, lambda: interrupts.asked
+                                recorder,
+                                make_pool,
+                                available_cores(),
+                                lambda: interrupts.asked,
                             )
                             if said is not None:
                                 watch({"is": "note", "text": said})
                         if not interrupts.asked:
-                            self._plan(recorder, population, watch)
+                            self._plan(recorder, runner.population(population), watch)
                         pool = make_pool(recorder.settings.workers)
                         Driver(recorder, watch=watch, pool=pool).run(interrupts)
                 self._sweep_temporary()
@@ -469,22 +466,6 @@ def description(
         },
         **_asked(study, config, trials),
     }
-
-
-def _cores() -> int:
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _threads(cores: int, workers: int) -> int:
-    """Of torch in each worker, or in this process if there are none."""
-    if workers == 0:
-        import torch
-
-        return torch.get_num_threads()
-    return cores // workers or 1
 
 
 def _check_data(ledger: Ledger, trials: Sequence[Trial]) -> None:

@@ -127,13 +127,8 @@ def make_trainer(task: Task) -> tuple[Trial, Trainer]:
     trial, model, data = make_model(task)
     if task.choices:
         import_choices(model, task.choices)
-    trainer = Trainer(
-        model,
-        data,
-        trial.recipe,
-        generator=torch.Generator().manual_seed(trial.seed),
-        device=task.device,
-    )
+    generator = torch.Generator().manual_seed(trial.seed)
+    trainer = Trainer(model, data, trial.recipe, generator=generator, device=task.device)
     return trial, trainer
 
 
@@ -141,6 +136,7 @@ def train_task(
     task: Task,
     emit: Callable[[dict[str, Any]], None],
     is_stopping: Callable[[], bool] = lambda: False,
+    make: Callable[[Task], tuple[Trial, Trainer]] = make_trainer,
 ) -> None:
     """Train a trial to its end or rung, or on from its checkpoint, and emit what happens.
 
@@ -153,6 +149,7 @@ def train_task(
         emit: takes an event: a dictionary with ``is`` (started, epoch, note, stopped, waiting,
             done).
         is_stopping: asked after every epoch; if true the training ends with ``stopped``.
+        make: makes the trial and its trainer; called again if the checkpoint is of no use.
 
     Raises:
         InputError: the trial cannot be trained, or diverged.
@@ -160,14 +157,14 @@ def train_task(
     """
     crash_point("worker.received")
     torch.set_num_threads(task.threads)
-    trial, trainer = make_trainer(task)
+    trial, trainer = make(task)
     journal = Journal(task.journal)
     try:
         trainer, past = _continued(task, trial, trainer, journal)
     except InputError as error:
         emit({"is": "note", "text": str(error)})
         delete_checkpoint(task.checkpoint)
-        (trial, trainer), past = make_trainer(task), []
+        (trial, trainer), past = make(task), []
     choices = export_choices(trainer.model)
     emit({"is": "started", **about_model(task, trainer.model, trainer, choices)})
     sent: Mapping[str, Any] | None = None
@@ -196,7 +193,7 @@ def train_task(
     if not trainer.finished:
         emit({"is": "waiting"})
         return
-    save_weights(task, trainer.model)
+    save_weights(task, trainer.trained_model())
     emit({"is": "done"})
     crash_point("result.sent")
 
@@ -255,7 +252,7 @@ def about_model(
     except Exception:  # a model of the user's own that cannot be counted is trained all the same
         cost = None
     return {
-        "machine": machine(loop.device),
+        "machine": {**machine(loop.device), "processes": loop.processes_text},
         "threads": task.threads,
         "choices": choices,
         "widths": list(getattr(model, "widths", ())),

@@ -101,13 +101,14 @@ class DistributedTrainer(Trainer):
                 dist.broadcast(tensor, src=0)
         self.model = over_processes(self.model, self.device)
         network: Any = self.model
+        synchronise: dict[str, Any] = {_SYNC_BUFFERS: False}
         if self.parallel == "fsdp2":
             sharding.shard(self.model, self.device)
         else:
             network = nn.parallel.DistributedDataParallel(
                 self.model,
                 device_ids=[self.device] if self.device.type == "cuda" else None,
-                **{_SYNC_BUFFERS: False},  # statistics of the global batch are the same everywhere
+                **synchronise,  # statistics of the global batch are the same everywhere
             )
         return torch.compile(network) if self.config.compile else network
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,7 +46,8 @@ def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
     """
     found = {}
     for name, value in tensors.items():
-        whole = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
+        part: Any = value.detach()
+        whole: Tensor = part.full_tensor() if isinstance(part, DTensor) else part
         if keep:
             found[name] = whole.cpu().clone()
     return found
