@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mpnn_arch.checks import shown
@@ -41,9 +41,13 @@ def as_graphs(graphs: Any) -> list[RelationalGraph]:
     """
     if isinstance(graphs, str):
         return _parse(graphs, one=False)
-    if isinstance(graphs, Iterable) and not isinstance(graphs, bytes | Mapping):
-        return [as_graph(graph) for graph in graphs]
-    return [as_graph(graphs)]
+    if isinstance(graphs, RelationalGraph | bytes | Mapping):
+        return [as_graph(graphs)]
+    try:
+        listed = list(graphs)
+    except (TypeError, RuntimeError):  # not to be gone through, as a tensor of one number
+        return [as_graph(graphs)]
+    return [as_graph(graph) for graph in listed]
 
 
 def as_named_graphs(graphs: Mapping[str, Any]) -> dict[str, RelationalGraph]:

@@ -191,5 +191,5 @@ class TestBadInput:
             models.build("resnet20", **settings)
 
     def test_not_a_graph(self):
-        with pytest.raises(InputError, match="not str"):
-            models.build("mlp", "complete:64")
+        with pytest.raises(InputError, match="not 64"):
+            models.build("mlp", 64)

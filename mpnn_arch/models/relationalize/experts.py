@@ -20,7 +20,8 @@ class RelationalExperts(nn.Module):
         (\mathrm{act}(W_e^{gate} x) \odot W_e^{up} x)
 
     It stands for the stacks of transformers (``MixtralExperts`` and others of that form), whose
-    call it has, and for nothing around them: the router stays as it is.
+    call it has, and for nothing around them: the router stays as it is. Every expert runs on the
+    tokens that chose it, so that shapes depend on values, which ``torch.export`` does not follow.
 
     Args:
         graph: along whose edges the messages of all rounds flow, or its specification.
