@@ -44,6 +44,21 @@ def test_there_and_back(saved, into):
         assert type(into[1].linear1) is nn.Linear
 
 
+def test_groups_there_and_back(random_graph, tmp_path):
+    def make():
+        return nn.Sequential(nn.Conv2d(24, 36, 3, groups=3), nn.Conv1d(36, 36, 3, groups=2))
+
+    with torch.random.fork_rng():
+        model = mpnn_arch.relationalize(make(), random_graph(5, 0.3), skip=(), order="published")
+    assert model.relationalize_report.names("round") == ["0", "1"]
+    mpnn_arch.save(model, tmp_path / "model.safetensors")
+    loaded = mpnn_arch.load(tmp_path / "model.safetensors", into=make)
+    for ours, theirs in zip(loaded.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert loaded[0].graph == model[0].graph
+    assert loaded[0].graph.num_nodes == 15
+
+
 @pytest.mark.parametrize(
     ("into", "message"),
     [
