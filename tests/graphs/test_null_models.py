@@ -89,7 +89,7 @@ def test_a_wrong_spec_of_a_null_is_one_sentence(spec, sentence):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda g: rewired_to_clustering("ring"), "a RelationalGraph is rewired"),
+        (lambda g: rewired_to_clustering("ring"), "'ring' lacks parameters"),
         (lambda g: rewired_to_clustering(g, 0.99, swaps=500), "was reached by 500 swaps"),
         (lambda g: rewired_to_clustering(g, 1.5), "clustering lies between 0 and 1"),
         (lambda g: rewired_to_clustering(g, 0.5, 0.0), "tolerance lies between"),
