@@ -1,7 +1,9 @@
 """The landscape of error over C and L, its slices and sweet spots, after the paper's Figure 4.
 
     python experiments/fig4_landscape.py --published shared/published     # seconds, no training
-    python experiments/fig4_landscape.py --results my_study/export.csv
+    python experiments/fig4_landscape.py --small     # 52 graphs on mnist1d: 18 min of one core
+    python experiments/fig4_landscape.py --full      # the paper's 3,942 graphs on CIFAR-10
+    python experiments/fig4_landscape.py --results my_study
 
 For every results file: mean error over the coarse and the fine bins with the sweet spots outlined,
 error along L (C in 0.4-0.6) and along C (L in 2-2.5) with a second-degree regression; for every
@@ -16,6 +18,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+from paper_study import add_sources, paths_of
 
 from mpnn_arch.analysis import (
     consistency,
@@ -35,15 +38,13 @@ from mpnn_arch.analysis.slices import PAPER_SLICES
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--published", type=Path, help="folder of the published results")
-    source.add_argument("--results", type=Path, nargs="+", help="results of your own")
+    add_sources(parser)
     parser.add_argument("--out", type=Path, default=Path("data/fig4"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
     found, rows = [], []
-    for results in read_many([args.published] if args.published else args.results):
+    for results in read_many(paths_of(args)):
         table = results.table
         one = Analysis(results.name, table, [], per_graph(table), baseline(table))
         one.coarse, one.fine = landscape(table), landscape(table, "fine")

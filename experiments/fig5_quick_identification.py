@@ -1,7 +1,9 @@
 """Few graphs and few epochs show the landscape, after the paper's Figure 5.
 
     python experiments/fig5_quick_identification.py --published shared/published     # seconds
-    python experiments/fig5_quick_identification.py --results my_study/export.csv
+    python experiments/fig5_quick_identification.py --small      # 52 graphs on mnist1d: few epochs
+    python experiments/fig5_quick_identification.py --full       # 3,942 graphs on CIFAR-10
+    python experiments/fig5_quick_identification.py --results my_study
 
 Left: correlation of the bin means of k graphs with those of all, for the published lists of 52 and
 449 graphs and for random graphs. Right: correlation of epoch t with the last, and what a race that
@@ -15,6 +17,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from paper_study import add_sources, paths_of
+
 from mpnn_arch import InputError
 from mpnn_arch.analysis import few_epochs, few_graphs, few_graphs_by_count, racing, read_many
 from mpnn_arch.analysis.few_graphs import listed_subsets
@@ -27,13 +31,11 @@ from mpnn_arch.analysis.results import has_epochs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--published", type=Path, help="folder of the published results")
-    source.add_argument("--results", type=Path, nargs="+", help="results of your own")
+    add_sources(parser)
     parser.add_argument("--out", type=Path, default=Path("data/fig5"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    paths = [args.published] if args.published else args.results
+    paths = paths_of(args)
     folder = next((path if path.is_dir() else path.parent) for path in paths)
 
     for results in read_many(paths):

@@ -1,6 +1,8 @@
 """Biological networks beside the best artificial ones, after the paper's Figure 6.
 
     python experiments/fig6_brains.py --published shared/published     # seconds, no training
+    python experiments/fig6_brains.py --small    # best of 52 graphs on mnist1d: 18 min of one core
+    python experiments/fig6_brains.py --full     # best of the paper's 3,942 graphs on CIFAR-10
 
 Draws the adjacency of each connectome beside that of the best graph of each published result, with
 C and L. Writes PNG and SVG, and ``fig6.csv``.
@@ -14,6 +16,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+from paper_study import add_sources, paths_of
 
 from mpnn_arch.analysis import per_graph, read_many
 from mpnn_arch.graphs import CONNECTOMES, connectome, connectome_measures, parse_one
@@ -22,17 +25,18 @@ from mpnn_arch.io.figures import new_figure, save_figure
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add_sources(parser)
     parser.add_argument(
-        "--published", type=Path, required=True, help="folder of the published results"
-    )
-    parser.add_argument(
-        "--connectomes", type=Path, help="folder with connectomes/  [default: beside the results]"
+        "--connectomes",
+        type=Path,
+        help="folder with connectomes/  [default: beside the published results, else as "
+        "mpnn-arch graphs connectomes]",
     )
     parser.add_argument("--out", type=Path, default=Path("data/fig6"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
-    brains = args.connectomes or args.published.parent
+    brains = args.connectomes or (args.published.parent if args.published else None)
     rows, drawn = [], []
     for row in connectome_measures(brains):
         name = row["connectome"]
@@ -47,7 +51,7 @@ def main() -> None:
             }
         )
         drawn.append((name.replace("_", " "), graph))
-    for results in read_many([args.published]):
+    for results in read_many(paths_of(args)):
         best = per_graph(results.table).iloc[0]
         rows.append(
             {

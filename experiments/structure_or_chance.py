@@ -1,6 +1,6 @@
 """Does the structure of a graph matter beyond density and degrees? Fixed before the first run.
 
-    python experiments/structure_or_chance.py --small --out runs/structure     # 3 hours of one core
+    python experiments/structure_or_chance.py --small --out runs/structure     # 4 hours of one core
     python experiments/structure_or_chance.py --small --degrees 1 --density 0 --clustering 0
     python experiments/structure_or_chance.py                  # CIFAR-10, 20 seeds, 200 epochs
     python experiments/structure_or_chance.py --smoke          # shows that it runs; no result
