@@ -19,6 +19,8 @@ with app.setup:
     from mpnn_arch.explorer.choice import SUBJECTS, Choice
     from mpnn_arch.explorer.drawing import curves, plane
     from mpnn_arch.explorer.live_training import LiveTraining
+    from mpnn_arch.explorer.mark import mark
+    from mpnn_arch.graphs import ws_flex
     from mpnn_arch.graphs.connectomes import CONNECTOMES
     from mpnn_arch.widget import RoundWidget
 
@@ -29,7 +31,11 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md("# A layer is a round of message exchange")
+    mo.hstack(
+        [mo.Html(mark(ws_flex(12, 4, 0.2))), mo.md("# A layer is a round of message exchange")],
+        justify="start",
+        align="center",
+    )
     return
 
 
