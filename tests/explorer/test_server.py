@@ -86,7 +86,7 @@ def test_the_page_in_a_browser(address, browser):
     page.on("console", lambda said: said.type == "error" and faults.append(said.text))
     page.goto(address)
     edges = page.locator('[data-fact="edges"]')
-    expect(edges).to_have_text("32")
+    expect(edges).to_have_text("32", timeout=180_000)  # its process imports torch first
     # Choose a family; a graph that cannot be is answered on the page, which goes on.
     page.get_by_label("Graph", exact=True).first.select_option("any family or published list")
     box = page.get_by_role("textbox").first
