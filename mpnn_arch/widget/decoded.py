@@ -49,7 +49,7 @@ class DecodedScene:
         self.begin = [0]  # the step before each node's first message
         for v in range(self.num_nodes):
             packed = scene["nodes"][str(v)]
-            node = {key: unpack(packed[key]) for key in _PACKED if key in packed}
+            node: dict[str, Any] = {key: unpack(packed[key]) for key in _PACKED if key in packed}
             node["sources"] = [int(u) for u in packed["sources"]]
             self.nodes.append(node)
             self.edges += self._edges_to(v, node)

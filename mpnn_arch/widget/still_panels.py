@@ -92,7 +92,11 @@ def draw_matrix(axes: Axes, scene: DecodedScene, part: Part | None) -> None:
     from matplotlib.patches import Rectangle
 
     picture, x_ends, y_ends = _matrix(scene)
-    box = {"extent": (0, x_ends[-1], y_ends[-1], 0), "interpolation": "nearest", "zorder": 1}
+    box: dict[str, Any] = {
+        "extent": (0, x_ends[-1], y_ends[-1], 0),
+        "interpolation": "nearest",
+        "zorder": 1,
+    }
     largest = scene.largest("weights")
     full = Rectangle((0, 0), x_ends[-1], y_ends[-1], fc="white", ec=ABSENT, hatch="////", lw=0)
     axes.add_patch(full)
@@ -108,7 +112,14 @@ def draw_matrix(axes: Axes, scene: DecodedScene, part: Part | None) -> None:
         column = part.target if part.source is None else part.source
         along = (x_ends[column], 0), np.diff(x_ends)[column], y_ends[-1]
         block = (x_ends[column], y_ends[part.target]), along[1], row[2]
-        faint = {"fill": False, "ec": ACCENT, "lw": 1.2, "ls": ":", "clip_on": False, "zorder": 3}
+        faint: dict[str, Any] = {
+            "fill": False,
+            "ec": ACCENT,
+            "lw": 1.2,
+            "ls": ":",
+            "clip_on": False,
+            "zorder": 3,
+        }
         strong = faint | {"lw": 2.4, "ls": "-"}
         axes.add_patch(Rectangle(*row, **(strong if part.source is None else faint)))
         axes.add_patch(Rectangle(*along, **faint))
@@ -169,7 +180,9 @@ def _draw_arc(
 
     if edge.source == edge.target:
         centre = at[edge.source] * (1 + 1.25 * rim) if at.any() else np.array([0, 1.25 * rim])
-        axes.add_patch(Circle(centre, 0.35 * rim, fill=False, ec=colour, lw=width, **style))
+        axes.add_patch(
+            Circle((centre[0], centre[1]), 0.35 * rim, fill=False, ec=colour, lw=width, **style)
+        )
         return
     points = [at[edge.source], _control(edge, at), at[edge.target]]
     curve = Path(points, [Path.MOVETO, Path.CURVE3, Path.CURVE3])
