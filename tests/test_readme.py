@@ -1,4 +1,5 @@
-"""The README's Python runs as it is written, each block by itself, and prints what it says."""
+"""The Python of the README and of the pages runs as written, each block by itself, and prints
+what it says."""
 
 import re
 from contextlib import redirect_stdout
@@ -13,16 +14,48 @@ from torch_geometric.nn import MessagePassing
 from mpnn_arch import MessageRound, graphs
 from mpnn_arch.rounds.shares import merge_shares, split_shares
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
-EQUATION = [code for code in BLOCKS if "class MessageRound" in code]
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+# extending.md has a test of its own, in which the blocks of a recipe follow each other.
+PAGES = [
+    "equation",
+    "findings",
+    "from_pyg",
+    "from_the_papers_code",
+    "graphs",
+    "models",
+    "speed",
+    "studies",
+    "swap",
+    "training",
+    "widget",
+]
+
+
+def blocks(path):
+    """The blocks of Python in a page."""
+    return re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
+
+
+BLOCKS = [
+    (path.name, place, code)
+    for path in [README, *(ROOT / "notebooks" / f"{page}.md" for page in PAGES)]
+    for place, code in enumerate(blocks(path))
+]
+EQUATION = [code for _, _, code in BLOCKS if "class MessageRound" in code]
 # `print(...)  # (144, 286)`: what is printed, where it is a plain value.
 PRINTED = re.compile(r"^print\(.*\)  # ([(\[\d'\"].*)$", re.M)
 
 
-@pytest.mark.parametrize("place", [i for i, code in enumerate(BLOCKS) if code not in EQUATION])
-def test_a_block_runs_by_itself(place, tmp_path, monkeypatch):
-    code = BLOCKS[place]
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(code, id=f"{page}-{place}")
+        for page, place, code in BLOCKS
+        if code not in EQUATION
+    ],
+)
+def test_a_block_runs_by_itself(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     output = StringIO()
@@ -32,8 +65,15 @@ def test_a_block_runs_by_itself(place, tmp_path, monkeypatch):
         assert promised in output.getvalue()
 
 
-def test_some_output_is_promised():
-    assert any(PRINTED.search(code) for code in BLOCKS)
+def test_every_page_has_a_block_and_some_output_is_promised():
+    assert {page for page, _, _ in BLOCKS} == {"README.md", *(f"{page}.md" for page in PAGES)}
+    assert sum(bool(PRINTED.search(code)) for _, _, code in BLOCKS) > 5
+
+
+def test_links_of_the_readme_lead_to_files():
+    links = re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text(encoding="utf-8"))
+    assert len(links) > 10
+    assert not [link for link in links if not (ROOT / link).exists()]
 
 
 def test_the_equation_is_the_round():
