@@ -18,11 +18,12 @@ with app.setup:
     from mpnn_arch.errors import InputError
     from mpnn_arch.explorer.choice import SUBJECTS, Choice
     from mpnn_arch.explorer.drawing import curves, plane
-    from mpnn_arch.explorer.live_training import LiveTraining
     from mpnn_arch.explorer.mark import mark
-    from mpnn_arch.graphs import ws_flex
+    from mpnn_arch.explorer.measured import RESULTS
     from mpnn_arch.graphs.connectomes import CONNECTOMES
-    from mpnn_arch.widget import RoundWidget
+
+    # What needs torch is imported in the cells that use it, so that the controls and the plane are
+    # on screen before.
 
     def refusal(error):
         """What cannot be, as a message on the page."""
@@ -113,31 +114,30 @@ def _():
 
 @app.cell
 def _(channels, chosen, set_shown, subject):
-    choice, widget, refused = None, None, None
+    choice, graph, refused = None, None, None
     try:
         if chosen is None:
             raise InputError("choose a file: a matrix of 0 and 1, an edge list, GraphML or GEXF")
         choice = Choice(graph=chosen, subject=subject.value, channels=int(channels.value))
-        widget = RoundWidget(*choice.build())
+        graph = choice.make_graph()
     except InputError as _error:
-        refused = refusal(_error)
-    else:
-        _first = {name: getattr(widget, name) for name in ("aggr", "message", "toggled")}
-        _first |= {"round_index": 0, "sample": 0}
-
-        def _changed(_):
-            now = {name: getattr(widget, name) for name in _first}
-            set_shown({name: value for name, value in now.items() if value != _first[name]})
-
-        widget.observe(_changed, names=list(_first))
+        choice, refused = None, refusal(_error)
     set_shown({})
-    return choice, refused, widget
+    return choice, graph, refused
 
 
 @app.cell
-def _(channels, control, get_shown, refused, source, subject, widget):
-    get_shown()
-    _figure = mo.Html(plane(widget.layer.graph)) if widget is not None else refused
+def _(channels, control, get_shown, graph, refused, source, subject):
+    def _plane():
+        pairs = get_shown().get("toggled")
+        drawn = graph
+        if pairs:
+            from mpnn_arch.widget.rewire import toggled_graph
+
+            drawn = toggled_graph(graph, pairs)
+        return mo.Html(plane(drawn, RESULTS.get(drawn.num_nodes, wait=0.1)))
+
+    _figure = _plane() if graph is not None else refused
     _controls = mo.vstack([source, control[source.value], subject, channels])
     # Beside each other, or below where there is no room.
     mo.Html(
@@ -149,8 +149,31 @@ def _(channels, control, get_shown, refused, source, subject, widget):
 
 
 @app.cell
-def _(widget):
-    mo.stop(widget is None)
+def _(choice, set_shown):
+    widget, unbuilt = None, None
+    if choice is not None:
+        from mpnn_arch.widget import RoundWidget
+
+        try:
+            widget = RoundWidget(*choice.build())
+        except InputError as _error:
+            unbuilt = refusal(_error)
+    if widget is not None:
+        _first = {name: getattr(widget, name) for name in ("aggr", "message", "toggled")}
+        _first |= {"round_index": 0, "sample": 0}
+
+        def _changed(_):
+            now = {name: getattr(widget, name) for name in _first}
+            set_shown({name: value for name, value in now.items() if value != _first[name]})
+
+        widget.observe(_changed, names=list(_first))
+    return unbuilt, widget
+
+
+@app.cell
+def _(unbuilt, widget):
+    RESULTS.start()  # only now: what is on screen comes first
+    mo.stop(widget is None, unbuilt)
     mo.ui.anywidget(widget)
     return
 
@@ -172,6 +195,8 @@ def _(choice, get_shown, widget):
 @app.cell
 def _(choice, get_job, get_shown, set_job, uploads, widget):
     mo.stop(widget is None)
+    from mpnn_arch.explorer.live_training import LiveTraining
+
     dataset = mo.ui.dropdown(["digits", "mnist5k"], value="digits", label="Data")
     epochs = mo.ui.slider(1, 30, value=10, label="epochs", show_value=True)
 

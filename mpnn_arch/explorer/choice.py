@@ -1,19 +1,20 @@
-"""What a reader chose on the page: a layer or network, its input, and the code that makes both."""
+"""What a reader chose on the page: a layer or network, its input, and the code that makes both.
+
+Torch is imported when the layer is built: the page shows its controls before.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pprint import pformat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from mpnn_arch import graphs, models
+from mpnn_arch import graphs
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.rounds import RelationalConv2d, RelationalLinear
-from mpnn_arch.training.data import ImageDataset, load_dataset
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # What can be seen, as the page calls it.
 SUBJECTS = {
@@ -74,7 +75,14 @@ class Choice:
             InputError: as :meth:`make_graph`, fewer channels than nodes, or a data set that is
                 not in memory.
         """
-        graph, generator = self.make_graph(), torch.Generator().manual_seed(0)
+        graph = self.make_graph()
+        import torch
+
+        from mpnn_arch import models
+        from mpnn_arch.rounds import RelationalConv2d, RelationalLinear
+        from mpnn_arch.training.data import ImageDataset, load_dataset
+
+        generator = torch.Generator().manual_seed(0)
         made: dict[str, Any] = {"activation": "relu", "generator": generator}
         if self.subject == "linear":
             return RelationalLinear(graph, self.channels, self.channels, **made), None

@@ -6,22 +6,35 @@ import statistics
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
+from typing import TYPE_CHECKING
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.explorer.measured import Landscape
 from mpnn_arch.graphs.lists import sample
+from mpnn_arch.graphs.measures.batch import GraphBatch
+from mpnn_arch.graphs.measures.clustering import clustering_coefficient
+from mpnn_arch.graphs.measures.path_length import average_path_length
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.studies.metrics import MetricsRow
+
+if TYPE_CHECKING:
+    from mpnn_arch.studies.metrics import MetricsRow
 
 WIDTH, HEIGHT = 420, 320
 _LEFT, _BOTTOM, _TOP, _RIGHT = 52, 42, 14, 12
 # Okabe and Ito's blue and vermilion, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00")
+# The ends of the scale of errors, from one hue to a paler one: it is read by its lightness.
+DARK, PALE = (8, 48, 107), (214, 228, 240)
 
 
-def plane(graph: RelationalGraph) -> str:
+def plane(graph: RelationalGraph, measured: Landscape | None = None) -> str:
     """``graph`` as a point of the plane of clustering C and path length L, among WS-flex graphs.
 
     The grey points are our sample of graphs of as many nodes: 449 of 64, 326 of 16; 64 for others.
+
+    Args:
+        graph: the graph.
+        measured: errors of trained graphs of as many nodes, drawn as squares, dark where low.
     """
     nodes = graph.num_nodes if graph.num_nodes in (16, 64) else 64
     cloud = _cloud(nodes)
@@ -36,10 +49,11 @@ def plane(graph: RelationalGraph) -> str:
     if here:
         most = max(most, here[1] * 1.05)
     axes = _Axes((0.0, 1.0), (1.0, most))
+    squares = _squares(measured, axes) if measured else ""
     parts = [
         f'<circle cx="{axes.x(c):.1f}" cy="{axes.y(length):.1f}" r="1.6"/>' for c, length in cloud
     ]
-    drawn = [f'<g fill="#8a94a3" fill-opacity="0.55">{"".join(parts)}</g>']
+    drawn = [squares, f'<g fill="#8a94a3" fill-opacity="0.55">{"".join(parts)}</g>']
     if here:
         drawn.append(
             f'<circle cx="{axes.x(here[0]):.1f}" cy="{axes.y(here[1]):.1f}" r="7" '
@@ -58,7 +72,38 @@ def plane(graph: RelationalGraph) -> str:
             anchor="end",
         )
     )
+    if measured:
+        errors = [error for *_, error in measured.bins]
+        error = measured.error_at(*here) if here else None
+        known = "no graph was trained here" if error is None else f"{error:.2f} % error here"
+        said += f"; {known}"
+        scale = f"dark {min(errors):.1f} % to light {max(errors):.1f} %, {measured.name}"
+        for line, text in enumerate((known, scale)):
+            drawn.append(_text(WIDTH - _RIGHT, _TOP + 44 + 16 * line, text, anchor="end"))
     return _svg(drawn, f"Plane of clustering and path length; {said}")
+
+
+def _squares(measured: Landscape, axes: _Axes) -> str:
+    """The bins, from dark blue at the lowest error to pale at the highest, by rank.
+
+    By rank, because a few sparse graphs have errors far above the others.
+    """
+    width, height = measured.size
+    ranked = sorted(measured.bins, key=lambda one: one[2])
+    drawn = []
+    for rank, (c, length, error) in enumerate(ranked):
+        share = rank / max(1, len(ranked) - 1)
+        colour = "#" + "".join(
+            f"{round(dark + share * (pale - dark)):02x}"
+            for dark, pale in zip(DARK, PALE, strict=True)
+        )
+        x, y = axes.x(c - width / 2), axes.y(length + height / 2)
+        drawn.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{axes.x(c + width / 2) - x:.1f}" '
+            f'height="{axes.y(length - height / 2) - y:.1f}" fill="{colour}">'
+            f"<title>C {c:.2f}, L {length:.2f}: {error:.2f} %</title></rect>"
+        )
+    return "".join(drawn)
 
 
 def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str:
@@ -102,8 +147,9 @@ def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str
 
 @cache
 def _cloud(num_nodes: int) -> list[tuple[float, float]]:
-    count = 449 if num_nodes == 64 else 326
-    return [(g.clustering_coefficient, g.average_path_length) for g in sample(num_nodes, count)]
+    batch = GraphBatch.of(sample(num_nodes, 449 if num_nodes == 64 else 326))
+    c, length = clustering_coefficient(batch), average_path_length(batch)
+    return list(zip(c.tolist(), length.tolist(), strict=True))
 
 
 class _Axes:
