@@ -21,6 +21,7 @@ with app.setup:
     from mpnn_arch.explorer.mark import mark
     from mpnn_arch.explorer.measured import RESULTS
     from mpnn_arch.graphs.connectomes import CONNECTOMES
+    from mpnn_arch.graphs.generators.ws_flex import ws_flex
 
     # What needs torch is imported in the cells that use it, so that the controls and the plane are
     # on screen before.

@@ -116,7 +116,7 @@ class FusedRound(MessageRound):
     def message_and_aggregate(self, edge_index: EdgeIndex, x: Tensor) -> Tensor:
         """``message`` and ``aggregate`` in one product: (B, C_in, ...) -> (B, C_out, ...)."""
         function = self.message_function
-        out = block_product(x, function.flat_weight(), self.plan, function.geometry, self.picker)
+        out = block_product(x, function.flat_weight(), self.plan, function._geometry, self.picker)
         if type(self.aggr_module) is MeanAggregation:
             out = out / self.plan.channel_degree.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
         return out

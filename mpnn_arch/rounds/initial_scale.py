@@ -38,8 +38,8 @@ def reset_round(
         layer.projection.reset_parameters(generator)
     function, plan = layer.message_function, layer.plan
     if by_degree and not any(p.is_meta for p in layer.parameters()):
-        function.initial_gain = message_gain(
-            layer.aggr_module, plan.edge_ptr.diff(), plan.largest_out
+        function.set_initial_gain(
+            message_gain(layer.aggr_module, plan.edge_ptr.diff(), plan.largest_out)
         )
     if not any(p.is_meta for p in function.parameters()):
         function.reset_parameters(generator)

@@ -178,7 +178,7 @@ class MessageRound(MessagePassing):
     @property
     def plan(self) -> RoundPlan:
         """Index tensors of the round."""
-        return self.message_function.plan
+        return self.message_function._plan
 
     def aggregate_shares(self, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
         """AGG, node by node: (E, B, largest_out, ...) -> (N, B, largest_out, ...)."""

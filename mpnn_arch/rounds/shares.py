@@ -130,7 +130,7 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 "the input, use GraphRound"
             )
         if spatial and not torch.compiler.is_compiling():
-            check_maps(x, self.message_function.geometry, self.out_channels)
+            check_maps(x, self.message_function._geometry, self.out_channels)
         if channel_dim == 1:
             return forward(self, x, residual)
         leading = x.shape[:channel_dim]

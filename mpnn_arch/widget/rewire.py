@@ -134,9 +134,9 @@ def edge_parameters(function: MessageFunction) -> dict[str, tuple[nn.Parameter, 
                 found[f"{prefix}bias"] = part.bias, part.bias_index
     if function.plan_layout:
         weight: Any = function.weight
-        found["weight"] = weight, function.plan.block_index.flatten(1)
+        found["weight"] = weight, function._plan.block_index.flatten(1)
     if not function.shared:  # a parameter of a user's own message, with a row an edge
-        num_edges = function.plan.num_edges
+        num_edges = function._plan.num_edges
         for name, parameter in function.named_parameters(recurse=False):
             if name not in found and parameter.dim() and parameter.shape[0] == num_edges:
                 rows = torch.arange(num_edges, device=parameter.device)
@@ -153,26 +153,26 @@ def _drawn(
 ) -> MessageFunction:
     """A message function of ``kind`` on ``plan``, with fresh parameters."""
     function = like.message_function if isinstance(like, MessageRound) else like
-    kwargs = dict(function.factory)
+    kwargs = dict(function._factory)
     parameter = next(function.parameters(), None)
     if parameter is not None:
         kwargs = {"device": parameter.device, "dtype": parameter.dtype}
-    if function.geometry is not None:
-        kwargs |= function.geometry._asdict()
+    if function._geometry is not None:
+        kwargs |= function._geometry._asdict()
     if kind is type(function):  # its own arguments, kept under their names
         for name, argument in inspect.signature(kind.__init__).parameters.items():
             if argument.kind is argument.KEYWORD_ONLY and hasattr(function, name):
                 kwargs[name] = getattr(function, name)
     made = make_message(kind, plan.to("cpu"), **kwargs | {"device": "cpu"})
-    made.initial_gain = function.initial_gain
+    made.set_initial_gain(function._initial_gain)
     made.reset_parameters(torch.Generator().manual_seed(seed))
     return made.to(kwargs.get("device") or "cpu").train(function.training)
 
 
 def _copy_edges(source: MessageFunction, target: MessageFunction) -> None:
     """Give ``target`` the parameters of the edges that both have, and those all edges share."""
-    ours = {pair: edge for edge, pair in enumerate(_pairs(target.plan))}
-    both = [(edge, ours[pair]) for edge, pair in enumerate(_pairs(source.plan)) if pair in ours]
+    ours = {pair: edge for edge, pair in enumerate(_pairs(target._plan))}
+    both = [(edge, ours[pair]) for edge, pair in enumerate(_pairs(source._plan)) if pair in ours]
     theirs, mine = torch.tensor(both, dtype=torch.int64).view(-1, 2).T
     of_edges, to_edges = edge_parameters(source), edge_parameters(target)
     with torch.no_grad():

@@ -20,6 +20,9 @@ message_functions: Registry[type["MessageFunction"]] = Registry("message functio
 
 # The arguments that a `forward` may declare.
 _ARGUMENTS = ("x_j", "x_i", "index", "edges")
+# Attributes for subclasses. A parameter may take such a name: the library reads `_plan`, ...
+_OFFERED = ("plan", "geometry", "initial_gain", "factory")
+_TAKEN = frozenset([*vars(nn.Module()), *(f"_{name}" for name in _OFFERED)])  # `training`, ...
 
 
 class MessageFunction(nn.Module):
@@ -29,7 +32,10 @@ class MessageFunction(nn.Module):
     which declares the arguments it needs, as in PyG: ``forward(self, x_j)``, or ``x_j, x_i``, in
     any order.
     Where the parameters are :class:`EdgeProduct` modules, :meth:`reset_parameters` and
-    :meth:`multiply_adds` are inherited; otherwise the subclass defines them.
+    :meth:`multiply_adds` are inherited; otherwise the subclass defines them. A parameter may have
+    any name that is not a method or class attribute of ``MessageFunction`` or ``nn.Module``; one
+    that is called ``plan``, ``geometry``, ``factory`` or ``initial_gain`` hides that attribute from
+    the subclass's own code, and from nothing else.
 
     Args:
         plan: index tensors of the round.
@@ -58,8 +64,9 @@ class MessageFunction(nn.Module):
         - **output:** (E, B, largest_out, ...); channels past a receiver's share are dropped
 
     Raises:
-        InputError: vectors for a function over maps, or the other way around; or, when the class
-            is defined, a ``forward`` that declares other arguments.
+        InputError: vectors for a function over maps, or the other way around; a parameter with
+            the name of a method; or, when the class is defined, a ``forward`` that declares other
+            arguments.
 
     Example:
         >>> from mpnn_arch import MessageFunction, RelationalLinear, graphs
@@ -106,12 +113,13 @@ class MessageFunction(nn.Module):
                 f"{name} works on vectors, this round is over maps; use "
                 f"message={self.maps_instead!r}"
             )
-        self.plan = plan
-        self.geometry = (
+        self.plan = self._plan = plan
+        self.geometry = self._geometry = (
             None if kernel_size is None else ConvGeometry.of(kernel_size, stride, padding, dilation)
         )
-        self.initial_gain = torch.ones(plan.num_nodes, dtype=torch.float64, device="cpu")
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self._factory = self.factory
+        self.set_initial_gain(torch.ones(plan.num_nodes, dtype=torch.float64, device="cpu"))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Read the arguments of ``forward``; if overridden, it is not fusable by default."""
@@ -140,7 +148,7 @@ class MessageFunction(nn.Module):
         refuse_vector_norms(self)
         given = {"x_j": x_j, "x_i": x_i, "index": index, "edges": edges}
         messages: Tensor = super().__call__(*[given[name] for name in self.arguments])
-        expected = (*x_j.shape[:2], self.plan.largest_out)
+        expected = (*x_j.shape[:2], self._plan.largest_out)
         if messages.dim() != x_j.dim() or messages.shape[:3] != expected:
             space = ", H', W'" if self.spatial_dims else ""
             raise InputError(
@@ -153,31 +161,57 @@ class MessageFunction(nn.Module):
     @property
     def spatial_dims(self) -> int:
         """Trailing dimensions of a node feature after its channels: 0 for vectors, 2 for maps."""
-        return 0 if self.geometry is None else 2
+        return 0 if self._geometry is None else 2
 
     @property
     def kernel_area(self) -> int:
         """Weights of one kernel; 1 over vectors."""
-        return 1 if self.geometry is None else self.geometry.area
+        return 1 if self._geometry is None else self._geometry.area
 
     def prepare(self) -> None:
         """Build the index tensors of the messages, so that they are not built under tracing."""
-        _ = self.plan.in_index, self.plan.out_index
+        _ = self._plan.in_index, self._plan.out_index
         if self.plan_layout:
-            _ = self.plan.block_index
+            _ = self._plan.block_index
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """Move the plan's index tensors along with the parameters."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        device = fn(torch.empty(0, device=self.plan.device)).device
+        device = fn(torch.empty(0, device=self._plan.device)).device
         if device.type != "meta":
-            self.plan = self.plan.to(device)
+            moved = self._plan.to(device)
+            if self.__dict__.get("plan") is self._plan:
+                self.plan = moved
+            self._plan = moved
         return self
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As ``nn.Module``'s, with one clear message for a name that is taken.
+
+        Raises:
+            InputError: the name of a method or attribute of the class, or of every module.
+        """
+        if name in _OFFERED and not _is_built_in(type(self)):
+            self.__dict__.pop(name, None)
+        elif name in _TAKEN or (
+            (name in _OFFERED or hasattr(type(self), name)) and name not in self._parameters
+        ):
+            raise InputError(
+                f"{type(self).__name__} has an attribute {name!r} already, which a parameter of "
+                "that name would hide; choose another name for the parameter"
+            )
+        super().register_parameter(name, param)
+
+    def set_initial_gain(self, gain: Tensor) -> None:
+        """Set ``initial_gain``, (N,): done by the round, before it resets the parameters."""
+        if self.__dict__.get("initial_gain") is self.__dict__.get("_initial_gain"):
+            self.initial_gain = gain
+        self._initial_gain = gain
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Redraw the parameters from ``generator`` (None: torch's default one)."""
         for product in self._products("reset_parameters"):
-            product.reset_parameters(generator, self.initial_gain)
+            product.reset_parameters(generator, self._initial_gain)
 
     def flat_weight(self) -> Tensor:
         """(num_weights, ...) the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
@@ -199,7 +233,7 @@ class MessageFunction(nn.Module):
         Raises:
             InputError: as :meth:`flat_weight`.
         """
-        return dense_weight(self.flat_weight(), self.plan)
+        return dense_weight(self.flat_weight(), self._plan)
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
         """Multiply-adds of all messages for one sample.
@@ -208,15 +242,15 @@ class MessageFunction(nn.Module):
             spatial_size: height and width of the output maps, for a message over maps.
         """
         if self.fusable:
-            return self.plan.num_weights * self.kernel_area * math.prod(spatial_size)
+            return self._plan.num_weights * self.kernel_area * math.prod(spatial_size)
         return sum(p.multiply_adds(spatial_size) for p in self._products("multiply_adds"))
 
     def extra_repr(self) -> str:
         """Edges, and the kernel's geometry."""
-        edges = f"{self.plan.num_edges} edges"
-        if self.geometry is None:
+        edges = f"{self._plan.num_edges} edges"
+        if self._geometry is None:
             return edges
-        arguments = ", ".join(f"{key}={value}" for key, value in self.geometry._asdict().items())
+        arguments = ", ".join(f"{key}={value}" for key, value in self._geometry._asdict().items())
         return f"{edges}, {arguments}"
 
     def _products(self, method: str) -> list[EdgeProduct]:
@@ -225,6 +259,15 @@ class MessageFunction(nn.Module):
         if not products and any(True for _ in self.parameters()):
             raise NotImplementedError(f"{type(self).__name__} has no {method}")
         return products
+
+
+def _is_built_in(kind: type) -> bool:
+    """Whether a class inherits the code of one of the library's messages, which reads its plan."""
+    return any(
+        base.__module__.startswith("mpnn_arch.") and base is not MessageFunction
+        for base in kind.__mro__
+        if issubclass(base, MessageFunction)
+    )
 
 
 def make_message(

@@ -1,0 +1,105 @@
+"""A message function may call its parameter what it likes, or hears in one line why not."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalLinear, graphs
+from mpnn_arch.rounds import LinearMessage
+from mpnn_arch.rounds.fused_round import FusedRound
+
+GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
+TAKEN = set(dir(MessageFunction)) | set(vars(nn.Module()))
+TAKEN |= {"_plan", "_geometry", "_factory", "_initial_gain"}
+
+
+def every_name() -> list[str]:
+    """All attributes of a round, of its message function and of torch's and PyG's base classes."""
+    layer = RelationalLinear(GRAPH, 16, 16, activation="relu", norm="batch")
+    function = layer.message_function
+    names = {*dir(FusedRound), *dir(layer), *vars(layer), *dir(function), *vars(function)}
+    names |= {"gain", "weight", "bias", "plan", "rows", "kernel", "scale", "x", "x_j", "index"}
+    return sorted(name for name in names if name.isidentifier() and not name.startswith("__"))
+
+
+def scaled(name: str, register: bool = False) -> type[MessageFunction]:
+    """A message x_j times a parameter called ``name``, which starts at 3."""
+
+    class Scaled(MessageFunction):
+        def __init__(self, plan, **kwargs):
+            super().__init__(plan, **kwargs)
+            parameter = nn.Parameter(torch.full((), 3.0))
+            if register:
+                self.register_parameter(name, parameter)
+            else:
+                setattr(self, name, parameter)
+
+        def forward(self, x_j):
+            return x_j * self.get_parameter(name)
+
+        def reset_parameters(self, generator=None):
+            pass
+
+        def multiply_adds(self, spatial_size=()):
+            return 0
+
+    return Scaled
+
+
+@pytest.mark.parametrize("register", [False, True])
+def test_every_name_works_or_is_refused_in_one_line(register, generator):
+    x = torch.randn(3, 16, generator=generator)
+    adjacency = torch.from_numpy(GRAPH.adjacency).float()
+    expected = 3 * torch.einsum("vu,buc->bvc", adjacency, x.view(3, 8, 2)).flatten(1)
+    refused: dict[str, str] = {}
+    held = set()
+    for name in every_name():
+        try:
+            layer = RelationalLinear(
+                GRAPH, 16, 16, message=scaled(name, register), aggr="sum", bias=False
+            )
+        except InputError as error:
+            refused[name] = str(error)
+            continue
+        held.add(name)
+        parameter = layer.message_function.get_parameter(name)
+        out = layer(x)
+        torch.testing.assert_close(out, expected, msg=name)
+        out.sum().backward()
+        assert parameter.grad is not None, name
+        layer.reset_parameters()
+        other = RelationalLinear(GRAPH, 16, 16, message=scaled(name, register), bias=False)
+        other.load_state_dict(layer.double().float().state_dict())
+        torch.testing.assert_close(copy.deepcopy(other).eval()(x), expected, msg=name)
+        assert layer.multiply_adds() == 0
+        assert "Scaled" in repr(layer) + layer.explain_backend()
+    for name, message in refused.items():
+        assert f"an attribute {name!r} already" in message
+        assert "\n" not in message
+    assert set(refused) <= TAKEN
+    assert held >= {"gain", "weight", "bias", "plan", "geometry", "factory", "initial_gain"}
+    assert held >= {"message", "aggregate", "update", "edge_index", "norm", "aggr", "graph"}
+    assert len(held) > 90
+
+
+def test_a_parameter_may_not_hide_what_a_message_of_the_library_reads():
+    class Shifted(LinearMessage):
+        def __init__(self, plan, **kwargs):
+            super().__init__(plan, **kwargs)
+            self.plan = nn.Parameter(torch.zeros(()))
+
+    with pytest.raises(InputError, match="Shifted has an attribute 'plan' already"):
+        RelationalLinear(GRAPH, 16, 16, message=Shifted)
+
+
+def test_a_message_over_maps_too(generator):
+    x = torch.randn(2, 16, 4, 4, generator=generator)
+    adjacency = torch.from_numpy(GRAPH.adjacency).float()
+    for name in ("geometry", "plan", "gain", "factory"):
+        layer = RelationalConv2d(GRAPH, 16, 16, 1, message=scaled(name), bias=False)
+        expected = 3 * torch.einsum("vu,buchw->bvchw", adjacency, x.unflatten(1, (8, 2)))
+        torch.testing.assert_close(layer(x), expected.flatten(1, 2))
