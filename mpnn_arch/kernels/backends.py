@@ -23,8 +23,13 @@ class Backend(Protocol):
     tensors, without autograd: the gradients of each are the other two, so derivatives of any order
     follow. The caller checks shapes.
 
+    A backend may have ``ADDS_BIAS = True``: its forward products then take a last argument
+    ``bias``, None or a tensor of x's dtype, which they add before they round, as ``F.linear`` does.
+    The bias of other backends is added to the rounded product.
+
     Shapes:
-        - **x:** (B, C_in), **weight:** (num_weights,), **y**, **grad:** (B, C_out)
+        - **x:** (B, C_in), **weight:** (num_weights,), **y**, **grad:** (B, C_out),
+          **bias:** (C_out,)
         - over maps (B, C_in, H, W), (num_weights, K, K), (B, C_out, H', W')
 
     Example:

@@ -16,7 +16,7 @@ from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.kernels.memory import check_maps
 from mpnn_arch.kernels.ops import traced_product
 from mpnn_arch.kernels.plan import RoundPlan
-from mpnn_arch.kernels.product import Product, differentiable
+from mpnn_arch.kernels.product import Product, add_bias, differentiable
 
 Backend = str | Callable[[Tensor, Tensor, RoundPlan, ConvGeometry | None], str]
 
@@ -101,41 +101,58 @@ def block_conv2d(
 
 
 def block_product(
-    x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None, backend: Backend
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    geometry: ConvGeometry | None,
+    backend: Backend,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """:func:`block_matmul` where ``geometry`` is None, else :func:`block_conv2d`."""
+    """:func:`block_matmul` where ``geometry`` is None, else :func:`block_conv2d`; plus a bias.
+
+    ``bias`` is (C_out,) or None. It is added before the sum is rounded to the dtype of x, as by
+    ``F.linear`` and ``F.conv2d``.
+    """
     _check(x, weight, plan, geometry)
     if geometry is not None and not torch.compiler.is_compiling():
         geometry = geometry.within(x.shape[2:])
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight = _autocast(x, weight)
+    if bias is not None:
+        bias = bias.to(x.dtype)
     if not is_traced(x, weight) and not x.numel():
-        return masked.product(x, weight, plan, geometry)  # kernels are not asked about nothing
-    if is_plain(x, weight):
+        return masked.product(x, weight, plan, geometry, bias)  # kernels need at least one sample
+    if is_plain(x, weight) and (bias is None or is_plain(x, bias)):
         if isinstance(backend, Picker):
-            return backend.prepare(x, weight, plan, geometry)(x, weight)
+            return backend.prepare(x, weight, plan, geometry)(x, weight, bias)
         name = _name(x, weight, plan, geometry, backend)
-        return Product(plan, backends.get(name), geometry)(x, weight)
+        return Product(plan, backends.get(name), geometry)(x, weight, bias)
     if torch.onnx.is_in_onnx_export():
-        return _standard_operators(x, weight, plan, geometry)
+        return _standard_operators(x, weight, plan, geometry, bias)
     name = _name(x, weight, plan, geometry, backend)
     # A plan's index tensors never move to the meta device: only an operator accepts the mix.
     if (name == backends.PLAIN and not x.is_meta) or plan.is_complete or in_functorch():
-        return masked.product(x, weight, plan, geometry)
-    if is_traced(x, weight):
-        return traced_product(x, weight, plan, geometry, name)
-    return differentiable(Product(plan, backends.get(name), geometry), x, weight)
+        return masked.product(x, weight, plan, geometry, bias)
+    if is_traced(x, weight, *(() if bias is None else (bias,))):
+        return traced_product(x, weight, plan, geometry, name, bias)
+    return differentiable(Product(plan, backends.get(name), geometry), x, weight, bias)
 
 
 def _standard_operators(
-    x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    geometry: ConvGeometry | None,
+    bias: Tensor | None,
 ) -> Tensor:
     """The round in operators that other formats know, sparse where it is a gather and a product."""
     if plan.is_complete or not (geometry is None or geometry.is_pointwise):
-        return masked.product(x, weight, plan, geometry)
+        return masked.product(x, weight, plan, geometry, bias)
     if geometry is None:
-        return gather.linear_forward(x, weight, plan)
-    return gather.conv2d_forward(x, weight, plan, *geometry[1:])
+        y = gather.linear_forward(x, weight, plan)
+    else:
+        y = gather.conv2d_forward(x, weight, plan, *geometry[1:])
+    return y if bias is None else add_bias(y, bias)  # formats know no product of batches and a sum
 
 
 def _name(

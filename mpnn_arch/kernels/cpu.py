@@ -27,6 +27,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 
 DTYPES = (torch.float32, torch.float64)
 DIFFERENTIABLE = False
+ADDS_BIAS = True
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _P, _I = ctypes.c_void_p, ctypes.c_int64
@@ -104,12 +105,15 @@ def release(plan: RoundPlan) -> None:
     plan.__dict__.pop(_KEY, None)
 
 
-def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
-    """y_v = sum over u in N(v) of W_vu x_u.
+def linear_forward(
+    x: Tensor, weight: Tensor, plan: RoundPlan, bias: Tensor | None = None
+) -> Tensor:
+    """y_v = sum over u in N(v) of W_vu x_u, plus a bias.
 
     Shapes:
         - **x:** (B, C_in)
         - **weight:** (num_weights,)
+        - **bias:** (C_out,) or None
         - **output:** (B, C_out)
 
     Raises:
@@ -133,7 +137,7 @@ def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     )
     if failed:
         raise _error(failed)
-    return y
+    return y if bias is None else y.add_(bias)
 
 
 def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
@@ -202,13 +206,20 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def conv2d_forward(
-    x: Tensor, weight: Tensor, plan: RoundPlan, stride: Pair, padding: Pair, dilation: Pair
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """The same over maps: y_v = sum over u in N(v) of W_vu * x_u, a convolution.
 
     Shapes:
         - **x:** (B, C_in, H, W)
         - **weight:** (num_weights, K, K)
+        - **bias:** (C_out,) or None
         - **output:** (B, C_out, H', W')
 
     Raises:
@@ -232,7 +243,7 @@ def conv2d_forward(
     )
     if failed:
         raise _error(failed)
-    return y
+    return y if bias is None else y.add_(bias.view(-1, 1, 1))
 
 
 def conv2d_grad_input(

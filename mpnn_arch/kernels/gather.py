@@ -24,6 +24,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 
 DTYPES = None
 DIFFERENTIABLE = False
+ADDS_BIAS = True
 
 
 def unavailable_reason() -> str:
@@ -167,13 +168,20 @@ def _fetch(x: Tensor, walk: Walk) -> Tensor:
     return x.index_select(0, walk.channels).unflatten(0, (walk.num_nodes, walk.longest))
 
 
-def _product(x: Tensor, weight: Tensor, walk: Walk) -> Tensor:
-    """(channels, M) -> (channels, M), along ``walk``."""
+def _product(x: Tensor, weight: Tensor, walk: Walk, bias: Tensor | None = None) -> Tensor:
+    """(channels, M) -> (channels, M), along ``walk``; ``bias`` is added before rounding."""
     if walk.padded:
         weight = F.pad(weight, [0, 1])
     blocks = weight.index_select(0, walk.weights)
     blocks = blocks.view(walk.num_nodes, walk.largest, walk.longest)
-    return torch.bmm(blocks, _fetch(x, walk)).flatten(0, 1).index_select(0, walk.merge)
+    fetched = _fetch(x, walk)
+    if bias is None:
+        out = torch.bmm(blocks, fetched)
+    else:
+        shares = bias.new_zeros(walk.num_nodes * walk.largest).index_copy(0, walk.merge, bias)
+        shares = shares.view(walk.num_nodes, walk.largest, 1)
+        out = torch.baddbmm(shares, blocks, fetched)
+    return out.flatten(0, 1).index_select(0, walk.merge)
 
 
 def _weight_product(grad: Tensor, x: Tensor, walk: Walk) -> Tensor:
@@ -185,9 +193,11 @@ def _weight_product(grad: Tensor, x: Tensor, walk: Walk) -> Tensor:
     return torch.bmm(shares, _fetch(x, walk).transpose(1, 2)).flatten().index_select(0, walk.real)
 
 
-def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+def linear_forward(
+    x: Tensor, weight: Tensor, plan: RoundPlan, bias: Tensor | None = None
+) -> Tensor:
     """(B, C_in), (num_weights,) -> (B, C_out)."""
-    return _product(x.t(), weight, walks(plan)[0]).t().contiguous()
+    return _product(x.t(), weight, walks(plan)[0], bias).t().contiguous()
 
 
 def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
@@ -204,19 +214,31 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def conv2d_forward(
-    x: Tensor, weight: Tensor, plan: RoundPlan, stride: Pair, padding: Pair, dilation: Pair
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """(B, C_in, H, W), (num_weights, K, K) -> (B, C_out, H', W')."""
     if _is_pointwise(weight.shape[1:], stride, padding):
-        return _pixels_back(_product(_pixels(x), weight.flatten(), walks(plan)[0]), x.shape)
+        out = _product(_pixels(x), weight.flatten(), walks(plan)[0], bias)
+        return _pixels_back(out, x.shape)
     geometry = ConvGeometry((weight.shape[1], weight.shape[2]), stride, padding, dilation)
     space = geometry.output_size(x.shape[2:])
-    parts = [
-        F.conv2d(x.index_select(1, channels), kernels, None, stride, padding, dilation)
-        if len(channels)
-        else x.new_zeros(x.shape[0], size, *space)  # no edge leads to this node
-        for channels, kernels, size in _nodes(weight, plan, transposed=False)
-    ]
+    shares = [None] * plan.num_nodes if bias is None else bias.split(walks(plan)[0].sizes)
+    parts = []
+    for share, (channels, kernels, size) in zip(
+        shares, _nodes(weight, plan, transposed=False), strict=True
+    ):
+        if len(channels):
+            read = x.index_select(1, channels)
+            parts.append(F.conv2d(read, kernels, share, stride, padding, dilation))
+            continue
+        part = x.new_zeros(x.shape[0], size, *space)  # no edge leads to this node
+        parts.append(part if share is None else part + share.view(-1, 1, 1))
     return torch.cat(parts, dim=1).contiguous()
 
 

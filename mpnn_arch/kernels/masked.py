@@ -18,6 +18,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 
 DTYPES = None
 DIFFERENTIABLE = True
+ADDS_BIAS = True
 
 
 def unavailable_reason() -> str:
@@ -55,16 +56,24 @@ def release(plan: RoundPlan) -> None:
     plan.release_dense_index()
 
 
-def product(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> Tensor:
-    """y_v = sum over u in N(v) of W_vu x_u, over vectors or maps."""
+def product(
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    geometry: ConvGeometry | None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """y_v = sum over u in N(v) of W_vu x_u, plus a bias, over vectors or maps."""
     if geometry is None:
-        return linear_forward(x, weight, plan)
-    return conv2d_forward(x, weight, plan, *geometry[1:])
+        return linear_forward(x, weight, plan, bias)
+    return conv2d_forward(x, weight, plan, *geometry[1:], bias)
 
 
-def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
+def linear_forward(
+    x: Tensor, weight: Tensor, plan: RoundPlan, bias: Tensor | None = None
+) -> Tensor:
     """(B, C_in) -> (B, C_out)."""
-    return F.linear(x, dense_weight(weight, plan))
+    return F.linear(x, dense_weight(weight, plan), bias)
 
 
 def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
@@ -78,10 +87,16 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def conv2d_forward(
-    x: Tensor, weight: Tensor, plan: RoundPlan, stride: Pair, padding: Pair, dilation: Pair
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """(B, C_in, H, W) -> (B, C_out, H', W')."""
-    return F.conv2d(x, dense_weight(weight, plan), None, stride, padding, dilation)
+    return F.conv2d(x, dense_weight(weight, plan), bias, stride, padding, dilation)
 
 
 def conv2d_grad_input(

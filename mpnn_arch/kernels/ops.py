@@ -23,20 +23,32 @@ from torch.utils.flop_counter import register_flop_formula
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan, find_plan, make_plan
-from mpnn_arch.kernels.product import Product
+from mpnn_arch.kernels.product import Product, add_bias, grad_of_bias
 
 
 def traced_product(
-    x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None, backend: str
+    x: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    geometry: ConvGeometry | None,
+    backend: str,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """The round as a registered operator, visible to tracers."""
+    """The round as a registered operator, visible to tracers.
+
+    A bias is part of the operator where its sum would otherwise be rounded twice; elsewhere a
+    compiler may fuse the addition with what follows.
+    """
     numbers = [plan.in_channels, plan.out_channels, plan.num_weights]
     conv_arguments = [n for pair in geometry[1:] for n in pair] if geometry else []
     tensors = (plan.source, plan.target, plan.in_offsets, plan.out_offsets)
-    y: Tensor = torch.ops.mpnn_arch.block_product(
-        x, weight, *tensors, numbers, plan.key, backend, conv_arguments
-    )
-    return y
+    arguments = (*tensors, numbers, plan.key, backend, conv_arguments)
+    y: Tensor
+    if bias is not None and x.itemsize < 4:
+        y = torch.ops.mpnn_arch.block_product_bias(x, weight, bias, *arguments)
+        return y
+    y = torch.ops.mpnn_arch.block_product(x, weight, *arguments)
+    return y if bias is None else add_bias(y, bias)
 
 
 # `moves`: stride, padding and dilation in one list, empty over vectors. Saved programs refer to
@@ -48,6 +60,9 @@ _PLAN = (
 _NUM_PLAN_ARGUMENTS = 8
 
 torch.library.define("mpnn_arch::block_product", f"(Tensor x, Tensor weight, {_PLAN}) -> Tensor")
+torch.library.define(
+    "mpnn_arch::block_product_bias", f"(Tensor x, Tensor weight, Tensor bias, {_PLAN}) -> Tensor"
+)
 torch.library.define(
     "mpnn_arch::block_product_grad_input",
     f"(Tensor grad, Tensor weight, SymInt[] input_size, {_PLAN}) -> Tensor",
@@ -90,6 +105,11 @@ def _run_forward(x: Tensor, weight: Tensor, *plan: Any) -> Tensor:
     return _product(plan, weight.shape[1:], x.shape[2:]).forward(x, weight)
 
 
+@torch.library.impl("mpnn_arch::block_product_bias", "default")
+def _run_biased(x: Tensor, weight: Tensor, bias: Tensor, *plan: Any) -> Tensor:
+    return _product(plan, weight.shape[1:], x.shape[2:]).forward(x, weight, bias)
+
+
 @torch.library.impl("mpnn_arch::block_product_grad_input", "default")
 def _run_grad_input(grad: Tensor, weight: Tensor, input_size: list[int], *plan: Any) -> Tensor:
     return _product(plan, weight.shape[1:], input_size[2:]).grad_input(grad, weight, input_size)
@@ -105,6 +125,11 @@ def _fake_forward(x: Tensor, weight: Tensor, *plan: Any) -> Tensor:
     geometry = _geometry(weight.shape[1:], plan[7])
     space = geometry.output_size(x.shape[2:]) if geometry else ()
     return x.new_empty(x.shape[0], plan[4][1], *space)
+
+
+@torch.library.register_fake("mpnn_arch::block_product_bias")
+def _fake_biased(x: Tensor, weight: Tensor, bias: Tensor, *plan: Any) -> Tensor:
+    return _fake_forward(x, weight, *plan)
 
 
 @torch.library.register_fake("mpnn_arch::block_product_grad_input")
@@ -143,6 +168,11 @@ def _backward_forward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     )
 
 
+def _backward_biased(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    for_x, for_weight, *rest = _backward_forward(ctx, grad)
+    return for_x, for_weight, grad_of_bias(grad) if ctx.needs_input_grad[2] else None, *rest
+
+
 def _backward_grad_input(ctx: Any, x: Tensor) -> tuple[Any, ...]:
     grad, weight, plan = _saved(ctx)
     ops = torch.ops.mpnn_arch
@@ -169,6 +199,7 @@ def _backward_grad_weight(ctx: Any, weight: Tensor) -> tuple[Any, ...]:
 
 for _name, _backward in (
     ("block_product", _backward_forward),
+    ("block_product_bias", _backward_biased),
     ("block_product_grad_input", _backward_grad_input),
     ("block_product_grad_weight", _backward_grad_weight),
 ):
@@ -187,6 +218,11 @@ def _flops_forward(x: Any, weight: Any, *plan: Any, out_val: Any = None, **_: An
     geometry = _geometry(weight[1:], plan[7])
     space = geometry.output_size(x[2:]) if geometry else ()
     return _flops(x[0], plan, space, weight[1:])
+
+
+@register_flop_formula(torch.ops.mpnn_arch.block_product_bias)
+def _flops_biased(x: Any, weight: Any, bias: Any, *plan: Any, out_val: Any = None, **_: Any) -> int:
+    return _flops_forward(x, weight, *plan)
 
 
 @register_flop_formula(torch.ops.mpnn_arch.block_product_grad_input)

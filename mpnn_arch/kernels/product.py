@@ -26,23 +26,21 @@ from mpnn_arch.kernels.plan import RoundPlan
 
 @dataclass(eq=False, slots=True)
 class Product:
-    """One backend's three products on one plan; ``geometry`` is None for vectors.
-
-    Attributes:
-        run: y from x and W, for a batch that is not empty.
-    """
+    """One backend's three products on one plan; ``geometry`` is None for vectors."""
 
     plan: RoundPlan
     backend: Backend
     geometry: ConvGeometry | None = None
-    run: Callable[[Tensor, Tensor], Tensor] = field(init=False)
+    _product: Callable[..., Tensor] = field(init=False)
+    _adds_bias: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self._adds_bias = getattr(self.backend, "ADDS_BIAS", False)
         if self.geometry is None:
-            self.run = partial(self.backend.linear_forward, plan=self.plan)
+            self._product = partial(self.backend.linear_forward, plan=self.plan)
         else:
             _, stride, padding, dilation = self.geometry
-            self.run = partial(
+            self._product = partial(
                 self.backend.conv2d_forward,
                 plan=self.plan,
                 stride=stride,
@@ -50,23 +48,34 @@ class Product:
                 dilation=dilation,
             )
 
-    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
+    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """y from x, W and a bias, without autograd, for a batch that is not empty."""
+        if bias is None:
+            return self._product(x, weight)
+        if self._adds_bias:
+            return self._product(x, weight, bias=bias)
+        return add_bias(self._product(x, weight), bias)
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The round on eager, untransformed tensors, for a batch that is not empty."""
         if (
             not self.backend.DIFFERENTIABLE
             and torch.is_grad_enabled()
-            and (x.requires_grad or weight.requires_grad)
+            and (
+                x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+            )
         ):
-            y: Tensor = _apply_forward(x, weight, self)
+            y: Tensor = _apply_forward(x, weight, bias, self)
             return y
-        return self.run(x, weight)
+        return self.run(x, weight, bias)
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """y from x and W, for any batch."""
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """y from x, W and a bias, for any batch."""
         if x.numel():
-            return self.run(x, weight)
+            return self.run(x, weight, bias)
         space = self.geometry.output_size(x.shape[2:]) if self.geometry else ()
-        return x.new_zeros(x.shape[0], self.plan.out_channels, *space)
+        y = x.new_zeros(x.shape[0], self.plan.out_channels, *space)
+        return y if bias is None else add_bias(y, bias)
 
     def grad_input(self, grad: Tensor, weight: Tensor, input_size: Any) -> Tensor:
         """The gradient with respect to x, from that with respect to y, and W."""
@@ -92,6 +101,11 @@ class Product:
         )
 
 
+def add_bias(y: Tensor, bias: Tensor) -> Tensor:
+    """(B, C, ...) plus (C,)."""
+    return y + bias.view(-1, *[1] * (y.dim() - 2))
+
+
 def _of_torch(product: Product) -> Product:
     """The same product of torch operations, for a backward pass that is itself transformed.
 
@@ -100,30 +114,40 @@ def _of_torch(product: Product) -> Product:
     return Product(product.plan, backends.get(backends.PLAIN), product.geometry)
 
 
+def grad_of_bias(grad: Tensor) -> Tensor:
+    """(B, C, ...) -> (C,): the sum over samples and pixels."""
+    return grad.sum([0, *range(2, grad.dim())])
+
+
 class _Forward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, product: Product) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, product: Product
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.product = product
-        return product.run(x, weight)
+        return product.run(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        for_x, for_weight, _ = ctx.needs_input_grad
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
         product, transformed = ctx.product, is_transformed(grad)
         if transformed:
             product = _of_torch(product)
+        grad_bias = grad_of_bias(grad) if for_bias else None
         if transformed or not torch.is_grad_enabled():  # no double backward
             return (
                 product.grad_input(grad, weight, x.shape) if for_x else None,
                 product.grad_weight(grad, x) if for_weight else None,
+                grad_bias,
                 None,
             )
         return (
             _GradInput.apply(grad, weight, x.shape, product) if for_x else None,
             _GradWeight.apply(grad, x, product) if for_weight else None,
+            grad_bias,
             None,
         )
 
@@ -149,7 +173,7 @@ class _GradInput(torch.autograd.Function):
                 None,
             )
         return (
-            _Forward.apply(x, weight, ctx.product) if for_grad else None,
+            _Forward.apply(x, weight, None, ctx.product) if for_grad else None,
             _GradWeight.apply(grad, x, ctx.product) if for_weight else None,
             None,
             None,
@@ -176,7 +200,7 @@ class _GradWeight(torch.autograd.Function):
                 None,
             )
         return (
-            _Forward.apply(x, weight, ctx.product) if for_grad else None,
+            _Forward.apply(x, weight, None, ctx.product) if for_grad else None,
             _GradInput.apply(grad, weight, x.shape, ctx.product) if for_x else None,
             None,
         )
@@ -186,7 +210,7 @@ class _GradWeight(torch.autograd.Function):
 _apply_forward = super(torch.autograd.Function, _Forward).apply
 
 
-def differentiable(product: Product, x: Tensor, weight: Tensor) -> Tensor:
+def differentiable(product: Product, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``product`` for tensors that may not be eager, with all of autograd's checks."""
-    y: Tensor = _Forward.apply(x, weight, product)
+    y: Tensor = _Forward.apply(x, weight, bias, product)
     return y

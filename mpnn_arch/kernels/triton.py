@@ -51,6 +51,7 @@ from mpnn_arch.kernels.triton_taps import constants_of, taps
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 DIFFERENTIABLE = False
+ADDS_BIAS = True
 
 # From this block density on, a GPU's masked dense product is selected where timing is not possible.
 DENSE_FROM = 0.8
@@ -97,13 +98,16 @@ def release(plan: RoundPlan) -> None:
     forget_tables(plan)
 
 
-def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
-    """y_v = sum over u in N(v) of W_vu x_u, for every node v.
+def linear_forward(
+    x: Tensor, weight: Tensor, plan: RoundPlan, bias: Tensor | None = None
+) -> Tensor:
+    """y_v = sum over u in N(v) of W_vu x_u, for every node v, plus a bias.
 
     Args:
         x: (B, C_in), any strides.
         weight: (num_weights,) of the same dtype.
         plan: the round.
+        bias: (C_out,) of the same dtype, or None.
 
     Returns:
         (B, C_out), contiguous, of x's dtype.
@@ -113,7 +117,9 @@ def linear_forward(x: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     """
     _check("x", x, (-1, plan.in_channels), x)
     _check("weight", weight, (plan.num_weights,), x)
-    return _linear_product(x, weight, tables(plan, x.device).forward, transposed=False)
+    dtype = _sum_dtype(x, bias)
+    y = _linear_product(x, weight, tables(plan, x.device).forward, transposed=False, dtype=dtype)
+    return _rounded(y, bias, x.dtype)
 
 
 def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
@@ -195,6 +201,7 @@ def conv2d_forward(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
+    bias: Tensor | None = None,
 ) -> Tensor:
     """y_v = sum over u in N(v) of W_vu * x_u, a 2-d cross-correlation of each message.
 
@@ -205,6 +212,7 @@ def conv2d_forward(
         stride: one number or (height, width).
         padding: rows and columns of zeros on each side.
         dilation: distance between the kernel's taps.
+        bias: (C_out,) of the same dtype, or None.
 
     Returns:
         (B, C_out, H', W'), contiguous, H' and W' as for ``torch.nn.Conv2d``.
@@ -215,9 +223,11 @@ def conv2d_forward(
     _check("x", x, (-1, plan.in_channels, -1, -1), x)
     _check("weight", weight, (plan.num_weights, -1, -1), x)
     geometry = ConvGeometry.of(tuple(weight.shape[1:]), stride, padding, dilation)
-    out = x.new_empty(x.shape[0], plan.out_channels, *geometry.checked_output_size(x.shape[2:]))
+    size = (x.shape[0], plan.out_channels, *geometry.checked_output_size(x.shape[2:]))
+    out = x.new_empty(size, dtype=_sum_dtype(x, bias))
     walk = tables(plan, x.device).forward
-    return _conv_product(out, x, weight, walk, geometry, transposed=False)
+    out = _conv_product(out, x, weight, walk, geometry, transposed=False)
+    return _rounded(out, bias, x.dtype)
 
 
 def conv2d_grad_input(
@@ -324,9 +334,24 @@ def conv2d_grad_weight(
     return launch(run, configs, x, key)
 
 
-def _linear_product(a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool) -> Tensor:
+def _sum_dtype(x: Tensor, bias: Tensor | None) -> torch.dtype:
+    """The dtype of the product: that of its sums, where a bias is added before they are rounded."""
+    return torch.float32 if bias is not None and x.itemsize < 4 else x.dtype
+
+
+def _rounded(y: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """``y`` plus ``bias``, added in y's dtype and rounded once to ``dtype``."""
+    if bias is None:
+        return y
+    bias = bias.view(-1, *[1] * (y.dim() - 2))
+    return torch.add(y, bias, out=y if y.dtype == dtype else torch.empty_like(y, dtype=dtype))
+
+
+def _linear_product(
+    a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool, dtype: torch.dtype | None = None
+) -> Tensor:
     batch = a.shape[0]
-    out = a.new_empty(batch, walk.num_channels)
+    out = a.new_empty(batch, walk.num_channels, dtype=dtype)
     if out.numel() == 0 or walk.longest == 0:
         return out.zero_()
     weight = weight.contiguous()
@@ -357,7 +382,7 @@ def _linear_product(a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool) 
         return out
 
     configs = linear_product_configs(walk, a, constants["PRECISION"])
-    key = ("linear_product", transposed, constants["PRECISION"], *shape_key(a, walk))
+    key = ("linear_product", transposed, out.dtype, constants["PRECISION"], *shape_key(a, walk))
     return launch(run, configs, a, key)
 
 
@@ -406,6 +431,7 @@ def _conv_product(
     key = (
         "conv_product",
         transposed,
+        out.dtype,
         geometry,
         height,
         width,

@@ -17,7 +17,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
-from mpnn_arch.kernels.dispatch.tracing import is_plain
+from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.shares import batched, merge_shares, own_channels, split_shares
@@ -106,20 +106,30 @@ class FusedRound(MessageRound):
             weight = function._parameters.get("weight") if function.plan_layout else None
             if weight is None:  # shared by the edges, or parametrised
                 weight = function.flat_weight()
-            if is_plain(x, weight) and not torch.is_autocast_enabled(x.device.type):
+            bias = self.bias
+            if (
+                is_plain(x, weight)
+                and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
+                and not torch.is_autocast_enabled(x.device.type)
+            ):
                 product = self.picker.products.get((x.shape, x.dtype, x.device))
                 if product is not None:
-                    out = product(x, weight)
-                    return self.update(out, x if residual is None and self.residual else residual)
+                    out = product(x, weight, bias)
+                    return self._sigma(out, x if residual is None and self.residual else residual)
         return self._forward(x, residual)
 
     def message_and_aggregate(self, edge_index: EdgeIndex, x: Tensor) -> Tensor:
         """``message`` and ``aggregate`` in one product: (B, C_in, ...) -> (B, C_out, ...)."""
-        function = self.message_function
-        out = block_product(x, function.flat_weight(), self.plan, function._geometry, self.picker)
+        out = self._product(x, None)
         if type(self.aggr_module) is MeanAggregation:
             out = out / self.plan.channel_degree.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
         return out
+
+    def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        function = self.message_function
+        return block_product(
+            x, function.flat_weight(), self.plan, function._geometry, self.picker, bias
+        )
 
     @batched
     def _forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -130,6 +140,8 @@ class FusedRound(MessageRound):
             if literal or self._needs_every_message():
                 return super().forward(x, residual)
             return self.update(self._in_chunks(x), residual)
+        if self._is_product:  # rounded once, after the bias, as in `nn.Linear`
+            return self._sigma(self._product(x, self.bias), residual)
         if not self._goes_through_propagate():
             return self.update(self.message_and_aggregate(self.edge_index, x), residual)
         # PyG takes its fused path for an `EdgeIndex` sorted by column (the target).

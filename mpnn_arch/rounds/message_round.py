@@ -136,7 +136,8 @@ class MessageRound(MessagePassing):
         self.aggr = aggregation_name(aggr)
         self.aggr_module = make_aggregation(aggr, plan, aggr_kwargs)
         self.projection = make_projection(self.aggr_module, plan, **factory)
-        self.bias = nn.Parameter(torch.empty(self.out_channels, **factory)) if bias else None
+        own_bias = nn.Parameter(torch.empty(self.out_channels, **factory)) if bias else None
+        self.register_parameter("bias", own_bias)
         self.norm = make_norm(norm, self.out_partition, self.message_function.spatial_dims)
         self.squeeze = make_squeeze(squeeze_excitation, self.out_partition)
         self.residual = check_residual(residual, self.in_partition, self.out_partition)
@@ -167,6 +168,10 @@ class MessageRound(MessagePassing):
         bias = self.bias
         if bias is not None:  # in the sum's dtype under autocast, as in `nn.Linear`
             inputs = inputs + bias.to(inputs.dtype).view(-1, *[1] * (inputs.dim() - 2))
+        return self._sigma(inputs, residual)
+
+    def _sigma(self, inputs: Tensor, residual: OptTensor) -> Tensor:
+        """:meth:`update` of a sum that has its bias already."""
         if self.norm is not None:
             inputs = self.norm(inputs)
         if self.squeeze is not None:

@@ -79,7 +79,7 @@ class MLPUnion(nn.Module):
             self.rounds, self.norms[1:], self.plans, self.pickers, strict=False
         ):
             x = norm(block_product(x, weight, plan, None, picker)).relu_()
-        x = block_product(x, self.head, self.plans[-1], None, self.pickers[-1]) + self.bias
+        x = block_product(x, self.head, self.plans[-1], None, self.pickers[-1], self.bias)
         return x.unflatten(1, (self.num_members, self.num_classes))
 
     def _join(self, name: str, tensors: Sequence[Any]) -> nn.Parameter:

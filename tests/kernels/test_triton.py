@@ -162,6 +162,23 @@ def agree(got: Tensor, want: Tensor) -> None:
     assert error <= TOLERANCE[got.dtype] * max(1.0, float(scale))
 
 
+def check_bias(dtype, **window) -> None:
+    """A bias is added to the sums, which are rounded once."""
+    plan = plan_of(SMALL_GRAPHS["directed"])
+    shape = (40, plan.in_channels, *([5, 4] if window else []))
+    x, bias = numbers(*shape, dtype=dtype), 8 * numbers(plan.out_channels, dtype=dtype, seed=3)
+    weight = numbers(plan.num_weights, *([3, 3] if window else []), dtype=dtype, seed=1)
+    product, forward = F.linear, triton.linear_forward
+    if window:
+        product, forward = F.conv2d, triton.conv2d_forward
+    exact = product(x.double(), dense(weight, plan), bias.double(), **window)
+    got = forward(x.to(DEVICE), weight.to(DEVICE), plan, **window, bias=bias.to(DEVICE))
+    agree(got, exact)
+    assert got.dtype == dtype
+    if dtype.itemsize == 2:
+        assert (got.cpu() != exact.to(dtype)).double().mean() < 0.004
+
+
 def check_linear(plan: RoundPlan, batch: int, dtype=torch.float32) -> None:
     x = numbers(batch, plan.in_channels, dtype=dtype)
     weight = numbers(plan.num_weights, dtype=dtype, seed=1)
@@ -282,6 +299,13 @@ def test_a_long_batch_is_cut_and_summed(monkeypatch):
         check_linear(plan, 77, dtype)
     check_conv(plan, 3, padding=1)
     assert triton_launch.cut(3, 77) == (4, 20)
+
+
+@device_case
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("window", [{}, {"padding": (1, 1)}], ids=["linear", "conv"])
+def test_a_bias_is_added_before_the_rounding(dtype, window):
+    check_bias(dtype, **window)
 
 
 @device_case

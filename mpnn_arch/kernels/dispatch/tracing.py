@@ -13,14 +13,14 @@ from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dis
 
 _peek_transforms = torch._C._functorch.peek_interpreter_stack
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
-_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
 def is_plain(first: Tensor, second: Tensor) -> bool:
     """Whether these are eager, untransformed tensors: the usual case, and a fast check."""
     return (
-        type(first) in _PLAIN_TYPES
-        and type(second) in _PLAIN_TYPES
+        type(first) in PLAIN_TYPES
+        and type(second) in PLAIN_TYPES
         and not torch.compiler.is_dynamo_compiling()  # other tracers hand in types of their own
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._get_tracing_state() is None  # torch.jit.trace
@@ -37,7 +37,7 @@ def is_traced(*tensors: Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None  # torch.jit.trace
         or is_in_torch_dispatch_mode()
-        or any(t.is_meta or type(t) not in _PLAIN_TYPES for t in tensors)
+        or any(t.is_meta or type(t) not in PLAIN_TYPES for t in tensors)
     )
 
 
