@@ -157,6 +157,7 @@ def test_operators_pass_opcheck(plan: RoundPlan, generator: torch.Generator) -> 
         x, y = draw(3, 20, *space), draw(3, 25, *space)
         weight = draw(plan.num_weights, *kernel)
         opcheck(ops.block_product, (x, weight, *constants))
+        opcheck(ops.block_product_bias, (x, weight, draw(25), *constants))
         opcheck(ops.block_product_grad_input, (y, weight, [*x.shape], *constants))
         opcheck(ops.block_product_grad_weight, (y, x, [*kernel], *constants))
 

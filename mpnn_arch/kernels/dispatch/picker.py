@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -22,6 +24,8 @@ from mpnn_arch.kernels.product import Product
 Key = tuple[Any, ...]
 
 _MOST_PRODUCTS = 256  # per layer, as its batches may all differ in size
+_PICKERS: WeakValueDictionary[str, Picker] = WeakValueDictionary()
+_NUMBERS = count()
 
 
 class Picker:
@@ -47,9 +51,19 @@ class Picker:
         self.backend = backend
         self._choices: dict[Key, Choice] = {}
         self.products: dict[tuple[torch.Size, torch.dtype, torch.device], Product] = {}
+        self._number()
+
+    def _number(self) -> None:
+        """Give it a name by which a program being compiled finds it."""
+        self._name = str(next(_NUMBERS))
+        _PICKERS[self._name] = self
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"products": {}}  # a copy prepares its own products
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._number()
 
     def __call__(
         self, x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
@@ -111,10 +125,8 @@ class Picker:
 
     def _any_choice(self, x: Tensor, plan: RoundPlan) -> str:
         """The latest choice for this dtype and device, else the static rule's."""
-        for key in reversed(self._choices):
-            if key[0] == x.dtype and key[1] == x.device.type:
-                return self._choices[key].backend
-        return static_rule(plan, x.device.type, x.dtype)
+        latest = _latest(self._name, x.dtype, x.device.type)
+        return static_rule(plan, x.device.type, x.dtype) if latest is None else latest
 
     def _supported(self, name: str, x: Tensor, plan: RoundPlan) -> str:
         reason = "" if x.is_meta else unavailable_reason(name, x.device.type, x.dtype)
@@ -123,6 +135,15 @@ class Picker:
         instead = static_rule(plan, x.device.type, x.dtype)
         warn_once(f"{reason}; its rounds run on {instead!r} instead")
         return instead
+
+
+@torch.compiler.assume_constant_result  # else each new choice compiles a program again
+def _latest(name: str, dtype: torch.dtype, device: str) -> str | None:
+    choices = _PICKERS[name]._choices
+    for key in reversed(choices):
+        if key[0] == dtype and key[1] == device:
+            return choices[key].backend
+    return None
 
 
 def _key(x: Tensor) -> Key:

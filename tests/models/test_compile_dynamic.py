@@ -1,0 +1,69 @@
+"""``torch.compile(dynamic=True)`` compiles a network once, whatever the batch sizes."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import fx
+
+from mpnn_arch import RelationalLinear, graphs, models
+
+GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
+NETWORKS = {
+    "mlp": {"in_features": 20, "hidden_features": 16},
+    "cnn1d": {"length": 24, "width_multiplier": 0.25},
+    "cnn8": {"image_size": 16, "width_multiplier": 0.25},
+}
+
+
+class Counting:
+    """A compiler that keeps the traced graphs and changes nothing."""
+
+    def __init__(self) -> None:
+        self.graphs: list[fx.GraphModule] = []
+
+    def __call__(self, graph: fx.GraphModule, _: object) -> fx.GraphModule:
+        self.graphs.append(graph)
+        return graph
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_graph_for_every_batch_size(name, generator):
+    options = NETWORKS[name] | {"num_classes": 3}
+    network = models.build(name, GRAPH, **options).eval()
+    shape = models.make_config(name, **options).input_shape
+    compiler = Counting()
+    compiled = torch.compile(network, fullgraph=True, dynamic=True, backend=compiler)
+    for batch in (4, 2, 7, 3):
+        x = torch.randn(batch, *shape, generator=generator)
+        torch.testing.assert_close(compiled(x), network(x), rtol=1e-4, atol=1e-5)
+    assert len(compiler.graphs) == 1
+
+
+def test_calls_outside_the_compiled_program_do_not_compile_it_again(generator):
+    """They make `auto` time its backends for a batch size, which a program once compiled keeps."""
+    layer = RelationalLinear(GRAPH, 16, 16, generator=generator)
+    compiler = Counting()
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=compiler)
+    for batch in (4, 2, 7, 33):
+        x = torch.randn(batch, 16, generator=generator)
+        torch.testing.assert_close(compiled(x), layer(x))
+    assert len(layer.backend_choices) > 2
+    assert len(compiler.graphs) == 1
+    warm = copy.deepcopy(layer)
+    compiled = torch.compile(warm, fullgraph=True, dynamic=True, backend=compiler)
+    torch.testing.assert_close(compiled(x), layer(x))
+
+
+def test_without_saying_so_there_are_two(generator):
+    """The first size is taken as fixed; the second makes torch compile once for all."""
+    network = models.build("mlp", GRAPH, **NETWORKS["mlp"]).eval()
+    torch.compiler.reset()
+    compiler = Counting()
+    compiled = torch.compile(network, fullgraph=True, backend=compiler)
+    for batch in (4, 2, 7, 3):
+        x = torch.randn(batch, 20, generator=generator)
+        torch.testing.assert_close(compiled(x), network(x))
+    assert len(compiler.graphs) == 2
