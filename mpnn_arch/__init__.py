@@ -25,6 +25,7 @@ _HOME = {
     "relationalize": "mpnn_arch.models.relationalize",
     "save": "mpnn_arch.models.saving",
     "save_pretrained": "mpnn_arch.models.relationalize",
+    "to_dense": "mpnn_arch.models.to_dense",
 }
 _SUBPACKAGES = ("analysis", "graphs", "kernels", "models", "rounds", "studies", "training")
 

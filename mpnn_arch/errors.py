@@ -17,5 +17,9 @@ class InputError(ValueError):
     """
 
 
+class ShapeError(InputError, RuntimeError):
+    """A tensor of a shape that a layer does not take: a ``RuntimeError`` too, as torch raises."""
+
+
 class StateDictError(InputError, RuntimeError):
     """Weights that do not belong to a module: a ``RuntimeError`` too, as torch raises there."""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.errors import InputError, ShapeError
 from mpnn_arch.kernels import backends, gather, masked
 from mpnn_arch.kernels.dispatch.choice import choose
 from mpnn_arch.kernels.dispatch.picker import Picker
-from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_plain, is_traced
+from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_plain, is_traced, jit_tracing
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.kernels.memory import check_maps
 from mpnn_arch.kernels.ops import traced_product
@@ -114,7 +114,7 @@ def block_product(
     ``F.linear`` and ``F.conv2d``.
     """
     _check(x, weight, plan, geometry)
-    if geometry is not None and not torch.compiler.is_compiling():
+    if geometry is not None and not (torch.compiler.is_compiling() or jit_tracing()):
         geometry = geometry.within(x.shape[2:])
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight = _autocast(x, weight)
@@ -193,13 +193,15 @@ def _raise_as_torch(x: Tensor, weight: Tensor) -> None:
 
 
 def _check(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> None:
+    if jit_tracing():
+        return
     spatial_dims = 0 if geometry is None else 2
     if x.dim() != 2 + spatial_dims or x.shape[1] != plan.in_channels:
         space = ", H, W" if spatial_dims else ""
-        raise InputError(f"x has shape (B, {plan.in_channels}{space}), not {tuple(x.shape)}")
+        raise ShapeError(f"x has shape (B, {plan.in_channels}{space}), not {tuple(x.shape)}")
     if weight.dim() != 1 + spatial_dims or weight.shape[0] != plan.num_weights:
         space = ", K, K" if spatial_dims else ","
-        raise InputError(
+        raise ShapeError(
             f"the weights of this plan have shape ({plan.num_weights}{space}), "
             f"not {tuple(weight.shape)}"
         )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mpnn_arch.checks import LARGEST_COUNT as LARGEST
 from mpnn_arch.checks import shown
-from mpnn_arch.errors import InputError
+from mpnn_arch.errors import InputError, ShapeError
 
 Pair = tuple[int, int]
 
@@ -87,11 +87,11 @@ class ConvGeometry(NamedTuple):
         """:meth:`output_size`, after checking that the kernel fits the maps.
 
         Raises:
-            InputError: empty maps, a dilated kernel larger than the padded map, or a padded map of
-                more than 2^31 - 1 pixels.
+            ShapeError: empty maps, or a dilated kernel larger than the padded map.
+            InputError: a padded map of more than 2^31 - 1 pixels.
         """
         if min(size) < 1:
-            raise InputError(f"maps of {tuple(size)} are empty; give H and W of at least 1")
+            raise ShapeError(f"maps of {tuple(size)} are empty; give H and W of at least 1")
         padded = [length + 2 * pad for length, pad in zip(size, self.padding, strict=True)]
         if math.prod(padded) > LARGEST:
             raise InputError(
@@ -100,7 +100,7 @@ class ConvGeometry(NamedTuple):
             )
         output = self.output_size(size)
         if min(output) < 1:
-            raise InputError(
+            raise ShapeError(
                 f"a {self.kernel_size} kernel of dilation {self.dilation} does not fit into a map "
                 f"of {tuple(size)} with padding {self.padding}; pad more, or use a smaller kernel"
             )

@@ -12,6 +12,7 @@ from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS, list_models, make_config
 from mpnn_arch.models.relationalize import RelationalizeReport, erdos_renyi_kernel, relationalize
+from mpnn_arch.models.to_dense import to_dense
 
 __all__ = [
     "MODELS",
@@ -33,4 +34,5 @@ __all__ = [
     "match_widths",
     "mlp",
     "relationalize",
+    "to_dense",
 ]

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.blocks import SqueezeExcitation
-from mpnn_arch.rounds import MessageRound
+from mpnn_arch.rounds import MessageRound, RelationalConv2d
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,10 @@ def _shape_of(layer: MessageRound) -> Callable[..., Tensor]:
     def forward(x: Tensor, residual: Tensor | None = None) -> Tensor:
         if function._geometry is None:
             return x.new_empty(*x.shape[:-1], layer.out_channels)
-        size = function._geometry.checked_output_size(x.shape[-2:])
+        if isinstance(layer, RelationalConv2d):
+            size = layer.output_size(*x.shape[-2:])
+        else:
+            size = function._geometry.checked_output_size(x.shape[-2:])
         return x.new_empty(*x.shape[:-3], layer.out_channels, *size)
 
     return forward

@@ -12,7 +12,7 @@ from mpnn_arch.rounds.messages import (
     MessageFunction,
     message_functions,
 )
-from mpnn_arch.rounds.on_matrix import on_matrix
+from mpnn_arch.rounds.on_matrix import initialise_matrix, on_matrix
 
 __all__ = [
     "ConvMessage",
@@ -25,6 +25,7 @@ __all__ = [
     "RelationalLinear",
     "export_choices",
     "import_choices",
+    "initialise_matrix",
     "message_functions",
     "on_matrix",
 ]

@@ -152,6 +152,9 @@ class FusedRound(MessageRound):
     # -- how it is computed, decided when an attribute changes --------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":  # a property: `nn.Module` would look for a parameter of that name
+            self.message_function.weight = value
+            return
         super().__setattr__(name, value)
         if name in _DECIDING and "_backend" in self.__dict__:
             self._decide()
@@ -298,7 +301,11 @@ class FusedRound(MessageRound):
 
     @property
     def weight(self) -> Tensor:
-        """(num_weights, ...) the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`."""
+        """(num_weights, ...) the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
+
+        It is the message function's parameter, and can be set. As a matrix, it is
+        :meth:`dense_weight`.
+        """
         return cast(Tensor, self.message_function.weight)
 
     def __getattr__(self, name: str) -> Any:

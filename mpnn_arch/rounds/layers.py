@@ -3,11 +3,14 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from mpnn_arch.checks import whole_number
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
-from mpnn_arch.kernels.geometry import ConvGeometry
+from mpnn_arch.kernels.dispatch.tracing import jit_tracing
+from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.rounds.aggregations import Aggr
 from mpnn_arch.rounds.fused_round import FusedRound
@@ -105,7 +108,7 @@ class RelationalConv2d(FusedRound):
         message_kwargs: further arguments of the message function.
         groups: into which the channels are divided, as for ``nn.Conv2d``; each is a round of its
             own on ``graph``, so that the layer's graph is as many copies of it.
-        padding_mode: ``"zeros"``; pad the maps before the round for another one.
+        padding_mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
         device, dtype: of the parameters, as for ``nn.Conv2d``.
         **kwargs: as for :class:`FusedRound`.
 
@@ -146,8 +149,9 @@ class RelationalConv2d(FusedRound):
         dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
-        _refuse_padding(padding_mode)
-        geometry = ConvGeometry.of(kernel_size, stride, padding, dilation)
+        if not isinstance(padding_mode, str) or padding_mode not in _FILLS:
+            raise InputError(f"padding_mode is one of {', '.join(_FILLS)}, not {padding_mode!r}")
+        geometry, margins = _margins(kernel_size, stride, padding, dilation, padding_mode)
         if whole_number("groups", groups) > 1:
             order = kwargs.get("order", "first")
             graph = round_graph(graph)
@@ -167,8 +171,29 @@ class RelationalConv2d(FusedRound):
             dtype=dtype,
             **kwargs,
         )
-        self.kernel_size, self.stride, self.padding, self.dilation = geometry
-        self.groups = groups
+        self.kernel_size, self.stride, _, self.dilation = geometry
+        self.groups, self.padding_mode, self.margins = groups, padding_mode, margins
+        self.padding: Pair | str = geometry.padding
+        if margins is not None:  # left, right, top, bottom
+            self.padding = "same" if isinstance(padding, str) else (margins[2], margins[0])
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """One round, of maps that are padded first where the kernels' geometry cannot say how."""
+        if self.margins is None:
+            return super().forward(x, residual)
+        maps = isinstance(x, Tensor) and x.dim() in (3, 4)
+        if not (maps and (jit_tracing() or x.shape[-3] == self.in_channels)):
+            # Another input is refused, or a symbol of a tracer that takes the layer whole.
+            return super().forward(x, residual)
+        if residual is None and self.residual:
+            residual = x
+        return super().forward(self.with_margins(x), residual)
+
+    def with_margins(self, x: Tensor) -> Tensor:
+        """(..., C, H, W), padded by ``margins``: what the kernels see; x where they are None."""
+        if self.margins is None:
+            return x
+        return F.pad(x, self.margins, _FILLS[self.padding_mode])
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the output maps for input maps of this size.
@@ -176,13 +201,39 @@ class RelationalConv2d(FusedRound):
         Raises:
             InputError: the kernel does not fit the maps.
         """
-        geometry = ConvGeometry(self.kernel_size, self.stride, self.padding, self.dilation)
-        return geometry.checked_output_size((height, width))
+        geometry = self.message_function._geometry
+        assert geometry is not None
+        left, right, top, bottom = self.margins or (0, 0, 0, 0)
+        return geometry.checked_output_size((height + top + bottom, width + left + right))
 
 
-def _refuse_padding(padding_mode: str) -> None:
-    if padding_mode != "zeros":
-        raise InputError(
-            f"a relational conv pads with zeros, not padding_mode={padding_mode!r}; pad the maps "
-            f"by F.pad(x, ..., mode={padding_mode!r}) and use padding=0"
-        )
+# nn.Conv2d's padding modes, under the names that F.pad has for them.
+_FILLS = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "replicate",
+    "circular": "circular",
+}
+
+
+def _margins(
+    kernel_size: Any, stride: Any, padding: Any, dilation: Any, mode: str
+) -> tuple[ConvGeometry, tuple[int, int, int, int] | None]:
+    """The kernels' geometry, and what is padded before them: (left, right, top, bottom) or None.
+
+    Kernels pad with zeros, alike on both sides. Other modes, and ``"same"`` for kernels of an even
+    reach, are padded before them, as by ``nn.Conv2d``: one more on the right and at the bottom.
+    """
+    bare = ConvGeometry.of(kernel_size, stride, "valid", dilation)
+    reach = [d * (k - 1) for d, k in zip(bare.dilation, bare.kernel_size, strict=True)]
+    same = isinstance(padding, str) and padding == "same"
+    uneven = same and bare.stride == (1, 1) and any(r % 2 for r in reach)
+    geometry = bare if uneven else ConvGeometry.of(kernel_size, stride, padding, dilation)
+    if not uneven and (mode == "zeros" or geometry.padding == (0, 0)):
+        return geometry, None
+    if uneven:
+        before = reach[0] // 2, reach[1] // 2
+        after = reach[0] - before[0], reach[1] - before[1]
+    else:
+        before = after = geometry.padding
+    return bare, (before[1], after[1], before[0], after[0])

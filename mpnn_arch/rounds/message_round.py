@@ -1,6 +1,7 @@
 """One round of message exchange: the paper's Equation 1 as a PyG ``MessagePassing`` module."""
 
 # Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 
+from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.partition import ChannelPartition, Order
@@ -205,6 +207,22 @@ class MessageRound(MessagePassing):
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
         """Multiply-adds for one sample, ``spatial_size`` being the output's height and width."""
         return round_multiply_adds(self, spatial_size)
+
+    def __prepare_scriptable__(self) -> None:
+        """Called by ``torch.jit.script``, which cannot compile a round."""
+        raise InputError(
+            f"TorchScript does not compile a {type(self).__name__}; use torch.jit.trace, "
+            "torch.export or torch.compile, or torch.jit.script(mpnn_arch.to_dense(model))"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "qconfig":  # set by `torch.ao.quantization` on all modules of a network
+            warnings.warn(
+                f"torch.ao.quantization leaves {type(self).__name__} as it is: quantise "
+                "mpnn_arch.to_dense(model), in which rounds are nn.Linear and nn.Conv2d",
+                stacklevel=2,
+            )
+        super().__setattr__(name, value)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Redraw all parameters from ``generator``, at a scale that depends on AGG."""

@@ -58,6 +58,39 @@ class OnMatrix(nn.Module):
         return matrix.flatten(0, 1).index_select(0, index)
 
 
+def initialise_matrix(layer: FusedRound, init: Callable[..., object], **kwargs: Any) -> FusedRound:
+    """Draw a round's weights by one of ``nn.init``'s functions of a matrix or of kernels.
+
+    ``init`` fills the (C_out, C_in, ...) matrix, and the round takes its entries on the edges: on
+    the complete graph that is what it does to ``nn.Linear`` and ``nn.Conv2d``. On another graph the
+    fan-in that it counts is the dense layer's; :func:`mpnn_arch.models.initialise` counts the
+    graph's.
+
+    Args:
+        layer: a round of linear or conv messages.
+        init: such as ``nn.init.kaiming_normal_`` or ``nn.init.orthogonal_``.
+        **kwargs: handed to ``init``, such as ``generator``.
+
+    Returns:
+        ``layer``.
+
+    Raises:
+        InputError: a round that is not one matrix of weights of its own.
+    """
+    function = layer.message_function
+    if not function.plan_layout:
+        raise InputError(
+            f"the weights of {type(function).__name__} are not the entries of one matrix; "
+            "initialise its parameters one by one"
+        )
+    with torch.no_grad():
+        matrix = dense_weight(torch.zeros_like(function.flat_weight()), layer.plan).clone()
+        init(matrix, **kwargs)
+        index = layer.plan.to(matrix.device).dense_index
+        layer.weight.copy_(matrix.flatten(0, 1).index_select(0, index))
+    return layer
+
+
 def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any) -> FusedRound:
     """Apply one of torch's parametrisations to the matrix of a round.
 

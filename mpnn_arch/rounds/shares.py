@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from mpnn_arch.checks import shown
-from mpnn_arch.errors import InputError
+from mpnn_arch.errors import InputError, ShapeError
 from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.kernels.dispatch.tracing import jit_tracing
 from mpnn_arch.kernels.memory import check_maps
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.partition import ChannelPartition, Order
@@ -104,7 +105,8 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     The decorated method receives (B, C_in) or (B, C_in, H, W).
 
     Raises:
-        InputError: on a call with an input of another shape, or maps that the kernel does not fit.
+        ShapeError: an input of another shape, or maps that the kernel does not fit.
+        InputError: no tensor.
     """
 
     @functools.wraps(forward)
@@ -120,16 +122,17 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         spatial = self.message_function.spatial_dims
         channel_dim = x.dim() - 1 - spatial
         fits = channel_dim == 0 or (channel_dim == 1 if spatial else channel_dim > 0)
-        if not fits or x.shape[channel_dim] != self.in_channels:
+        tracing = jit_tracing()
+        if not fits or (not tracing and x.shape[channel_dim] != self.in_channels):
             wanted = f"(B, {self.in_channels}, H, W)" if spatial else f"(..., {self.in_channels})"
-            raise InputError(f"this round takes {wanted}, not {tuple(x.shape)}")
+            raise ShapeError(f"this round takes {wanted}, not {tuple(x.shape)}")
         if residual is not None and not residual.is_floating_point():
             raise InputError(
                 f"the graph of this round is fixed, {self.graph!r}: the second "
                 f"argument is a residual to add, not {residual.dtype}; where the graph comes with "
                 "the input, use GraphRound"
             )
-        if spatial and not torch.compiler.is_compiling():
+        if spatial and not (tracing or torch.compiler.is_compiling()):
             check_maps(x, self.message_function._geometry, self.out_channels)
         if channel_dim == 1:
             return forward(self, x, residual)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import ConvGeometry
-from mpnn_arch.rounds import FusedRound, MessageRound
+from mpnn_arch.rounds import FusedRound, MessageRound, RelationalConv2d
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,8 @@ def dense_output(recording: Recording) -> Tensor:
         if geometry is None:
             product = F.linear(x, weight)
         else:
+            if isinstance(layer, RelationalConv2d):
+                x = layer.with_margins(x)
             product = F.conv2d(
                 x, weight, None, geometry.stride, geometry.padding, geometry.dilation
             )

@@ -239,9 +239,8 @@ def test_a_parametrisation_that_leaves_the_graph_is_refused():
         ({"groups": 3}, "16 input channels cannot be divided into 3 equal groups"),
         ({"groups": 8}, "2 channels cannot be shared among 8 nodes"),
         ({"groups": 1.5}, "groups must be an integer"),
-        ({"padding_mode": "circular"}, "padding_mode='circular'"),
+        ({"padding_mode": "mirror"}, "zeros, reflect, replicate, circular, not 'mirror'"),
         ({"padding": "same", "stride": 2}, "padding='same' is not possible"),
-        ({"kernel_size": 4, "padding": "same"}, "'same' with stride 1 and odd kernels"),
     ],
 )
 def test_options_of_conv2d_that_a_round_does_not_have(options, message):

@@ -41,6 +41,11 @@ def is_traced(*tensors: Tensor) -> bool:
     )
 
 
+def jit_tracing() -> bool:
+    """Whether ``torch.jit.trace`` runs: to read a size there is to fix it, and warns."""
+    return torch._C._get_tracing_state() is not None and not torch.compiler.is_compiling()
+
+
 def in_functorch() -> bool:
     """Whether a ``torch.func`` transform or forward-mode AD is active.
 

@@ -1,0 +1,95 @@
+"""A network's rounds as dense layers, for tools that know ``nn.Linear`` and ``nn.Conv2d`` only."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from mpnn_arch.checks import shown
+from mpnn_arch.errors import InputError
+from mpnn_arch.models.dense import Dense
+from mpnn_arch.rounds.fused_round import FusedRound
+from mpnn_arch.rounds.layers import RelationalConv2d
+from mpnn_arch.rounds.message_round import MessageRound
+
+
+def to_dense(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` in which every round that is one matrix is a dense layer.
+
+    The layer's weight is :meth:`FusedRound.dense_weight`, zero where the graph has no edge, so the
+    outputs are the same; it costs the dense layer's memory and multiply-adds. A round without norm,
+    squeeze, residual and activation becomes a plain ``nn.Linear`` or ``nn.Conv2d``, another one a
+    :class:`~mpnn_arch.models.dense.Dense` that contains it. It is what to give to
+    ``torch.ao.quantization.quantize_dynamic``, torchao, and converters without custom operators.
+    Quantisers without zero points (their default for weights) keep the zeros. Training does not:
+    the copy has a parameter for every pair of channels.
+
+    Args:
+        model: a network with rounds, or a round; it is not changed.
+
+    Raises:
+        InputError: no module, or one without a round that is one matrix.
+
+    Warns:
+        UserWarning: rounds that are not one matrix stay rounds, named with the reason.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"to_dense takes a torch module with rounds, not {shown(model)}")
+    model = copy.deepcopy(model)
+    rounds = {name: m for name, m in model.named_modules() if isinstance(m, MessageRound)}
+    reasons = {name: why_not_dense(layer) for name, layer in rounds.items()}
+    kept = {name: reason for name, reason in reasons.items() if reason}
+    if len(kept) == len(rounds):
+        raise InputError(
+            f"no round of this {type(model).__name__} is one matrix"
+            + "".join(f"; {name or 'it'}: {reason}" for name, reason in kept.items())
+        )
+    if kept:
+        said = "; ".join(f"{name}: {reason}" for name, reason in kept.items())
+        warnings.warn(f"these rounds are not one matrix and stay rounds: {said}", stacklevel=2)
+    made = {id(rounds[name]): _dense(rounds[name]) for name in rounds if name not in kept}
+    for module in list(model.modules()):
+        for name, child in module._modules.items():
+            if id(child) in made:
+                module._modules[name] = made[id(child)]
+    return made.get(id(model), model)
+
+
+def why_not_dense(layer: MessageRound) -> str | None:
+    """Why a round cannot be a dense layer with norm and activation; None if it can."""
+    if not isinstance(layer, FusedRound) or layer.graph is None:
+        return "its graph comes with the input" if layer.graph is None else "it is no FusedRound"
+    if layer._own_steps:
+        return f"{type(layer).__name__} overrides {', '.join(sorted(layer._own_steps))}"
+    return layer.why_not_fused()
+
+
+@torch.no_grad()
+def _dense(layer: FusedRound) -> nn.Module:
+    weight, geometry = layer.dense_weight(), layer.message_function._geometry
+    kwargs: dict[str, Any] = {"device": "meta", "bias": layer.bias is not None}
+    dense: nn.Linear | nn.Conv2d
+    if geometry is None:
+        dense = nn.Linear(layer.in_channels, layer.out_channels, **kwargs)
+    else:
+        padding: Any
+        kernel, stride, padding, dilation = geometry
+        if isinstance(layer, RelationalConv2d):
+            padding, kwargs["padding_mode"] = layer.padding, layer.padding_mode
+        dense = nn.Conv2d(
+            layer.in_channels, layer.out_channels, kernel, stride, padding, dilation, **kwargs
+        )
+    trained = any(p.requires_grad for p in layer.message_function.parameters())
+    dense.weight = nn.Parameter(weight.clone(), requires_grad=trained)
+    if layer.bias is not None:
+        dense.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
+    parts = (layer.norm, layer.activation, layer.squeeze)
+    made: nn.Module = dense
+    if layer.residual or any(part is not None for part in parts):
+        made = Dense(dense, *parts, residual=layer.residual)
+    made.training = dense.training = layer.training
+    return made

@@ -1,0 +1,115 @@
+"""Rounds as dense layers, and what a quantiser does with rounds and with those."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.ao.quantization import quantize_dynamic
+
+from mpnn_arch import GraphRound, InputError, RelationalConv2d, RelationalLinear, graphs, to_dense
+from mpnn_arch.models.dense import Dense
+
+GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
+OLD = pytest.mark.filterwarnings(
+    "ignore:torch.ao.quantization is deprecated", "ignore::DeprecationWarning"
+)
+
+
+def network(generator: torch.Generator) -> nn.Module:
+    options = {"generator": generator}
+    shared = RelationalLinear(GRAPH, 24, 24, activation=torch.tanh, aggr="mean", **options)
+    return nn.Sequential(
+        RelationalConv2d(GRAPH, 8, 19, 3, stride=2, padding=1, bias=False, **options),
+        RelationalConv2d(
+            GRAPH, 19, 19, 3, padding="same", norm="batch", activation="relu",
+            residual=True, squeeze_excitation=2, **options
+        ),
+        nn.Flatten(),
+        RelationalLinear(GRAPH, 19 * 9, 24, norm="group", message="low_rank", generator=generator),
+        shared,
+        shared,
+        RelationalLinear(GRAPH, 24, 10, message="shared_linear", **options),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def x(generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(5, 8, 6, 6, generator=generator)
+
+
+def test_the_outputs_are_the_same_and_the_network_is_not_changed(x, generator):
+    model = network(generator).eval()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.warns(UserWarning, match=r"stay rounds: 3: LowRankMessage is not a single product"):
+        dense = to_dense(model)
+    torch.testing.assert_close(dense(x), model(x))
+    assert [type(layer) for layer in dense] == [
+        nn.Conv2d, Dense, nn.Flatten, RelationalLinear, Dense, Dense, nn.Linear
+    ]  # fmt: skip
+    assert dense[4] is dense[5]
+    assert type(model[0]) is RelationalConv2d
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not dense[0].training
+    assert dense[0].bias is None
+
+
+def test_a_round_by_itself_in_its_dtype(generator):
+    layer = RelationalLinear(GRAPH, 16, 16, generator=generator, dtype=torch.float64)
+    layer.bias.requires_grad_(False)
+    dense = to_dense(layer)
+    assert type(dense) is nn.Linear
+    assert dense.weight.dtype == torch.float64
+    assert (dense.weight.requires_grad, dense.bias.requires_grad) == (True, False)
+    x = torch.randn(3, 16, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(dense(x), layer(x))
+
+
+def test_what_is_not_one_matrix_is_refused():
+    with pytest.raises(InputError, match=r"no round of this RelationalLinear is one matrix; it: "):
+        to_dense(RelationalLinear(GRAPH, 16, 16, aggr="max"))
+    with pytest.raises(InputError, match="its graph comes with the input"):
+        to_dense(nn.Sequential(GraphRound(16, 16)))
+    with pytest.raises(InputError, match="no round of this Linear is one matrix"):
+        to_dense(nn.Linear(3, 3))
+    with pytest.raises(InputError, match="to_dense takes a torch module with rounds, not 3"):
+        to_dense(3)
+
+
+@OLD
+def test_a_quantiser_that_leaves_a_round_as_it_is_is_heard(x, generator):
+    model = nn.Sequential(RelationalLinear(GRAPH, 16, 24, generator=generator), nn.Linear(24, 8))
+    with pytest.warns(UserWarning, match=r"leaves RelationalLinear as it is: quantise mpnn_arch"):
+        quantised = quantize_dynamic(model)
+    assert type(quantised[0]) is RelationalLinear
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        copy.deepcopy(model).eval().requires_grad_(False)
+
+
+@OLD
+@pytest.mark.skipif(
+    set(torch.backends.quantized.supported_engines) <= {"none"},
+    reason="this torch has no engine for quantised products",
+)
+def test_dynamic_quantisation_of_the_dense_layers(generator):
+    model = nn.Sequential(
+        RelationalLinear(GRAPH, 64, 64, activation="relu", generator=generator),
+        RelationalLinear(GRAPH, 64, 16, generator=generator),
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*leaves Relational")
+        quantised = quantize_dynamic(to_dense(model))
+    kinds = [type(m).__module__ for m in quantised.modules() if hasattr(m, "scale")]
+    assert kinds == ["torch.ao.nn.quantized.dynamic.modules.linear"] * 2
+    x = torch.randn(32, 64, generator=generator)
+    error = (quantised(x) - model(x)).abs().max() / model(x).abs().max()
+    assert 0 < error < 0.03
+    weight = quantised[0].layer.weight()
+    absent = model[0].dense_weight() == 0
+    assert weight.dequantize()[absent].count_nonzero() == 0  # the graph is kept
+    assert weight.dtype == torch.qint8
