@@ -5,7 +5,9 @@ those that need torch-sparse, are not: a round is compiled by ``torch.compile``,
 not a dependency. Nor is ``gcn_norm``, which is a function of PyG and not a layer.
 """
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mpnn_arch import RelationalGraph, relationalize
 from mpnn_arch.models.relationalize import RelationalizeReport
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the tables that files of this folder share
 
 
 def leaves(value: Any) -> list[Tensor]:
