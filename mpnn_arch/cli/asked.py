@@ -84,8 +84,9 @@ def _new_path(prefix: str, config: StudyConfig) -> Path:
     from mpnn_arch.training.data import short_name
 
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    model = short_name(config.model)
-    return Path("runs") / f"{prefix}{model}-{short_name(config.dataset)}-{stamp}"
+    # A name that is too long for a folder is refused for what it is, not for its length.
+    model, dataset = (short_name(name)[:60] for name in (config.model, config.dataset))
+    return Path("runs") / f"{prefix}{model}-{dataset}-{stamp}"
 
 
 def configure(defaults: Defaults, given: dict[str, Any]) -> StudyConfig:

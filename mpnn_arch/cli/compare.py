@@ -48,8 +48,9 @@ def compare(*, quiet: bool, **options: Any) -> None:
     given, how = split(options)
     study, _ = run_study(DEFAULTS, given, how, console, errors, headline=False)
 
+    from mpnn_arch.io.files import write_text
     from mpnn_arch.studies.comparison import compare_swaps, plot_swaps
-    from mpnn_arch.studies.run_products import csv_text, dataset_title, write_text
+    from mpnn_arch.studies.run_products import csv_text, dataset_title
     from mpnn_arch.training.devices import find_device
     from mpnn_arch.training.recipes import recipe_note
 
