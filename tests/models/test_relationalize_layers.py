@@ -84,6 +84,12 @@ class TestConvs:
         assert "odd kernels" in reasons["2"]
         assert report.names("round") == ["3"]
 
+    @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+    @pytest.mark.parametrize("padding", [1, "same"])
+    def test_conv2d_keeps_its_padding_mode(self, mode, padding, complete_graph):
+        layer = filled(nn.Conv2d(8, 12, 3, padding=padding, padding_mode=mode))
+        check_equal(layer, relationalize(layer, complete_graph(4)), draw(2, 8, 7, 7))
+
     @pytest.mark.parametrize("backend", ["masked", "gather", "cpu", "reference"])
     @pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d])
     def test_every_group_is_a_round(self, kind, backend, complete_graph, random_graph):

@@ -110,6 +110,7 @@ def _conv2d(layer: nn.Conv2d, graph: RelationalGraph, keywords: dict[str, Any]) 
         layer.dilation,  # type: ignore[arg-type]
         bias=layer.bias is not None,
         groups=layer.groups,
+        padding_mode=layer.padding_mode,
         **keywords,
     )
     _fill(round_, _ungrouped(layer.weight, layer.groups), layer.bias)

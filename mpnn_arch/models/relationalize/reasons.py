@@ -86,7 +86,7 @@ def _more_than_dense(layer: Any, kind: Kind, shared: set[int]) -> str:
         return "its weight is computed before each call, as by weight_norm; remove that first"
     if any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules()):
         return "it has hooks, which a round would lose; register them afterwards"
-    if getattr(layer, "padding_mode", "zeros") != "zeros":
+    if not isinstance(layer, nn.Conv2d) and getattr(layer, "padding_mode", "zeros") != "zeros":
         return f"it pads with {layer.padding_mode!r}"
     if any(id(parameter) in shared for parameter in layer.parameters()):
         return "its weight is shared with another layer"
