@@ -81,8 +81,11 @@ class TestConvs:
         reasons = {layer.name: layer.reason for layer in report.layers}
         assert reasons["0"] == "it pads with 'circular'"
         assert reasons["1"].startswith("depth-wise")
-        assert "odd kernels" in reasons["2"]
-        assert report.names("round") == ["3"]
+        assert report.names("round") == ["2", "3"]
+
+    def test_conv1d_of_an_even_kernel_keeps_its_length(self, complete_graph):
+        layer = filled(nn.Conv1d(8, 12, 4, padding="same"))
+        check_equal(layer, relationalize(layer, complete_graph(4)), draw(2, 8, 9))
 
     @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
     @pytest.mark.parametrize("padding", [1, "same"])
