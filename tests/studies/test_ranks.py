@@ -74,6 +74,7 @@ def test_a_group_trains_a_study(undisturbed):
     assert len(list((undisturbed / "weights").iterdir())) == 2
 
 
+@pytest.mark.timeout(1500)  # five times two processes that import torch
 def test_faults_in_a_group_change_nothing(undisturbed, tmp_path):
     folder = tmp_path / "study"
 
