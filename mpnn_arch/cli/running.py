@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpnn_arch.cli.progress import open_listeners
 from mpnn_arch.cli.runner_options import NAMES, make_runner
@@ -36,9 +36,9 @@ class Running:
     extend: bool
     retry_failed: bool
     trust: bool
-    workers: int | str | None
+    workers: int | Literal["auto"] | None
     threads: int | None
-    population: int | str | None
+    population: int | Literal["auto", "off"] | None
     device: str
     data_root: Path | None
     log_json: Path | None

@@ -31,6 +31,7 @@ from mpnn_arch.training.checkpoint import (
     save_checkpoint,
 )
 from mpnn_arch.training.data import ImageDataset
+from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import EpochLoop
 from mpnn_arch.training.trainer import Trainer
 
@@ -93,7 +94,7 @@ class StorageError(Exception):
     """The study's folder cannot be written; no fault of the trial's."""
 
 
-def make_model(task: Task) -> tuple[Trial, nn.Module, ImageDataset]:
+def make_model(task: Task) -> tuple[Trial, Any, ImageDataset | ImageFolder]:
     """The trial of ``task``, its untrained model and its data.
 
     Raises:
