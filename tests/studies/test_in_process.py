@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mpnn_arch import InputError
-from mpnn_arch.studies import attempt
+from mpnn_arch.studies import jobs
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.study import Study
 from mpnn_arch.training.config import TrainingConfig
@@ -43,7 +43,7 @@ def pretend(monkeypatch, do=lambda task, epoch: None):
             emit({"is": "epoch", "metrics": made_up_metrics(epoch), "wall": 1.0})
         emit({"is": "done"})
 
-    monkeypatch.setattr(attempt, "train_task", train_task)
+    monkeypatch.setattr(jobs, "train_task", train_task)
 
 
 def states(study):

@@ -157,7 +157,7 @@ def test_images_that_changed_are_refused(runs, tmp_path):
 
 def test_metrics_csv_holds_the_bits_of_the_ledger(new_ledger, tmp_path):
     with new_ledger.transaction():
-        row = new_ledger.lease("worker")
+        (row,) = new_ledger.lease("worker")
         for epoch, error in ((1, 100 / 7), (2, 1e-17), (3, float("nan"))):
             metrics = made_up_metrics(epoch, error)
             new_ledger.record_epoch(row["id"], row["lease"], metrics, wall=1.0)
