@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 from paper_study import add_sources, paths_of
 
+from mpnn_arch import InputError
 from mpnn_arch.analysis import (
     consistency,
     per_graph,
@@ -84,4 +85,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(str(error)) from None

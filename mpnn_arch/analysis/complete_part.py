@@ -26,5 +26,5 @@ def complete_part(there: Flags) -> tuple[Flags, Flags]:
     count = len(runs) - int(np.argmax(runs[::-1])) if len(runs) else 0
     seeds = np.zeros(there.shape[1], dtype=bool)
     seeds[order[:count]] = True
-    graphs: Flags = there[:, seeds].all(axis=1)
+    graphs: Flags = np.asarray(there[:, seeds].all(axis=1), dtype=bool)
     return graphs, seeds
