@@ -106,7 +106,8 @@ class FusedRound(MessageRound):
             weight = function._parameters.get("weight") if function.plan_layout else None
             if weight is None:  # shared by the edges, or parametrised
                 weight = function.flat_weight()
-            bias = self.bias
+            # Without a call, unless a parametrisation has made it a property.
+            bias = self._parameters["bias"] if "bias" in self._parameters else self.bias
             if (
                 is_plain(x, weight)
                 and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))

@@ -1,5 +1,6 @@
 """Data, configuration and the training loop."""
 
+from mpnn_arch import pyg as _quiet  # noqa: F401  before PyG's own imports
 from mpnn_arch.training.config import RunConfig, TrainingConfig
 from mpnn_arch.training.data import DATASETS, ImageDataset, list_datasets, load_dataset
 from mpnn_arch.training.image_folder import ImageFolder

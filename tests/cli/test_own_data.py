@@ -124,8 +124,10 @@ def test_the_default_folders_have_plain_names(folder, run):
 
 
 def test_a_model_without_a_recipe_says_what_it_used(run):
-    own = ["--dataset", "pictures", "--width-multiplier", "0.25", "--train-images", "4"]
-    own += ["--test-images", "2", *QUICK, "--learning-rate", "0.05"]
+    # At its own width: of 4 channels on maps of 8 x 8, oneDNN's convolution (torch 2.14, AVX-512)
+    # writes past its memory, which a debugging malloc finds with every version of this library.
+    own = ["--dataset", "pictures", "--train-images", "4", "--test-images", "2"]
+    own += [*QUICK, "--learning-rate", "0.05"]
     code, out, err = run("train", "--model", "resnet20", *own, "--out", "resnet")
     assert code == 0, err
     (line,) = [line for line in out.splitlines() if "no recipe of its own" in line]

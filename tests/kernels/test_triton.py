@@ -222,12 +222,12 @@ def check_conv(
 
 
 @device_case
-def test_rounds_without_messages_or_channels():
-    nobody = RelationalGraph(3, np.zeros((2, 0), int), directed=True, self_loops=False)
-    check_linear(plan_of(nobody, [2, 1, 3], [1, 2, 2]), 5)
-    check_conv(plan_of(nobody, [2, 1, 3], [1, 2, 2]), 3, padding=1)
-    one = complete(1)
-    check_linear(plan_of(one, [3], [2]), 4)
+def test_a_plan_without_messages():
+    """No graph of ours is so, but a plan may be."""
+    plan = make_plan(torch.zeros(2, 0, dtype=torch.long), [2, 1, 3], [1, 2, 2])
+    assert plan.num_weights == 0
+    check_linear(plan, 5)
+    check_conv(plan, 3, padding=1)
 
 
 # -- the linear round -----------------------------------------------------------------------
