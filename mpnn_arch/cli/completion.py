@@ -46,8 +46,8 @@ MEASURES = (
     "betweenness_max", "betweenness_mean", "clustering_coefficient", "core_periphery",
     "degree_entropy", "degree_max", "degree_mean", "degree_min", "degree_std", "density",
     "diameter", "entropy_rate", "forman_curvature", "global_efficiency", "local_efficiency",
-    "modularity", "neighbourhood_clustering", "ollivier_ricci_curvature", "small_world_omega",
-    "small_world_sigma", "spectral_gap",
+    "modularity", "modularity_by_depth", "neighbourhood_clustering", "ollivier_ricci_curvature",
+    "small_world_omega", "small_world_sigma", "spectral_gap",
 )  # fmt: skip
 GNN_LAYERS = ("gat", "gcn", "gin", "graph", "sage", "sage_max")
 INITS = ("kaiming", "published")
