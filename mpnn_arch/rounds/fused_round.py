@@ -107,7 +107,8 @@ class FusedRound(MessageRound):
             if weight is None:  # shared by the edges, or parametrised
                 weight = function.flat_weight()
             # Without a call, unless a parametrisation has made it a property.
-            bias = self._parameters["bias"] if "bias" in self._parameters else self.bias
+            parameters = self._parameters
+            bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
             if (
                 is_plain(x, weight)
                 and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
