@@ -99,7 +99,7 @@ def name_files(app: Sphinx, docname: str, source: list[str]) -> None:
             return link[0]  # and so reported as broken
         return f"{link[1]} (`{path.resolve().relative_to(ROOT)}`)"
 
-    source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((\.\./[^)]+)\)", as_path, source[0])
+    source[0] = re.sub(r"(?<!!)\[([^\]\n]+)\]\((\.\./[^)\n]+)\)", as_path, source[0])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -118,8 +118,8 @@ def test_workers_that_are_no_number_are_refused(tmp_path):
     from .test_populations import CONFIG
 
     study = Study.create(tmp_path / "study", CONFIG)
-    for wrong in (0, -1, "many", 1.5):
-        with pytest.raises(InputError, match="workers is an integer of at least 1 or auto"):
+    for wrong in (-1, "many", 1.5):
+        with pytest.raises(InputError, match="workers is an integer of at least 0 or auto"):
             study.run(workers=wrong)
     with pytest.raises(InputError, match="leave out threads"):
         study.run(workers="auto", threads=2)
