@@ -35,6 +35,7 @@ if "--smoke" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
+from gpu_rounds import captured, milliseconds
 from torch import Tensor, nn
 
 from mpnn_arch import graphs, models
@@ -104,25 +105,13 @@ def eager(run: Callable[[], object], calls: int = 3 if SMOKE else 100) -> float:
 
 def replayed(run: Callable[[], object], calls: int = 50) -> float:
     """Microseconds a call on the device alone: a CUDA graph of many calls, median of nine."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+
+    def many() -> None:
         for _ in range(calls):
             run()
-    taken = []
-    for _ in range(9):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        taken.append(start.elapsed_time(end) / calls * 1e3)
-    return statistics.median(taken)
+
+    replay = captured(many)
+    return statistics.median(milliseconds(replay, 1) / calls * 1e3 for _ in range(9))
 
 
 def run_tests(receipt: Receipt, name: str, before: str, seconds: int) -> None:

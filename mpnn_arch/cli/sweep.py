@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mpnn_arch.studies.results import Result
 
 DEFAULTS = Defaults(command="sweep", prefix="sweep-", workers=None)
+POPULATION = "auto; off without workers"
 MOST_SHOWN = 12
 """Rows of the closing table; ``mpnn-arch export`` has all."""
 
@@ -26,7 +27,10 @@ MOST_SHOWN = 12
 @trial_options("the model's default graph and the complete graph", "the model's own", "sum")
 @race_options()
 @study_options(
-    folder="runs/sweep-MODEL-DATASET-TIME", workers="one a core", weights="none", population="auto"
+    folder="runs/sweep-MODEL-DATASET-TIME",
+    workers="one a core",
+    weights="none",
+    population=POPULATION,
 )
 @click.option(
     "--report/--no-report",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpnn_arch.kernels.capture import is_capturing, relaxed_capture
+from mpnn_arch.kernels.capture import relaxed_capture
 from mpnn_arch.kernels.triton_choices import recall, remember
 from mpnn_arch.kernels.triton_configs import Config, num_tiles
 from mpnn_arch.kernels.triton_tables import Walk
@@ -54,14 +54,15 @@ def launch(
     if not x.is_cuda:
         return run(configs[0])
     with torch.cuda.device(x.device):
+        capturing = torch.cuda.is_current_stream_capturing()
         if torch.are_deterministic_algorithms_enabled():
             known = None
         else:
             known = recall(key, configs, x)
-            if known is None and not is_capturing(x.device):
+            if known is None and not capturing:
                 known = _fastest(run, configs)
                 remember(key, known, x)
-        with relaxed_capture() if is_capturing(x.device) else nullcontext():
+        with relaxed_capture() if capturing else nullcontext():
             if known is None:
                 return _first_that_compiles(run, configs, (*key, x.device))
             return run(known)

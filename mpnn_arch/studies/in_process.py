@@ -61,7 +61,7 @@ class InProcess:
                 if rows:
                     crash_point("lease.given")
                     self._train(rows)
-                elif not self._go_on():
+                elif not self.recorder.go_on(self._watch):
                     return
         finally:
             torch.set_num_threads(threads)
@@ -98,18 +98,6 @@ class InProcess:
                     here,
                     f"delete {' and '.join(map(str, generations(checkpoint)))} to train it again",
                 )
-
-    def _go_on(self) -> bool:
-        """Let a race go on; return whether there is something to train."""
-        if not self.recorder.settings.race:
-            return False
-        with self.ledger.transaction():
-            stopped = self.recorder.advance()
-        crash_point("race.decided")
-        for event in stopped:
-            self.recorder.clean_up(event)
-            self._watch(event)
-        return self.recorder.queued_jobs(1) > 0
 
     def _train(self, rows: Sequence[sqlite3.Row]) -> None:
         signals = _Immediate()

@@ -20,7 +20,9 @@ Asked = Literal["auto", "off"] | int
 _MOST_TRIED = 8  # members that a timed trial builds
 
 
-def plan_populations(recorder: Recorder, asked: Asked | None) -> str | None:
+def plan_populations(
+    recorder: Recorder, asked: Asked | None, default: Asked = "auto"
+) -> str | None:
     """Put trials together that have not begun; return what was decided, in words, or None.
 
     Trials go together that have the same seed, message and aggregation: a population shares the
@@ -30,7 +32,8 @@ def plan_populations(recorder: Recorder, asked: Asked | None) -> str | None:
         recorder: of the study.
         asked: most that are trained side by side; ``"auto"``: as many as a timed trial says, and
             no more than leave every worker something to do; ``"off"``: none; None: as it was
-            decided before, else ``"auto"``.
+            decided before, else ``default``.
+        default: see ``asked``.
 
     Raises:
         InputError: a number is asked for, and no trial of the study can be in a population.
@@ -43,7 +46,7 @@ def plan_populations(recorder: Recorder, asked: Asked | None) -> str | None:
             raise InputError("in a race each network is trained alone; leave out population")
         asked = "off"
     if asked is None:
-        asked = before["asked"] if before else "auto"
+        asked = before["asked"] if before else default
     elif before and before["asked"] != asked:
         with ledger.transaction():
             ledger.take_apart()
@@ -62,7 +65,7 @@ def plan_populations(recorder: Recorder, asked: Asked | None) -> str | None:
     size = asked if isinstance(asked, int) else 1
     tried = before["tried"] if before else None
     if asked == "auto" and groups:
-        share = max(1, sum(map(len, groups)) // recorder.settings.workers)
+        share = max(1, sum(map(len, groups)) // max(1, recorder.settings.workers))
         threads = recorder.settings.threads
         if share > 1 and (tried is None or tried["threads"] != threads):
             # What cannot be built here fails as a trial, with its reason.

@@ -110,7 +110,7 @@ def correlations(ledger: Ledger, rungs: Sequence[int]) -> list[RungCorrelation]:
 
 
 def _at_rung(trials: Sequence[sqlite3.Row], rung: int) -> dict[_Candidate, list[sqlite3.Row]]:
-    """The trials of every candidate all of whose trials came to the rung; failed ones left out."""
+    """The trials, but for failed ones, of each candidate that has all of them at the rung."""
     groups: dict[_Candidate, list[sqlite3.Row]] = {}
     for row in trials:
         if row["state"] != "failed":

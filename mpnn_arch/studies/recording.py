@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,9 +69,21 @@ class Recorder:
         (row,) = self.ledger.query("SELECT max(place) AS last FROM member")
         return 1 + (row["last"] or 0)
 
-    def advance(self) -> list[dict[str, Any]]:
-        """Let a race go on when nobody trains, within a transaction; return what it stopped."""
-        return advance(self.ledger, self.settings.race, self.settings.keep)
+    def go_on(self, watch: Callable[[dict[str, Any]], None]) -> bool:
+        """Let a race go on when nobody trains; return whether there is something to train.
+
+        Args:
+            watch: called with an event for every trial that was stopped.
+        """
+        if not self.settings.race:
+            return False
+        with self.ledger.transaction():
+            stopped = advance(self.ledger, self.settings.race, self.settings.keep)
+        crash_point("race.decided")
+        for event in stopped:
+            self.clean_up(event)
+            watch(event)
+        return self.queued_jobs(1) > 0
 
     def lease(self, worker: str) -> list[sqlite3.Row]:
         """The trials of the next job, leased to ``worker``; none if nothing is queued."""

@@ -58,7 +58,7 @@ class Driver:
                 self._hand_out()
                 if any(self._workers.values()):
                     self._take_in(0.25)
-                elif not self._go_on():
+                elif not self.recorder.go_on(self._watch):
                     return
         finally:
             self._end()
@@ -85,18 +85,6 @@ class Driver:
             if rows:
                 self._workers[name] = {(row["id"], row["lease"]): row for row in rows}
                 self._pool.submit(name, self.recorder.job(rows))
-
-    def _go_on(self) -> bool:
-        """Let a race go on; return whether there is something to train."""
-        if not self.recorder.settings.race:
-            return False
-        with self.ledger.transaction():
-            stopped = self.recorder.advance()
-        crash_point("race.decided")
-        for event in stopped:
-            self.recorder.clean_up(event)
-            self._watch(event)
-        return self.recorder.queued_jobs(1) > 0
 
     # -- taking in ----------------------------------------------------------------------------
 

@@ -274,7 +274,8 @@ class Study:
             population: how many MLPs a worker trains side by side, see
                 :func:`mpnn_arch.training.train_population`: ``"auto"`` as a short timed trial and
                 the memory say, ``"off"`` or 1 each alone; None: as in the run before, else
-                ``"auto"``. Who is with whom is fixed in the ledger when a training begins.
+                ``"auto"``, and ``"off"`` without workers and for the studies of ``train`` and
+                ``compare``. Who is with whom is fixed in the ledger when a training begins.
             runner: where the workers are; None: on this machine.
             watch: called with every event after it is recorded: a dictionary whose ``is`` is
                 ``epoch``, ``done``, ``failed``, ``waiting``, ``stopped`` or ``note``.
@@ -338,12 +339,15 @@ class Study:
                 self._sweep_temporary()
                 return ledger.counts()
 
-    @staticmethod
-    def _plan(recorder: Any, population: Any, watch: Callable[[dict[str, Any]], object]) -> None:
+    def _plan(
+        self, recorder: Any, population: Any, watch: Callable[[dict[str, Any]], object]
+    ) -> None:
         """Fix who is trained with whom."""
         from mpnn_arch.studies.populations import plan_populations
 
-        said = plan_populations(recorder, population)
+        # The few networks of the other commands have the bits of single trainings.
+        default = "auto" if self.command == "sweep" else "off"
+        said = plan_populations(recorder, population, default)
         if said is not None:
             watch({"is": "note", "text": said})
 

@@ -607,10 +607,10 @@ def _(kind, g):
 @common("quantize_dynamic says that it leaves the layer, and takes its dense twin")
 def _(kind, g):
     model = nn.Sequential(kind.ours(SPARSE, generator=g))
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.ao.quantization.quantize_dynamic(model)
-    assert any("to_dense" in str(one.message) for one in heard)
+    assert any("to_dense" in str(one.message) for one in caught)
     twin = to_dense(model)
     assert type(twin[0]) is type(kind.theirs())
     torch.testing.assert_close(twin(x := kind.x(g)), model(x))

@@ -1,4 +1,4 @@
-"""A message function may call its parameter what it likes, or hears in one line why not."""
+"""A message function may give its parameter any name, or is refused in one line that says why."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpnn_arch.graphs import parse_one
+from mpnn_arch.io.tensor_file import read_tensors
 from mpnn_arch.studies.ledger import METRICS, Ledger
 from mpnn_arch.studies.trial import Trial
 from mpnn_arch.studies.writer import LedgerWriter
@@ -76,6 +77,15 @@ def rows_of(folder):
         ]
         late = ledger.late_epochs()
     return trials, epochs, late
+
+
+def weights_of(folder):
+    """Every tensor and all metadata of every file; their order in the file is left to chance."""
+    found = {}
+    for path in (folder / "weights").iterdir():
+        tensors, about = read_tensors(path, kind="mpnn_arch model 1")
+        found[path.name] = about, {name: t.numpy().tobytes() for name, t in tensors.items()}
+    return found
 
 
 def made_up_trials(count, epochs=3):

@@ -17,7 +17,7 @@ from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.runners import Runner
 from mpnn_arch.training.config import TrainingConfig
 
-from .conftest import rows_of
+from .conftest import rows_of, weights_of
 
 pytestmark = pytest.mark.cluster
 
@@ -41,16 +41,6 @@ def undisturbed(tmp_path_factory):
     study = Study.create(tmp_path_factory.mktemp("local") / "study", CONFIG)
     study.run(**HOW)
     return rows_of(study.path), weights_of(study.path)
-
-
-def weights_of(folder):
-    from mpnn_arch.io.tensor_file import read_tensors
-
-    found = {}
-    for path in (folder / "weights").iterdir():
-        tensors, about = read_tensors(path, kind="mpnn_arch model 1")
-        found[path.name] = about, {name: t.numpy().tobytes() for name, t in tensors.items()}
-    return found
 
 
 def check_whole(folder, undisturbed):

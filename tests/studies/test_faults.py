@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mpnn_arch.io.tensor_file import read_tensors
 from mpnn_arch.studies.crash import CRASH_POINTS
 from mpnn_arch.studies.ledger import Ledger
 
-from .conftest import rows_of
+from .conftest import rows_of, weights_of
 
 GRAPHS = ("ws_flex:8,4,0.2,0", "ring:8,2", "complete:8")
 SMALL = (
@@ -32,15 +31,6 @@ def undisturbed(drivers, tmp_path_factory):
     code, told = drivers.run(*SMALL, "--seeds", 2, "--out", folder)
     assert code == 0, told
     return folder, rows_of(folder), weights_of(folder)
-
-
-def weights_of(folder):
-    """Every tensor and all metadata of every file; their order in the file is left to chance."""
-    found = {}
-    for path in (folder / "weights").iterdir():
-        tensors, about = read_tensors(path, kind="mpnn_arch model 1")
-        found[path.name] = about, {name: t.numpy().tobytes() for name, t in tensors.items()}
-    return found
 
 
 def is_whole(folder, undisturbed):

@@ -14,8 +14,8 @@ from mpnn_arch.studies.tasks import train_task
 from mpnn_arch.studies.writer import MOST_FAILURES
 from mpnn_arch.training.config import TrainingConfig
 
-from .conftest import rows_of
-from .test_faults import is_whole, weights_of
+from .conftest import rows_of, weights_of
+from .test_faults import is_whole
 
 GRAPHS = ("ws_flex:8,4,0.2,0", "ring:8,2", "complete:8")
 SMALL = (
@@ -259,3 +259,18 @@ def test_a_timed_trial_that_cannot_be_made_leaves_each_alone(together, monkeypat
     assert module.plan_populations(together, "auto") is None
     assert {row["population"] for row in together.ledger.trials()} == {None}
     assert together.ledger.setting("population")["tried"] is None
+
+
+@pytest.mark.parametrize(("command", "asked"), [("train", "off"), ("sweep", "auto")])
+def test_only_a_sweep_forms_populations_unasked(command, asked, tmp_path):
+    study = Study.create(tmp_path / "study", CONFIG, command=command)
+    study.run(workers=1, threads=1)
+    with study.ledger() as ledger:
+        assert ledger.setting("population")["asked"] == asked
+        together = [row["population"] for row in ledger.trials() if row["population"]]
+    assert command == "sweep" or not together
+
+
+def test_no_workers_and_auto_train_together(tmp_path):
+    study = Study.create(tmp_path / "study", CONFIG)
+    assert study.run(workers=0, threads=1, population="auto").done == study.counts().trials
