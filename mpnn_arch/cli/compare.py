@@ -32,8 +32,8 @@ def compare(*, quiet: bool, **options: Any) -> None:
 
     Names are separated by commas; aggregations joined by + are used together. The table shows the
     test error, parameters, multiply-adds, and the time of a training step relative to the fused
-    linear-sum round, timed in turns with it after the training. The folder is a study; the same
-    command again, or --resume, continues it.
+    linear-sum round, timed in turns with it after the training. The folder is a study; with
+    --out, the same command again, or --resume, continues it.
     """
     from mpnn_arch.cli.running import consoles, end, run_study, say, split
     from mpnn_arch.errors import InputError

@@ -40,8 +40,8 @@ MOST_SHOWN = 12
 def sweep(*, quiet: bool, report: bool, **options: Any) -> None:
     """Train one model on many relational graphs, with several seeds each.
 
-    The same command again goes on where it was stopped: what is done is never done again. See how
-    far it is with `mpnn-arch status`, write the results with `mpnn-arch export`.
+    With --out, the same command again goes on where it was stopped: what is done is never done
+    again. See how far it is with `mpnn-arch status`, write the results with `mpnn-arch export`.
     """
     from mpnn_arch.cli.running import consoles, end, run_study, say, split
 

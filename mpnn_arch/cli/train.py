@@ -24,8 +24,8 @@ def train(*, quiet: bool, **options: Any) -> None:
     """Train a model on relational graphs and compare them.
 
     On every graph the widths are matched to the cost of the dense model. The folder is a study,
-    with weights, metrics, a table and a figure. Ctrl-C interrupts it; the same command again, or
-    --resume, continues it with the same result.
+    with weights, metrics, a table and a figure. Ctrl-C interrupts it; with --out, the same command
+    again, or --resume, continues it with the same result.
     """
     from mpnn_arch.cli.running import consoles, end, run_study, say, split
 
