@@ -346,7 +346,7 @@ class Study:
         from mpnn_arch.studies.populations import plan_populations
 
         # The few networks of the other commands have the bits of single trainings.
-        default = "auto" if self.command == "sweep" else "off"
+        default: Literal["auto", "off"] = "auto" if self.command == "sweep" else "off"
         said = plan_populations(recorder, population, default)
         if said is not None:
             watch({"is": "note", "text": said})
