@@ -119,6 +119,20 @@ def test_experts_are_rounds(monkeypatch, refill):
     torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_experts_are_exported(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = TEXT | {"num_key_value_heads": 2, "num_local_experts": 4, "use_cache": False}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = library.MixtralForCausalLM(library.MixtralConfig(**settings))
+        sparse = relationalize(model, "ring:8").eval()
+    program = torch.export.export(sparse, (), {"input_ids": TOKENS}, strict=False).module()
+    for tokens in (TOKENS, TOKENS.flip(-1)):  # others choose other experts
+        with torch.no_grad():
+            out, expected = (m(input_ids=tokens).logits for m in (program, sparse))
+        torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_experts_of_another_layout_stay_and_say_why(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     settings = TEXT | {"num_key_value_heads": 2, "num_local_experts": 4, "head_dim": 8}

@@ -21,7 +21,8 @@ class RelationalExperts(nn.Module):
 
     It stands for the stacks of transformers (``MixtralExperts`` and others of that form), whose
     call it has, and for nothing around them: the router stays as it is. Every expert runs on the
-    tokens that chose it, so that shapes depend on values, which ``torch.export`` does not follow.
+    tokens that chose it. Shapes then depend on values, which ``torch.export`` does not follow: an
+    exported program runs every expert on all tokens, E / k times the multiply-adds.
 
     Args:
         graph: along whose edges the messages of all rounds flow, or its specification.
@@ -74,6 +75,11 @@ class RelationalExperts(nn.Module):
         if hidden_states.is_meta:  # no values to route by: as many calls, each of all tokens
             for number in range(top_k_index.shape[-1]):
                 out = out + self._expert(number % self.num_experts, hidden_states)
+            return out
+        if getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)():  # torch 2.6
+            for number in range(self.num_experts):
+                share = torch.where(top_k_index == number, top_k_weights, 0).sum(-1, keepdim=True)
+                out = out + (self._expert(number, hidden_states) * share).to(out.dtype)
             return out
         for number in range(self.num_experts):
             token, place = torch.where(top_k_index == number)
