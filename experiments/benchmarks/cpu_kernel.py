@@ -5,6 +5,7 @@ multiply-adds. Every kernel and its dense counterpart run interleaved in one pro
 that of their medians, and the spread is that of the ratios of single repeats.
 
     python experiments/benchmarks/cpu_kernel.py --limit 8
+    python experiments/benchmarks/cpu_kernel.py --limit 8 --dtype bfloat16
 
 On a shared machine, ``--threads 1 --processor-time`` excludes the time of other processes.
 """
@@ -169,6 +170,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--turns", type=int, default=50)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--dtype", default="float32", choices=("float32", "float64", "bfloat16", "float16")
+    )
     parser.add_argument("--processor-time", action="store_true", help="instead of the wall clock")
     parser.add_argument("--conv", action="store_true", help="convolutions instead")
     arguments = parser.parse_args()
@@ -176,13 +180,17 @@ def main() -> None:
     if arguments.processor_time and arguments.threads != 1:
         parser.error("processor time is that of one thread: add --threads 1")
     torch.set_num_threads(arguments.threads)
+    torch.set_default_dtype(getattr(torch, arguments.dtype))
     if not cpu.is_available():
         raise SystemExit(cpu.unavailable_reason())
     processor = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             processor = line.split(":")[1].strip()
-    print(f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(
+        f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{arguments.dtype}"
+    )
     print(f"{clock.__name__}; numpy {np.__version__}, Python {platform.python_version()}")
     print("ratio to dense of equal multiply-adds: median (quartiles of single repeats)")
     torch.manual_seed(0)

@@ -6,13 +6,17 @@ A register tile accumulates some rows of a node's weights times a few vectors of
 node's fan-in, so the cost is exactly the round's multiply-adds. The kernels are compiled on first
 use (see ``native/build.py``). Every sum is computed by one thread in a fixed order, so results are
 bit-identical for any number of threads (``torch.get_num_threads``).
+
+float32 and float64 are multiplied as they are. bfloat16 and float16 are widened to float32, in
+which sums are accumulated and the bias is added, and results are rounded once, to nearest even;
+gradients likewise.
 """
 
 from __future__ import annotations
 
 import ctypes
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -25,11 +29,12 @@ from mpnn_arch.kernels.native.build import BuildError, load_library
 from mpnn_arch.kernels.native.tables import Tables
 from mpnn_arch.kernels.plan import RoundPlan
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 DIFFERENTIABLE = False
 ADDS_BIAS = True
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_WIDENED = (torch.bfloat16, torch.float16)
 _P, _I = ctypes.c_void_p, ctypes.c_int64
 _KEY = "_native_tables"  # attribute of a plan that caches its tables; not copied or pickled
 
@@ -117,9 +122,11 @@ def linear_forward(
         - **output:** (B, C_out)
 
     Raises:
-        InputError: a dtype other than float32 and float64, tensors on another device or of
-            another shape, or no kernels on this machine.
+        InputError: a dtype that is not in ``DTYPES`` or two dtypes, tensors on another device or
+            of another shape, or no kernels on this machine.
     """
+    if x.dtype in _WIDENED:
+        return _in_float32(linear_forward, x, weight, plan, bias)
     call, tables = _ready(plan, x, weight)
     if x.dim() != 2 or x.shape[1] != plan.in_channels or weight.shape != (plan.num_weights,):
         _check(x, (None, plan.in_channels), "x")
@@ -151,6 +158,8 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     Raises:
         InputError: as :func:`linear_forward`.
     """
+    if grad.dtype in _WIDENED:
+        return _in_float32(linear_grad_input, grad, weight, plan)
     call, tables = _ready(plan, grad, weight)
     if grad.dim() != 2 or grad.shape[1] != plan.out_channels or weight.shape != (plan.num_weights,):
         _check(grad, (None, plan.out_channels), "grad")
@@ -182,6 +191,8 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     Raises:
         InputError: as :func:`linear_forward`.
     """
+    if grad.dtype in _WIDENED:
+        return _in_float32(linear_grad_weight, grad, x, plan)
     call, tables = _ready(plan, grad, x)
     _check(x, (None, plan.in_channels), "x")
     _check(grad, (x.shape[0], plan.out_channels), "grad")
@@ -225,6 +236,8 @@ def conv2d_forward(
     Raises:
         InputError: as :func:`linear_forward`, or a kernel larger than the padded map.
     """
+    if x.dtype in _WIDENED:
+        return _in_float32(conv2d_forward, x, weight, plan, stride, padding, dilation, bias)
     call, tables = _ready(plan, x, weight)
     _check(x, (None, plan.in_channels, None, None), "x")
     _check(weight, (plan.num_weights, None, None), "weight")
@@ -265,6 +278,10 @@ def conv2d_grad_input(
     Raises:
         InputError: as :func:`conv2d_forward`.
     """
+    if grad.dtype in _WIDENED:
+        return _in_float32(
+            conv2d_grad_input, grad, weight, plan, input_size, stride, padding, dilation
+        )
     call, tables = _ready(plan, grad, weight)
     _check(weight, (plan.num_weights, None, None), "weight")
     geometry = _geometry(tuple(input_size), tuple(weight.shape[1:]), stride, padding, dilation)
@@ -305,6 +322,10 @@ def conv2d_grad_weight(
     Raises:
         InputError: as :func:`conv2d_forward`.
     """
+    if grad.dtype in _WIDENED:
+        return _in_float32(
+            conv2d_grad_weight, grad, x, plan, kernel_size, stride, padding, dilation
+        )
     call, tables = _ready(plan, grad, x)
     _check(x, (None, plan.in_channels, None, None), "x")
     geometry = _geometry(tuple(x.shape), tuple(kernel_size), stride, padding, dilation)
@@ -352,6 +373,16 @@ def _error(code: int) -> Exception:
     )
 
 
+def _in_float32(
+    product: Callable[..., Tensor], first: Tensor, second: Tensor, plan: RoundPlan, *rest: Any
+) -> Tensor:
+    """A product of bfloat16 or float16, computed in float32 and rounded once."""
+    if first.dtype is not second.dtype:
+        raise _misfit(plan, first, second)
+    wide = (value.float() if isinstance(value, Tensor) else value for value in rest)
+    return product(first.float(), second.float(), plan, *wide).to(first.dtype)
+
+
 def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> tuple[dict[str, Any], Tables]:
     """The functions for these tensors' dtype, and the plan's tables.
 
@@ -373,10 +404,12 @@ def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> tuple[dict[str, An
 
 
 def _misfit(plan: RoundPlan, first: Tensor, second: Tensor) -> InputError:
-    if first.dtype not in _SUFFIX or first.dtype != second.dtype:
+    if first.dtype not in DTYPES or first.dtype != second.dtype:
+        names = [str(dtype).removeprefix("torch.") for dtype in DTYPES]
         return InputError(
-            f"the cpu backend needs two tensors of float32 or two of float64, these are "
-            f"{first.dtype} and {second.dtype}; convert them or choose another backend"
+            f"the cpu backend needs two tensors of one dtype, {', '.join(names[:-1])} or "
+            f"{names[-1]}, these are {first.dtype} and {second.dtype}; convert them or choose "
+            "another backend"
         )
     return InputError(
         f"the cpu backend needs CPU tensors, these are on {first.device} and "

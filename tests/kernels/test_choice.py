@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch import InputError, RelationalGraph
-from mpnn_arch.kernels import backends
+from mpnn_arch.kernels import backends, cpu
 from mpnn_arch.kernels.block_matmul import block_matmul
 from mpnn_arch.kernels.dispatch import choice
 from mpnn_arch.kernels.dispatch.choice import choose, sample_bucket, static_rule
@@ -121,7 +121,14 @@ def test_the_rule(plan: RoundPlan, dense_plan: RoundPlan, monkeypatch: pytest.Mo
         monkeypatch.setattr(choice, "candidates", lambda *args, able=able: able)
         assert static_rule(plan, "cpu", torch.float32) == sparse
         assert static_rule(dense_plan, "cpu", torch.float32) == dense
-    assert backends.candidates("cpu", torch.bfloat16) == ["masked", "gather"]
+
+
+@pytest.mark.skipif(not cpu.is_available(), reason=cpu.unavailable_reason())
+@pytest.mark.parametrize("dtype", cpu.DTYPES, ids=str)
+def test_the_kernels_are_considered_for_every_dtype(plan: RoundPlan, dtype: torch.dtype) -> None:
+    assert backends.candidates("cpu", dtype) == ["masked", "gather", "cpu"]
+    assert static_rule(plan, "cpu", dtype) == "cpu"
+    assert "cpu" not in backends.candidates("cpu", torch.float8_e5m2)
 
 
 def test_a_real_trial_leaves_no_trace(plan: RoundPlan) -> None:

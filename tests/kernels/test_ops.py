@@ -163,7 +163,6 @@ def test_operators_pass_opcheck(plan: RoundPlan, generator: torch.Generator) -> 
         opcheck(ops.block_product_grad_weight, (y, x, [*kernel], *constants))
 
 
-@pytest.mark.filterwarnings("ignore:the cpu backend has no kernels for torch.bfloat16")
 def test_autocast(network: nn.Module, images: Tensor) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = network(images)
