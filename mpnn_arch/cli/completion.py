@@ -35,7 +35,7 @@ AGGREGATIONS = (
     "add", "attentional", "degree-scaled", "max", "mean", "median", "min", "mul", "multi",
     "power-mean", "quantile", "softmax", "std", "sum", "var",
 )  # fmt: skip
-BACKENDS = ("auto", "cpu", "gather", "masked", "reference", "triton")
+BACKENDS = ("auto", "cpu", "gather", "masked", "onednn", "reference", "triton")
 FAMILIES = (
     "ba", "complete", "core_periphery", "er", "grid", "harary", "hypercube", "lfr", "modular",
     "regular", "ring", "star", "tree", "ws", "ws_flex",

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpnn_arch.kernels import onednn
+
 
 class OneDNNLinear(nn.Linear):
     """``nn.Linear`` whose three products are oneDNN's, whatever torch would select.
@@ -29,9 +31,7 @@ class OneDNNLinear(nn.Linear):
     @staticmethod
     def is_available() -> bool:
         """Whether torch was built with oneDNN, and has the operation that selects it."""
-        return torch.backends.mkldnn.is_available() and hasattr(
-            torch.ops.mkldnn, "_linear_pointwise"
-        )
+        return not onednn.unavailable_reason()
 
     def forward(self, x: Tensor) -> Tensor:
         """x W^T."""
@@ -43,18 +43,13 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _onednn(x, weight)
+        return onednn.matmul_transposed(x, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        return _onednn(grad, weight.t()), _onednn(grad.t(), x.t())
-
-
-def _onednn(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T."""
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-    return y
+        product = onednn.matmul_transposed
+        return product(grad, weight.t()), product(grad.t(), x.t())
 
 
 def dense_rivals(width: int, device: torch.device, dtype: torch.dtype) -> dict[str, nn.Module]:

@@ -27,6 +27,10 @@ class Backend(Protocol):
     ``bias``, None or a tensor of x's dtype, which they add before they round, as ``F.linear`` does.
     The bias of other backends is added to the rounded product.
 
+    A backend may have a function ``worth_timing_complete``, with the arguments of ``worth_timing``:
+    whether ``auto`` should time it on the complete graph, against the plain dense layer that every
+    fixed backend is there.
+
     Shapes:
         - **x:** (B, C_in), **weight:** (num_weights,), **y**, **grad:** (B, C_out),
           **bias:** (C_out,)
@@ -111,7 +115,7 @@ class Backend(Protocol):
 
 # name -> the backend, or the module to import on first use
 _BACKENDS: dict[str, Backend | str] = {
-    name: f"mpnn_arch.kernels.{name}" for name in ("masked", "gather", "cpu", "triton")
+    name: f"mpnn_arch.kernels.{name}" for name in ("masked", "gather", "cpu", "triton", "onednn")
 }
 
 #: The backend of torch operations only, for any device and dtype.
@@ -225,6 +229,17 @@ def candidates(device: str, dtype: torch.dtype, kernel: Sequence[int] = ()) -> l
         for name in _BACKENDS
         if not unavailable_reason(name, device, dtype) and get(name).worth_timing(device, kernel)
     ]
+
+
+def complete_candidates(device: str, dtype: torch.dtype, kernel: Sequence[int] = ()) -> list[str]:
+    """The same for the complete graph: the plain dense layer, and other dense products."""
+    names = [PLAIN]
+    for name in _BACKENDS:
+        if not unavailable_reason(name, device, dtype):
+            worth_timing = getattr(get(name), "worth_timing_complete", None)
+            if worth_timing is not None and worth_timing(device, kernel):
+                names.append(name)
+    return names
 
 
 @cache

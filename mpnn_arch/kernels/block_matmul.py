@@ -24,15 +24,16 @@ Backend = str | Callable[[Tensor, Tensor, RoundPlan, ConvGeometry | None], str]
 def block_matmul(x: Tensor, weight: Tensor, plan: RoundPlan, backend: Backend = "auto") -> Tensor:
     """y_v = sum over u in N(v) of W_vu x_u, for shares of any size and any graph.
 
-    Differentiable in x and weight any number of times. On the complete graph every backend is
-    ``F.linear``. Under autocast x and weight are cast to its dtype, as for ``F.linear``.
+    Differentiable in x and weight any number of times. On the complete graph every fixed backend is
+    ``F.linear``, and so is ``"auto"`` unless another dense product is clearly faster. Under
+    autocast x and weight are cast to its dtype, as for ``F.linear``.
 
     Args:
         x: the nodes' channels, concatenated.
         weight: the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
         plan: index tensors of the round.
-        backend: ``"masked"``, ``"gather"``, ``"cpu"``, ``"triton"``; ``"auto"`` for the fastest,
-            see :mod:`mpnn_arch.kernels.dispatch.choice`; or a function of
+        backend: ``"masked"``, ``"gather"``, ``"cpu"``, ``"triton"``, ``"onednn"``; ``"auto"`` for
+            the fastest, see :mod:`mpnn_arch.kernels.dispatch.choice`; or a function of
             (x, weight, plan, geometry) that returns one of these names, such as a
             :class:`~mpnn_arch.kernels.dispatch.picker.Picker`.
 
@@ -161,9 +162,9 @@ def _name(
     if not isinstance(backend, str):
         return backend(x, weight, plan, geometry)
     backends.check_name(backend, "auto")
-    if plan.is_complete:
-        return backends.PLAIN
-    return choose(x, weight, plan, geometry).backend if backend == "auto" else backend
+    if backend == "auto":
+        return choose(x, weight, plan, geometry).backend
+    return backends.PLAIN if plan.is_complete else backend
 
 
 def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

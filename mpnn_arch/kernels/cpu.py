@@ -101,6 +101,11 @@ def worth_timing(device: str, kernel: Sequence[int]) -> bool:
     return True
 
 
+def worth_timing_complete(device: str, kernel: Sequence[int]) -> bool:
+    """Always."""
+    return True
+
+
 def prepare(plan: RoundPlan) -> None:
     """Nothing: the first product builds its tables, in numpy, unseen by tracing."""
 

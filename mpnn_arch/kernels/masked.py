@@ -83,7 +83,7 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
 
 def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     """(B, C_out), (B, C_in) -> (num_weights,)."""
-    return _on_edges(grad.t() @ x, plan)
+    return on_edges(grad.t() @ x, plan)
 
 
 def conv2d_forward(
@@ -124,10 +124,10 @@ def conv2d_grad_weight(
 ) -> Tensor:
     """(B, C_out, H', W'), (B, C_in, H, W) -> (num_weights, K, K)."""
     size = (plan.out_channels, plan.in_channels, *kernel_size)
-    return _on_edges(conv_grad.conv2d_weight(x, size, grad, stride, padding, dilation), plan)
+    return on_edges(conv_grad.conv2d_weight(x, size, grad, stride, padding, dilation), plan)
 
 
-def _on_edges(dense: Tensor, plan: RoundPlan) -> Tensor:
+def on_edges(dense: Tensor, plan: RoundPlan) -> Tensor:
     """(C_out, C_in, ...) -> (num_weights, ...): the entries where the graph has an edge."""
     # `flatten` cannot be batched where a backward pass is, `reshape` can.
     entries = dense.reshape(plan.out_channels * plan.in_channels, *dense.shape[2:])

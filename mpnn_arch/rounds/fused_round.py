@@ -54,7 +54,8 @@ class FusedRound(MessageRound):
             ``"reference"`` passes messages along every edge; ``"masked"`` multiplies with the dense
             matrix that has zeros where the graph has no edge; ``"gather"`` fetches the channels
             that each node receives and multiplies node by node; ``"cpu"`` and ``"triton"`` are
-            kernels that do both at once. The state dict is the same for all.
+            kernels that do both at once; ``"onednn"`` is ``"masked"`` by another library. The state
+            dict is the same for all.
 
     Shapes: as for :class:`MessageRound`
 

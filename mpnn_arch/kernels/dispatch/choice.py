@@ -7,6 +7,9 @@ process and on disk, for the same plan, shape, dtype, device and number of threa
 and backends round differently, so a layer caches its selection and a checkpoint stores those of its
 layers: a resumed run is bit-identical.
 
+On the complete graph the plain dense layer is timed against other dense products, and replaced only
+by one that is clearly faster. A product too small to matter is not timed there.
+
 No trial is run where it would be unreliable or not reproducible: under tracing, CUDA graph capture
 and ``torch.use_deterministic_algorithms(True)``. There :func:`static_rule` selects.
 """
@@ -14,7 +17,9 @@ and ``torch.use_deterministic_algorithms(True)``. There :func:`static_rule` sele
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,14 +29,27 @@ from torch import Tensor
 
 import mpnn_arch
 from mpnn_arch.kernels import backends
-from mpnn_arch.kernels.backends import candidates
+from mpnn_arch.kernels.backends import candidates, complete_candidates
 from mpnn_arch.kernels.dispatch.memory import Choice, forget, key_of, recall, remember
 from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_traced
 from mpnn_arch.kernels.dispatch.trial import time_backends
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan, find_plan
 
-__all__ = ["Choice", "choose", "cpu_name", "forget", "may_time", "sample_bucket", "static_rule"]
+__all__ = [
+    "Choice",
+    "choose",
+    "cpu_name",
+    "forget",
+    "may_time",
+    "runs_plain",
+    "sample_bucket",
+    "static_rule",
+]
+
+# On the complete graph: multiply-adds below which a product takes microseconds whoever computes it,
+# and the share of the plain layer's time that another must stay below, as it costs torch's bits.
+_SMALL, _CLEARLY = 2**22, 0.9
 
 
 def sample_bucket(num_samples: int) -> int:
@@ -40,7 +58,12 @@ def sample_bucket(num_samples: int) -> int:
 
 
 def static_rule(plan: RoundPlan, device: str, dtype: torch.dtype) -> str:
-    """The backend where timing is not possible: the lowest untimed rank of those available."""
+    """The backend where timing is not possible: the lowest untimed rank of those available.
+
+    On the complete graph, the plain dense layer.
+    """
+    if plan.is_complete:
+        return backends.PLAIN
     return _rule(plan.key, str(plan.device), device, dtype)
 
 
@@ -63,19 +86,33 @@ def choose(
         plan: of the round.
         geometry: of the convolution; None for vectors.
     """
-    if plan.is_complete:
-        return Choice(backends.PLAIN, "complete")
     if not may_time(x, weight):
-        return Choice(static_rule(plan, x.device.type, x.dtype), "rule")
+        how = "complete" if plan.is_complete else "rule"
+        return Choice(static_rule(plan, x.device.type, x.dtype), how)
+    if runs_plain(x, weight, plan):
+        return Choice(backends.PLAIN, "complete")
     described = _describe(x, weight, plan, geometry)
     key = key_of(described)
     known = recall(key)
-    if known is None or known.backend not in candidates(x.device.type, x.dtype):
+    if known is None or known.backend not in _candidates(plan, x):
         known = _trial(x, weight, plan, geometry)
         remember(key, known, described)
     else:
         remember(key, known)
     return known
+
+
+def runs_plain(x: Tensor, weight: Tensor, plan: RoundPlan) -> bool:
+    """Whether the round is a plain dense layer for which no other product is worth timing."""
+    if not plan.is_complete:
+        return False
+    multiply_adds = x.shape[0] * weight.numel() * math.prod(x.shape[2:])
+    return multiply_adds < _SMALL or len(_candidates(plan, x, weight.shape[1:])) == 1
+
+
+def _candidates(plan: RoundPlan, x: Tensor, kernel: Sequence[int] = ()) -> list[str]:
+    find = complete_candidates if plan.is_complete else candidates
+    return find(x.device.type, x.dtype, kernel)
 
 
 def may_time(*tensors: Tensor) -> bool:
@@ -89,13 +126,13 @@ def may_time(*tensors: Tensor) -> bool:
 
 
 def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> Choice:
-    available = candidates(x.device.type, x.dtype, weight.shape[1:])
+    available = _candidates(plan, x, weight.shape[1:])
     rule = static_rule(plan, x.device.type, x.dtype)
     timed = time_backends(x, weight, plan, available, geometry, favourite=rule)
-    selected = _fastest(timed)
+    selected = _fastest(timed, rule, plan)
     if selected != rule and rule in timed:
         again = time_backends(x, weight, plan, [selected, rule], geometry, favourite=rule)
-        selected = _fastest(again)
+        selected = _fastest(again, rule, plan)
         timed |= again
     seconds = {backend: _lower_quartile(times) for backend, times in timed.items()}
     spread = {b: (max(t) - min(t)) / 2 / seconds[b] for b, t in timed.items()}
@@ -106,8 +143,12 @@ def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | 
     return Choice(selected, "trial", seconds, spread)
 
 
-def _fastest(timed: dict[str, list[float]]) -> str:
-    return min(timed, key=lambda backend: _lower_quartile(timed[backend]))
+def _fastest(timed: dict[str, list[float]], rule: str, plan: RoundPlan) -> str:
+    fastest = min(timed, key=lambda backend: _lower_quartile(timed[backend]))
+    if plan.is_complete and rule in timed:
+        most = _CLEARLY * _lower_quartile(timed[rule])
+        return fastest if _lower_quartile(timed[fastest]) <= most else rule
+    return fastest
 
 
 def _lower_quartile(times: list[float]) -> float:
@@ -131,7 +172,7 @@ def _describe(
         "torch": torch.__version__,
         "version": mpnn_arch.__version__,
         "kernels": kernels_version(),
-        "candidates": candidates(x.device.type, x.dtype),
+        "candidates": _candidates(plan, x),
     }
 
 

@@ -14,7 +14,13 @@ from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.backends import check_name, unavailable_reason, warn_once
-from mpnn_arch.kernels.dispatch.choice import choose, may_time, sample_bucket, static_rule
+from mpnn_arch.kernels.dispatch.choice import (
+    choose,
+    may_time,
+    runs_plain,
+    sample_bucket,
+    static_rule,
+)
 from mpnn_arch.kernels.dispatch.memory import Choice
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
@@ -69,15 +75,15 @@ class Picker:
         self, x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
     ) -> str:
         """The backend for this input, given in the compute dtype."""
-        if plan.is_complete:
-            return backends.PLAIN
         if self.backend != "auto":
-            return self._supported(self.backend, x, plan)
+            return backends.PLAIN if plan.is_complete else self._supported(self.backend, x, plan)
         if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             # Reading the shape here would specialise a traced program to one batch size.
-            return self._any_choice(x, plan)
+            return backends.PLAIN if plan.is_complete else self._any_choice(x, plan)
         choice = self._choices.get(_key(x))
         if choice is None:
+            if runs_plain(x, weight, plan):
+                return backends.PLAIN
             if not may_time(x, weight):
                 return self._any_choice(x, plan)
             choice = self._choices[_key(x)] = choose(x, weight, plan, geometry)
@@ -88,7 +94,8 @@ class Picker:
     ) -> Product:
         """The product for eager, untransformed tensors of this shape, cached in ``products``."""
         product = Product(plan, backends.get(self(x, weight, plan, geometry)), geometry)
-        if self.backend != "auto" or plan.is_complete or _key(x) in self._choices:
+        fixed = self.backend != "auto" or runs_plain(x, weight, plan)
+        if fixed or _key(x) in self._choices:
             if len(self.products) >= _MOST_PRODUCTS:
                 self.products.clear()
             self.products[x.shape, x.dtype, x.device] = product
@@ -111,8 +118,8 @@ class Picker:
 
     def explain(self, plan: RoundPlan) -> str:
         """The selected backend and why, with the candidates' times where they were timed."""
-        if plan.is_complete:
-            return f"{self.backend}: the graph is complete, every backend is the plain dense layer"
+        if plan.is_complete and not self._choices:
+            return f"{self.backend}: the graph is complete, this is the plain dense layer"
         if self.backend != "auto":
             return f"{self.backend}: requested"
         if not self._choices:

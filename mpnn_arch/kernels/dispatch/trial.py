@@ -18,8 +18,8 @@ from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.product import Product
 
 # Timed turns per backend; after this many seconds three turns suffice; a backend whose better
-# warm-up run takes this many times the fastest's is dropped.
-_TURNS, _TIME_BUDGET, _TOO_SLOW = 9, 0.25, 2.0
+# warm-up run takes this many times the fastest's is dropped, a favourite from ten times on.
+_TURNS, _TIME_BUDGET, _TOO_SLOW, _HOPELESS = 9, 0.25, 2.0, 10.0
 
 
 def time_backends(
@@ -32,9 +32,10 @@ def time_backends(
 ) -> dict[str, list[float]]:
     """Seconds of forward and backward per backend and turn, after three warm-up runs.
 
-    ``favourite`` is never dropped, as its warm-up may have coincided with other load. A backend
-    that refuses such sizes has no times. Works on copies of the tensors, leaves no gradients and
-    draws no random numbers.
+    ``favourite`` is dropped only where it is hopeless, as its warm-up may have coincided with other
+    load; a dropped backend has the time of its better warm-up run. A backend that refuses such
+    sizes has no times. Works on copies of the tensors, leaves no gradients and draws no random
+    numbers.
 
     Raises:
         InputError: every backend refuses.
@@ -82,7 +83,8 @@ def time_backends(
         if not warm:
             raise refusals[0]
         best = min(warm.values())
-        close = {n: runs[n] for n in warm if warm[n] <= _TOO_SLOW * best or n == favourite}
+        limit = {favourite: _HOPELESS}
+        close = {n: runs[n] for n in warm if warm[n] <= limit.get(n, _TOO_SLOW) * best}
         timed = time_turns(close, _TURNS, seconds=_TIME_BUDGET, wait=wait)
         return {name: timed.get(name, [warm[name]]) for name in warm}
 
