@@ -14,7 +14,7 @@
 
 // The wider the tile, the fewer rows fit in registers.
 constexpr int OUTER_COLS = VECTOR_REGISTERS == 32 ? 3 : 2;
-constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 5;
+constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 6;
 // Prefetch distance, in units.
 constexpr int UNITS_AHEAD = 8;
 
