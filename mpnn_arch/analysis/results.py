@@ -110,6 +110,11 @@ def published_results(root: str | os.PathLike[str] | None = None) -> list[Result
         InputError: there are none.
 
     Source: You, Leskovec, He, Xie, ICML 2020; facebookresearch/graph2nn (MIT).
+
+    Example:
+        >>> from mpnn_arch.analysis import published_results
+        >>> [one.name for one in published_results(".")]  # of a folder with results.csv
+        ['results']
     """
     return read_many([_published_folder(root)])
 

@@ -57,6 +57,24 @@ def structure_slopes(table: pd.DataFrame) -> StructureSlopes:
 
     Raises:
         InputError: as there, C and L missing, or equal to the nulls' in all graphs.
+
+    Example:
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from mpnn_arch.analysis import structure_slopes
+        >>> random, rows = np.random.default_rng(0), []
+        >>> for family in range(8):  # a graph and two nulls each, trained from two seeds
+        ...     for graph in range(3):
+        ...         c, length = random.random(), 2 + random.random()
+        ...         for seed in range(2):
+        ...             error = 30 + 5 * c - 2 * length + 0.1 * random.standard_normal()
+        ...             name = f"{family}-{graph}"
+        ...             rows.append((family, name, graph > 0, seed, c, length, error))
+        >>> names = ["family", "graph", "is_null", "train_seed"]
+        >>> names += ["clustering_coefficient", "average_path_length", "error"]
+        >>> slopes = structure_slopes(pd.DataFrame(rows, columns=names))
+        >>> round(slopes.clustering_slope), round(slopes.path_length_slope)
+        (5, -2)
     """
     gap, excess = differences(table)
     rank = np.linalg.matrix_rank(excess)
@@ -113,6 +131,13 @@ def detectable_slope(
 
     Raises:
         InputError: fewer than 4 graphs, or a value out of its range.
+
+    Example:
+        >>> from mpnn_arch.analysis import detectable_slope
+        >>> excess = [(0.1, 0.2), (0.3, -0.1), (-0.2, 0.1), (0.2, 0.3), (0.0, -0.2)]
+        >>> c, length = detectable_slope(excess, deviation=0.2)
+        >>> round(c, 2), round(length, 2)  # points of error per unit of C, of L
+        (2.63, 2.56)
     """
     excess = np.asarray(excess, dtype=np.float64)
     deviation = check_range("deviation", deviation, 1e-12, 1e6)

@@ -76,6 +76,17 @@ def initialise_matrix(layer: FusedRound, init: Callable[..., object], **kwargs: 
 
     Raises:
         InputError: a round that is not one matrix of weights of its own.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.rounds import initialise_matrix
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8)
+        >>> one = torch.Generator().manual_seed(0)
+        >>> layer = initialise_matrix(layer, torch.nn.init.orthogonal_, generator=one)
+        >>> matrix = torch.nn.init.orthogonal_(torch.empty(8, 8), generator=one.manual_seed(0))
+        >>> torch.equal(layer.dense_weight(), matrix * (layer.dense_weight() != 0))
+        True
     """
     function = layer.message_function
     if not function.plan_layout:

@@ -60,6 +60,15 @@ def draw_round(
     Raises:
         InputError: no such round, sample, step or part, an x that the layer does not take, or
             matplotlib is not installed.
+
+    Example:
+        >>> from mpnn_arch import RelationalLinear, graphs
+        >>> from mpnn_arch.widget import draw_round
+        >>> layer = RelationalLinear(graphs.ring(4, 2), 8, 8)
+        >>> figure = draw_round(layer, step=3, selected="node:1")
+        >>> [axes.get_title() for axes in figure.axes][:2]
+        ['step 3 of 16: message 3 → 0', 'weight matrix (W)']
+        >>> figure.savefig("round.png")
     """
     recordings = record(layer_or_model, input_for(layer_or_model, x, seed), sample)
     if not 0 <= round_index < len(recordings):

@@ -22,20 +22,6 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WITHOUT_EXAMPLE: set[str] = {
     # It measures matrices that are not shipped, and downloads them.
     "mpnn_arch.graphs.connectome_measures",
-    # To be written; new names are not added here.
-    "mpnn_arch.analysis.detectable_slope",
-    "mpnn_arch.analysis.draw_landscape",
-    "mpnn_arch.analysis.published_results",
-    "mpnn_arch.analysis.structure_slopes",
-    "mpnn_arch.models.erdos_renyi_kernel",
-    "mpnn_arch.models.relationalize.RelationalExperts",
-    "mpnn_arch.models.relationalize.WeightShape",
-    "mpnn_arch.models.relationalize.erdos_renyi_kernel_densities",
-    "mpnn_arch.models.relationalize.from_pretrained",
-    "mpnn_arch.models.relationalize.save_pretrained",
-    "mpnn_arch.models.to_dense",
-    "mpnn_arch.rounds.initialise_matrix",
-    "mpnn_arch.widget.draw_round",
 }
 
 

@@ -34,6 +34,13 @@ def draw_landscape(
         InputError: graphs of several sizes, no such resolution, or matplotlib is not installed.
 
     Source: You, Leskovec, He, Xie, ICML 2020, Figure 4.
+
+    Example:
+        >>> from mpnn_arch.analysis import draw_landscape, load_results
+        >>> axes = draw_landscape(load_results("results.csv"))
+        >>> axes.get_xlabel(), axes.get_ylabel()
+        ('clustering coefficient C', 'average path length L')
+        >>> axes.figure.savefig("landscape.png")
     """
     bins = landscape(table, resolution)
     name = str(table["results"].iloc[0])

@@ -24,6 +24,11 @@ class WeightShape:
         fan_in, fan_out: channels.
         kernel: entries of its kernels by axis, as (3, 3); empty for a linear layer.
         count: equal weights in the layer, as the four projections of attention.
+
+    Example:
+        >>> from mpnn_arch.models.relationalize import WeightShape
+        >>> WeightShape(fan_in=64, fan_out=128, kernel=(3, 3)).size
+        73728
     """
 
     fan_in: int
@@ -68,6 +73,13 @@ def erdos_renyi_kernel_densities(
 
     Source: Evci, Gale, Menick, Castro, Elsen, *Rigging the Lottery*, ICML 2020, section 3 and
     appendix; Mocanu et al., Nature Communications 2018, for linear layers.
+
+    Example:
+        >>> from mpnn_arch.models.relationalize import WeightShape, erdos_renyi_kernel_densities
+        >>> shapes = {"first": WeightShape(3, 64, (3, 3)), "second": WeightShape(64, 64, (3, 3))}
+        >>> found = erdos_renyi_kernel_densities(shapes, density=0.2)
+        >>> {name: round(one, 2) for name, one in found.items()}
+        {'first': 1.0, 'second': 0.16}
     """
     density = check_range("density", density, 0.0, 1.0)
     if not shapes:
@@ -123,6 +135,18 @@ def erdos_renyi_kernel(
             nodes cannot have.
 
     Source: see :func:`erdos_renyi_kernel_densities`.
+
+    Example:
+        >>> from torch import nn
+        >>> from mpnn_arch import relationalize
+        >>> from mpnn_arch.models import erdos_renyi_kernel
+        >>> widths = [32, 64, 64, 256, 10]
+        >>> net = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(widths, widths[1:])))
+        >>> found = erdos_renyi_kernel(net, 0.4)
+        >>> {name: round(graph.density, 2) for name, graph in found.items()}
+        {'1': 0.51, '2': 0.3}
+        >>> type(relationalize(net, found)[1]).__name__
+        'RelationalLinear'
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"densities are those of a torch module, not {shown(module)}; give one")

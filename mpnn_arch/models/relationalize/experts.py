@@ -41,6 +41,14 @@ class RelationalExperts(nn.Module):
         InputError: a width below the number of nodes.
 
     Source: Jiang et al., *Mixtral of Experts*, 2024, section 2.1.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.models.relationalize import RelationalExperts
+        >>> experts = RelationalExperts("ring:8,4", 4, 32, 64, torch.nn.functional.silu)
+        >>> scores, chosen = torch.rand(5, 4).softmax(1).topk(2)  # two of four experts
+        >>> experts(torch.randn(5, 32), chosen, scores).shape
+        torch.Size([5, 32])
     """
 
     def __init__(

@@ -51,6 +51,18 @@ def save_pretrained(
     Raises:
         InputError: a model that was not relationalized or has no such configuration, weights on the
             meta device, or a folder that cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from types import SimpleNamespace
+        >>> from torch import nn
+        >>> import mpnn_arch
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 2))
+        >>> model.config = SimpleNamespace(to_json_string=lambda: "{}")  # as transformers' has
+        >>> model = mpnn_arch.relationalize(model, "ring:8,4")
+        >>> mpnn_arch.save_pretrained(model, "saved")
+        >>> sorted(path.name for path in Path("saved").iterdir())
+        ['config.json', 'model.safetensors', 'relational_graphs.safetensors']
     """
     config: Any = getattr(model, "config", None)
     if not isinstance(getattr(model, "relationalize_report", None), RelationalizeReport):
@@ -111,6 +123,21 @@ def from_pretrained(
     Raises:
         InputError: no such folder, files that are missing, damaged, forged or of two saves, or a
             class, configuration or module that does not fit them.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import torch
+        >>> from torch import nn
+        >>> import mpnn_arch
+        >>> def build():  # or a class, such as transformers.LlamaForCausalLM
+        ...     model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 2))
+        ...     model.config = SimpleNamespace(to_json_string=lambda: "{}")
+        ...     return model
+        >>> model = mpnn_arch.relationalize(build(), "ring:8,4")
+        >>> mpnn_arch.save_pretrained(model, "saved")
+        >>> x = torch.randn(3, 8)
+        >>> torch.equal(mpnn_arch.from_pretrained("saved", build)(x), model(x))
+        True
     """
     folder = check_path(folder)
     if not folder.is_dir():
