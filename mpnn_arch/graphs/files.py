@@ -75,6 +75,8 @@ def read(
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise InputError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
     try:
+        if format is None and kind == "matrix" and _is_edge_list(path):
+            kind = "edges"
         if kind == "matrix":
             num_nodes, edges = _matrix_edges(path)
             if directed is None:
@@ -101,6 +103,26 @@ def read_matrix(path: Path) -> npt.NDArray[Any]:
     if path.suffix.lower() == ".npy":
         return np.array(_open_npy(path))
     return np.array(list(_rows(path)))
+
+
+def _is_edge_list(path: Path) -> bool:
+    """Whether a text file holds two columns that can be a list of edges and no matrix.
+
+    Three rows or more of two whole numbers, not all of them 0 or 1; ``#`` begins a comment.
+    """
+    if path.suffix.lower() == ".npy":
+        return False
+    rows, others = 0, False
+    for _, line in _lines(path):
+        pair = _split(line.partition("#")[0])
+        if not pair:
+            continue
+        if len(pair) != 2 or not all(map(_is_integer, pair)):
+            return False
+        rows, others = rows + 1, others or not set(pair) <= {"0", "1"}
+        if rows > 2 and others:
+            return True
+    return False
 
 
 def _matrix_edges(path: Path) -> tuple[int, Edges]:

@@ -179,7 +179,8 @@ class RelationalGraph:
         Args:
             path: ``.txt``, ``.csv``, ``.tsv`` and ``.npy`` (without pickles) hold a matrix, row =
                 target, column = source, one row per line; ``.edges`` and ``.edgelist`` two nodes
-                per line; ``.graphml`` and ``.gexf`` those formats.
+                per line; ``.graphml`` and ``.gexf`` those formats. Text of two columns that can be
+                no matrix of 0 and 1 is an edge list under any of these names.
             format: the format, if the suffix does not imply it.
             directed: False adds every edge's reverse; None keeps the directions of the file (edge
                 lists are undirected).

@@ -260,6 +260,22 @@ def test_edge_lists_and_network_files(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "# from to\n0 1\n1 2\n2 3\n3 0\n"),
+        ("a.csv", "0,1\n1,2\n2,3\n3,0\n"),
+        ("a.tsv", "4\t5\n5\t6\n6\t7\n7\t4\n"),
+    ],
+)
+def test_two_columns_that_can_be_no_matrix_are_edges(tmp_path, name, content):
+    graph = parse_one("ring:4")
+    (tmp_path / name).write_text(content)
+    assert RelationalGraph.from_file(tmp_path / name) == graph
+    with pytest.raises(InputError):
+        RelationalGraph.from_file(tmp_path / name, "matrix")
+
+
+@pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
         ("a.csv", "1,0\n0,1\n1,1\n", "square"),
