@@ -423,7 +423,7 @@ function render({ model, el }) {
     button("round \u25b6", "Forward to the end of the round, then to the next round", moves.round, { "data-step": "round" }),
     slider, stepText);
   const outputBox = element("section", { class: "mr-output", "aria-label": "Output" });
-  root.append(bar, facts, error, controls, views, outputBox, notes);
+  root.append(bar, facts, error, notes, controls, views, outputBox);
 
   function fillMenu(select, names, chosen, recorded) {
     const key = JSON.stringify([names, recorded ? names.map(recorded) : 0]);
@@ -447,6 +447,8 @@ function render({ model, el }) {
     const shownViews = model.get("views");
     for (const [i, view] of VIEWS.entries()) viewButtons[i].setAttribute("aria-pressed", shownViews.includes(view));
     const large = scene.num_nodes > MOST_NODES_DRAWN;
+    viewButtons[0].disabled = large; // there is no drawing to show
+    if (large) viewButtons[0].setAttribute("aria-pressed", false);
     graphView.hidden = !shownViews.includes("graph") || large;
     matrixView.hidden = !shownViews.includes("matrix");
     equationView.hidden = !shownViews.includes("equation");
