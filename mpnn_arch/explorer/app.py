@@ -10,14 +10,16 @@ app = marimo.App(width="full", app_title="mpnn-arch explore")
 
 with app.setup:
     import tempfile
+    from html import escape
     from pathlib import Path
 
     import marimo as mo
     import numpy as np
 
     from mpnn_arch.errors import InputError
-    from mpnn_arch.explorer.choice import SUBJECTS, Choice
+    from mpnn_arch.explorer.choice import DATASETS, NETWORKS, SUBJECTS, Choice
     from mpnn_arch.explorer.drawing import curves, plane
+    from mpnn_arch.explorer.families import families, label, parameters, spec
     from mpnn_arch.explorer.mark import mark
     from mpnn_arch.explorer.measured import RESULTS
     from mpnn_arch.graphs.connectomes import CONNECTOMES
@@ -26,9 +28,14 @@ with app.setup:
     # What needs torch is imported in the cells that use it, so that the controls and the plane are
     # on screen before.
 
+    def message(text, kind):
+        """A sentence on the page, on as many lines as it takes."""
+        said = f'<div style="overflow-wrap: anywhere">{escape(str(text))}</div>'
+        return mo.callout(mo.Html(said), kind=kind)
+
     def refusal(error):
         """What cannot be, as a message on the page."""
-        return mo.callout(mo.plain_text(str(error)), kind="danger")
+        return message(error, "danger")
 
 
 @app.cell
@@ -45,35 +52,36 @@ def _():
 def _():
     source = mo.ui.dropdown(
         {
-            "WS-flex, by sliders": "sliders",
-            "any family or published list": "text",
+            "a family, by sliders": "sliders",
+            "any graph or published list, by name": "text",
             "a connectome": "connectome",
             "a file of my own": "file",
         },
-        value="WS-flex, by sliders",
+        value="a family, by sliders",
         label="Graph",
     )
+    family = mo.ui.dropdown(families(), value=families()[0], label="Family")
     subject = mo.ui.dropdown(
         {said: name for name, said in SUBJECTS.items()}, value=SUBJECTS["linear"], label="See"
     )
     channels = mo.ui.dropdown(["16", "32", "64", "128", "256", "512"], value="64", label="Channels")
-    return channels, source, subject
+    digits = mo.ui.dropdown(DATASETS, value=DATASETS[0], label="Digits of")
+    return channels, digits, family, source, subject
+
+
+@app.cell
+def _(family):
+    sliders = mo.ui.dictionary(
+        {
+            name: mo.ui.slider(*given[:3], value=given.value, label=label(name), show_value=True)
+            for name, given in parameters(family.value).items()
+        }
+    )
+    return (sliders,)
 
 
 @app.cell
 def _():
-    sliders = mo.ui.dictionary(
-        {
-            "nodes": mo.ui.slider(4, 64, value=16, label="nodes", show_value=True),
-            "degree": mo.ui.slider(
-                2, 63, step=0.5, value=4, label="average degree", show_value=True
-            ),
-            "rewiring": mo.ui.slider(
-                0, 1, step=0.05, value=0.1, label="rewiring probability", show_value=True
-            ),
-            "seed": mo.ui.slider(0, 20, value=0, label="seed", show_value=True),
-        }
-    )
     text = mo.ui.text(value="ba:16,4,0", label="as `complete:16`, `ring:64,8`, `published:64/52/7`")
     connectome = mo.ui.dropdown(list(CONNECTOMES), value=next(iter(CONNECTOMES)), label="of the")
     upload = mo.ui.file(
@@ -82,11 +90,11 @@ def _():
         label="a matrix, an edge list, GraphML or GEXF",
     )
     uploads = Path(tempfile.mkdtemp(prefix="mpnn-arch-"))
-    return connectome, sliders, text, upload, uploads
+    return connectome, text, upload, uploads
 
 
 @app.cell
-def _(connectome, sliders, source, text, upload, uploads):
+def _(connectome, family, sliders, source, text, upload, uploads):
     def _uploaded():
         if not upload.value:
             return None
@@ -96,12 +104,17 @@ def _(connectome, sliders, source, text, upload, uploads):
         return f"file:{path}"
 
     chosen = {
-        "sliders": lambda: "ws_flex:{nodes},{degree:g},{rewiring:g},{seed}".format(**sliders.value),
+        "sliders": lambda: spec(family.value, sliders.value),
         "text": lambda: text.value,
         "connectome": lambda: f"connectome:{connectome.value}",
         "file": _uploaded,
     }[source.value]()
-    control = {"sliders": sliders.vstack(), "text": text, "connectome": connectome, "file": upload}
+    control = {
+        "sliders": mo.vstack([family, sliders.vstack()]),
+        "text": text,
+        "connectome": connectome,
+        "file": upload,
+    }
     return chosen, control
 
 
@@ -109,26 +122,35 @@ def _(connectome, sliders, source, text, upload, uploads):
 def _():
     # What was changed on the widget since it was made, for the plane, the code and the training.
     get_shown, set_shown = mo.state({})
+    # Where in the round the reader is, for the code alone.
+    get_place, set_place = mo.state({})
     get_job, set_job = mo.state(None)
-    return get_job, get_shown, set_job, set_shown
+    return get_job, get_place, get_shown, set_job, set_place, set_shown
 
 
 @app.cell
-def _(channels, chosen, set_shown, subject):
+def _(channels, chosen, digits, set_place, set_shown, subject):
     choice, graph, refused = None, None, None
     try:
         if chosen is None:
-            raise InputError("choose a file: a matrix of 0 and 1, an edge list, GraphML or GEXF")
-        choice = Choice(graph=chosen, subject=subject.value, channels=int(channels.value))
-        graph = choice.make_graph()
+            refused = message("Choose a file of up to 5 MB.", "info")
+        else:
+            choice = Choice(
+                graph=chosen,
+                subject=subject.value,
+                channels=int(channels.value),
+                dataset=digits.value,
+            )
+            graph = choice.make_graph()
     except InputError as _error:
         choice, refused = None, refusal(_error)
     set_shown({})
+    set_place({})
     return choice, graph, refused
 
 
 @app.cell
-def _(channels, control, get_shown, graph, refused, source, subject):
+def _(channels, control, digits, get_shown, graph, refused, source, subject):
     def _plane():
         pairs = get_shown().get("toggled")
         drawn = graph
@@ -139,7 +161,9 @@ def _(channels, control, get_shown, graph, refused, source, subject):
         return mo.Html(plane(drawn, RESULTS.get(drawn.num_nodes, wait=0.1)))
 
     _figure = _plane() if graph is not None else refused
-    _controls = mo.vstack([source, control[source.value], subject, channels])
+    # A network has its own widths, and is shown what it was made for.
+    _third = digits if subject.value in NETWORKS else channels
+    _controls = mo.vstack([source, control[source.value], subject, _third])
     # Beside each other, or below where there is no room.
     mo.Html(
         '<div style="display: grid; gap: 1rem; '
@@ -150,7 +174,7 @@ def _(channels, control, get_shown, graph, refused, source, subject):
 
 
 @app.cell
-def _(choice, set_shown):
+def _(choice, set_place, set_shown):
     widget, unbuilt = None, None
     if choice is not None:
         from mpnn_arch.widget import RoundWidget
@@ -167,7 +191,18 @@ def _(choice, set_shown):
             now = {name: getattr(widget, name) for name in _first}
             set_shown({name: value for name, value in now.items() if value != _first[name]})
 
+        def _moved(_):
+            now = {}
+            if widget.step != widget.num_steps:
+                now["step"] = widget.step
+            if widget.selected:
+                now["selected"] = widget.selected
+            if len(widget.views) < 3:
+                now["views"] = list(widget.views)
+            set_place(now)
+
         widget.observe(_changed, names=list(_first))
+        widget.observe(_moved, names=["step", "selected", "views"])
     return unbuilt, widget
 
 
@@ -180,12 +215,12 @@ def _(unbuilt, widget):
 
 
 @app.cell
-def _(choice, get_shown, widget):
+def _(choice, get_place, get_shown, widget):
     mo.stop(widget is None)
     mo.vstack(
         [
             mo.md("## Code\n\nThese lines make what is on screen."),
-            mo.plain_text(choice.code(get_shown())).style(
+            mo.plain_text(choice.code(get_shown() | get_place())).style(
                 {"user-select": "all", "white-space": "pre-wrap"}
             ),
         ]
@@ -194,24 +229,33 @@ def _(choice, get_shown, widget):
 
 
 @app.cell
-def _(choice, get_job, get_shown, set_job, uploads, widget):
+def _():
+    # In a cell of their own: they keep what was chosen when the graph changes.
+    dataset = mo.ui.dropdown(DATASETS, value=DATASETS[0], label="Data")
+    epochs = mo.ui.slider(1, 30, value=10, label="epochs", show_value=True)
+    refresh = mo.ui.refresh(default_interval="1s")
+    return dataset, epochs, refresh
+
+
+@app.cell
+def _(choice, dataset, epochs, get_job, get_shown, refresh, set_job, uploads, widget):
     mo.stop(widget is None)
     from mpnn_arch.explorer.live_training import LiveTraining
 
-    dataset = mo.ui.dropdown(["digits", "mnist5k"], value="digits", label="Data")
-    epochs = mo.ui.slider(1, 30, value=10, label="epochs", show_value=True)
+    _model = choice.subject if choice.subject in NETWORKS else "mlp"
 
     def _start(_):
-        if get_job() is not None:
+        if isinstance(get_job(), LiveTraining):
             get_job().discard()
-        graph, spec = widget.layer.graph, choice.graph
+        graph, name = widget.layer.graph, choice.graph
         if "toggled" in get_shown():  # a graph of one's own making has no name but its matrix
             path = uploads / "edited.csv"
             np.savetxt(path, graph.adjacency.astype(int), fmt="%d", delimiter=",")
-            spec = f"file:{path}"
-        pair = [spec, f"complete:{graph.num_nodes}"]
+            name = f"file:{path}"
+        pair = [name, f"complete:{graph.num_nodes}"]
         try:
-            set_job(LiveTraining(pair, dataset=dataset.value, epochs=epochs.value))
+            job = LiveTraining(pair, model=_model, dataset=dataset.value, epochs=epochs.value)
+            set_job(job)
         except (InputError, OSError) as error:
             set_job(str(error))
 
@@ -221,11 +265,10 @@ def _(choice, get_job, get_shown, set_job, uploads, widget):
 
     start = mo.ui.button(label="Train", on_change=_start)
     stop = mo.ui.button(label="Stop", on_change=_stop)
-    refresh = mo.ui.refresh(default_interval="1s")
     mo.vstack(
         [
             mo.md(
-                "## Train\n\nThe paper's MLP on this graph and on the complete one, at equal "
+                f"## Train\n\n{NETWORKS[_model]} on this graph and on the complete one, at equal "
                 "multiply-adds, three seeds each, in a process of its own."
             ),
             mo.hstack([dataset, epochs, start, stop], justify="start", wrap=True),
@@ -233,7 +276,7 @@ def _(choice, get_job, get_shown, set_job, uploads, widget):
             mo.Html(f'<div style="display: none">{refresh.text}</div>'),
         ]
     )
-    return (refresh,)
+    return
 
 
 @app.cell
@@ -241,6 +284,7 @@ def _(get_job, refresh):
     refresh.value
     _job = get_job()
     mo.stop(_job is None)
+    mo.stop(isinstance(_job, str), refusal(_job))
     _rows = _job.look()
     _done, _all = len(_rows), 2 * _job.seeds * _job.epochs
     if _job.failure:

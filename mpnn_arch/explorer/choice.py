@@ -21,7 +21,12 @@ SUBJECTS = {
     "linear": "one linear round",
     "conv": "one convolutional round",
     "mlp": "an MLP, on real digits",
+    "cnn8": "a CNN of 8 layers, on real digits",
 }
+# Those of them that are networks, as a sentence begins with them.
+NETWORKS = {"mlp": "The paper's MLP", "cnn8": "The paper's 8-layer CNN"}
+# Of digits; they come with packages and need no network.
+DATASETS = ("digits", "mnist5k")
 # Nodes of a graph that the page takes; a round of more would keep the browser busy.
 MOST_NODES = 1024
 _SAMPLES = 16  # test images to step through
@@ -34,7 +39,7 @@ class Choice:
     Attributes:
         graph: a specification, as ``"ws_flex:16,4,0.1,0"``; see :func:`mpnn_arch.graphs.parse_one`.
         subject: one of :data:`SUBJECTS`.
-        channels: of the round, in and out; the MLP has its own.
+        channels: of the round, in and out; a network has its own.
         dataset: of the digits, ``"digits"`` or ``"mnist5k"``.
 
     Raises:
@@ -94,9 +99,11 @@ class Choice:
             raise InputError(
                 f"the data set {self.dataset!r} is read from a folder; choose digits or mnist5k"
             )
-        x = data.test_images[:_SAMPLES].flatten(1)
-        model = models.build("mlp", graph, in_features=x.shape[1])
-        return model, x
+        x = data.test_images[:_SAMPLES]
+        if self.subject == "mlp":
+            x = x.flatten(1)
+            return models.build("mlp", graph, in_features=x.shape[1]), x
+        return models.build(self.subject, graph, in_channels=x.shape[1]), x
 
     def code(self, shown: dict[str, Any]) -> str:
         """A few lines of Python that make the same, with what was changed on screen.
@@ -134,7 +141,16 @@ class Choice:
                 f"x = load_dataset({self.dataset!r}).test_images[:{_SAMPLES}].flatten(1)",
                 'layer = models.build("mlp", graph, in_features=x.shape[1])',
             ],
+            "cnn8": [
+                "from mpnn_arch import graphs, models",
+                "from mpnn_arch.training.data import load_dataset",
+                "from mpnn_arch.widget import RoundWidget",
+                "",
+                f"graph = graphs.parse_one({self.graph!r})",
+                f"x = load_dataset({self.dataset!r}).test_images[:{_SAMPLES}]",
+                'layer = models.build("cnn8", graph, in_channels=x.shape[1])',
+            ],
         }[self.subject]
-        given = ["layer", *(["x"] if self.subject == "mlp" else [])]
+        given = ["layer", *(["x"] if self.subject in NETWORKS else [])]
         given += [f"{name}={pformat(value)}" for name, value in shown.items()]
         return "\n".join([*lines, f"widget = RoundWidget({', '.join(given)})", "widget"])

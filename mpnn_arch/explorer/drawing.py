@@ -139,7 +139,8 @@ def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str
         ]
         seeds = max((len(errors[name, e]) for e, *_ in points), default=0)
         last = f"{points[-1][1]:.2f} ± {points[-1][2]:.2f} %" if points else "not yet"
-        label = f"{name}: {last} ({seeds} seed{'s' if seeds != 1 else ''})"
+        said = name.rpartition("/")[2] if name.startswith("file:") else name
+        label = f"{said}: {last} ({seeds} seed{'s' if seeds != 1 else ''})"
         drawn.append(_text(WIDTH - _RIGHT, _TOP + 12 + 16 * i, label, anchor="end", colour=colour))
     drawn.append(axes.drawn("epoch", "test error (%)"))
     return _svg(drawn, "Test error against epochs")

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ PATIENCE = 90.0
 class LiveTraining:
     """What ``mpnn-arch train`` does on some graphs, to be watched and stopped.
 
-    The process ends by itself when :meth:`look` was not called for ``patience`` seconds: when the
-    page was closed, or its server has ended.
+    The process ends by itself when this object is gone, with whose end its files go too, and when
+    :meth:`look` was not called for ``patience`` seconds: the page was closed, or its server killed.
 
     Args:
         graphs: specifications; each is trained at equal cost.
@@ -66,6 +67,7 @@ class LiveTraining:
             init=found.init,
         )
         self._folder = Path(tempfile.mkdtemp(prefix="mpnn-arch-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._seen = self._folder / "seen"
         self._seen.touch()
         self._log = self._folder / "log"

@@ -51,3 +51,4 @@ def test_curves_are_means_with_bars_of_one_deviation():
     first = 2 * 2**0.5 / (5 + 2**0.5) * 264  # two deviations of 4 and 6, on an axis to 5 + sqrt(2)
     assert heights[0] - feet[0] == pytest.approx(first, abs=0.2)
     ET.fromstring(curves([], ["a", "b"], 3))
+    assert ">edited.csv: not yet" in curves([], ["file:/tmp/some/edited.csv", "b"], 3)

@@ -1,5 +1,6 @@
 """Training in a process of its own."""
 
+import gc
 import time
 
 import pytest
@@ -25,7 +26,7 @@ def start():
         assert not job._folder.exists()
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -48,6 +49,19 @@ def test_it_ends_when_nobody_looks(start):
     job = start(["ring:16,4"], epochs=100_000, seeds=1, patience=2.0)
     wait_for(lambda: not job.is_running)
     assert job.failure is None
+
+
+def test_it_ends_with_the_page_that_held_it():
+    def begin():
+        job = LiveTraining(["ring:16,4"], epochs=100_000, seeds=1)
+        wait_for(lambda: job.look() or not job.is_running)
+        return job.process, job._folder
+
+    process, folder = begin()
+    assert process.returncode is None
+    gc.collect()
+    wait_for(lambda: process.poll() is not None)
+    assert not folder.exists()
 
 
 def test_a_training_that_cannot_begin_says_why(start):

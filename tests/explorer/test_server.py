@@ -16,6 +16,8 @@ from mpnn_arch import InputError
 from mpnn_arch.cli import cli
 from mpnn_arch.explorer import server
 
+CYCLE = b"0 1\n1 2\n2 3\n3 0\n"
+
 
 def test_a_port_in_use_is_said():
     with socket.socket() as other:
@@ -75,6 +77,7 @@ def test_without_the_token_nothing_is_shown(address):
 
 @pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.timeout(1800)
 def test_the_page_in_a_browser(address, browser):
     from playwright.sync_api import expect
 
@@ -88,39 +91,88 @@ def test_the_page_in_a_browser(address, browser):
     edges = page.locator('[data-fact="edges"]')
     expect(edges).to_have_text("32", timeout=180_000)  # its process imports torch first
     # Choose a family; a graph that cannot be is answered on the page, which goes on.
-    page.get_by_label("Graph", exact=True).first.select_option("any family or published list")
+    source = page.get_by_label("Graph", exact=True).first
+    page.get_by_label("Family", exact=True).first.select_option("tree")
+    expect(edges).to_have_text("15")
+    source.select_option("a file of my own")
+    upload = page.locator('input[type="file"]').first
+    upload.set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": b"no,graph\n1,2\n"})
+    said = page.get_by_text("contains a value that is not a number").first
+    expect(said).to_be_visible()
+    place = said.bounding_box()
+    assert place["x"] + place["width"] <= 1280  # it takes as many lines as it needs
+    upload.set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": CYCLE})
+    expect(edges).to_have_text("4")
+    source.select_option("any graph or published list, by name")
     box = page.get_by_role("textbox").first
-    box.fill("blob:3")
-    box.press("Enter")
-    expect(page.get_by_text("'blob:3' is").first).to_be_visible()
+    bad = {
+        "blob:3": "'blob:3' is",
+        "er:16,3": "num_edges is between",
+        "ring:2000,2": "more than a page can draw",
+    }
+    for text, answer in bad.items():
+        box.fill(text)
+        box.press("Enter")
+        expect(page.get_by_text(answer).first).to_be_visible()
     box.fill("ring:8,4")
     box.press("Enter")
     expect(edges).to_have_text("16")
-    # Toggle an edge, swap AGG; the plane, the code and a fresh process follow.
+    # Step the round, and hover a node: all three views light.
+    page.click('[data-step="start"]')
+    page.click('[data-step="message"]')
+    expect(page.locator(".mr-step-text")).to_have_text("step 1 of 48: message 0 → 0")
+    page.locator('.mr-node[data-node="3"]').hover()
+    for view in ("graph", "matrix", "equation"):
+        expect(page.locator(f'[data-view="{view}"]')).to_have_attribute("data-lit", "node:3")
+    # What was chosen for the training stays when the graph changes.
+    data = page.get_by_label("Data", exact=True).first
+    data.select_option("mnist5k")
+    # Toggle an edge in the drawing and one in the matrix, swap AGG; the plane, the code and a
+    # fresh process follow.
+    page.click('[data-action="edit"]')
+    page.locator('.mr-node[data-node="1"]').hover()
+    page.mouse.down()
+    page.locator('.mr-node[data-node="5"]').hover()
+    page.mouse.up()
+    expect(edges).to_have_text("17")
+    page.click('[data-action="edit"]')
     page.locator('[data-view="matrix"] svg').focus()
     page.keyboard.press("Home")
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("t")
-    expect(edges).to_have_text("17")
+    expect(edges).to_have_text("18")
     page.select_option('[data-trait="aggr"]', "max")
+    expect(data).to_have_value("mnist5k")
+    data.select_option("digits")
     code = page.get_by_text("import torch").first
-    expect(code).to_contain_text("toggled=[[0, 4]]")
+    expect(code).to_contain_text("toggled=[[1, 5], [0, 4]]")
     expect(code).to_contain_text("aggr='max'")
+    expect(code).to_contain_text("step=1")
     clustering = page.locator('[data-fact="clustering_coefficient"]').inner_text()
     expect(page.get_by_text(f"this graph: C = {clustering}").first).to_be_attached()
-    script = code.inner_text() + "\nprint(widget.scene['facts']['multiply_adds'])"
+    script = code.inner_text() + "\nprint(widget.scene['facts']['multiply_adds'], widget.step)"
     made = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     )
     shown = page.locator('[data-fact="multiply_adds"]').inner_text()
-    assert made.stdout.strip() == shown.replace(",", "")
+    assert made.stdout.split() == [shown.replace(",", ""), "1"]
     # Train for a moment, and stop.
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.get_by_text(re.compile(r"training: [1-9]\d* of 60 epochs")).first).to_be_visible(
-        timeout=120_000
+        timeout=400_000
     )
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text(re.compile("(stopped|finished): ")).first).to_be_visible()
     assert faults == []
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is not installed"
+    )
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        (one["id"], one["nodes"][0]["html"])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
     page.close()

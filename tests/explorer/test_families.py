@@ -1,0 +1,30 @@
+"""The families that the page offers by sliders."""
+
+import pytest
+
+from mpnn_arch.explorer.families import families, label, parameters, spec
+from mpnn_arch.graphs import parse_one
+
+
+def test_the_papers_family_comes_first():
+    assert families()[0] == "ws_flex"
+    assert {"ba", "complete", "er", "ring", "star", "tree", "ws"} <= set(families())
+    assert len(families()) == len(set(families()))
+
+
+@pytest.mark.parametrize("family", families())
+def test_a_family_begins_with_a_graph(family):
+    graph = parse_one(spec(family, {name: one.value for name, one in parameters(family).items()}))
+    assert graph.num_nodes == 16
+
+
+def test_a_specification_names_what_it_has_to():
+    assert spec("ws_flex", dict(zip(parameters("ws_flex"), (16, 4.5, 0.1, 0), strict=True))) == (
+        "ws_flex:16,4.5,0.1,0"
+    )
+    given = {"num_nodes": 20, "average_degree": 4, "mixing": 0.2, "seed": 1}
+    assert spec("lfr", given) == "lfr:num_nodes=20,average_degree=4,mixing=0.2,seed=1"
+
+
+def test_labels_are_words():
+    assert [label(name) for name in parameters("er")] == ["nodes", "edges", "seed"]
