@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -12,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.file_locks import O_NOFOLLOW, read_at_start, release, try_lock, write_at_start
 from mpnn_arch.io.files import write_error
 from mpnn_arch.io.processes import start_of
 
@@ -19,9 +18,9 @@ from mpnn_arch.io.processes import start_of
 class FolderLock:
     """Held by the one process that writes into a folder.
 
-    The operating system holds the lock (``flock``) and drops it when the process ends, however it
-    ends: the lock of a process that was killed is taken over. The text of the file only says who
-    the holder is. The file is removed when the lock is released.
+    The operating system holds the lock (:mod:`mpnn_arch.io.file_locks`) and drops it when the
+    process ends, however it ends: the lock of a process that was killed is taken over. The text of
+    the file only says who the holder is. The file is removed when the lock is released.
 
     Args:
         path: of the lock file, in the folder; a symbolic link is not followed.
@@ -64,7 +63,7 @@ class FolderLock:
         }
         try:
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, (json.dumps(about) + "\n").encode(), 0)
+            write_at_start(self._file, (json.dumps(about) + "\n").encode())
         except OSError as error:  # a full disk
             self.__exit__(None, None, None)
             raise write_error(self.path, error) from None
@@ -77,29 +76,24 @@ class FolderLock:
         traceback: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            if self._is_at_path(self._file):
-                self.path.unlink(missing_ok=True)
-            os.close(self._file)
+            release(self._file, self.path if self._is_at_path(self._file) else None)
             self._file = None
 
     def _open(self) -> int:
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CREAT | O_NOFOLLOW
             return os.open(self.path, flags, 0o666)
         except OSError as error:
             raise write_error(self.path, error) from None
 
     def _take(self, file: int) -> bool:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return try_lock(file)
         except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return False
             os.close(file)
             raise InputError(
                 f"{self.what} lies on a disk that has no locks ({error.strerror}); use another disk"
             ) from None
-        return True
 
     def _is_at_path(self, file: int) -> bool:
         try:
@@ -111,12 +105,11 @@ class FolderLock:
 def lock_holder(path: Path) -> str | None:
     """The process that holds the lock at ``path``, in words; None if none does."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = os.open(path, os.O_RDONLY | O_NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
+        return None if try_lock(file, shared=True) else _wait_for_holder(file)
     except OSError:
         return _wait_for_holder(file)
     finally:
@@ -135,7 +128,7 @@ def _wait_for_holder(file: int) -> str:
 def _read(file: int) -> str | None:
     """The process that the file names, in words."""
     try:
-        holder = json.loads(os.pread(file, 4096, 0))
+        holder = json.loads(read_at_start(file, 4096))
         mine = " (this process)" if holder["pid"] == os.getpid() else ""
         return f"process {holder['pid']}{mine} on {holder['host']} since {holder['started']}"
     except (ValueError, KeyError, TypeError, RecursionError):

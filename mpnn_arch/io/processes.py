@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def is_running(pid: int, start: int) -> bool:
     """Whether the process ``pid`` that started at ``start`` runs on this host."""
     if Path("/proc/self/stat").exists():
         return start_of(pid) == start != 0
+    if sys.platform == "win32":
+        return _is_running_on_windows(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -47,3 +50,19 @@ def is_running(pid: int, start: int) -> bool:
     except OSError:  # it belongs to another user
         return True
     return True
+
+
+def _is_running_on_windows(pid: int) -> bool:
+    # `os.kill(pid, 0)` is no question there: it sends Ctrl+C.
+    import ctypes
+
+    kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+    kernel32.OpenProcess.restype = ctypes.c_void_p
+    synchronize, still_waiting, access_denied = 0x00100000, 0x102, 5
+    process = kernel32.OpenProcess(synchronize, False, pid)
+    if not process:
+        return bool(ctypes.get_last_error() == access_denied)  # type: ignore[attr-defined]
+    try:
+        return bool(kernel32.WaitForSingleObject(ctypes.c_void_p(process), 0) == still_waiting)
+    finally:
+        kernel32.CloseHandle(ctypes.c_void_p(process))
