@@ -203,8 +203,15 @@ def unavailable_reason(backend: str, device: str, dtype: torch.dtype) -> str:
 
     Args:
         backend: a registered name.
-        device: a device type, ``"cpu"`` or ``"cuda"``.
+        device: a device type, ``"cpu"``, ``"cuda"`` or another of torch. One without kernels of its
+            own, as Apple's ``"mps"``, has ``masked`` and ``gather``.
         dtype: of the tensor.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.kernels import backends
+        >>> backends.unavailable_reason("gather", "mps", torch.float32)
+        ''
     """
     reason, home, dtypes = _limits(backend)
     if reason:
@@ -212,7 +219,11 @@ def unavailable_reason(backend: str, device: str, dtype: torch.dtype) -> str:
     if dtypes is not None and dtype not in dtypes:
         return f"the {backend} backend has no kernels for {dtype}"
     if home is not None and device != home:
-        return f"the {backend} backend runs on {home}, not on {device}"
+        there = [name for name in _BACKENDS if _limits(name)[:2] in (("", None), ("", device))]
+        return (
+            f"the {backend} backend runs on {home}, not on {device}, where there are "
+            f"{' and '.join(there)}"
+        )
     return ""
 
 

@@ -220,3 +220,11 @@ def test_auto_is_the_default(plan: RoundPlan, trials: list) -> None:
     x, weight = tensors(plan)
     assert torch.equal(block_matmul(x, weight, plan), block_matmul(x, weight, plan, "gather"))
     assert len(trials) == 1
+
+
+def test_tensors_on_mps_have_masked_and_gather_and_are_told_so() -> None:
+    assert backends.candidates("mps", torch.float32) == ["masked", "gather"]
+    if not backends.unavailable_reason("cpu", "cpu", torch.float32):
+        assert backends.unavailable_reason("cpu", "mps", torch.float32) == (
+            "the cpu backend runs on cpu, not on mps, where there are masked and gather"
+        )

@@ -44,6 +44,8 @@ def time_backends(
     def wait() -> None:
         if x.is_cuda:
             torch.cuda.synchronize(x.device)
+        elif x.device.type == "mps":
+            torch.mps.synchronize()
 
     with (
         untraced(),
