@@ -103,6 +103,10 @@ def verify(
             if agreement.unavailable is not None:
                 console.print(f"{agreement.name}: {agreement.unavailable}", markup=False)
         largest = max(largest, *(agreement.largest for agreement in found))
+    if where.type == "cpu":
+        from mpnn_arch.kernels import cpu
+
+        console.print(f"cpu: {cpu.describe()}", markup=False, highlight=False)
     console.print(f"largest difference {largest:.1e}, tolerance {limit:.1e}")
     if largest > limit:
         sys.exit(1)

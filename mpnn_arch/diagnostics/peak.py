@@ -7,7 +7,8 @@ from functools import cache
 
 import torch
 
-from mpnn_arch.kernels.native.build import BuildError, load_library
+from mpnn_arch.kernels.native.build import BuildError
+from mpnn_arch.kernels.native.library import load_kernels
 
 _SECONDS, _TURNS = 0.05, 5
 
@@ -24,7 +25,7 @@ def fma_peak(dtype: torch.dtype = torch.float32, threads: int = 1) -> float | No
         threads: number of threads that run at once.
 
     Returns:
-        Operations a second of all threads together; None where the kernels cannot be compiled, or
+        Operations a second of all threads together; None where there are no kernels, or
         for another dtype.
 
     Example:
@@ -36,7 +37,7 @@ def fma_peak(dtype: torch.dtype = torch.float32, threads: int = 1) -> float | No
     if suffix is None:
         return None
     try:
-        measure = getattr(load_library(), f"peak_{suffix}")
+        measure = getattr(load_kernels().library, f"peak_{suffix}")
     except (BuildError, AttributeError):
         return None
     measure.argtypes, measure.restype = (ctypes.c_double, ctypes.c_int64), ctypes.c_double

@@ -3,8 +3,11 @@
     y_v = sum over u in N(v) of W_vu x_u
 
 A register tile accumulates some rows of a node's weights times a few vectors of samples over the
-node's fan-in, so the cost is exactly the round's multiply-adds. The kernels are compiled on first
-use (see ``native/build.py``). Every sum is computed by one thread in a fixed order, so results are
+node's fan-in, so the cost is exactly the round's multiply-adds.
+
+A wheel carries the kernels for most processors (``native/prebuilt.py``); elsewhere they are
+compiled on first use (``native/build.py``). They run on torch's own threads
+(``native/threads.py``). Every sum is computed by one thread in a fixed order, so results are
 bit-identical for any number of threads (``torch.get_num_threads``).
 
 float32 and float64 are multiplied as they are. bfloat16 and float16 are widened to float32, in
@@ -25,7 +28,8 @@ from torch import Tensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
-from mpnn_arch.kernels.native.build import BuildError, load_library
+from mpnn_arch.kernels.native.build import BuildError
+from mpnn_arch.kernels.native.library import load_kernels
 from mpnn_arch.kernels.native.tables import Tables
 from mpnn_arch.kernels.plan import RoundPlan
 
@@ -43,7 +47,8 @@ class _Kernels:
     """The library's functions by dtype and name, with their ctypes signatures."""
 
     def __init__(self) -> None:
-        library = load_library()
+        loaded = load_kernels()
+        library, self.origin, self.threads = loaded.library, loaded.origin, loaded.threads
         self.places = (library.places_f32(), library.places_f64())
         types = {
             "linear_forward": (_P, _P, _I, _I, _P, _P, _I),
@@ -66,7 +71,7 @@ def _load() -> _Kernels | str:
     try:
         return _Kernels()
     except BuildError as error:
-        reason = f"the cpu backend's kernels could not be compiled here: {error}"
+        reason = f"the cpu backend has no kernels here: {error}"
         warnings.warn(f"{reason}; a slower backend is used instead", stacklevel=4)
         return reason
 
@@ -74,11 +79,19 @@ def _load() -> _Kernels | str:
 def unavailable_reason() -> str:
     """Why the kernels cannot run here, in one sentence; empty where they can.
 
-    The first call compiles them if they are not cached; a failure warns once and is remembered
-    for the life of the process.
+    The first call loads them, and compiles them where none are prebuilt or cached; a failure warns
+    once and is remembered for the life of the process.
     """
     kernels = _load()
     return kernels if isinstance(kernels, str) else ""
+
+
+def describe() -> str:
+    """Which kernels are in use and why, and on which threads; or why there are none."""
+    kernels = _load()
+    if isinstance(kernels, str):
+        return kernels
+    return f"kernels {kernels.origin}; on {kernels.threads}"
 
 
 def is_available() -> bool:

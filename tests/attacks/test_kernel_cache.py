@@ -29,7 +29,7 @@ class Compiled:
     def __init__(self, library: Path) -> None:
         self.library, self.folders = library, list[Path]()
 
-    def __call__(self, compiler: str, folder: Path, name: str) -> Path:
+    def __call__(self, compiler: list[str], folder: Path, name: str) -> Path:
         self.folders.append(folder)
         assert folder.stat().st_mode & 0o777 == 0o700
         return Path(shutil.copy(self.library, folder / name))
@@ -346,4 +346,4 @@ def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         ctypes.CDLL(str(file))
     with pytest.raises(build.BuildError, match="do not load"):
-        build._open(file)
+        build.open_library(file)

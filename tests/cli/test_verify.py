@@ -15,6 +15,13 @@ def test_all_implementations_agree(run, more):
     assert "largest difference" in out
 
 
+def test_it_says_which_kernels_are_in_use_and_why(run):
+    from mpnn_arch.kernels import cpu
+
+    _, out, _ = run("verify", *SMALL)
+    assert f"cpu: {cpu.describe()}" in " ".join(out.split())
+
+
 def test_an_implementation_that_differs_is_reported_and_exits_with_1(run, monkeypatch):
     real = agreement._run
 

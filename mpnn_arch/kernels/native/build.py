@@ -1,5 +1,9 @@
 """Compile the kernels once with the local C++ compiler, and load them.
 
+This is the way of a copy of the repository, and of a machine for which a wheel carries no prebuilt
+library (:mod:`mpnn_arch.kernels.native.library` chooses). The threads need no OpenMP, see
+``team.h``, so any compiler with C++17 and GCC's vector extensions will do: GCC or Clang.
+
 The library is cached in ``$MPNN_ARCH_CACHE``, else ``$XDG_CACHE_HOME/mpnn_arch``, else
 ``~/.cache/mpnn_arch``, under a name with a digest of the sources, the compiler, the flags and the
 processor's features, so that several machines and versions can share the directory. What is loaded
@@ -22,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mpnn_arch.kernels.native.cache import (
+    IS_SUPPORTED,
     cache_directory,
     is_intact,
     locked,
@@ -30,17 +35,13 @@ from mpnn_arch.kernels.native.cache import (
     trusted_folder,
 )
 
-_SOURCES = Path(__file__).parent
-_FLAGS = (
-    "-std=c++17",
-    "-O3",
-    "-march=native",
-    # Where GCC tunes for processors on which chains of fused multiply-adds are slow, it fuses the
-    # sums of some tiles and not of others, and bits would depend on the number of threads.
-    "--param=avoid-fma-max-bits=0",
-    "-fopenmp",
-    "-fPIC",
-)
+SOURCES = Path(__file__).parent
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden")
+# Which products and sums are fused must not differ between tiles, or bits would depend on the
+# number of threads. Where GCC tunes for processors on which chains of fused multiply-adds are slow,
+# it would fuse the sums of some tiles only. Clang fuses what one expression of the source has.
+GCC_FLAGS = ("--param=avoid-fma-max-bits=0",)
+CLANG_FLAGS = ("-ffp-contract=on",)
 _SECONDS = 300  # a build takes about 10 s; a compiler that hangs must not block training
 _BUILDING = "building-"  # prefix of the folders that a build works in
 
@@ -55,10 +56,12 @@ def load_library() -> ctypes.CDLL:
     Raises:
         BuildError: there is no compiler, it failed, or its library does not load.
     """
+    if not IS_SUPPORTED:
+        raise BuildError("kernels are compiled on Linux and macOS only")
     compiler = shutil.which(os.environ.get("CXX") or "g++")
     if compiler is None:
         raise BuildError(f"there is no C++ compiler {os.environ.get('CXX') or 'g++'} on the PATH")
-    name = f"block_kernels-{_digest(compiler)}.so"
+    flags, name = _flags_and_name(compiler)
     folder = trusted_folder(cache_directory())
     if folder is not None:
         path = folder / name
@@ -72,10 +75,10 @@ def load_library() -> ctypes.CDLL:
                     return library
                 sweep(folder, _BUILDING)
                 with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=folder) as building:
-                    built = _compile(compiler, Path(building), name)
+                    built = _compile([compiler, *flags], Path(building), name)
                     # Loaded where it was built: of a file at `path` that was loaded and is not
                     # ours, the loader would give the old one.
-                    library = _open(built)
+                    library = open_library(built)
                     with contextlib.suppress(OSError):
                         publish(built, path)
                 return library
@@ -83,7 +86,7 @@ def load_library() -> ctypes.CDLL:
             pass  # the folder cannot be written: use a temporary library for this process
     try:
         with tempfile.TemporaryDirectory(prefix="mpnn_arch-") as private:
-            return _open(_compile(compiler, Path(private), name))
+            return open_library(_compile([compiler, *flags], Path(private), name))
     except OSError as error:
         raise BuildError(f"there is no folder to compile in: {error}") from error
 
@@ -93,32 +96,37 @@ def _open_cached(path: Path) -> ctypes.CDLL | None:
     if not is_intact(path):
         return None
     try:
-        return _open(path)
+        return open_library(path)
     except BuildError:
         return None
 
 
-def _open(path: Path) -> ctypes.CDLL:
+def open_library(path: Path) -> ctypes.CDLL:
+    """The kernels in the file ``path``.
+
+    Raises:
+        BuildError: it is not a library of kernels that loads here.
+    """
     try:
         library = ctypes.CDLL(str(path))
-        _ = library.places_f32, library.places_f64
+        _ = library.places_f32, library.places_f64, library.use_own_threads
     except (OSError, AttributeError) as error:
-        raise BuildError(f"the compiled kernels do not load: {error}") from error
+        raise BuildError(f"the kernels in {path} do not load: {error}") from error
     return library
 
 
-def _compile(compiler: str, folder: Path, name: str) -> Path:
+def _compile(compiler: list[str], folder: Path, name: str) -> Path:
     """Compile the sources into the library ``folder / name``; ``folder`` is empty and private."""
     commands, objects = [], []
-    for source in sorted(_SOURCES.glob("*.cpp")):
+    for source in sorted(SOURCES.glob("*.cpp")):
         for number in ("float", "double"):
             objects.append(f"{folder}/{source.stem}-{number}.o")
-            command = [compiler, *_FLAGS, f"-DNUMBER={number}", "-c", str(source)]
+            command = [*compiler, f"-DNUMBER={number}", "-c", str(source)]
             commands.append([*command, "-o", objects[-1]])
     with ThreadPoolExecutor() as pool:
         list(pool.map(_run, commands))
     library = folder / name
-    _run([compiler, "-shared", "-fopenmp", *objects, "-o", str(library)])
+    _run([*compiler, "-shared", *objects, "-o", str(library)])
     return library
 
 
@@ -145,10 +153,23 @@ def _lines(command: Iterable[str], *outputs: str) -> str:
     return "\n".join([" ".join(command), *(printed or ["(it printed nothing)"])])
 
 
-def _digest(compiler: str) -> str:
-    digest = hashlib.sha256(" ".join(_FLAGS).encode())
-    for source in sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]):
+def _flags_and_name(compiler: str) -> tuple[tuple[str, ...], str]:
+    """The compiler's flags, and the library's name with a digest of all that it depends on."""
+    version = _version(compiler)
+    own = CLANG_FLAGS if b"clang" in version else GCC_FLAGS
+    machine = platform.machine().lower()
+    native = "-mcpu=native" if machine in ("aarch64", "arm64") else "-march=native"
+    flags = (*FLAGS, native, *own)
+    digest = hashlib.sha256(" ".join(flags).encode())
+    for source in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
         digest.update(source.name.encode() + source.read_bytes())
+    digest.update(version)
+    digest.update(_processor().encode())
+    return flags, f"block_kernels-{digest.hexdigest()[:20]}.so"
+
+
+def _version(compiler: str) -> bytes:
+    """What the compiler says of itself."""
     command = [compiler, "--version"]
     try:
         version = subprocess.run(command, capture_output=True, timeout=30)
@@ -160,9 +181,7 @@ def _digest(compiler: str) -> str:
             f"the C++ compiler failed with exit code {version.returncode}: "
             f"{_lines(command, *printed)}"
         )
-    digest.update(version.stdout)
-    digest.update(_processor().encode())
-    return digest.hexdigest()[:20]
+    return version.stdout
 
 
 def _processor() -> str:

@@ -9,13 +9,20 @@ follows a symlink within the folder.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is compiled
+    fcntl = None  # type: ignore[assignment]
+
+#: Whether this system has the locks and owners of files that a cache of libraries relies on.
+IS_SUPPORTED = fcntl is not None
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LARGEST_LIBRARY = 1 << 28  # bytes; ours is a few megabytes

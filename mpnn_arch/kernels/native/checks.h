@@ -51,6 +51,6 @@ inline void require_rows(int64_t batch, int64_t row, int64_t channels) {
 // small machine can reproduce a larger one). A team of tens of thousands overflows the stack in
 // OpenMP itself.
 inline int team_size(int64_t threads) {
-    static const int64_t most = std::max(64, omp_get_num_procs());
+    static const int64_t most = std::max<int64_t>(64, std::thread::hardware_concurrency());
     return int(std::clamp<int64_t>(threads, 1, most));
 }

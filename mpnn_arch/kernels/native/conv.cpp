@@ -4,7 +4,7 @@
 
 extern "C" {
 
-int NAMED(conv2d_forward)(const Plan* plan, const Geometry* g, const T* x, const T* weight, T* y,
+EXPORT int NAMED(conv2d_forward)(const Plan* plan, const Geometry* g, const T* x, const T* weight, T* y,
                           int64_t threads) {
     return checked([&] {
         require_plan(plan, x, weight, y);
@@ -12,7 +12,7 @@ int NAMED(conv2d_forward)(const Plan* plan, const Geometry* g, const T* x, const
     });
 }
 
-int NAMED(conv2d_grad_input)(const Plan* plan, const Geometry* g, const T* grad, const T* weight,
+EXPORT int NAMED(conv2d_grad_input)(const Plan* plan, const Geometry* g, const T* grad, const T* weight,
                              T* x, int64_t threads) {
     return checked([&] {
         require_plan(plan, grad, weight, x);
@@ -20,7 +20,7 @@ int NAMED(conv2d_grad_input)(const Plan* plan, const Geometry* g, const T* grad,
     });
 }
 
-int NAMED(conv2d_grad_weight)(const Plan* plan, const Geometry* g, const T* grad, const T* x,
+EXPORT int NAMED(conv2d_grad_weight)(const Plan* plan, const Geometry* g, const T* grad, const T* x,
                               T* weight, int64_t threads) {
     return checked([&] {
         require_plan(plan, grad, x, weight);

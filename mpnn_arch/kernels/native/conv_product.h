@@ -254,22 +254,19 @@ void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T
                                 (gathered ? side.cost[plan.num_nodes] * area : 0));
     T* made = rooms + threads * room;
     T* weights = made + (by_image ? threads : 1) * size;
-#pragma omp parallel num_threads(threads)
-    {
-        int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-        T* z = rooms + me * room;
+    parallel(threads, [&](const Team& team) {
+        T* z = rooms + team.me * room;
         if (gathered) {
-#pragma omp for schedule(static)
-            for (int64_t v = 0; v < plan.num_nodes; ++v) {
+            team.each(plan.num_nodes, [&](int64_t v) {
                 int64_t run = (side.channels[v + 1] - side.channels[v]) * area;
                 T* to = weights + side.cost[v] * area;
                 for (int64_t k = side.start[v]; k < side.start[v + 1]; ++k, to += run)
                     copy(works[0].weight + side.where[k] * area, run, to);
-            }
+            });
         }
         if (by_image) {
-            Range mine = even_part(batch, me, team);
-            T* x = made + me * size;
+            Range mine = even_part(batch, team.me, team.size);
+            T* x = made + team.me * size;
             for (int64_t image = mine.first; image < mine.last; image += source.held) {
                 int64_t some = std::min(source.held, mine.last - image);
                 source.fill(image, some, x, 0, 1);
@@ -280,15 +277,15 @@ void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T
         } else {
             for (int64_t image = 0; image < batch; image += source.held) {
                 int64_t some = std::min(source.held, batch - image);
-                source.fill(image, some, made, me, team);
-#pragma omp barrier
+                source.fill(image, some, made, team.me, team.size);
+                team.barrier();
                 for (const Work<T>& work : works)
-                    run_work(work, costed_part(side, plan.num_nodes, me, team), image, some,
+                    run_work(work, costed_part(side, plan.num_nodes, team.me, team.size), image, some,
                              source.begin(made, image), z, weights);
-#pragma omp barrier
+                team.barrier();
             }
         }
-    }
+    });
 }
 
 template <class T>

@@ -144,16 +144,14 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
     int64_t room = whole_vectors<T>(SHIFTED_ROWS * taps_a_row * g_line);
     T* rooms = Scratch::take<T>(threads * room + source.size());
     T* made = rooms + threads * room;
-#pragma omp parallel num_threads(threads)
-    {
-        int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-        Range rows = costed_part(plan.forward, plan.num_nodes, me, team);
-        T* shifted = rooms + me * room;
+    parallel(threads, [&](const Team& team) {
+        Range rows = costed_part(plan.forward, plan.num_nodes, team.me, team.size);
+        T* shifted = rooms + team.me * room;
         std::vector<int64_t> from, column_at, row_at;
         for (int64_t image = 0; image < g.batch; image += source.held) {
             int64_t some = std::min(source.held, g.batch - image);
-            source.fill(image, some, made, me, team);
-#pragma omp barrier
+            source.fill(image, some, made, team.me, team.size);
+            team.barrier();
             const T* lines = source.begin(made, image);
             std::vector<Segment> segments = segments_of(some);
             int64_t v = node_of(plan.forward.channels, plan.num_nodes, rows.first);
@@ -243,9 +241,9 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
                 }
                 row = last;
             }
-#pragma omp barrier
+            team.barrier();
         }
-    }
+    });
 }
 
 }  // namespace

@@ -129,11 +129,9 @@ void run_product(const Job<T>& job, int threads) {
         int64_t each = (panels + threads - 1) / threads, turns = (each + held - 1) / held;
         held = (each + turns - 1) / turns;
         T* scratch = Scratch::take<T>(threads * held * (x_panel + y_panel));
-#pragma omp parallel num_threads(threads)
-        {
-            int64_t me = omp_get_thread_num();
-            Range mine = even_part(panels, me, omp_get_num_threads());
-            T* x = scratch + me * held * (x_panel + y_panel);
+        parallel(threads, [&](const Team& team) {
+            Range mine = even_part(panels, team.me, team.size);
+            T* x = scratch + team.me * held * (x_panel + y_panel);
             T* y = x + held * x_panel;
             for (int64_t p = mine.first; p < mine.last; p += held) {
                 int64_t some = std::min(held, mine.last - p);
@@ -141,20 +139,17 @@ void run_product(const Job<T>& job, int threads) {
                 run_panels<T, WIDE, TRANSPOSED>(job, {0, y_channels}, some, x, y);
                 for (int64_t i = 0; i < some; ++i) unpack(p + i, y + i * y_panel, {0, y_channels});
             }
-        }
+        });
         return;
     }
     T* x = Scratch::take<T>(panels * (x_panel + y_panel));
     T* y = x + panels * x_panel;
-#pragma omp parallel num_threads(threads)
-    {
-        int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-#pragma omp for schedule(static)
-        for (int64_t p = 0; p < panels; ++p) pack(p, x + p * x_panel);
-        Range rows = costed_part(*job.side, nodes, me, team);
+    parallel(threads, [&](const Team& team) {
+        team.each(panels, [&](int64_t p) { pack(p, x + p * x_panel); });
+        Range rows = costed_part(*job.side, nodes, team.me, team.size);
         run_panels<T, WIDE, TRANSPOSED>(job, rows, panels, x, y);
         for (int64_t p = 0; p < panels; ++p) unpack(p, y + p * y_panel, rows);
-    }
+    });
 }
 
 template <class T, bool TRANSPOSED>
@@ -173,7 +168,7 @@ void product(const Job<T>& job, int threads) {
 
 extern "C" {
 
-int NAMED(linear_forward)(const Plan* plan, const T* x, int64_t x_row, int64_t batch,
+EXPORT int NAMED(linear_forward)(const Plan* plan, const T* x, int64_t x_row, int64_t batch,
                           const T* weight, T* y, int64_t threads) {
     return checked([&] {
         if (batch == 0) return;
@@ -185,7 +180,7 @@ int NAMED(linear_forward)(const Plan* plan, const T* x, int64_t x_row, int64_t b
     });
 }
 
-int NAMED(linear_grad_input)(const Plan* plan, const T* grad, int64_t row, int64_t batch,
+EXPORT int NAMED(linear_grad_input)(const Plan* plan, const T* grad, int64_t row, int64_t batch,
                              const T* weight, T* x, int64_t threads) {
     return checked([&] {
         if (batch == 0) return;

@@ -51,18 +51,16 @@ void outer(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_ro
         most = std::max(most, plan.forward.channels[v + 1] - plan.forward.channels[v]);
     int64_t g_step = (most + LANES<T>) * UNIT<T>;
     T* x_units = Scratch::take<T>(grouped_size<T>(ins, piece) + threads * piece * g_step);
-#pragma omp parallel num_threads(threads)
-    {
-        int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-        T* g_units = x_units + grouped_size<T>(ins, piece) + me * piece * g_step;
-        Range rows = costed_part(plan.forward, nodes, me, team);
+    parallel(threads, [&](const Team& team) {
+        T* g_units = x_units + grouped_size<T>(ins, piece) + team.me * piece * g_step;
+        Range rows = costed_part(plan.forward, nodes, team.me, team.size);
         for (int64_t first = 0; first < units; first += piece) {
             int64_t some = std::min(piece, units - first);
             auto sample = [&](int64_t q) { return (first + q) * UNIT<T>; };
             auto left = [&](int64_t q) { return std::min<int64_t>(UNIT<T>, batch - sample(q)); };
-#pragma omp for schedule(static)
-            for (int64_t q = 0; q < some; ++q)
+            team.each(some, [&](int64_t q) {
                 pack_groups(x + sample(q) * x_row, x_row, left(q), ins, q, piece, x_units);
+            });
             int64_t v = node_of(plan.forward.channels, nodes, rows.first);
             for (int64_t row = rows.first; row < rows.last; ++v) {
                 int64_t last = std::min(rows.last, plan.forward.channels[v + 1]);
@@ -97,16 +95,16 @@ void outer(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_ro
                 }
                 row = last;
             }
-#pragma omp barrier
+            team.barrier();
         }
-    }
+    });
 }
 
 }  // namespace
 
 extern "C" {
 
-int NAMED(linear_grad_weight)(const Plan* plan, const T* grad, int64_t grad_row, const T* x,
+EXPORT int NAMED(linear_grad_weight)(const Plan* plan, const T* grad, int64_t grad_row, const T* x,
                               int64_t x_row, int64_t batch, T* weight, int64_t threads) {
     return checked([&] {
         require_plan(plan, grad, x, weight);
@@ -117,6 +115,6 @@ int NAMED(linear_grad_weight)(const Plan* plan, const T* grad, int64_t grad_row,
     });
 }
 
-int NAMED(places)() { return PLACES<T>; }
+EXPORT int NAMED(places)() { return PLACES<T>; }
 
 }  // extern "C"

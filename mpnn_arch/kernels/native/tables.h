@@ -1,11 +1,10 @@
 // A plan as the kernels read it, the distribution of work over threads, and scratch memory.
 #pragma once
-#include <omp.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <new>
 
+#include "team.h"
 #include "vector.h"
 
 // Each source is compiled twice, for NUMBER float and double.
@@ -93,20 +92,23 @@ class Scratch {
         if (count > SIZE_MAX / 2 / sizeof(T)) throw std::bad_alloc();
         return static_cast<T*>(held.at_least(count * sizeof(T) + 4096));
     }
-    ~Scratch() { free(memory); }
+    ~Scratch() { release(); }
 
   private:
     void* at_least(size_t bytes) {
         if (bytes > size) {
-            free(memory);
-            size = 0;
-            size_t rounded = (bytes + 4095) / 4096 * 4096;
-            memory = aligned_alloc(4096, rounded);
-            if (!memory) throw std::bad_alloc();
+            release();
+            size_t rounded = (bytes + PAGE - 1) / PAGE * PAGE;
+            memory = ::operator new(rounded, std::align_val_t(PAGE));
             size = rounded;
         }
         return memory;
     }
+    void release() {
+        ::operator delete(memory, std::align_val_t(PAGE));
+        memory = nullptr, size = 0;
+    }
+    static constexpr size_t PAGE = 4096;
     void* memory = nullptr;
     size_t size = 0;
 };

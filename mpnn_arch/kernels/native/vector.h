@@ -6,7 +6,8 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX512F__)
+#if defined(VECTOR_BYTES)  // given with VECTOR_REGISTERS, to test the tiles of another processor
+#elif defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define VECTOR_REGISTERS 32
 #elif defined(__AVX__)
