@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import platform
 from collections.abc import Sequence
 from functools import cache
@@ -167,6 +168,8 @@ def _describe(
         "geometry": [list(pair) for pair in geometry[1:]] if geometry else [],
         "dtype": str(x.dtype),
         "device": torch.cuda.get_device_name(x.device) if x.is_cuda else cpu_name(),
+        # Virtual machines tell names that processors of several generations have.
+        "instructions": "" if x.is_cuda else torch.backends.cpu.get_cpu_capability(),
         "float32": _float32_mode() if x.is_cuda else "",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -184,12 +187,11 @@ def _float32_mode() -> str:
 
 @cache
 def kernels_version() -> str:
-    """A digest of the kernels' sources, as other kernels have other timings."""
+    """A digest of the kernels' sources and of prebuilt ones: other kernels have other timings."""
     folder = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for path in sorted(
-        [*folder.glob("*.py"), *folder.glob("native/*.cpp"), *folder.glob("native/*.h")]
-    ):
+    digest = hashlib.sha256(os.environ.get("MPNN_ARCH_KERNELS", "").encode())
+    patterns = ("*.py", "native/*.cpp", "native/*.h", "native/prebuilt/*")
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
