@@ -6,7 +6,7 @@
 
 import marimo
 
-app = marimo.App(width="full", app_title="mpnn-arch explore")
+app = marimo.App(width="full", app_title="mpnn-arch explore", css_file="page.css")
 
 with app.setup:
     import tempfile
@@ -217,12 +217,12 @@ def _(unbuilt, widget):
 @app.cell
 def _(choice, get_place, get_shown, widget):
     mo.stop(widget is None)
+    _lines = escape(choice.code(get_shown() | get_place()))
+    _style = "user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.8rem"
     mo.vstack(
         [
             mo.md("## Code\n\nThese lines make what is on screen."),
-            mo.plain_text(choice.code(get_shown() | get_place())).style(
-                {"user-select": "all", "white-space": "pre-wrap"}
-            ),
+            mo.Html(f'<pre style="{_style}">{_lines}</pre>'),
         ]
     )
     return

@@ -21,10 +21,10 @@ SUBJECTS = {
     "linear": "one linear round",
     "conv": "one convolutional round",
     "mlp": "an MLP, on real digits",
-    "cnn8": "a CNN of 8 layers, on real digits",
+    "resnet20": "a ResNet-20, on real digits",
 }
 # Those of them that are networks, as a sentence begins with them.
-NETWORKS = {"mlp": "The paper's MLP", "cnn8": "The paper's 8-layer CNN"}
+NETWORKS = {"mlp": "The paper's MLP", "resnet20": "A ResNet-20"}
 # Of digits; they come with packages and need no network.
 DATASETS = ("digits", "mnist5k")
 # Nodes of a graph that the page takes; a round of more would keep the browser busy.
@@ -141,14 +141,14 @@ class Choice:
                 f"x = load_dataset({self.dataset!r}).test_images[:{_SAMPLES}].flatten(1)",
                 'layer = models.build("mlp", graph, in_features=x.shape[1])',
             ],
-            "cnn8": [
+            "resnet20": [
                 "from mpnn_arch import graphs, models",
                 "from mpnn_arch.training.data import load_dataset",
                 "from mpnn_arch.widget import RoundWidget",
                 "",
                 f"graph = graphs.parse_one({self.graph!r})",
                 f"x = load_dataset({self.dataset!r}).test_images[:{_SAMPLES}]",
-                'layer = models.build("cnn8", graph, in_channels=x.shape[1])',
+                'layer = models.build("resnet20", graph, in_channels=x.shape[1])',
             ],
         }[self.subject]
         given = ["layer", *(["x"] if self.subject in NETWORKS else [])]

@@ -141,7 +141,12 @@ def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str
         last = f"{points[-1][1]:.2f} ± {points[-1][2]:.2f} %" if points else "not yet"
         said = name.rpartition("/")[2] if name.startswith("file:") else name
         label = f"{said}: {last} ({seeds} seed{'s' if seeds != 1 else ''})"
-        drawn.append(_text(WIDTH - _RIGHT, _TOP + 12 + 16 * i, label, anchor="end", colour=colour))
+        up = _TOP + 12 + 16 * i
+        # The text in the page's own colour: it is read on a light and on a dark ground.
+        drawn.append(_text(WIDTH - _RIGHT - 26, up, label, anchor="end"))
+        drawn.append(
+            f'<path d="M{WIDTH - _RIGHT - 20} {up - 4}h20" stroke="{colour}" stroke-width="3"/>'
+        )
     drawn.append(axes.drawn("epoch", "test error (%)"))
     return _svg(drawn, "Test error against epochs")
 
@@ -188,12 +193,11 @@ def _text(
     *,
     anchor: str,
     weight: int = 400,
-    colour: str = "currentColor",
     more: str = "",
 ) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" '
-        f'fill="{colour}" {more}>{escape(text)}</text>'
+        f'fill="currentColor" {more}>{escape(text)}</text>'
     )
 
 

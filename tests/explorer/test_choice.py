@@ -19,7 +19,7 @@ def test_the_code_makes_what_is_on_screen(tmp_path):
         (Choice(graph="ring:8,4", channels=33), {"toggled": [[0, 4], [1, 2]], "aggr": "max"}),
         (Choice(graph="ba:9,3,1", channels=18, subject="conv"), {"message": "gated"}),
         (Choice(graph="ring:8,4", subject="mlp"), {"round_index": 1, "sample": 3, "step": 7}),
-        (Choice(graph="ring:8,4", subject="cnn8"), {"round_index": 2}),
+        (Choice(graph="ring:8,4", subject="resnet20"), {"round_index": 2}),
     ]
     script = ["import json", "scenes = []"]
     for choice, shown in screens:
