@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import sys
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ STATIC = resources.files("mpnn_arch.widget") / "static"
 
 # The traits that decide which layer is on screen, and which of its messages.
 _REBUILDING = ("round_index", "sample", "aggr", "message", "toggled")
+
+
+def _in_marimo() -> bool:
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and bool(marimo.running_in_notebook())
 
 
 class _Refused(InputError, traitlets.TraitError):
@@ -207,6 +213,8 @@ class RoundWidget(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
             return None
+        if _in_marimo():  # it always runs the widget, and drawing takes seconds at 64 nodes
+            return bundle
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         try:
             picture = as_png(self.draw())

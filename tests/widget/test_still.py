@@ -154,3 +154,17 @@ def test_the_widget_draws_what_is_on_screen(layer):
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
     widget.toggle(0, 4)
     assert "17" in texts(RoundWidget(widget.layer).draw())
+
+
+def test_in_marimo_no_picture_is_drawn(monkeypatch):
+    """It runs every widget, and a slider would wait for the picture."""
+    pytest.importorskip("anywidget", reason="the widget's extra is not installed")
+    marimo = pytest.importorskip("marimo", reason="marimo is not installed")
+    from mpnn_arch.widget import RoundWidget
+
+    widget = RoundWidget(RelationalLinear(graphs.ring(4, 2), 8, 8))
+    monkeypatch.setattr(marimo, "running_in_notebook", lambda: True)
+    monkeypatch.setattr(widget, "draw", lambda: pytest.fail("a picture was drawn"))
+    data, _ = widget._repr_mimebundle_()
+    assert "image/png" not in data
+    assert "application/vnd.jupyter.widget-view+json" in data
