@@ -64,7 +64,9 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _closed_pipe(error)
-        return _fail(2, _of_the_system(error), error)
+        code = _fail(2, _of_the_system(error), error)
+        _leave_unwritten_output()
+        return code
     except Exception as error:
         if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
             return _fail(2, _no_memory(error), error)
@@ -124,10 +126,22 @@ def _of_the_system(error: OSError) -> str:
 
 def _closed_pipe(error: BaseException) -> int:
     _show_traceback(error)
-    # Whoever read the output has gone; Python would flush again at exit, and complain.
+    _discard_output()  # whoever read it has gone
+    return 141
+
+
+def _leave_unwritten_output() -> None:
+    """Discard what standard output holds back, where it cannot be written: a full disk."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _discard_output()
+
+
+def _discard_output() -> None:
+    # Python would flush again at exit, complain, and end with 120.
     devnull = os.open(os.devnull, os.O_WRONLY)
     _quietly(lambda: os.dup2(devnull, sys.stdout.fileno()))
-    return 141
 
 
 def _wants_traceback() -> bool:

@@ -475,9 +475,11 @@ def test_a_closed_pipe_is_quiet():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-def test_a_full_disk_is_one_line():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_one_line(unbuffered):
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        process = start("graphs", "make", "ring:8", stdout=full)
+        process = start("graphs", "make", "ring:8", stdout=full, env=environment)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "No space left on device" in err
