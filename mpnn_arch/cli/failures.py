@@ -64,9 +64,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _closed_pipe(error)
-        code = _fail(2, _of_the_system(error), error)
-        _leave_unwritten_output()
-        return code
+        return _fail(2, _of_the_system(error), error)
     except Exception as error:
         if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
             return _fail(2, _no_memory(error), error)
@@ -80,6 +78,10 @@ def exit_code_of(command: Callable[[], object]) -> int:
 def _fail(code: int, message: str, error: BaseException) -> int:
     _show_traceback(error)
     _quietly(lambda: click.echo(f"mpnn-arch: {one_line(message)}", err=True))
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # a full disk
+        _discard_output()
     return code
 
 
@@ -128,14 +130,6 @@ def _closed_pipe(error: BaseException) -> int:
     _show_traceback(error)
     _discard_output()  # whoever read it has gone
     return 141
-
-
-def _leave_unwritten_output() -> None:
-    """Discard what standard output holds back, where it cannot be written: a full disk."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        _discard_output()
 
 
 def _discard_output() -> None:
