@@ -111,46 +111,36 @@ class Choice:
         Args:
             shown: traits of the widget that differ from what it started with, such as ``toggled``.
         """
-        lines = {
-            "linear": [
-                "import torch",
-                "from mpnn_arch import RelationalLinear, graphs",
-                "from mpnn_arch.widget import RoundWidget",
-                "",
-                f"graph = graphs.parse_one({self.graph!r})",
-                "generator = torch.Generator().manual_seed(0)",
-                f"layer = RelationalLinear(graph, {self.channels}, {self.channels}, "
-                'activation="relu", generator=generator)',
-            ],
-            "conv": [
-                "import torch",
-                "from mpnn_arch import RelationalConv2d, graphs",
-                "from mpnn_arch.widget import RoundWidget",
-                "",
-                f"graph = graphs.parse_one({self.graph!r})",
-                "generator = torch.Generator().manual_seed(0)",
-                f"layer = RelationalConv2d(graph, {self.channels}, {self.channels}, 3, padding=1, "
-                'activation="relu", generator=generator)',
-            ],
-            "mlp": [
+        if self.subject in NETWORKS:
+            vectors = self.subject == "mlp"
+            imports = [
                 "from mpnn_arch import graphs, models",
                 "from mpnn_arch.training.data import load_dataset",
-                "from mpnn_arch.widget import RoundWidget",
-                "",
-                f"graph = graphs.parse_one({self.graph!r})",
-                f"x = load_dataset({self.dataset!r}).test_images[:{_SAMPLES}].flatten(1)",
-                'layer = models.build("mlp", graph, in_features=x.shape[1])',
-            ],
-            "resnet20": [
-                "from mpnn_arch import graphs, models",
-                "from mpnn_arch.training.data import load_dataset",
-                "from mpnn_arch.widget import RoundWidget",
-                "",
-                f"graph = graphs.parse_one({self.graph!r})",
-                f"x = load_dataset({self.dataset!r}).test_images[:{_SAMPLES}]",
-                'layer = models.build("resnet20", graph, in_channels=x.shape[1])',
-            ],
-        }[self.subject]
+            ]
+            images = f"load_dataset({self.dataset!r}).test_images[:{_SAMPLES}]"
+            made = [
+                f"x = {images}{'.flatten(1)' if vectors else ''}",
+                f'layer = models.build("{self.subject}", graph, '
+                f"{'in_features' if vectors else 'in_channels'}=x.shape[1])",
+            ]
+        else:
+            name, kernel = {
+                "linear": ("RelationalLinear", ""),
+                "conv": ("RelationalConv2d", " 3, padding=1,"),
+            }[self.subject]
+            imports = ["import torch", f"from mpnn_arch import {name}, graphs"]
+            made = [
+                "generator = torch.Generator().manual_seed(0)",
+                f"layer = {name}(graph, {self.channels}, {self.channels},{kernel} "
+                'activation="relu", generator=generator)',
+            ]
+        lines = [
+            *imports,
+            "from mpnn_arch.widget import RoundWidget",
+            "",
+            f"graph = graphs.parse_one({self.graph!r})",
+            *made,
+        ]
         given = ["layer", *(["x"] if self.subject in NETWORKS else [])]
         given += [f"{name}={pformat(value)}" for name, value in shown.items()]
         return "\n".join([*lines, f"widget = RoundWidget({', '.join(given)})", "widget"])
