@@ -187,12 +187,15 @@ def _float32_mode() -> str:
 
 @cache
 def kernels_version() -> str:
-    """A digest of the kernels' sources and of prebuilt ones: other kernels have other timings."""
+    """A digest of the kernels' sources and of which are prebuilt: others have other timings."""
     folder = Path(__file__).parent.parent
     digest = hashlib.sha256(os.environ.get("MPNN_ARCH_KERNELS", "").encode())
-    patterns = ("*.py", "native/*.cpp", "native/*.h", "native/prebuilt/*")
-    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+    for path in sorted(
+        [*folder.glob("*.py"), *folder.glob("native/*.cpp"), *folder.glob("native/*.h")]
+    ):
         digest.update(path.read_bytes())
+    for path in sorted(folder.glob("native/prebuilt/*")):  # made of these sources
+        digest.update(path.name.encode())
     return digest.hexdigest()[:16]
 
 
