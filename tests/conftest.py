@@ -1,7 +1,7 @@
 """Relational graphs that every test can ask for by name."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -67,3 +67,20 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def serious_faults() -> Callable[[Any], list[tuple[str, str]]]:
+    """The serious faults that axe finds on a page: rule, and element."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is not installed"
+    )
+
+    def find(page: Any) -> list[tuple[str, str]]:
+        return [
+            (one["id"], one["nodes"][0]["html"])
+            for one in axe.Axe().run(page).response["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+
+    return find

@@ -78,7 +78,7 @@ def test_without_the_token_nothing_is_shown(address):
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(1800)
-def test_the_page_in_a_browser(address, browser):
+def test_the_page_in_a_browser(address, browser, serious_faults):
     from playwright.sync_api import expect
 
     expect.set_options(timeout=180_000)
@@ -165,14 +165,5 @@ def test_the_page_in_a_browser(address, browser):
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text(re.compile("(stopped|finished): ")).first).to_be_visible()
     assert faults == []
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe is not installed"
-    )
-    found = axe.Axe().run(page).response["violations"]
-    serious = [
-        (one["id"], one["nodes"][0]["html"])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert serious_faults(page) == []
     page.close()

@@ -236,19 +236,10 @@ def test_above_256_nodes_the_matrix_stands_alone(visit, tmp_path, generator):
 
 @pytest.mark.parametrize("width", [400, 1280, 1600])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(visit, page_of_a_ring, width, theme):
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe is not installed"
-    )
+def test_axe_finds_no_serious_fault(visit, page_of_a_ring, serious_faults, width, theme):
     size = {"width": width, "height": 900}
     page = visit(page_of_a_ring[0], "#selected=node:2&step=20", viewport=size, color_scheme=theme)
     page.wait_for_selector(".mr-line")
     assert page.locator(".mr").get_attribute("data-theme") == theme
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    found = axe.Axe().run(page).response["violations"]
-    serious = [
-        (one["id"], one["nodes"][0]["html"])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert serious_faults(page) == []
