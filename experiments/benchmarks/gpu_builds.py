@@ -227,7 +227,7 @@ def build(arch: int, dtype: str, cases: dict[str, Case], every: bool) -> list[di
         mock.patch.object(backend, "launch", launch),
         mock.patch.object(backend, "kernels", return_value=compiler),
         mock.patch.object(backend, "_check"),
-        mock.patch("mpnn_arch.kernels.triton_launch._tf32_allowed", return_value=tf32),
+        mock.patch("mpnn_arch.kernels.triton_launch.tf32_allowed", return_value=tf32),
     ):
         for name, case in cases.items():
             for product, call in products(case, number):

@@ -31,6 +31,11 @@ class Backend(Protocol):
     whether ``auto`` should time it on the complete graph, against the plain dense layer that every
     fixed backend is there.
 
+    A backend may have a function ``step_kernels``, from
+    :class:`~mpnn_arch.kernels.dispatch.roofline.RoundSizes` and a ``Machine`` to a list of the
+    ``Kernel`` that a forward and backward pass launches. Where timing is not possible, the backend
+    of the lowest predicted time is selected, and one without the function comes last.
+
     Shapes:
         - **x:** (B, C_in), **weight:** (num_weights,), **y**, **grad:** (B, C_out),
           **bias:** (C_out,)
@@ -55,9 +60,6 @@ class Backend(Protocol):
 
     def device_type(self) -> str | None:
         """The device type it supports; None: any."""
-
-    def untimed_rank(self, block_density: float) -> float:
-        """Where timing is not possible, the backend of the lowest rank is selected."""
 
     def worth_timing(self, device: str, kernel: Sequence[int]) -> bool:
         """Whether a trial should time it, for kernels of this size (empty for vectors)."""

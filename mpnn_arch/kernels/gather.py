@@ -17,6 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as conv_grad
 
+from mpnn_arch.kernels.dispatch.roofline import (
+    INDEX_BYTES,
+    Kernel,
+    Machine,
+    RoundSizes,
+    padded,
+)
 from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.kernels.memory import require_memory
@@ -36,9 +43,42 @@ def device_type() -> None:
     """None: any device."""
 
 
-def untimed_rank(block_density: float) -> float:
-    """Last: ``masked`` is mostly faster."""
-    return 2.0
+def step_kernels(sizes: RoundSizes, machine: Machine) -> list[Kernel]:
+    """A copy of every node's input, a copy of the weights, and a batched product; or node by node.
+
+    The copies are of mean lists: padding to the longest is left out. The library pads a node's
+    share to its smallest tile.
+    """
+    kernels: list[Kernel] = []
+    forward = sizes.fan_in, sizes.largest_out, sizes.in_channels, sizes.out_channels
+    backward = sizes.fan_out, sizes.largest_in, sizes.out_channels, sizes.in_channels
+    node_by_node = sizes.taps > 1
+    for length, share, read, written in (forward, backward, forward):  # last, for the weights
+        rows = padded(share, machine.dense_tiles[-1])
+        numbers = sizes.columns * sizes.number_bytes
+        gathered = sizes.nodes * length * numbers
+        outside = (read + written) * numbers
+        product = Kernel(
+            products=sizes.nodes * rows * length * sizes.columns * sizes.kernel_numbers,
+            bytes=gathered + written * numbers + sizes.weight_bytes,
+            tile="batched",
+        )
+        if node_by_node:  # each: the input gathered, the weights gathered, and its product
+            one_node = Kernel(
+                products=product.products / sizes.nodes,
+                bytes=(2 * gathered + outside + 2 * sizes.weight_bytes) / sizes.nodes,
+                tile="batched",
+                launches=3,
+            )
+            kernels += [one_node] * sizes.nodes
+            continue
+        kernels += [
+            Kernel(bytes=2 * outside, launches=4),  # layouts and padding, of input and output
+            Kernel(bytes=2 * sizes.weight_bytes + INDEX_BYTES * sizes.weights),
+            Kernel(bytes=gathered + read * numbers),
+            product,
+        ]
+    return kernels
 
 
 def worth_timing(device: str, kernel: Sequence[int]) -> bool:

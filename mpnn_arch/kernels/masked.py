@@ -13,6 +13,13 @@ from torch import Tensor
 from torch.nn import grad as conv_grad
 
 from mpnn_arch.kernels.dense import dense_weight, require_dense
+from mpnn_arch.kernels.dispatch.roofline import (
+    INDEX_BYTES,
+    Kernel,
+    Machine,
+    RoundSizes,
+    dense_products,
+)
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.kernels.plan import RoundPlan
 
@@ -30,9 +37,15 @@ def device_type() -> None:
     """None: any device."""
 
 
-def untimed_rank(block_density: float) -> float:
-    """After a kernel that multiplies along the edges; mostly faster than ``gather``."""
-    return 1.0
+def step_kernels(sizes: RoundSizes, machine: Machine) -> list[Kernel]:
+    """Zeros, the weights scattered among them, three dense products, the edges' entries read."""
+    scattered = 2 * sizes.weight_bytes + INDEX_BYTES * sizes.weights
+    return [
+        Kernel(bytes=sizes.dense_bytes),
+        Kernel(bytes=scattered),
+        *dense_products(sizes, machine),
+        Kernel(bytes=scattered),
+    ]
 
 
 def worth_timing(device: str, kernel: Sequence[int]) -> bool:

@@ -40,11 +40,6 @@ def device_type() -> str:
     return "cpu"
 
 
-def untimed_rank(block_density: float) -> float:
-    """Last: where it is the faster library, only a trial tells."""
-    return 3.0
-
-
 def worth_timing(device: str, kernel: Sequence[int]) -> bool:
     """Not on graphs that lack edges: there ``cpu`` leaves the zeros out."""
     return False

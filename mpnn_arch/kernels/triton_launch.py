@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.kernels.capture import relaxed_capture
+from mpnn_arch.kernels.dispatch.machines import tf32_allowed
 from mpnn_arch.kernels.triton_choices import recall, remember
 from mpnn_arch.kernels.triton_configs import Config, num_tiles
 from mpnn_arch.kernels.triton_tables import Walk
@@ -112,21 +113,13 @@ def number_constants(x: Tensor, *, convolution: bool) -> dict[str, Any]:
     import triton.language as tl
 
     precision = "ieee"
-    if x.dtype == torch.float32 and _tf32_allowed(convolution):
+    if x.dtype == torch.float32 and tf32_allowed(convolution):
         precision = "tf32"
     return {
         "PRECISION": precision,
         "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
         "WIDEN": x.dtype == torch.bfloat16 and interpreting(),
     }
-
-
-def _tf32_allowed(convolution: bool) -> bool:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and later, where the older switch can raise
-        twin: Any = getattr(cudnn, "conv") if convolution else matmul  # noqa: B009
-        return bool(twin.fp32_precision == "tf32")
-    return bool(cudnn.allow_tf32 if convolution else matmul.allow_tf32)
 
 
 def common_granule(granule: int, stride: int) -> int:

@@ -255,7 +255,9 @@ class FusedRound(MessageRound):
         if self._explain:
             return "reference: an explainer reads the messages"
         reason = self.why_not_fused()
-        return f"reference: {reason}" if reason else self.picker.explain(self.plan)
+        if reason:
+            return f"reference: {reason}"
+        return self.picker.explain(self.plan, self.message_function._geometry)
 
     # -- some targets at a time ---------------------------------------------------------------
 

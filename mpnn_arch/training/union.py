@@ -122,13 +122,13 @@ def part_from(members: Sequence[nn.Module]) -> None:
 
 
 def union_backend(device: torch.device, dtype: torch.dtype) -> str:
-    """The backend of a union: the best that can run, except the dense one.
+    """The backend of a union: kernels of the device if they can run, else ``gather``.
 
     A dense matrix of the union would hold P times the members' own numbers, almost all zero, and
     zero times NaN would carry one member's NaN to the others.
     """
     able = [name for name in backends.candidates(device.type, dtype) if name != backends.PLAIN]
-    return min(able, key=lambda name: backends.get(name).untimed_rank(0.0))
+    return min(able, key=lambda name: backends.get(name).device_type() is None)
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,6 @@ def test_a_backend_that_adds_no_bias(kind, generator, monkeypatch):
         DTYPES, DIFFERENTIABLE = None, False
         unavailable_reason = staticmethod(masked.unavailable_reason)
         device_type = staticmethod(masked.device_type)
-        untimed_rank = staticmethod(masked.untimed_rank)
         worth_timing = staticmethod(masked.worth_timing)
         prepare, release = staticmethod(masked.prepare), staticmethod(masked.release)
         linear_grad_input = staticmethod(masked.linear_grad_input)

@@ -11,11 +11,13 @@ On the complete graph the plain dense layer is timed against other dense product
 by one that is clearly faster. A product too small to matter is not timed there.
 
 No trial is run where it would be unreliable or not reproducible: under tracing, CUDA graph capture
-and ``torch.use_deterministic_algorithms(True)``. There :func:`static_rule` selects.
+and ``torch.use_deterministic_algorithms(True)``. There :func:`static_rule` selects, by a model of
+each backend's time (:mod:`mpnn_arch.kernels.dispatch.roofline`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -31,7 +33,15 @@ from torch import Tensor
 import mpnn_arch
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.backends import candidates, complete_candidates
+from mpnn_arch.kernels.dispatch.machines import machine_for, tf32_allowed
 from mpnn_arch.kernels.dispatch.memory import Choice, forget, key_of, recall, remember
+from mpnn_arch.kernels.dispatch.roofline import (
+    NOMINAL_BATCH,
+    NOMINAL_PIXELS,
+    Machine,
+    RoundSizes,
+    predicted,
+)
 from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_traced
 from mpnn_arch.kernels.dispatch.trial import time_backends
 from mpnn_arch.kernels.geometry import ConvGeometry
@@ -42,7 +52,9 @@ __all__ = [
     "choose",
     "cpu_name",
     "forget",
+    "is_captured",
     "may_time",
+    "predicted_seconds",
     "runs_plain",
     "sample_bucket",
     "static_rule",
@@ -58,22 +70,75 @@ def sample_bucket(num_samples: int) -> int:
     return 1 << max(0, num_samples - 1).bit_length()
 
 
-def static_rule(plan: RoundPlan, device: str, dtype: torch.dtype) -> str:
-    """The backend where timing is not possible: the lowest untimed rank of those available.
+def static_rule(
+    plan: RoundPlan,
+    device: str,
+    dtype: torch.dtype,
+    geometry: ConvGeometry | None = None,
+    *,
+    captured: bool = False,
+    samples: int = NOMINAL_BATCH,
+    pixels: int = NOMINAL_PIXELS,
+) -> str:
+    """The backend where timing is not possible: the lowest time predicted by the roofline.
 
-    On the complete graph, the plain dense layer.
+    On the complete graph, the plain dense layer. A program traced for any batch may not read its
+    batch, and a smaller last batch should round as the others do: untimed choices are for 128
+    samples, over maps of 16 x 16 pixels.
+
+    Args:
+        plan: of the round.
+        device: a device type.
+        dtype: of the tensors.
+        geometry: of the convolution; None for vectors.
+        captured: into a CUDA graph, so launches cost the host nothing.
+        samples: where known, the batch's bucket.
+        pixels: where known, the output pixels of a map.
     """
     if plan.is_complete:
         return backends.PLAIN
-    return _rule(plan.key, str(plan.device), device, dtype)
+    kernel, stride = ((), ()) if geometry is None else (geometry.kernel_size, geometry.stride)
+    numbers = (samples, pixels, math.prod(stride))
+    return _rule(plan.key, str(plan.device), device, dtype, kernel, numbers, captured)
 
 
 @torch.compiler.assume_constant_result  # called under tracing; backends are modules
-def _rule(plan_key: str, plan_device: str, device: str, dtype: torch.dtype) -> str:
+def _rule(
+    plan_key: str,
+    plan_device: str,
+    device: str,
+    dtype: torch.dtype,
+    kernel: tuple[int, ...],
+    numbers: tuple[int, int, int],
+    captured: bool,
+) -> str:
     plan = find_plan(plan_key, torch.device(plan_device))
-    density = 1.0 if plan is None else plan.block_density
-    available = candidates(device, dtype)
-    return min(available, key=lambda name: backends.get(name).untimed_rank(density))
+    if plan is None:  # made by the traced program itself: its sizes are unknown
+        return backends.PLAIN
+    taps = math.prod(kernel) if kernel else 0
+    samples, pixels, stride = numbers
+    sizes = RoundSizes.of(
+        plan,
+        dtype,
+        tf32=device == "cuda" and tf32_allowed(taps > 0),
+        samples=samples,
+        taps=taps,
+        in_pixels=pixels * stride,
+        out_pixels=pixels,
+    )
+    machine = machine_for(torch.device(device))
+    if captured:
+        machine = dataclasses.replace(machine, launch=0.0)
+    available = candidates(device, dtype, kernel)
+    return min(available, key=lambda name: predicted_seconds(name, sizes, machine))
+
+
+def predicted_seconds(name: str, sizes: RoundSizes, machine: Machine) -> float:
+    """Seconds of a forward and backward pass on backend ``name``; infinite if it cannot tell."""
+    step_kernels = getattr(backends.get(name), "step_kernels", None)
+    if step_kernels is None:
+        return math.inf
+    return predicted(step_kernels(sizes, machine), machine, sizes.mode)
 
 
 def choose(
@@ -89,7 +154,8 @@ def choose(
     """
     if not may_time(x, weight):
         how = "complete" if plan.is_complete else "rule"
-        return Choice(static_rule(plan, x.device.type, x.dtype), how)
+        rule = static_rule(plan, x.device.type, x.dtype, geometry, captured=is_captured(x))
+        return Choice(rule, how)
     if runs_plain(x, weight, plan):
         return Choice(backends.PLAIN, "complete")
     described = _describe(x, weight, plan, geometry)
@@ -123,12 +189,24 @@ def may_time(*tensors: Tensor) -> bool:
     x = tensors[0]
     if in_functorch() or not x.numel():
         return False
-    return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    return not is_captured(x)
+
+
+def is_captured(x: Tensor) -> bool:
+    """Whether what is launched for ``x`` goes into a CUDA graph."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> Choice:
     available = _candidates(plan, x, weight.shape[1:])
-    rule = static_rule(plan, x.device.type, x.dtype)
+    rule = static_rule(
+        plan,
+        x.device.type,
+        x.dtype,
+        geometry,
+        samples=sample_bucket(x.shape[0]),
+        pixels=_output_pixels(x, geometry),
+    )
     timed = time_backends(x, weight, plan, available, geometry, favourite=rule)
     selected = _fastest(timed, rule, plan)
     if selected != rule and rule in timed:
@@ -142,6 +220,10 @@ def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | 
         if backend != selected:
             backends.get(backend).release(plan)
     return Choice(selected, "trial", seconds, spread)
+
+
+def _output_pixels(x: Tensor, geometry: ConvGeometry | None) -> int:
+    return 1 if geometry is None else math.prod(geometry.output_size(x.shape[2:]))
 
 
 def _fastest(timed: dict[str, list[float]], rule: str, plan: RoundPlan) -> str:

@@ -16,6 +16,7 @@ from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.backends import check_name, unavailable_reason, warn_once
 from mpnn_arch.kernels.dispatch.choice import (
     choose,
+    is_captured,
     may_time,
     runs_plain,
     sample_bucket,
@@ -76,18 +77,22 @@ class Picker:
     ) -> str:
         """The backend for this input, given in the compute dtype."""
         if self.backend != "auto":
-            return backends.PLAIN if plan.is_complete else self._supported(self.backend, x, plan)
+            if plan.is_complete:
+                return backends.PLAIN
+            return self._supported(self.backend, x, plan, geometry)
         if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             # Reading the shape here would specialise a traced program to one batch size.
-            return backends.PLAIN if plan.is_complete else self._any_choice(x, plan)
+            if plan.is_complete:
+                return backends.PLAIN
+            return self._any_choice(x, plan, geometry)
         choice = self._choices.get(_key(x))
         if choice is None:
             if runs_plain(x, weight, plan):
                 return backends.PLAIN
             if not may_time(x, weight):
-                return self._any_choice(x, plan)
+                return self._any_choice(x, plan, geometry, captured=is_captured(x))
             choice = self._choices[_key(x)] = choose(x, weight, plan, geometry)
-        return self._supported(choice.backend, x, plan)
+        return self._supported(choice.backend, x, plan, geometry)
 
     def prepare(
         self, x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
@@ -116,7 +121,7 @@ class Picker:
         self._choices = {key: Choice(backend, "stored") for key, backend in read.items()}
         self.products = {}
 
-    def explain(self, plan: RoundPlan) -> str:
+    def explain(self, plan: RoundPlan, geometry: ConvGeometry | None = None) -> str:
         """The selected backend and why, with the candidates' times where they were timed."""
         if plan.is_complete and not self._choices:
             return f"{self.backend}: the graph is complete, this is the plain dense layer"
@@ -125,21 +130,32 @@ class Picker:
         if not self._choices:
             return (
                 f"auto: nothing selected yet, the first batch will be timed; without timing it is "
-                f"{static_rule(plan, plan.device.type, torch.float32)} "
+                f"{static_rule(plan, plan.device.type, torch.float32, geometry)} "
                 f"(block density {plan.block_density:.2f})"
             )
         return "\n".join(f"auto, {_format(key)}: {choice}" for key, choice in self._choices.items())
 
-    def _any_choice(self, x: Tensor, plan: RoundPlan) -> str:
+    def _any_choice(
+        self,
+        x: Tensor,
+        plan: RoundPlan,
+        geometry: ConvGeometry | None,
+        *,
+        captured: bool = False,
+    ) -> str:
         """The latest choice for this dtype and device, else the static rule's."""
         latest = _latest(self._name, x.dtype, x.device.type)
-        return static_rule(plan, x.device.type, x.dtype) if latest is None else latest
+        if latest is not None:
+            return latest
+        return static_rule(plan, x.device.type, x.dtype, geometry, captured=captured)
 
-    def _supported(self, name: str, x: Tensor, plan: RoundPlan) -> str:
+    def _supported(
+        self, name: str, x: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
+    ) -> str:
         reason = "" if x.is_meta else unavailable_reason(name, x.device.type, x.dtype)
         if not reason:
             return name
-        instead = static_rule(plan, x.device.type, x.dtype)
+        instead = static_rule(plan, x.device.type, x.dtype, geometry)
         warn_once(f"{reason}; its rounds run on {instead!r} instead")
         return instead
 
