@@ -23,7 +23,7 @@ import math
 import os
 import platform
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,12 @@ def _rule(
 
 def predicted_seconds(name: str, sizes: RoundSizes, machine: Machine) -> float:
     """Seconds of a forward and backward pass on backend ``name``; infinite if it cannot tell."""
+    return _predicted(name, id(backends.get(name)), sizes, machine)
+
+
+# Deterministic mode asks in every call. A backend of a user's own may not be hashable.
+@lru_cache(maxsize=1024)
+def _predicted(name: str, identity: int, sizes: RoundSizes, machine: Machine) -> float:
     step_kernels = getattr(backends.get(name), "step_kernels", None)
     if step_kernels is None:
         return math.inf

@@ -138,9 +138,9 @@ class RoundSizes:
         return float(self.columns) * self.weights * self.kernel_numbers
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Machine:
-    """The rates of one machine.
+    """The rates of one machine, compared and hashed by identity.
 
     Attributes:
         name: what it is.
