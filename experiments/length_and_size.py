@@ -98,7 +98,8 @@ def train(setting: Setting, out: Path, workers: int | None) -> dict[str, Study]:
             dataset="mnist1d",
             graphs=(setting.graphs, f"complete:{nodes}"),
             seeds=tuple(range(setting.seeds)),
-            training=dataclasses.replace(recipe.training, epochs=epochs),
+            # Only the error after the last epoch is read.
+            training=dataclasses.replace(recipe.training, epochs=epochs, evaluate_every=epochs),
             init=recipe.init,
             train_images=None if images >= ALL_IMAGES else images,
         )

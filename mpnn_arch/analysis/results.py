@@ -250,7 +250,9 @@ def _study_table(path: Path) -> pd.DataFrame:
         raise InputError(
             f"the study {path} has no trained epoch yet; run it with mpnn-arch sweep --out {path}"
         )
-    return table
+    # A recipe may pass epochs over (``evaluate_every``): they have a training loss and no error.
+    evaluated = table[table["top1_error"].notna()]
+    return table if evaluated.empty else evaluated.reset_index(drop=True)
 
 
 def _file(path: Path) -> Path:

@@ -26,6 +26,7 @@ SETTINGS = (
     "epochs", "batch_size", "learning_rate", "momentum", "nesterov", "weight_decay", "schedule",
     "optimizer", "label_smoothing", "clip_gradient_norm", "drop_last", "flip", "crop_padding",
     "smallest_area", "lighting", "batch_norm_images", "precision", "channels_last", "compile",
+    "evaluate_every",
 )  # fmt: skip
 MESSAGES = (
     "affine", "attention", "bilinear", "conv", "edge_mlp", "gated", "identity", "linear",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -205,11 +206,12 @@ class _Progress:
         kind, what = event["is"], self._name(event)
         if kind == "epoch":
             self.trained = True
-            self._errors[event["hash"]] = event["metrics"]["test_error"]
-            text = (
-                f"{what}: loss {event['metrics']['train_loss']:.3f}, test error "
-                f"{event['metrics']['test_error']:.2f} %"
-            )
+            error = event["metrics"]["test_error"]
+            text = f"{what}: loss {event['metrics']['train_loss']:.3f}"
+            if math.isfinite(error):
+                self._errors[event["hash"]] = error
+            if event["hash"] in self._errors:
+                text += f", test error {self._errors[event['hash']]:.2f} %"
             pace = event.get("images_per_second")
             if pace is not None:
                 text += f", {pace:,.0f} images/s"

@@ -120,6 +120,12 @@ class StudyConfig:
                 f"the rungs of a race rise from 1 epoch to fewer than the recipe's "
                 f"{self.training.epochs}, {','.join(map(str, self.race))} was given"
             )
+        unknown = [rung for rung in self.race if not self.training.is_evaluated(rung)]
+        if unknown:
+            raise InputError(
+                f"a race at epoch {unknown[0]} needs its test error, and evaluate_every is "
+                f"{self.training.evaluate_every}; race at multiples of it, or leave it out"
+            )
         is_share = isinstance(self.keep, int | float) and not isinstance(self.keep, bool)
         if not (is_share and 0 < self.keep < 1):
             raise InputError(f"keep is a share between 0 and 1, {self.keep!r} was given")
@@ -140,7 +146,7 @@ class StudyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON-able values."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "training": self.training.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StudyConfig:

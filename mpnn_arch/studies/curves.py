@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,10 @@ def plot_curves(
 def _draw_curve(axes: Axes, name: str, rows: Sequence[MetricsRow], colour: str) -> None:
     by_epoch: dict[int, list[float]] = {}
     for row in rows:
-        by_epoch.setdefault(row.epoch, []).append(row.test_error)
+        if not math.isnan(row.test_error):
+            by_epoch.setdefault(row.epoch, []).append(row.test_error)
+    if not by_epoch:
+        return
     epochs = sorted(by_epoch)
     errors = [by_epoch[epoch] for epoch in epochs]
     axes.fill_between(
@@ -81,8 +85,8 @@ def _style_error_axis(axes: Axes) -> None:
     """A logarithmic axis with decimal labels; a linear one if some error is 0."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    low = min(float(np.min(line.get_ydata())) for line in axes.get_lines())  # type: ignore[arg-type]
-    if low > 0:
+    lows = [float(np.min(line.get_ydata())) for line in axes.get_lines()]  # type: ignore[arg-type]
+    if lows and min(lows) > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -123,7 +123,7 @@ class TensorBoard:
                 self._writers[trial] = self._make(str(self.folder / self._name(event)))
             metrics = event["metrics"]
             for name, value in metrics.items():
-                if name != "epoch" and isinstance(value, int | float):
+                if name != "epoch" and _is_number(value):
                     self._writers[trial].add_scalar(name, value, metrics["epoch"])
             self._writers[trial].flush()
         elif event["is"] != "note" and event.get("id") in self._writers:
@@ -138,6 +138,10 @@ def several(*listeners: Listener) -> Listener:
             listener(event)
 
     return tell
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
 
 
 def _finite(value: Any) -> Any:

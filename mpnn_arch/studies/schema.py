@@ -25,7 +25,7 @@ CREATE TABLE trial (
     lease INTEGER NOT NULL DEFAULT 0,  -- number of the attempt whose results are accepted
     epochs_done INTEGER NOT NULL DEFAULT 0,
     seconds REAL NOT NULL DEFAULT 0,  -- of the epochs done, with evaluation
-    test_error REAL,  -- after the last epoch done
+    test_error REAL,  -- after the last epoch that was evaluated
     machine TEXT,
     threads INTEGER,
     choices TEXT,  -- backend that "auto" selected in every round

@@ -85,7 +85,7 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON-able values, the recipe with all of its own."""
         made = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        made["recipe"] = dataclasses.asdict(self.recipe)
+        made["recipe"] = self.recipe.to_dict()
         made["sources"] = [list(pair) for pair in self.sources]
         return made
 

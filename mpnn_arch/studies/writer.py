@@ -267,8 +267,8 @@ class LedgerWriter(Ledger):
             self._set_aside(trial, epoch)
         self._insert("INTO epoch", values)
         self.connection.execute(
-            "UPDATE trial SET epochs_done = ?, seconds = seconds + ?, test_error = ?,"
-            " choices = coalesce(?, choices) WHERE id = ?",
+            "UPDATE trial SET epochs_done = ?, seconds = seconds + ?,"
+            " test_error = coalesce(?, test_error), choices = coalesce(?, choices) WHERE id = ?",
             (
                 epoch,
                 wall,

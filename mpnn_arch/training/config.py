@@ -71,6 +71,8 @@ class TrainingConfig:
             autocast in bfloat16, parameters, BatchNorm and loss in their own.
         channels_last: whether maps lie in memory pixel by pixel, not channel by channel.
         compile: whether the network is compiled by ``torch.compile``.
+        evaluate_every: epochs from one evaluation on the test images to the next, at least 1. The
+            last epoch is always evaluated; the test loss and error of the others are NaN.
         batch_norm_images: training images on which BatchNorm's statistics are estimated anew
             before each evaluation; 0: those that training has averaged are used.
 
@@ -105,6 +107,7 @@ class TrainingConfig:
     precision: str = "float32"
     channels_last: bool = False
     compile: bool = False
+    evaluate_every: int = 1
 
     def __post_init__(self) -> None:
         _whole(self, "epochs", at_least=1)
@@ -139,6 +142,7 @@ class TrainingConfig:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is true or false, {getattr(self, name)!r} was given")
         _whole(self, "crop_padding", at_least=0)
+        _whole(self, "evaluate_every", at_least=1)
         _whole(self, "batch_norm_images", at_least=0)
         if self.batch_norm_images == 1:
             raise InputError(
@@ -161,6 +165,20 @@ class TrainingConfig:
         if self.schedule == "cosine_by_epoch":
             return self.learning_rate_at(step // steps_per_epoch, self.epochs)
         return self.learning_rate_at(step, self.epochs * steps_per_epoch)
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Whether the test images are looked at after this epoch, counted from 1."""
+        return epoch % self.evaluate_every == 0 or epoch == self.epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-able values; those that were added since only where they are set.
+
+        So what was trained before has the hash that it had.
+        """
+        values = dataclasses.asdict(self)
+        if self.evaluate_every == 1:
+            del values["evaluate_every"]
+        return values
 
     def describe(self) -> str:
         """The settings in one line; those added after the first version only where they are set.

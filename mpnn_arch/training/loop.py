@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,8 @@ from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.share import WHOLE, Share, in_words
 from mpnn_arch.training.sources import Batches, source_of
 
+# Test loss and error of an epoch that is not evaluated.
+NOT_EVALUATED = (math.nan, math.nan)
 # Images per evaluation step; bounds memory and does not change results.
 EVALUATION_BATCH = 500
 
@@ -36,8 +39,9 @@ class EpochMetrics:
         learning_rate: of the epoch's last step.
         train_loss: mean cross-entropy (nats) over the epoch's images, during training.
         train_error: share of them misclassified during training, in percent.
-        test_loss: mean cross-entropy (nats) over the test images after the epoch.
-        test_error: share of them misclassified, in percent.
+        test_loss: mean cross-entropy (nats) over the test images after the epoch; NaN where the
+            recipe's ``evaluate_every`` passes it over.
+        test_error: share of them misclassified, in percent; NaN likewise.
         seconds: time of the epoch's training steps, evaluation not counted.
 
     Example:
@@ -157,6 +161,11 @@ class EpochLoop(ABC):
     @abstractmethod
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; mean losses, and numbers of images misclassified."""
+
+    @property
+    def _is_evaluated(self) -> bool:
+        """Whether the recipe has the epoch that was just trained evaluated."""
+        return self.config.is_evaluated(self.epoch)
 
     def _forked_devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []

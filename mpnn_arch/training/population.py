@@ -13,7 +13,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.image_folder import ImageFolder
-from mpnn_arch.training.loop import EpochLoop, EpochMetrics, make_optimizer
+from mpnn_arch.training.loop import NOT_EVALUATED, EpochLoop, EpochMetrics, make_optimizer
 from mpnn_arch.training.union import MLPUnion, part_from
 
 
@@ -77,7 +77,7 @@ class Population(EpochLoop):
         return super().finished or not self.active
 
     def train_epoch(self) -> dict[int, EpochMetrics]:
-        """Train the next epoch and evaluate; the metrics of every member that came through.
+        """Train the next epoch; the metrics of every member that came through.
 
         Their seconds are the population's, divided by its members.
         """
@@ -93,6 +93,7 @@ class Population(EpochLoop):
                 self.diverged[member] = self._diverged(train_losses[member], self.epoch)
         if not all(finite):
             self._keep([member for member in self.active if member not in self.diverged])
+        evaluated = self.evaluate() if self._is_evaluated else {}
         return {
             member: EpochMetrics(
                 epoch=self.epoch,
@@ -103,7 +104,8 @@ class Population(EpochLoop):
                 test_error=test_error,
                 seconds=seconds,
             )
-            for member, (test_loss, test_error) in self.evaluate().items()
+            for member in self.active
+            for test_loss, test_error in [evaluated.get(member, NOT_EVALUATED)]
         }
 
     def evaluate(self) -> dict[int, tuple[float, float]]:

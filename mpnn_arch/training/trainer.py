@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpnn_arch.training.loop import DivergedError, EpochLoop, EpochMetrics
+from mpnn_arch.training.loop import NOT_EVALUATED, DivergedError, EpochLoop, EpochMetrics
 
 __all__ = ["DivergedError", "EpochMetrics", "Trainer"]
 
@@ -47,7 +47,7 @@ class Trainer(EpochLoop):
     """
 
     def train_epoch(self) -> EpochMetrics:
-        """Train the next epoch and evaluate.
+        """Train the next epoch and evaluate, if the recipe says so after this one.
 
         Raises:
             DivergedError: the loss is no longer finite.
@@ -57,7 +57,7 @@ class Trainer(EpochLoop):
         if not torch.isfinite(steps.loss_sum):
             raise DivergedError(self._diverged(train_loss, self.epoch + 1))
         self.epoch += 1
-        test_loss, test_error = self.evaluate()
+        test_loss, test_error = self.evaluate() if self._is_evaluated else NOT_EVALUATED
         return EpochMetrics(
             epoch=self.epoch,
             learning_rate=steps.learning_rate,

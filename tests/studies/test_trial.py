@@ -61,6 +61,7 @@ OTHER_RECIPE = {
     "precision": "bfloat16",
     "channels_last": True,
     "compile": True,
+    "evaluate_every": 2,
 }
 
 
@@ -68,6 +69,13 @@ OTHER_RECIPE = {
 def test_every_field_of_the_recipe_counts(name):
     recipe = dataclasses.replace(BASE.recipe, **{name: OTHER_RECIPE[name]})
     assert dataclasses.replace(BASE, recipe=recipe).hash != BASE.hash
+
+
+def test_a_trial_has_the_hash_that_it_had_before_recipes_had_further_fields():
+    assert "evaluate_every" not in BASE.to_dict()["recipe"]
+    assert BASE.hash == ("599bc0da2c97ab6a70554464694c04fe257a94ae8850421283d664daef7996b2")
+    seldom = dataclasses.replace(BASE, recipe=TrainingConfig(evaluate_every=3))
+    assert Trial.from_dict(seldom.to_dict()) == seldom
 
 
 def test_equal_trials_have_one_hash():

@@ -43,6 +43,8 @@ def test_the_learning_rate_decays_to_0_along_a_half_cosine():
         ({"smallest_area": 0}, "smallest_area"),
         ({"lighting": -0.1}, "lighting"),
         ({"batch_norm_images": 1}, "batch_norm_images"),
+        ({"evaluate_every": 0}, "evaluate_every"),
+        ({"evaluate_every": 1.5}, "evaluate_every"),
         ({"precision": "float16"}, "precision"),
         ({"channels_last": None}, "channels_last"),
         ({"compile": 0}, "compile"),

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import math
 
 import pytest
 import torch
@@ -88,6 +89,17 @@ def test_float32_members_equal_their_training_alone_but_for_rounding(digits):
     for own, result in zip(single, results, strict=True):
         history = alone(own, digits, config)
         assert result.metrics[-1].train_loss == pytest.approx(history[-1].train_loss, rel=1e-3)
+
+
+def test_epochs_that_are_not_evaluated_change_no_bit(doubles):
+    always, seldom = (
+        train_population(mlps(), doubles, config, seed=7, size=len(SPECS))
+        for config in (TrainingConfig(epochs=3), TrainingConfig(epochs=3, evaluate_every=2))
+    )
+    for one, other in zip(always, seldom, strict=True):
+        assert [math.isnan(epoch.test_error) for epoch in other.metrics] == [True, False, False]
+        assert untimed(one.metrics[1:]) == untimed(other.metrics[1:])
+        assert one.metrics[0].train_loss == other.metrics[0].train_loss
 
 
 def test_a_compiled_population_trains_alike(digits, monkeypatch):

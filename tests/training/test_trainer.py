@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import functools
+import math
 import os
 import stat
 
@@ -63,6 +64,20 @@ def test_it_learns(digits):
     assert history[-1].test_error < 15
     assert history[-1].train_loss < history[0].train_loss / 2
     assert all(m.seconds > 0 for m in history)
+
+
+def test_epochs_that_are_not_evaluated_train_to_the_same_bits(digits):
+    always, seldom = trainer(digits), trainer(digits, evaluate_every=3)
+    for epoch in (1, 2, 3, 4):
+        expected, got = always.train_epoch(), seldom.train_epoch()
+        if epoch in (1, 2):
+            assert math.isnan(got.test_loss)
+            assert math.isnan(got.test_error)
+            got = dataclasses.replace(
+                got, test_loss=expected.test_loss, test_error=expected.test_error
+            )
+        assert untimed(got) == untimed(expected)  # the third, and always the last
+    assert same(always.model, seldom.model)
 
 
 def test_it_takes_the_steps_of_torch_sgd_with_the_stated_recipe(digits):
