@@ -36,7 +36,7 @@ def plan_populations(
         default: see ``asked``.
 
     Raises:
-        InputError: a number is asked for, and no trial of the study can be in a population.
+        InputError: a number is asked for, and no two trials of the study can be in a population.
     """
     ledger = recorder.ledger
     before = ledger.setting("population")
@@ -59,8 +59,9 @@ def plan_populations(
     groups = _groups(unbegun)
     if isinstance(asked, int) and asked > 1 and unbegun and not groups:
         raise InputError(
-            f"population {asked} trains mlp models with the message linear, the aggregation sum "
-            "and no --backend of their own, side by side, and this study has none; leave it out"
+            f"population {asked} trains side by side mlp models of one seed, with the message "
+            "linear, the aggregation sum and no --backend of their own, and this study has no two "
+            "such trials; leave it out, or give more graphs"
         )
     size = asked if isinstance(asked, int) else 1
     tried = before["tried"] if before else None

@@ -95,7 +95,7 @@ def test_a_member_is_replayed_to_the_same_bits_with_its_population(drivers, undi
 def test_a_number_is_refused_where_no_trial_can_be_in_a_population(drivers, tmp_path):
     code, told = drivers.run(*SMALL, "--backend", "gather", "--out", tmp_path / "study")
     assert code == 2
-    assert "population 3 trains mlp models" in told
+    assert "population 3 trains side by side mlp models of one seed" in told
     for wrong in ("0", "-1", "many"):
         code, told = drivers.run(*SMALL[:-1], wrong, "--out", tmp_path / wrong)
         assert code == 2
