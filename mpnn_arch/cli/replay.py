@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,10 @@ def replay(*, folder: Path, trial: str, device: str, data_root: Path | None, tru
 
     def watch(epoch: Replayed) -> None:
         text = "; ".join(epoch.differs) or "the same bits"
-        click.echo(f"epoch {epoch.epoch}: test error {epoch.test_error:.2f} %, {text}")
+        error = "not evaluated"
+        if math.isfinite(epoch.test_error):
+            error = f"test error {epoch.test_error:.2f} %"
+        click.echo(f"epoch {epoch.epoch}: {error}, {text}")
 
     done = again(
         study,

@@ -26,7 +26,7 @@ class Replayed:
 
     Attributes:
         epoch: its number.
-        test_error: now, in percent.
+        test_error: now, in percent; NaN if the recipe does not evaluate this epoch.
         differs: metrics that are not equal to the bit, as ``name: then, now``.
     """
 
