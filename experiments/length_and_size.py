@@ -1,7 +1,7 @@
 """Is the order of graphs a matter of the task, the length of training, or the size of the data?
 
-    python experiments/length_and_size.py --small              # 1.5 hours of one core
-    python experiments/length_and_size.py                      # 52 graphs, 5 seeds: 40 hours
+    python experiments/length_and_size.py --small              # 1 hour of one core
+    python experiments/length_and_size.py                      # 52 graphs, 5 seeds: 25 hours
     python experiments/length_and_size.py --smoke              # shows that it runs; no result
     python experiments/length_and_size.py --studies runs/a runs/b --out runs/read    # no training
 
