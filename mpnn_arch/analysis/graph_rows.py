@@ -46,9 +46,9 @@ def identify(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]
     _complete(graphs)
     graphs.loc[parametric, "graph"] = [_ws_flex_name(*row) for row in _values(graphs, parametric)]
     _measure_ws_flex(graphs, parametric & graphs[C_AND_L[0]].isna(), notes)
-    _measure_named(graphs, ~parametric & graphs[C_AND_L[0]].isna(), notes)
-    known = graphs[list(C_AND_L)].notna().all(axis=1)
-    return graphs[known], notes
+    needed = ["num_nodes", *C_AND_L]
+    _measure_named(graphs, ~parametric & graphs[needed].isna().any(axis=1), notes)
+    return graphs[graphs[needed].notna().all(axis=1)], notes
 
 
 def rebuild(names: Iterable[str]) -> tuple[dict[str, RelationalGraph], list[str]]:
@@ -176,5 +176,5 @@ def _measure_named(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -> 
             notes.append(
                 f"{len(names)} of {len(graphs)} graphs left out: {names[0]!r} {why}; give ws_flex "
                 "with num_nodes, density, rewiring_probability and graph_seed, complete, a name "
-                "that `mpnn-arch graphs` takes, or columns with C and L"
+                "that `mpnn-arch graphs` takes, or columns with num_nodes, C and L"
             )

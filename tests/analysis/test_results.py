@@ -58,6 +58,24 @@ def test_other_graphs_by_name_and_by_measures(results_file):
     assert table.loc["my_brain", "average_path_length"] == 2.0
 
 
+def test_the_number_of_nodes_comes_from_the_name_or_the_row_is_left_out(results_file):
+    path = results_file(
+        [
+            "graph,train_seed,error,clustering_coefficient,average_path_length",
+            '"ring:64,4",0,30.0,0.5,8.4',
+            '"rewired:0/ws_flex:64,8,0.1,0",0,31.0,0.1,2.2',
+            "complete:64,0,32.0,1.0,1.0",
+            "my_brain,0,33.0,0.5,2.0",
+        ],
+        "sizeless.csv",
+    )
+    (results,) = read_results(path)
+    assert list(results.table["num_nodes"]) == [64] * 3
+    assert "my_brain" not in set(results.table["graph"])
+    assert any("'my_brain' cannot be made" in note for note in results.notes)
+    assert any("columns with num_nodes, C and L" in note for note in results.notes)
+
+
 def test_a_folder_of_a_run(tmp_path):
     run = tmp_path / "my_run"
     run.mkdir()
