@@ -130,8 +130,7 @@ def _tiles(
         cached=products * sizes.number_bytes * (1 / rows + 1 / outer),
         tile="edges conv" if sizes.is_convolution else "edges",
         tiles=sizes.nodes * row_tiles * tiles,
-        ragged=not sizes.is_convolution
-        and not (even and not misaligned(share, sizes.number_bytes)),
+        ragged=not sizes.is_convolution and (not even or misaligned(share, sizes.number_bytes)),
         launches=_CONV_LAUNCH if sizes.is_convolution else _LINEAR_LAUNCH,
     )
 

@@ -11,6 +11,7 @@ the factor for misaligned rows, 5 us of the host for an operation of torch, 2 us
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ A100 = Machine(
     efficiency=_GPU_TILES,
     ragged=0.5,
 )
-H100 = Machine(
+H100 = dataclasses.replace(  # with the assumptions made of the A100
+    A100,
     name="H100",
     peak={
         "tf32": 494.7e12,
@@ -53,10 +55,6 @@ H100 = Machine(
     bandwidth=3.35e12,
     cache_bandwidth=0.6 * 5120 * 1.755e9,
     processors=132,
-    launch=5e-6,
-    pause=2e-6,
-    efficiency=_GPU_TILES,
-    ragged=0.5,
 )
 #: One core with AVX-512 (two multiply-adds of 16 numbers a cycle, at 2 GHz). 16-bit numbers are
 #: widened; instructions that a processor may have for them are not counted.
