@@ -27,7 +27,7 @@ def identify(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]
     C and L are those that the rows carry, else those of a published list (``graphs_n64_3942.csv``
     and its like) in ``folder`` or in the folders of published data, else they are measured on the
     graph, made anew from its row (a density or p that is a rounded point of
-    ``graphs.paper_grid`` is taken in full).
+    ``graphs.paper_grid`` is taken in full). A number of nodes that is missing is the graph's.
 
     Args:
         rows: distinct graphs, ``graph`` and, as far as they are there, ``PARAMETERS`` and C and L.
@@ -160,11 +160,12 @@ def _measure_named(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -> 
         if name not in by_name:
             continue
         graph = by_name[name]
-        try:
-            graphs.loc[index, list(C_AND_L)] = measure(graph)[list(C_AND_L)].to_numpy()[0]
-        except InputError:
-            unmeasured.append(name)
-            continue
+        if graphs.loc[index, list(C_AND_L)].isna().any():
+            try:
+                graphs.loc[index, list(C_AND_L)] = measure(graph)[list(C_AND_L)].to_numpy()[0]
+            except InputError:
+                unmeasured.append(name)
+                continue
         graphs.loc[index, "num_nodes"] = graph.num_nodes
         if pd.isna(graphs.loc[index, "density"]):
             graphs.loc[index, "density"] = graph.density

@@ -71,6 +71,7 @@ def test_the_number_of_nodes_comes_from_the_name_or_the_row_is_left_out(results_
     )
     (results,) = read_results(path)
     assert list(results.table["num_nodes"]) == [64] * 3
+    assert results.table["average_path_length"].tolist() == [8.4, 2.2, 1.0]  # as they were given
     assert "my_brain" not in set(results.table["graph"])
     assert any("'my_brain' cannot be made" in note for note in results.notes)
     assert any("columns with num_nodes, C and L" in note for note in results.notes)
