@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
+from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.density_curve import (
     DensityCurve,
@@ -16,6 +16,7 @@ from mpnn_arch.analysis.density_curve import (
 )
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph, without_baseline
+from mpnn_arch.analysis.resampled_r2 import resampled_r2
 from mpnn_arch.errors import InputError
 
 
@@ -83,24 +84,27 @@ def density_null(
     residual = (graphs["mean"] - DensityCurve.fit(graphs).predict(graphs["density"])).to_numpy()
     errors = graphs["mean"].to_numpy(dtype=np.float64)
     density, plane = density_features(graphs), plane_features(graphs)
-    both = np.hstack([density, plane])
-    fits = [sm.OLS(errors, sm.add_constant(x)).fit() for x in (density, plane, both)]
+    ones = np.ones((len(errors), 1))
+    both = np.hstack([ones, density, plane])
+    explanations = (np.hstack([ones, density]), np.hstack([ones, plane]), both)
+    fits = [OLS(errors, features).fit() for features in explanations]
     f_p = float(fits[2].compare_f_test(fits[0])[1])
 
     random = np.random.default_rng(seed)
-    resampled = np.empty(draws)
-    for i in range(draws):
-        rows = random.integers(len(errors), size=len(errors))
-        resampled[i] = _r2(both[rows], errors[rows]) - _r2(density[rows], errors[rows])
+    sizes = [1 + density.shape[1], both.shape[1]]
+    resampled = np.diff(resampled_r2(both, sizes, errors, draws, random), axis=1)
     low, high = np.quantile(resampled, [0.025, 0.975])
 
     gain = fits[2].rsquared - fits[0].rsquared
     stratum = _strata(graphs["density"].to_numpy(), strata)
-    project = _projector(np.column_stack([np.ones(len(errors)), both]))
+    of_density, of_both = (np.linalg.qr(features)[0] for features in (explanations[0], both))
     shuffled = _exchanged(residual, stratum, draws, random)  # (draws, graphs)
     # Freedman and Lane: fitted by density, plus exchanged residuals, fitted again.
     fitted = errors - residual
-    added = np.array([_gain(fitted + row, density, project) for row in shuffled])
+    exchanged = fitted + shuffled
+    total = ((exchanged - exchanged.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    shares = [((exchanged @ basis) ** 2).sum(axis=1) / total for basis in (of_both, of_density)]
+    added = shares[0] - shares[1]
     permutation_p = float((1 + (added >= gain).sum()) / (1 + draws))
 
     bins, best_bin_p = _bins(graphs, residual, shuffled)
@@ -163,22 +167,3 @@ def _exchanged(values: Array, stratum: Numbers, draws: int, random: np.random.Ge
         # Sorted by stratum and then at random: a permutation within every stratum.
         row[by_stratum] = values[np.lexsort((random.random(len(values)), stratum))]
     return exchanged
-
-
-def _gain(errors: Array, density: Array, project: Array) -> float:
-    total = ((errors - errors.mean()) ** 2).sum()
-    both = ((project.T @ errors) ** 2).sum() - len(errors) * errors.mean() ** 2
-    return float(both / total) - _r2(density, errors)
-
-
-def _projector(features: Array) -> Array:
-    """An orthonormal basis of the columns."""
-    basis: Array = np.linalg.qr(features)[0]
-    return basis
-
-
-def _r2(features: Array, errors: Array) -> float:
-    basis = _projector(np.column_stack([np.ones(len(errors)), features]))
-    total = ((errors - errors.mean()) ** 2).sum()
-    left = ((errors - basis @ (basis.T @ errors)) ** 2).sum()
-    return float(1 - left / total) if total > 0 else 0.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
+from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
 from mpnn_arch.errors import InputError
@@ -82,7 +82,7 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
     if np.ptp(points["mean"]) == 0:
         raise InputError("all graphs of the slice have one error, which no curve explains")
     x = points[along].to_numpy(dtype=np.float64)
-    fit: Any = sm.OLS(points["mean"].to_numpy(dtype=np.float64), _powers(x)).fit()
+    fit: Any = OLS(points["mean"].to_numpy(dtype=np.float64), _powers(x)).fit()
     at = np.linspace(x.min(), x.max(), 80)
     band = fit.get_prediction(_powers(at)).summary_frame(alpha=0.05)
     curve = pd.DataFrame(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from scipy import optimize, stats
+from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.families import family_errors
 from mpnn_arch.analysis.per_graph import Array
@@ -83,7 +83,7 @@ def structure_slopes(table: pd.DataFrame) -> StructureSlopes:
             f"{len(gap)} graphs differ from their nulls in {rank} of C and L; slopes take 4 graphs "
             "or more that differ in both"
         )
-    fit = sm.OLS(gap, excess).fit()
+    fit = OLS(gap, excess).fit()
     (c_low, c_high), (l_low, l_high) = np.asarray(fit.conf_int(0.05), dtype=np.float64).tolist()
     return StructureSlopes(
         len(gap),

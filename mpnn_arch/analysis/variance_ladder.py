@@ -7,11 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
+from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.density_curve import density_features, plane_features, with_density
 from mpnn_arch.analysis.graph_rows import rebuild
-from mpnn_arch.analysis.per_graph import Array, per_graph, without_baseline
+from mpnn_arch.analysis.per_graph import per_graph, without_baseline
+from mpnn_arch.analysis.resampled_r2 import resampled_r2
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import measure
 from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
@@ -68,12 +69,10 @@ def variance_ladder(
     sets = [np.ones((len(errors), 1))]
     for features in steps.values():
         sets.append(np.hstack([sets[-1], features]))
-    fits = [sm.OLS(errors, features).fit() for features in sets]
+    fits = [OLS(errors, features).fit() for features in sets]
     random = np.random.default_rng(seed)
-    resampled = np.empty((draws, len(steps)))
-    for draw in resampled:
-        chosen = random.integers(len(errors), size=len(errors))
-        draw[:] = np.diff([_r2(features[chosen], errors[chosen]) for features in sets])
+    sizes = [features.shape[1] for features in sets]
+    resampled = np.diff(resampled_r2(sets[-1], sizes, errors, draws, random), axis=1)
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
     r2 = np.array([0.0, *(fit.rsquared for fit in fits[1:])])
     return pd.DataFrame(
@@ -87,10 +86,3 @@ def variance_ladder(
             "graphs": len(errors),
         }
     )
-
-
-def _r2(features: Array, errors: Array) -> float:
-    basis = np.linalg.qr(features)[0]
-    total = ((errors - errors.mean()) ** 2).sum()
-    left = ((errors - basis @ (basis.T @ errors)) ** 2).sum()
-    return float(1 - left / total) if total > 0 else 0.0

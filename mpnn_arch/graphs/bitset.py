@@ -151,6 +151,17 @@ def distance_sums(into: Words, out_of: Words | None = None) -> tuple[Counts, Cou
     return total, joined
 
 
+def inverse_distance_sums(into: Words, out_of: Words | None = None) -> npt.NDArray[np.float64]:
+    """(B,): the sum of 1 / distance over the ordered pairs that a path joins.
+
+    The arguments are those of :func:`distance_sums`.
+    """
+    total = np.zeros(into.shape[0])
+    for place, step, before, after in _steps(into, out_of):
+        total[place] += (sizes(after).sum(axis=-1) - sizes(before).sum(axis=-1)) / step
+    return total
+
+
 def distances(into: Words, out_of: Words | None = None) -> Distances:
     """Lengths of all shortest paths, with the arguments of :func:`distance_sums`.
 

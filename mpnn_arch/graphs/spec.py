@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 from mpnn_arch.checks import parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.connectomes import connectome
-from mpnn_arch.graphs.generators.family import GENERATORS, describe, generate
+from mpnn_arch.graphs.generators.family import GENERATORS, describe, generate, parameters_of
 from mpnn_arch.graphs.given import as_graph, parse_with
 from mpnn_arch.graphs.lists import (
     WSFlexParameters,
@@ -188,7 +187,7 @@ parse_with(parse)
 def _generated(name: str, rest: str, spec: str) -> RelationalGraph:
     args: list[int | float] = []
     params: dict[str, int | float] = {}
-    known = inspect.signature(GENERATORS.get(name)).parameters
+    known = parameters_of(GENERATORS.get(name))
     for part in rest.split(","):
         key, equals, value = part.partition("=")
         if equals:

@@ -31,6 +31,17 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
+def lay_out(figure: Figure) -> None:
+    """Place everything in ``figure`` now, for one that is saved several times.
+
+    Else every file has it laid out and drawn once more before it is drawn.
+    """
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def as_png(figure: Figure, dpi: int = 100) -> bytes:
     """``figure`` as the bytes of a PNG file."""
     made = BytesIO()

@@ -14,6 +14,7 @@ from mpnn_arch.analysis.calibration import RULES, planted
 from mpnn_arch.analysis.cross_validation import explained, held_out
 from mpnn_arch.analysis.density_curve import DensityCurve
 from mpnn_arch.analysis.per_graph import per_graph
+from mpnn_arch.analysis.resampled_r2 import resampled_r2
 
 
 def test_correlations():
@@ -252,3 +253,19 @@ def test_false_alarms_and_power(bowl_table, made_up):
     assert len(single) == 6
     with pytest.raises(InputError, match="one training seed"):
         analysis.design_of(made_up("bowl", count=52, seeds=1))
+
+
+@pytest.mark.parametrize("graphs", [12, 200])
+def test_resampled_shares_are_those_of_a_regression_on_each_resample(graphs):
+    random = np.random.default_rng(2)
+    features = np.column_stack([np.ones(graphs), random.standard_normal((graphs, 6)) * 100 + 30])
+    errors = features[:, 1] / 100 + random.standard_normal(graphs)
+    found = resampled_r2(features, [1, 3, 7], errors, 5, np.random.default_rng(3))
+    again = np.random.default_rng(3)
+    for shares in found:
+        rows = again.integers(graphs, size=graphs)
+        assert shares[0] == pytest.approx(0, abs=1e-9)
+        for share, size in zip(shares[1:], (3, 7), strict=True):
+            fit = sm.OLS(errors[rows], features[rows, :size]).fit()
+            assert share == pytest.approx(fit.rsquared, abs=1e-9)
+    assert not resampled_r2(features, [3], np.ones(graphs), 2, again).any()

@@ -14,7 +14,7 @@ from mpnn_arch.graphs import (
     measure,
     measure_weighted,
 )
-from mpnn_arch.graphs.measures import MEASURES
+from mpnn_arch.graphs.measures import MEASURES, small_world
 from mpnn_arch.graphs.measures.betweenness import node_betweenness
 
 
@@ -141,6 +141,35 @@ def test_known_values():
     assert measure(small_world, ["small_world_sigma"]).iloc[0, 0] > 2
     expected = nx.degree_assortativity_coefficient(without_self_loops(small_world))
     assert measure(small_world, ["assortativity"]).iloc[0, 0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("num_nodes", "num_edges"), [(8, 12), (64, 200), (64, 900), (90, 300)])
+def test_small_worldness_compares_with_random_graphs(num_nodes, num_edges):
+    by_er = GraphBatch.of([generate("er", num_nodes, num_edges, seed) for seed in range(60)])
+    words = [small_world._random(num_nodes, num_edges, seed) for seed in range(60)]
+    ours = GraphBatch(np.concatenate(words))
+    assert (ours.degrees.sum(axis=1) == 2 * num_edges).all()
+    assert bitset.is_connected(ours.words).all()
+    assert (ours.words == bitset.transpose(ours.words)).all()
+    for name in ("clustering_coefficient", "average_path_length", "degree_std"):
+        theirs, found = MEASURES.get(name)(by_er), MEASURES.get(name)(ours)
+        error = np.sqrt((theirs.var() + found.var()) / 60)
+        assert abs(theirs.mean() - found.mean()) < 4 * error + 1e-12, name
+
+
+def test_small_worldness_says_that_so_few_edges_seldom_connect_a_random_graph():
+    with pytest.raises(InputError, match="er of 64 nodes and 64 edges"):
+        measure(generate("ring", 64, 2), ["small_world_sigma"])
+
+
+def test_places_name_each_pair_once():
+    high, low = small_world._pairs(np.arange(5050))
+    assert (low < high).all()
+    assert len(set(zip(high.tolist(), low.tolist(), strict=True))) == 5050
+    places = np.array([2**40, 2**50 + 12345])
+    high, low = small_world._pairs(places)
+    assert (high * (high - 1) // 2 + low == places).all()
+    assert ((low >= 0) & (low < high)).all()
 
 
 def test_unreachable_pairs_are_left_out_on_request():

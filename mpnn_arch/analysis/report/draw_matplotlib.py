@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpnn_arch.analysis.report.chart import Bars, Chart, Heat, Line, Points, Rectangle
-from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
+from mpnn_arch.io.figures import COLOURS, lay_out, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ def save_chart(chart: Chart, folder: Path) -> list[Path]:
     # Of the figure, not of the axes, which long names of bars push to the right.
     figure.suptitle(chart.title, x=0.01, ha="left", fontsize=9, fontweight="bold")
     paths = [folder / f"{chart.name}.{ending}" for ending in FORMATS]
+    lay_out(figure)
     for path in paths:
         save_figure(figure, path)
     return paths

@@ -35,6 +35,23 @@ def er(num_nodes: int, num_edges: int, seed: int = 0) -> RelationalGraph:
         >>> graphs.er(num_nodes=16, num_edges=40, seed=0).num_edges
         40
     """
+    num_nodes, num_edges = check_er(num_nodes, num_edges)
+
+    def draw(stream: Random) -> Any:
+        import networkx as nx
+
+        return nx.gnm_random_graph(num_nodes, num_edges, seed=stream)
+
+    return connected(draw, seed, f"er of {num_nodes} nodes and {num_edges} edges")
+
+
+def check_er(num_nodes: Any, num_edges: Any) -> tuple[int, int]:
+    """The two parameters as integers.
+
+    Raises:
+        InputError: an impossible number of edges, more than there is memory for, or so few that
+            no draw would be connected.
+    """
     num_nodes = check_num_nodes(num_nodes)
     num_edges = check_whole("num_edges", num_edges, num_nodes - 1, num_nodes * (num_nodes - 1) // 2)
     check_size("er", num_nodes, num_edges)
@@ -43,10 +60,4 @@ def er(num_nodes: int, num_edges: int, seed: int = 0) -> RelationalGraph:
         f"er of {num_nodes:,} nodes and {num_edges:,} edges",
         num_nodes * (1 - chosen) ** (num_nodes - 1),
     )
-
-    def draw(stream: Random) -> Any:
-        import networkx as nx
-
-        return nx.gnm_random_graph(num_nodes, num_edges, seed=stream)
-
-    return connected(draw, seed, f"er of {num_nodes} nodes and {num_edges} edges")
+    return num_nodes, num_edges

@@ -140,11 +140,14 @@ class GraphBatch:
         """Each graph as networkx has it, directed if the batch is."""
         import networkx as nx
 
-        kind = nx.DiGraph if self.directed else nx.Graph
-        return [
-            nx.from_numpy_array(adjacency.T.astype(np.int8), create_using=kind)
-            for adjacency in self.adjacency
-        ]
+        drawn = []
+        for adjacency in self.adjacency:
+            graph = nx.DiGraph() if self.directed else nx.Graph()
+            graph.add_nodes_from(range(self.num_nodes))
+            ends = np.nonzero(adjacency.T if self.directed else np.triu(adjacency))
+            graph.add_edges_from(zip(*(nodes.tolist() for nodes in ends), strict=True))
+            drawn.append(graph)
+        return drawn
 
     def check_pairs(self, what: str, bytes_per_pair: float) -> None:
         """Raise if there is no memory for what needs an entry for each pair of nodes.

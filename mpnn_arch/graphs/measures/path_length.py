@@ -47,7 +47,9 @@ def global_efficiency(batch: GraphBatch) -> Array:
     Source: Latora and Marchiori, Physical Review Letters 2001.
     """
     num_nodes = batch.num_nodes
-    return _inverse_sum(batch.distances) / max(1, num_nodes * (num_nodes - 1))
+    out_of = batch.reversed_words if batch.directed else None
+    total = bitset.inverse_distance_sums(batch.words, out_of)
+    return total / max(1, num_nodes * (num_nodes - 1))
 
 
 @MEASURES.register("local_efficiency")
@@ -66,11 +68,6 @@ def local_efficiency(batch: GraphBatch) -> Array:
         among = np.where(near[:, :, None], batch.words & batch.words[:, None, node], np.uint64(0))
         count = near.sum(axis=1)
         pairs = count * (count - 1)
-        found = _inverse_sum(bitset.distances(among))
+        found = bitset.inverse_distance_sums(among)
         total += np.divide(found, pairs, out=np.zeros(len(batch)), where=pairs > 0)
     return total / batch.num_nodes
-
-
-def _inverse_sum(distances: bitset.Distances) -> Array:
-    joined = distances > 0
-    return np.divide(1.0, distances, out=np.zeros(distances.shape), where=joined).sum(axis=(1, 2))
