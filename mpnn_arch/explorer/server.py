@@ -54,9 +54,10 @@ def start(port: int | None = None, *, show: bool = True) -> tuple[str, subproces
         )
     port, token = free_port(port), secrets.token_urlsafe(16)
     app = str(resources.files("mpnn_arch.explorer") / "app.py")
-    command = [sys.executable, "-m", "marimo", "-q", "-y", "run", app, f"--host={HOST}"]
-    command += [f"--port={port}", "--token", "--token-password-file=-", f"--session-ttl={SESSION}"]
-    command += ["--no-sandbox", *([] if show else ["--headless"])]
+    command = [sys.executable, "-m", "mpnn_arch.explorer.serve", str(port)]
+    command += ["-q", "-y", "run", app, f"--host={HOST}", f"--port={port}", "--no-sandbox"]
+    command += ["--token", "--token-password-file=-", f"--session-ttl={SESSION}"]
+    command += [] if show else ["--headless"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.write(token.encode())  # not on the command line, which others can read
