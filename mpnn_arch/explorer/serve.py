@@ -1,32 +1,28 @@
-"""Run marimo's server, and import what the page's round needs while the browser starts it."""
+"""The process of the page: a waiting page at once, then marimo's server at the same port."""
 
 from __future__ import annotations
 
 import runpy
-import socket
 import sys
-import threading
-import time
+from socket import socket
 
 from mpnn_arch.explorer.server import HOST
+from mpnn_arch.explorer.waiting import WaitingPage
 
 
-def preload(port: int) -> None:
-    """Once the server listens at ``port``, import torch and the widget.
+def hand_over(waiting: WaitingPage) -> None:
+    """Close ``waiting`` when marimo's server is about to listen."""
+    import uvicorn
 
-    Before, marimo's own imports come first; after, the page asks for them a second or two later,
-    when its front end has started in the browser.
-    """
-    while True:
-        try:
-            socket.create_connection((HOST, port), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.05)
-    import mpnn_arch.widget  # noqa: F401
+    listen = uvicorn.Server.startup
+
+    async def startup(self: uvicorn.Server, sockets: list[socket] | None = None) -> None:
+        waiting.close()
+        await listen(self, sockets)
+
+    uvicorn.Server.startup = startup  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
-    port = int(sys.argv.pop(1))
-    threading.Thread(target=preload, args=(port,), daemon=True).start()
+    hand_over(WaitingPage(HOST, int(sys.argv.pop(1))))
     runpy.run_module("marimo", run_name="__main__", alter_sys=True)

@@ -7,6 +7,8 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
+import webbrowser
 from importlib import resources
 
 from mpnn_arch.errors import InputError
@@ -34,7 +36,10 @@ def free_port(wanted: int | None) -> int:
 
 
 def start(port: int | None = None, *, show: bool = True) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start the server.
+    """Start the server, and return once it listens.
+
+    It shows a waiting page, in less than a second, and the page itself in its place when marimo is
+    imported.
 
     Args:
         port: to listen at; None for one that is free.
@@ -44,7 +49,8 @@ def start(port: int | None = None, *, show: bool = True) -> tuple[str, subproces
         The address, with its token, and the server's process.
 
     Raises:
-        InputError: a package that the page needs is not installed, or the port is in use.
+        InputError: a package that the page needs is not installed, the port is in use, or the
+            server ended.
     """
     missing = [name for name in ("anywidget", "marimo") if importlib.util.find_spec(name) is None]
     if missing:
@@ -56,10 +62,27 @@ def start(port: int | None = None, *, show: bool = True) -> tuple[str, subproces
     app = str(resources.files("mpnn_arch.explorer") / "app.py")
     command = [sys.executable, "-m", "mpnn_arch.explorer.serve", str(port)]
     command += ["-q", "-y", "run", app, f"--host={HOST}", f"--port={port}", "--no-sandbox"]
-    command += ["--token", "--token-password-file=-", f"--session-ttl={SESSION}"]
-    command += [] if show else ["--headless"]
+    command += ["--headless", "--token", "--token-password-file=-", f"--session-ttl={SESSION}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.write(token.encode())  # not on the command line, which others can read
     process.stdin.close()
-    return f"http://{HOST}:{port}/?access_token={token}", process
+    address = f"http://{HOST}:{port}/?access_token={token}"
+    _wait_until_it_listens(process, port)
+    if show:
+        webbrowser.open(address)
+    return address, process
+
+
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+    while process.poll() is None:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise InputError(
+        f"the page's server ended with exit code {process.returncode} before it listened at port "
+        f"{port}; its own message stands above"
+    )

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from mpnn_arch import InputError
 from mpnn_arch.cli import cli
 from mpnn_arch.explorer import server
+from mpnn_arch.explorer.waiting import STARTING, WaitingPage
 
 CYCLE = b"0 1\n1 2\n2 3\n3 0\n"
 
@@ -38,20 +40,53 @@ def test_a_missing_package_is_named_with_the_line_to_type(monkeypatch):
     assert 'pip install "mpnn-arch[explorer,demo]"' in str(result.exception)
 
 
+def answer(address):
+    with urllib.request.urlopen(address, timeout=10) as found:
+        return found.read(), found.headers
+
+
+def test_the_waiting_page_has_the_front_end_fetched_and_frees_its_port():
+    port = server.free_port(None)
+    base = f"http://{server.HOST}:{port}"
+    waiting = WaitingPage(server.HOST, port)
+    try:
+        with pytest.raises(InputError, match=f"port {port} cannot be used"):
+            server.free_port(port)
+        page = answer(f"{base}/?access_token=abc")[0].decode()
+        assert "A layer is a round" in page
+        assert "abc" not in page
+        assert answer(f"{base}/health")[0] == STARTING
+        for elsewhere in ("/assets/../index.html", "/assets/no.js", "/etc/passwd"):
+            assert answer(base + elsewhere)[0].decode() == page
+        links = re.findall(r'<link [^>]*href="[.](/assets/[^"]+)"', page)
+        if importlib.util.find_spec("marimo"):
+            assert len(links) > 50
+        for link in links:
+            body, headers = answer(base + link)
+            assert len(body) == int(headers["Content-Length"]) > 0
+            assert headers["Cache-Control"] == "max-age=86400"
+            if link.endswith(".js"):
+                assert headers["Content-Type"] == "text/javascript"
+    finally:
+        waiting.close()
+    assert server.free_port(port) == port
+    waiting.close()
+
+
+def test_a_server_that_ends_at_once_is_said(monkeypatch):
+    pytest.importorskip("marimo", reason="marimo is not installed")
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(InputError, match="ended with exit code 1 before it listened at port"):
+        server.start(show=False)
+
+
 @pytest.fixture(scope="module")
 def address():
     pytest.importorskip("marimo", reason="marimo is not installed")
     pytest.importorskip("anywidget", reason="anywidget is not installed")
     address, process = server.start(show=False)
-    base = address.split("?")[0]
     try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{base}health", timeout=5)
-                break
-            except OSError:
-                assert process.poll() is None
-                time.sleep(0.1)
         yield address
     finally:
         process.terminate()
@@ -62,6 +97,13 @@ def address():
 def test_without_the_token_nothing_is_shown(address):
     base = address.split("?")[0]
     assert base.startswith("http://127.0.0.1:")
+    for _ in range(1200):
+        try:
+            if answer(f"{base}health")[0] != STARTING:
+                break
+        except OSError:
+            pass  # between the waiting page and marimo nothing listens
+        time.sleep(0.1)
     try:
         shown = urllib.request.urlopen(base, timeout=30)
     except urllib.error.HTTPError as refused:
@@ -84,10 +126,11 @@ def test_the_page_in_a_browser(address, browser, serious_faults):
     expect.set_options(timeout=180_000)
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(180_000)
+    page.goto(address)
+    page.locator('[data-page="starting"]').wait_for(state="detached")
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda said: said.type == "error" and faults.append(said.text))
-    page.goto(address)
     edges = page.locator('[data-fact="edges"]')
     expect(edges).to_have_text("32", timeout=180_000)  # its process imports torch first
     # Choose a family; a graph that cannot be is answered on the page, which goes on.
