@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.weights import load_weights
 from mpnn_arch.rounds import export_choices, import_choices
 from mpnn_arch.training import sharding
 from mpnn_arch.training.config import TrainingConfig
@@ -240,8 +241,9 @@ class DistributedTrainer(Trainer):
         if self._twin is None:
             return self.model
         kind = "model/"
-        self._twin.load_state_dict(
-            {name[len(kind) :]: x for name, x in self._whole.items() if name.startswith(kind)}
+        load_weights(
+            self._twin,
+            {name[len(kind) :]: x for name, x in self._whole.items() if name.startswith(kind)},
         )
         import_choices(self._twin, export_choices(self.model))
         return self._twin

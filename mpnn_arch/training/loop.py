@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.weights import load_weights
 from mpnn_arch.training.batch_norm import reestimate_batch_norm
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
@@ -186,7 +187,7 @@ class EpochLoop(ABC):
 
     def load_state(self, weights: Mapping[str, Tensor], momenta: Mapping[str, Tensor]) -> None:
         """Take over weights and momentum, by name."""
-        self.model.load_state_dict(weights)
+        load_weights(self.model, weights)
         for name, parameter in self.model.named_parameters():
             if name in momenta:
                 momentum = momenta[name].to(parameter.device)

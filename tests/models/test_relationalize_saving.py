@@ -101,3 +101,30 @@ def test_rounds_of_an_earlier_call_cannot_be_saved(saved, complete_graph, tmp_pa
     again = mpnn_arch.relationalize(saved[0], complete_graph(2), skip=())
     with pytest.raises(InputError, match="call relationalize once"):
         mpnn_arch.save(again, tmp_path / "again")
+
+
+class Versioned(nn.Module):
+    """Reads weights of its second version alone, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 16)
+
+    def forward(self, x):
+        return self.layer(x)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get("version") != 2:
+            raise ValueError(f"version should be 2, not {local_metadata.get('version')}")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def test_layers_with_a_version_of_their_own_are_loaded(complete_graph, tmp_path):
+    net = nn.Sequential(Versioned(), nn.Linear(16, 4))
+    model = mpnn_arch.relationalize(net, complete_graph(4), skip=())
+    mpnn_arch.save(model, tmp_path / "model.safetensors")
+    loaded = mpnn_arch.load(tmp_path / "model.safetensors", into=net)
+    x = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(x), model(x))

@@ -17,6 +17,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.io.files import shown
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
+from mpnn_arch.io.weights import load_weights
 from mpnn_arch.models.relationalize.convert import relationalize
 from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers
@@ -125,7 +126,7 @@ def filled(module: nn.Module, saved: SavedLayers, *, match_dtypes: bool = False)
         for name, tensor in own:
             if name in weights:
                 tensor.data = tensor.data.to(weights[name].dtype)
-    model.load_state_dict(weights)
+    load_weights(model, weights)
     import_choices(model, saved.backend_choices)
     return model
 
