@@ -4,15 +4,14 @@
 
 One thread each; the two are taken in turn, and the time of starting the processes counts. To be run
 on a quiet machine: beside other load, two processes get twice the share of one, and the ratio of
-wall times says nothing. So the load is printed, and the processors' time: how much more of it the
-two workers take tells what they cost each other.
+wall times says nothing. So the load is printed, and the time that all programs kept the processors
+busy (Linux): how much more of it the two workers take tells what they cost each other.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -23,18 +22,26 @@ from mpnn_arch.training.config import TrainingConfig
 
 
 def seconds(config: StudyConfig, folder: Path, workers: int) -> tuple[float, float]:
-    """Wall and processor seconds, of all processes."""
+    """Wall seconds, and those that the processors were busy."""
     study = Study.create(folder, config)
-    start, before = time.perf_counter(), processor_seconds()
+    start, before = time.perf_counter(), busy_seconds()
     counts = study.run(workers=workers, threads=1, device="cpu", population="off")
     assert counts.done == counts.trials
-    return time.perf_counter() - start, processor_seconds() - before
+    return time.perf_counter() - start, busy_seconds() - before
 
 
-def processor_seconds() -> float:
-    """Of this process and of all that it has waited for, workers among them."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+def busy_seconds() -> float:
+    """Of all processors together since the machine started; 0 where /proc does not tell.
+
+    All programs', since a study's workers are not children of the process that runs it.
+    """
+    try:
+        user, nice, system, _idle, _wait, irq, softirq, *_ = map(
+            int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        )
+    except OSError:
+        return 0.0
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -56,9 +63,10 @@ def main() -> None:
             alone, busy = seconds(config, Path(temporary) / f"{repeat}-1", 1)
             both, busy_both = seconds(config, Path(temporary) / f"{repeat}-2", 2)
             ratios.append(both / alone)
+            more = busy_both / max(busy, 1e-9)
             print(
                 f"in turn {alone:.1f} s ({busy:.1f} s of processors), two workers {both:.1f} s "
-                f"({busy_both:.1f} s): {ratios[-1]:.2f}, of processors {busy_both / busy:.2f}; "
+                f"({busy_both:.1f} s): {ratios[-1]:.2f}, of processors {more:.2f}; "
                 f"load before {load:.1f} on {os.cpu_count()} cores",
                 flush=True,
             )
