@@ -38,11 +38,19 @@ header {{ display: flex; gap: 1rem; align-items: center; }}
 edge, a message that has a weight matrix of its own, and takes sigma of their sum.</p>
 <p role="status" data-page="starting">The page is starting, which takes a few seconds.</p>
 <script>
+let missed = 0;
 const ask = async () => {{
   try {{
     const answer = await fetch("/health", {{ cache: "no-store" }});
     if (answer.ok && (await answer.text()) !== "starting") return location.reload();
-  }} catch {{ /* between the two servers nothing listens */ }}
+    missed = 0;
+  }} catch {{
+    missed += 1; // between the two servers nothing listens for a moment
+  }}
+  if (missed > 100) {{
+    document.querySelector("[data-page]").textContent =
+      "The page's server has ended: what it said is in the terminal of mpnn-arch explore.";
+  }}
   setTimeout(ask, 150);
 }};
 ask();
@@ -80,6 +88,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: the terminal is the user's."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log nothing: the browser drops what it still fetches when it loads the page itself."""
+
+
 class WaitingPage:
     """A server of one page, which reloads itself once another program serves the port.
 
@@ -94,8 +109,7 @@ class WaitingPage:
         links, assets = _front_end()
         page = _PAGE.format(mark=mark(ws_flex(12, 4, 0.2)), links=links).encode()
         handler = type("Handler", (_Handler,), {"page": page, "assets": assets})
-        self._server = ThreadingHTTPServer((host, port), handler)
-        self._server.daemon_threads = True
+        self._server = _Server((host, port), handler)
         serve = self._server.serve_forever
         threading.Thread(target=serve, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -114,5 +128,5 @@ def _front_end() -> tuple[str, dict[str, Path]]:
     except OSError:
         return "", {}
     names = re.findall(r'"\./(assets/[\w.-]+)"', page)
-    links = re.findall(r'<link rel="(?:modulepreload|preload|stylesheet)"[^>]*>', page)
+    links = re.findall(r'<link rel="(?:modulepreload|preload)"[^>]*>', page)
     return "\n".join(links), {f"/{name}": folder / name for name in names}
