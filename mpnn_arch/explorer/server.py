@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import webbrowser
+from contextlib import suppress
 from importlib import resources
 
 from mpnn_arch.errors import InputError
@@ -65,8 +66,9 @@ def start(port: int | None = None, *, show: bool = True) -> tuple[str, subproces
     command += ["--headless", "--token", "--token-password-file=-", f"--session-ttl={SESSION}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
-    process.stdin.write(token.encode())  # not on the command line, which others can read
-    process.stdin.close()
+    with suppress(BrokenPipeError):  # it has ended, which is said below
+        process.stdin.write(token.encode())  # not on the command line, which others can read
+        process.stdin.close()
     address = f"http://{HOST}:{port}/?access_token={token}"
     _wait_until_it_listens(process, port)
     if show:
