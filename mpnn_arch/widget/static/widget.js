@@ -792,24 +792,34 @@ function render({ model, el }) {
     context.fillRect(left, top, width, height);
     context.imageSmoothingEnabled = false;
     const [kh, kw] = scene.kernel.length ? scene.kernel : [1, 1];
-    for (const edge of scene.edges) {
-      const { u, v, weights } = edge;
-      const box = [grid.x[u], grid.y[v], grid.x[u + 1] - grid.x[u], grid.y[v + 1] - grid.y[v]];
-      if (!scene.whole_blocks) {
+    const box = (u, v) => [grid.x[u], grid.y[v], grid.x[u + 1] - grid.x[u], grid.y[v + 1] - grid.y[v]];
+    if (!scene.whole_blocks) {
+      for (const { u, v, weights } of scene.edges) {
         context.fillStyle = css(colour(weights[0] / scene.largest.weight, theme));
-        context.fillRect(...box);
-        continue;
+        context.fillRect(...box(u, v));
       }
-      const [rows, columns] = [scene.out_sizes[v], scene.in_sizes[u]];
-      if (kh * kw === 1) context.drawImage(picture(weights, rows, columns, scene.largest.weight, theme), ...box);
-      else {
-        const laid = new Float64Array(weights.length);
-        for (let i = 0; i < weights.length; i++) {
-          const [x, y, column, row] = [i % kw, Math.floor(i / kw) % kh, Math.floor(i / (kw * kh)) % columns, Math.floor(i / (kw * kh * columns))];
-          laid[(row * kh + y) * columns * kw + column * kw + x] = weights[i];
+    } else {
+      scene.nodes.forEach((_, v) => {
+        const edges = scene.edges.slice(scene.begin[v] - v, scene.begin[v + 1] - v - 1);
+        // One image of all its blocks beside each other: an image for each block takes longer.
+        const wide = edges.reduce((sum, { u }) => sum + scene.in_sizes[u] * kw, 0);
+        const high = scene.out_sizes[v] * kh;
+        if (!wide || !high) return;
+        const laid = new Float64Array(high * wide);
+        const places = [];
+        let start = 0;
+        for (const { u, weights } of edges) {
+          const columns = scene.in_sizes[u];
+          for (let i = 0; i < weights.length; i++) {
+            const [x, y, column, row] = [i % kw, Math.floor(i / kw) % kh, Math.floor(i / (kw * kh)) % columns, Math.floor(i / (kw * kh * columns))];
+            laid[(row * kh + y) * wide + start + column * kw + x] = weights[i];
+          }
+          places.push([start, 0, columns * kw, high]);
+          start += columns * kw;
         }
-        context.drawImage(picture(laid, rows * kh, columns * kw, scene.largest.weight, theme), ...box);
-      }
+        const image = picture(laid, high, wide, scene.largest.weight, theme);
+        edges.forEach(({ u }, i) => places[i][2] && context.drawImage(image, ...places[i], ...box(u, v)));
+      });
     }
     if (n <= 64) {
       context.strokeStyle = theme === "dark" ? "rgba(200,210,220,.35)" : "rgba(60,70,80,.35)";
