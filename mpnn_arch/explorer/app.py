@@ -20,10 +20,9 @@ with app.setup:
     from mpnn_arch.explorer.choice import DATASETS, NETWORKS, SUBJECTS, Choice
     from mpnn_arch.explorer.drawing import curves, plane
     from mpnn_arch.explorer.families import families, label, parameters, spec
-    from mpnn_arch.explorer.mark import mark
+    from mpnn_arch.explorer.mark import title_mark
     from mpnn_arch.explorer.measured import RESULTS
     from mpnn_arch.graphs.connectomes import CONNECTOMES
-    from mpnn_arch.graphs.generators.ws_flex import ws_flex
 
     # What needs torch is imported in the cells that use it, so that the controls and the plane are
     # on screen before.
@@ -41,7 +40,7 @@ with app.setup:
 @app.cell
 def _():
     mo.hstack(
-        [mo.Html(mark(ws_flex(12, 4, 0.2))), mo.md("# A layer is a round of message exchange")],
+        [mo.Html(title_mark()), mo.md("# A layer is a round of message exchange")],
         justify="start",
         align="center",
     )

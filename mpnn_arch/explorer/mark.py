@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from mpnn_arch.graphs.generators.ws_flex import ws_flex
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 _BLUE, _GREY = "#0072B2", "#8a94a3"
@@ -30,3 +31,8 @@ def mark(graph: RelationalGraph, size: int = 56) -> str:
         f'<svg viewBox="0 0 {size} {size}" width="{size}" height="{size}" aria-hidden="true">'
         f'<path d="{path}" stroke="{_GREY}" fill="none"/><g fill="{_BLUE}">{dots}</g></svg>'
     )
+
+
+def title_mark() -> str:
+    """The picture beside the page's title: a small world."""
+    return mark(ws_flex(12, 4, 0.2, seed=1))

@@ -13,8 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
-from mpnn_arch.explorer.mark import mark
-from mpnn_arch.graphs.generators.ws_flex import ws_flex
+from mpnn_arch.explorer.mark import title_mark
 
 # What /health answers until then; marimo's answer is another.
 STARTING = b"starting"
@@ -107,7 +106,7 @@ class WaitingPage:
 
     def __init__(self, host: str, port: int) -> None:
         links, assets = _front_end()
-        page = _PAGE.format(mark=mark(ws_flex(12, 4, 0.2)), links=links).encode()
+        page = _PAGE.format(mark=title_mark(), links=links).encode()
         handler = type("Handler", (_Handler,), {"page": page, "assets": assets})
         self._server = _Server((host, port), handler)
         serve = self._server.serve_forever
