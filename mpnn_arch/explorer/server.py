@@ -11,6 +11,7 @@ import time
 import webbrowser
 from contextlib import suppress
 from importlib import resources
+from typing import Any
 
 from mpnn_arch.errors import InputError
 
@@ -47,7 +48,7 @@ def start(port: int | None = None, *, show: bool = True) -> tuple[str, subproces
         show: whether to open a browser.
 
     Returns:
-        The address, with its token, and the server's process.
+        The address, with its token, and the server's process, which ends with the caller's.
 
     Raises:
         InputError: a package that the page needs is not installed, the port is in use, or the
@@ -63,14 +64,22 @@ def start(port: int | None = None, *, show: bool = True) -> tuple[str, subproces
     app = str(resources.files("mpnn_arch.explorer") / "app.py")
     command = [sys.executable, "-m", "mpnn_arch.explorer.serve", str(port)]
     command += ["-q", "-y", "run", app, f"--host={HOST}", f"--port={port}", "--no-sandbox"]
-    command += ["--headless", "--token", "--token-password-file=-", f"--session-ttl={SESSION}"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    command += ["--headless", "--token", f"--session-ttl={SESSION}"]
+    # Ctrl-C is for the program that started it, which then ends it.
+    alone: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        alone = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, **alone)
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended, which is said below
-        process.stdin.write(token.encode())  # not on the command line, which others can read
-        process.stdin.close()
+    try:
+        with suppress(BrokenPipeError):  # it has ended, which is said below
+            # Not on the command line, which others can read. The pipe is left open, see `serve`.
+            process.stdin.write(f"{token}\n".encode())
+        _wait_until_it_listens(process, port)
+    except BaseException:
+        process.kill()
+        raise
     address = f"http://{HOST}:{port}/?access_token={token}"
-    _wait_until_it_listens(process, port)
     if show:
         webbrowser.open(address)
     return address, process

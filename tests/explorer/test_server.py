@@ -1,14 +1,17 @@
 """The page: served on this machine alone, behind a token; driven in a browser."""
 
 import importlib.util
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -81,6 +84,57 @@ def test_a_server_that_ends_at_once_is_said(monkeypatch):
         server.start(show=False)
 
 
+@pytest.mark.slow
+def test_the_server_ends_with_the_program_that_started_it():
+    pytest.importorskip("marimo", reason="marimo is not installed")
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    address, process = server.start(show=False)
+    token = address.partition("access_token=")[2]
+    listed = Path(f"/proc/{process.pid}/cmdline")
+    if listed.exists():
+        wait_for_the_page(address)
+        assert b"mpnn_arch.explorer.serve" in listed.read_bytes()
+        assert token.encode() not in listed.read_bytes()
+    process.stdin.close()
+    process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_ends_the_page_without_a_traceback():
+    pytest.importorskip("marimo", reason="marimo is not installed")
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    command = [sys.executable, "-m", "mpnn_arch", "explore", "--no-browser"]
+    program = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    address = re.fullmatch(r"the page is at (http://\S+)\n", program.stdout.readline())[1]
+    assert program.stdout.readline() == "Ctrl-C ends it\n"
+    wait_for_the_page(address)
+    os.killpg(program.pid, signal.SIGINT)
+    assert program.communicate(timeout=60)[0] == ""
+    assert program.returncode == 0
+    with pytest.raises(OSError):
+        answer(address)
+
+
+def wait_for_the_page(address):
+    base = address.split("?")[0]
+    for _ in range(1200):
+        try:
+            if answer(f"{base}health")[0] != STARTING:
+                return
+        except OSError:
+            pass  # between the waiting page and marimo nothing listens
+        time.sleep(0.1)
+    raise AssertionError("marimo does not answer")
+
+
 @pytest.fixture(scope="module")
 def address():
     pytest.importorskip("marimo", reason="marimo is not installed")
@@ -97,13 +151,7 @@ def address():
 def test_without_the_token_nothing_is_shown(address):
     base = address.split("?")[0]
     assert base.startswith("http://127.0.0.1:")
-    for _ in range(1200):
-        try:
-            if answer(f"{base}health")[0] != STARTING:
-                break
-        except OSError:
-            pass  # between the waiting page and marimo nothing listens
-        time.sleep(0.1)
+    wait_for_the_page(address)
     try:
         shown = urllib.request.urlopen(base, timeout=30)
     except urllib.error.HTTPError as refused:
