@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import shown
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
+from mpnn_arch.io.weights import load_weights
 from mpnn_arch.models.build import build
 from mpnn_arch.models.old_names import renamed
 from mpnn_arch.models.relationalize.report import RelationalizeReport
@@ -134,7 +135,7 @@ def load(
         shapes = build(name, saved.graphs, **config | {"init": "published", "device": "meta"})
         weights = _checked_weights(shapes, saved.weights)
         model = build(name, saved.graphs, **config)
-        model.load_state_dict(weights)
+        load_weights(model, weights)
         if "backend" not in changes:
             choices = saved.backend_choices
             names = renamed(model, choices)

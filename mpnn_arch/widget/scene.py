@@ -206,14 +206,15 @@ def pack(values: Tensor) -> str:
     """
     array = values.detach().double().reshape(-1).numpy()
     largest = float(np.abs(array).max()) if array.size else 0.0
-    if math.isfinite(largest):  # hundreds of small arrays a scene: the usual case in few calls
-        scale = largest / 32767 or 1.0
-        whole = np.rint(array / scale)
-    else:
+    finite = None
+    if not math.isfinite(largest):  # not asked of every number: a scene has hundreds of arrays
         finite = np.isfinite(array)
-        scale = float(np.abs(array[finite]).max()) / 32767 if finite.any() else 0.0
-        scale = scale or 1.0
-        whole = np.where(finite, np.rint(np.where(finite, array, 0.0) / scale), -32768)
+        array = np.where(finite, array, 0.0)
+        largest = float(np.abs(array).max())
+    scale = largest / 32767 or 1.0
+    whole = np.rint(array / scale)
+    if finite is not None:
+        whole[~finite] = -32768
     return f"{scale:.8g};{base64.b64encode(whole.astype('<i2').tobytes()).decode()}"
 
 

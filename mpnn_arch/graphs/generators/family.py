@@ -74,7 +74,7 @@ def generate(name: str, /, *args: Any, **params: Any) -> RelationalGraph:
 
 @lru_cache(maxsize=256)
 def _signature(generator: Generator) -> inspect.Signature:
-    # Results of thousands of graphs name thousands; finding it takes half as long as a graph.
+    # A table of results names thousands of graphs of one family.
     return inspect.signature(generator)
 
 

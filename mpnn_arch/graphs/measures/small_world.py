@@ -8,6 +8,7 @@ import numpy as np
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
+from mpnn_arch.graphs.arrays import sorted_edges
 from mpnn_arch.graphs.generators.er import check_er
 from mpnn_arch.graphs.generators.family import TRIES, never_connected
 from mpnn_arch.graphs.generators.ws_flex import words_of_rows, ws_flex_rows
@@ -80,9 +81,8 @@ def _random(num_nodes: int, num_edges: int, seed: int) -> bitset.Words:
     random, pairs = np.random.default_rng(seed), num_nodes * (num_nodes - 1) // 2
     for _ in range(TRIES):
         chosen = random.choice(pairs, num_edges, replace=False, shuffle=False)
-        high, low = _pairs(np.sort(chosen))
-        edges = np.stack([np.concatenate([low, high]), np.concatenate([high, low])])
-        edges = edges[:, np.lexsort(edges)]
+        ends = np.stack(_pairs(chosen))
+        edges = sorted_edges(num_nodes, ends, reverse=True, self_loops=False)
         words = bitset.of_edges(num_nodes, [edges])
         if bitset.is_connected(words)[0]:
             return words
