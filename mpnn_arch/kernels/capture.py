@@ -1,4 +1,4 @@
-"""Work that a CUDA graph's capture forbids, done during it: uploading tables, loading kernels.
+"""Work that a CUDA graph's capture forbids, done during it: copying tables, loading kernels.
 
 While a stream is captured in torch's default mode, its thread may not copy from ordinary host
 memory, allocate device memory or load a module, on any stream. In the driver's relaxed mode it may,
@@ -65,3 +65,14 @@ def upload(values: np.ndarray, device: torch.device) -> Tensor:
         return host.to(device)
     with relaxed_capture(), torch.cuda.stream(torch.cuda.Stream(device)):
         return host.to(device)
+
+
+def download(values: Tensor) -> np.ndarray:
+    """``values`` in host memory, also while the stream of their device is captured.
+
+    They must have been computed before the capture began.
+    """
+    if not is_capturing(values.device):
+        return values.detach().cpu().numpy()
+    with relaxed_capture(), torch.cuda.stream(torch.cuda.Stream(values.device)):
+        return values.detach().cpu().numpy()

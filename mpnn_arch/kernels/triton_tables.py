@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.kernels.capture import upload
+from mpnn_arch.kernels.capture import download, upload
 from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.plan import RoundPlan
 
@@ -93,13 +93,10 @@ def _make(plan: RoundPlan, device: torch.device) -> Tables:
             "use another backend"
         )
 
-    def host(values: Tensor) -> np.ndarray:
-        return values.cpu().numpy()
-
-    source, target = host(plan.source), host(plan.target)
-    in_offsets, out_offsets = host(plan.in_offsets), host(plan.out_offsets)
-    edge_column, row_width = host(plan.edge_column), host(plan.row_width)
-    weight_offset, edge_ptr = host(plan.weight_offset), host(plan.edge_ptr)
+    source, target = download(plan.source), download(plan.target)
+    in_offsets, out_offsets = download(plan.in_offsets), download(plan.out_offsets)
+    edge_column, row_width = download(plan.edge_column), download(plan.row_width)
+    weight_offset, edge_ptr = download(plan.weight_offset), download(plan.edge_ptr)
     in_size, out_size = np.diff(in_offsets), np.diff(out_offsets)
     in_granule, out_granule = _granule(in_offsets), _granule(out_offsets)
 

@@ -198,3 +198,20 @@ def test_another_batch_compiles_nothing(monkeypatch):
 def test_uploads_keep_their_values_on_the_cpu():
     values = np.arange(5, dtype=np.int32)
     assert capture.upload(values, torch.device("cpu")).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_download_during_capture_runs_on_a_stream_of_its_own(monkeypatch):
+    streams = []
+
+    @contextlib.contextmanager
+    def entered(stream):
+        streams.append(stream)
+        yield
+        streams.append(None)
+
+    monkeypatch.setattr(capture, "is_capturing", lambda device: True)
+    monkeypatch.setattr(capture, "_driver", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: "its own")
+    monkeypatch.setattr(torch.cuda, "stream", entered)
+    assert capture.download(torch.arange(3)).tolist() == [0, 1, 2]
+    assert streams == ["its own", None]
