@@ -206,6 +206,11 @@ def study_options(
         threads_option("cores / workers"),
         runner_options,
         device_option(),
+        click.option(
+            "--cuda-graphs",
+            is_flag=True,
+            help="On a GPU, capture the training step as one CUDA graph and replay it.",
+        ),
         data_root_option(),
         progress_options,
     )

@@ -49,6 +49,7 @@ class Running:
     cluster: str
     job: tuple[str, ...]
     parallel: str
+    cuda_graphs: bool
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], Running]:
@@ -94,7 +95,10 @@ def run_study(
         with open_listeners(log_json=how.log_json, tensorboard=how.tensorboard) as listeners:
             with errors.status("loading torch, data and graphs"):
                 from mpnn_arch.cli.asked import find_study
+                from mpnn_arch.training.devices import check_graphs, find_device
 
+                if how.cuda_graphs and runner.name == "local":  # before a folder is made
+                    check_graphs(find_device(how.device))
                 study = find_study(
                     defaults,
                     given,
@@ -118,6 +122,7 @@ def run_study(
                     retry_failed=how.retry_failed,
                     population=how.population,
                     runner=runner,
+                    cuda_graphs=how.cuda_graphs,
                     watch=several(progress, *listeners),
                 )
     except KeyboardInterrupt:

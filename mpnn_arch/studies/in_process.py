@@ -87,6 +87,7 @@ class InProcess:
         """Whether trainings that were begun would go on here to the bits that they had alone."""
         here = environment(torch.device(self.recorder.settings.device))
         del here["threads"]  # a trial keeps its own
+        here["cuda_graphs"] = self.recorder.settings.cuda_graphs
         for row in self.ledger.query(
             "SELECT * FROM trial WHERE state = 'queued' AND epochs_done > 0"
         ):

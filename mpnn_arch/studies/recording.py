@@ -31,6 +31,7 @@ class RunSettings:
         data_root: folder of downloaded data, or None.
         weights: ``"all"``, ``"best"`` or ``"none"``.
         race, keep: of the configuration.
+        cuda_graphs: whether a step is one CUDA graph.
     """
 
     workers: int
@@ -40,6 +41,7 @@ class RunSettings:
     weights: str = "none"
     race: tuple[int, ...] = ()
     keep: float = 0.5
+    cuda_graphs: bool = False
 
 
 class Recorder:
@@ -127,6 +129,7 @@ class Recorder:
             weights=None if self.settings.weights == "none" else weights_name(row),
             device=self.settings.device,
             data_root=self.settings.data_root,
+            cuda_graphs=self.settings.cuda_graphs,
         )
 
     def record(self, row: sqlite3.Row, event: dict[str, Any]) -> list[dict[str, Any]]:

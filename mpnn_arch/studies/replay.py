@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -46,8 +47,9 @@ def replay(
 ) -> list[Replayed]:
     """Train a trial again, with its threads and backends, and compare every epoch it has.
 
-    One that was trained in a population is trained in that population again. Nothing is written.
-    On the machine on which it was trained the bits are the same.
+    Where its steps were CUDA graphs, they are again, on a GPU. One that was trained in a population
+    is trained in that population again. Nothing is written. On the machine on which it was trained
+    the bits are the same.
 
     Args:
         study: which it is in.
@@ -67,7 +69,13 @@ def replay(
         if not accepted:
             raise InputError(f"trial {which} has no epochs to compare with; run the study first")
         threads = row["threads"]
-        settings = RunSettings(workers=1, threads=threads, device=device, data_root=data_root)
+        settings = RunSettings(
+            workers=1,
+            threads=threads,
+            device=device,
+            data_root=data_root,
+            cuda_graphs=_with_graphs(row) and torch.device(device).type == "cuda",
+        )
         recorder = Recorder(study.path, cast(Any, ledger), settings)
         together = [row] if row["population"] is None else ledger.members(row["population"])
         tasks = [recorder.task(member, threads=threads) for member in together]
@@ -91,6 +99,11 @@ def replay(
         return done
     finally:
         torch.set_num_threads(before)
+
+
+def _with_graphs(row: sqlite3.Row) -> bool:
+    """Whether the trial's steps were CUDA graphs, which a CPU has none of."""
+    return bool(json.loads(row["machine"] or "{}").get("cuda_graphs"))
 
 
 def _training(tasks: list[Task], place: int) -> Callable[[], EpochMetrics]:

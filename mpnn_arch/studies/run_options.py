@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from mpnn_arch.errors import InputError
 
 
@@ -22,6 +24,20 @@ def check_run_options(workers: object, threads: object, population: object) -> N
             f"population is auto, off, or a number of networks of at least 1, {population!r} was "
             "given"
         )
+
+
+def alone(population: object) -> Literal["off"]:
+    """The population of a run with CUDA graphs.
+
+    Raises:
+        InputError: several networks are to be trained side by side, whose number changes.
+    """
+    if population in (None, "auto", "off", 1):
+        return "off"
+    raise InputError(
+        f"a step as one CUDA graph trains one network, not {population} side by side; leave out "
+        "--population, or --cuda-graphs"
+    )
 
 
 def _is_count(value: object, least: int = 1) -> bool:

@@ -78,7 +78,9 @@ class Runner:
         Raises:
             InputError: no such device.
         """
-        from mpnn_arch.training.devices import find_device
+        import torch
+
+        from mpnn_arch.training.devices import check_graphs, find_device
         from mpnn_arch.training.processes import Processes
 
         cores = available_cores()
@@ -107,7 +109,15 @@ class Runner:
                 device = "cpu"
             where, threads = device, threads or 1
             workers = workers or (0 if self.name == "ray" else 1)
-        return RunSettings(workers=workers, threads=threads, device=where, **more)
+        settings = RunSettings(workers=workers, threads=threads, device=where, **more)
+        if settings.cuda_graphs:
+            if group is not None:
+                raise InputError(
+                    "torchrun's processes exchange gradients within a step, which is not captured; "
+                    "leave out --cuda-graphs, or torchrun"
+                )
+            check_graphs(torch.device(where))
+        return settings
 
     def sizes(self, settings: RunSettings) -> bool:
         """Whether a short trial can tell how many workers are best."""

@@ -252,6 +252,7 @@ class Study:
         retry_failed: bool = False,
         population: Literal["auto", "off"] | int | None = None,
         runner: Runner | None = None,
+        cuda_graphs: bool = False,
         watch: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> Counts:
         """Train what is not done yet, in worker processes; return how far the study is then.
@@ -277,17 +278,20 @@ class Study:
                 ``"auto"``, and ``"off"`` without workers and for the studies of ``train`` and
                 ``compare``. Who is with whom is fixed in the ledger when a training begins.
             runner: where the workers are; None: on this machine.
+            cuda_graphs: capture each training's step as one CUDA graph, see
+                :class:`mpnn_arch.training.Trainer`; each network is trained alone.
             watch: called with every event after it is recorded: a dictionary whose ``is`` is
                 ``epoch``, ``done``, ``failed``, ``waiting``, ``stopped`` or ``note``.
 
         Raises:
-            InputError: another process runs the study, or the folder cannot be written.
+            InputError: another process runs the study, the folder cannot be written, or CUDA
+                graphs are asked for without a CUDA device.
             KeyboardInterrupt: Ctrl-C; all that was given by workers is recorded.
         """
         from mpnn_arch.studies.in_process import InProcess
         from mpnn_arch.studies.interrupts import Interrupts
         from mpnn_arch.studies.recording import Recorder
-        from mpnn_arch.studies.run_options import check_run_options
+        from mpnn_arch.studies.run_options import alone, check_run_options
         from mpnn_arch.studies.runner import Driver
         from mpnn_arch.studies.runners import Runner, available_cores, check_processes
         from mpnn_arch.studies.sizing import settle_workers
@@ -295,6 +299,8 @@ class Study:
 
         check_run_options(workers, threads, population)
         config, runner = self.config, runner or Runner()
+        if cuda_graphs:
+            population = alone(population)
         settings = runner.settings(
             workers=workers,
             threads=threads,
@@ -303,6 +309,7 @@ class Study:
             weights=config.weights,
             race=config.race,
             keep=config.keep,
+            cuda_graphs=cuda_graphs,
         )
         with Interrupts() as interrupts, self._lock() as lock:
             self._about = type(self).open(self.path)._about  # another may have extended it

@@ -54,6 +54,7 @@ class Task:
         weights: file name of the trained weights, without its ending; None: they are not saved.
         device: where to train.
         data_root: folder of downloaded data, or None.
+        cuda_graphs: whether a step is one CUDA graph.
     """
 
     id: int
@@ -70,6 +71,7 @@ class Task:
     weights: str | None
     device: str
     data_root: str | None
+    cuda_graphs: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -129,7 +131,14 @@ def make_trainer(task: Task) -> tuple[Trial, Trainer]:
     if task.choices:
         import_choices(model, task.choices)
     generator = torch.Generator().manual_seed(trial.seed)
-    trainer = Trainer(model, data, trial.recipe, generator=generator, device=task.device)
+    trainer = Trainer(
+        model,
+        data,
+        trial.recipe,
+        generator=generator,
+        device=task.device,
+        cuda_graphs=task.cuda_graphs,
+    )
     return trial, trainer
 
 
@@ -175,6 +184,8 @@ def train_task(
     while trainer.epoch < task.until:
         start = time.perf_counter()
         metrics = trainer.train_epoch().__dict__
+        while trainer.notes:
+            emit({"is": "note", "text": trainer.notes.pop()})
         crash_point("epoch.trained")
         choices = export_choices(trainer.model)
         entry = {"metrics": dict(metrics), "wall": time.perf_counter() - start}
@@ -253,7 +264,11 @@ def about_model(
     except Exception:  # a model of the user's own that cannot be counted is trained all the same
         cost = None
     return {
-        "machine": {**machine(loop.device), "processes": loop.processes_text},
+        "machine": {
+            **machine(loop.device),
+            "processes": loop.processes_text,
+            "cuda_graphs": task.cuda_graphs,  # rounds differently, as another device does
+        },
         "threads": task.threads,
         "choices": choices,
         "widths": list(getattr(model, "widths", ())),

@@ -28,3 +28,16 @@ def find_device(name: str) -> torch.device:
             "devices; choose cpu"
         )
     return device
+
+
+def check_graphs(device: torch.device) -> None:
+    """Refuse CUDA graphs on a device that has none.
+
+    Raises:
+        InputError: not a CUDA device.
+    """
+    if device.type != "cuda":
+        raise InputError(
+            f"CUDA graphs need a CUDA device, and the training is on {str(device)!r}; leave out "
+            "--cuda-graphs, or train on a machine with a GPU"
+        )

@@ -17,6 +17,7 @@ _DECISIVE = {
     "device": "resume it with --device {0}",
     "torch": "install torch {0}",
     "threads": "set OMP_NUM_THREADS={0}, or call torch.set_num_threads({0})",
+    "cuda_graphs": "resume it with --cuda-graphs as it was then",
 }
 # Where one of these differs, the bits may change.
 _NOTED = {"mpnn_arch": "version of mpnn_arch", "processor": "processor"}
@@ -50,17 +51,18 @@ def check_environment(
         what: the run, for the message.
         started: what :func:`environment` returned when the run was started; entries that it lacks
             are not compared.
-        now: what it returns now.
+        now: what it returns now; entries that it lacks are not compared either.
         otherwise: what to do where the environment cannot be had again.
 
     Raises:
-        InputError: another device, version of torch or number of threads (on the CPU), with which
-            the run would go on with other bits than an uninterrupted one.
+        InputError: another device, version of torch or number of threads (on the CPU), or CUDA
+            graphs in one of both, with which the run would go on with other bits than an
+            uninterrupted one.
     """
     for name, fix in _DECISIVE.items():
         if name == "threads" and now["device"] != "cpu":
             continue
-        if name in started and started[name] != now[name]:
+        if name in started and name in now and started[name] != now[name]:
             before = str(started[name])[:80]
             raise InputError(
                 f"{what} was started with {name} {before}, now it is {now[name]}, and the result "

@@ -168,6 +168,11 @@ class EpochLoop(ABC):
         """Whether the recipe has the epoch that was just trained evaluated."""
         return self.config.is_evaluated(self.epoch)
 
+    def _set_rate(self, rate: float) -> None:
+        """The learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def _forked_devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []
 
@@ -246,8 +251,7 @@ class EpochLoop(ABC):
             torch.manual_seed((seed + self.share.rank) % 2**63)
             for images, labels in batches:
                 rate = self.config.scheduled_rate(step, self.steps_per_epoch)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
+                self._set_rate(rate)
                 loss, wrong = self._step(images, labels)
                 loss_sum = loss_sum + loss * len(labels)
                 wrong_sum = wrong_sum + wrong

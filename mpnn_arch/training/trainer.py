@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpnn_arch.training.config import TrainingConfig
+from mpnn_arch.training.data import ImageDataset
+from mpnn_arch.training.devices import check_graphs
+from mpnn_arch.training.graphed_step import GraphedStep
+from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import NOT_EVALUATED, DivergedError, EpochLoop, EpochMetrics
 
 __all__ = ["DivergedError", "EpochMetrics", "Trainer"]
@@ -29,10 +37,17 @@ class Trainer(EpochLoop):
         config: the recipe.
         generator: on the CPU.
         device: where to train.
+        cuda_graphs: whether a step is captured as a CUDA graph and replayed, see
+            :mod:`mpnn_arch.training.graphed_step`; SGD's step is then a fused one, which rounds
+            differently.
+
+    Attributes:
+        notes: sentences about this training that a user should see; empty as a rule.
 
     Raises:
         InputError: the model's outputs are not the data set's classes, the recipe augments what
-            the data set cannot, or (``DivergedError``) the loss diverges.
+            the data set cannot, CUDA graphs are asked for on another device, or
+            (``DivergedError``) the loss diverges.
 
     Example:
         >>> import torch
@@ -45,6 +60,42 @@ class Trainer(EpochLoop):
         >>> trainer.train_epoch().epoch
         1
     """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: ImageDataset | ImageFolder,
+        config: TrainingConfig,
+        *,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        cuda_graphs: bool = False,
+    ) -> None:
+        if cuda_graphs:
+            check_graphs(torch.device(device))
+            config = dataclasses.replace(config, optimizer="fused")
+        super().__init__(model, dataset, config, generator=generator, device=device)
+        self.notes: list[str] = []
+        self._rate: Tensor | None = None
+        self._graphed: GraphedStep | None = None
+        if cuda_graphs:
+            # A number would be fixed in the graph.
+            self._rate = torch.zeros((), device=self.device)
+            self._graphed = GraphedStep(self._eager_step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rate
+
+    def _set_rate(self, rate: float) -> None:
+        if self._rate is None:
+            super()._set_rate(rate)
+        else:
+            self._rate.fill_(rate)
+
+    def load_state(self, weights: Mapping[str, Tensor], momenta: Mapping[str, Tensor]) -> None:
+        """Take over weights and momentum, by name."""
+        super().load_state(weights, momenta)
+        if self._graphed is not None:
+            self._graphed.forget()
 
     def train_epoch(self) -> EpochMetrics:
         """Train the next epoch and evaluate, if the recipe says so after this one.
@@ -78,6 +129,14 @@ class Trainer(EpochLoop):
         return float(F.cross_entropy(logits, labels)), 100 * wrong / len(labels)
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if self._graphed is None:
+            return self._eager_step(images, labels)
+        made = self._graphed(images, labels)
+        if self._graphed.refusal not in ("", *self.notes):
+            self.notes.append(self._graphed.refusal)
+        return made
+
+    def _eager_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; the mean loss and the number of images misclassified."""
         logits = self.logits(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)

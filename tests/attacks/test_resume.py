@@ -434,6 +434,15 @@ def test_threads_do_not_matter_on_a_gpu() -> None:
         environments.check_environment("the run", here | {"torch": "1"}, here)
 
 
+def test_a_training_by_cuda_graphs_goes_on_with_them() -> None:
+    here = environments.environment(CPU)
+    graphed, eager = here | {"cuda_graphs": True}, here | {"cuda_graphs": False}
+    environments.check_environment("the run", here, graphed)  # of before there were any
+    for begun, now in ((graphed, eager), (eager, graphed)):
+        with pytest.raises(InputError, match="resume it with --cuda-graphs as it was then"):
+            environments.check_environment("the run", begun, now)
+
+
 # -- neighbours -----------------------------------------------------------------------------------
 
 
