@@ -89,6 +89,8 @@ def linear_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config
     blocks = [(64, 64, 4, 3), (32, 128, 4, 3), (64, 128, 8, 3), (128, 64, 4, 2), (32, 64, 2, 4)]
     if _sums_in_registers(x, precision):
         blocks = [(SHORT, k, warps, stages) for _, k, warps, stages in blocks]
+    elif x.itemsize == 2:
+        blocks = [(b, k, _warps(b, k, warps), stages) for b, k, warps, stages in blocks]
     return _distinct(
         {
             "BLOCK_B": b,
@@ -107,21 +109,34 @@ def conv_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config]:
     """The same two products over maps: tiles of pixels by tiles of the list."""
     lists = [SHORT] if _sums_in_registers(a, precision) else [32, 64, 16]
     blocks = [(p, k) for k in lists if k == 16 or k < 2 * walk.longest for p in (128, 64, 256)]
-    return _conv_configs(walk, blocks, least_rows=16)
+    return _conv_configs(walk, blocks, 16, itemsize=4)
 
 
 def conv_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config]:
     """The gradient with respect to the kernels, which sums over pixels."""
     pixels = [SHORT] if _sums_in_registers(x, precision) else [64, 128]
     blocks = [(p, k) for k in (64, 32, 16) if k == 16 or k < 2 * walk.longest for p in pixels]
-    return _conv_configs(walk, blocks, least_rows=8)
+    return _conv_configs(walk, blocks, 8, itemsize=x.itemsize)
 
 
-def _conv_configs(walk: Walk, blocks: list[tuple[int, int]], least_rows: int) -> list[Config]:
+def _conv_configs(
+    walk: Walk, blocks: list[tuple[int, int]], least_rows: int, *, itemsize: int
+) -> list[Config]:
     return _distinct(
-        {"BLOCK_P": p, "BLOCK_N": rows, "BLOCK_K": k, "num_warps": 4, "num_stages": 3}
+        {
+            "BLOCK_P": p,
+            "BLOCK_N": rows,
+            "BLOCK_K": k,
+            "num_warps": _warps(p, k, 4) if itemsize == 2 else 4,
+            "num_stages": 3,
+        }
         for rows, (p, k) in _with_rows(walk, blocks, least=least_rows)
     )
+
+
+def _warps(length: int, columns: int, warps: int) -> int:
+    """Warps of a weight gradient over 16-bit numbers, whose large tiles spill with four."""
+    return 8 if length * columns >= 8192 else warps
 
 
 def _sums_in_registers(x: Tensor, precision: str) -> bool:

@@ -27,6 +27,7 @@ STRETCH = 1024
 _UNTIMED: dict[tuple[Any, ...], int] = {}
 
 
+@functools.cache  # Triton reads it once too
 def interpreting() -> bool:
     """Whether the kernels run on the CPU, through Triton's interpreter."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from math import gcd
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.capture import download, upload
 from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.triton_ready import Known
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,7 @@ class Walk:
         largest: the largest share among the channels written.
         granule: channels come in aligned groups of this power of two.
         weight_granule: so do the weights, along their contiguous dimension.
+        ready: launches on these tables that can be repeated.
     """
 
     order: Tensor
@@ -49,6 +51,7 @@ class Walk:
     largest: int
     granule: int
     weight_granule: int
+    ready: Known = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

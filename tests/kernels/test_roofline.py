@@ -140,9 +140,9 @@ def test_triton_wins_on_wide_sparse_rounds_only(machine: Machine, on) -> None:  
 
 def test_launches_count_unless_captured(on) -> None:  # type: ignore[no-untyped-def]
     on(H100)
-    plan = plan_of(0.42, 829)
-    assert static_rule(plan, "cuda", torch.bfloat16) == "masked"
-    assert static_rule(plan, "cuda", torch.bfloat16, captured=True) == "triton"
+    plan = plan_of(0.96, 520)  # masked launches more kernels, which multiply faster
+    assert static_rule(plan, "cuda", torch.bfloat16, samples=512) == "triton"
+    assert static_rule(plan, "cuda", torch.bfloat16, samples=512, captured=True) == "masked"
 
 
 @pytest.mark.parametrize("density", [0.06, 0.14, 0.42, 0.96])
