@@ -22,6 +22,7 @@ from mpnn_arch.kernels.backends import Backend
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.two_streams import both
 
 
 @dataclass(eq=False, slots=True)
@@ -138,6 +139,13 @@ class _Forward(torch.autograd.Function):
             product = _of_torch(product)
         grad_bias = grad_of_bias(grad) if for_bias else None
         if transformed or not torch.is_grad_enabled():  # no double backward
+            if for_x and for_weight and not transformed:
+                grad_x, grad_weight = both(
+                    lambda: product.grad_input(grad, weight, x.shape),
+                    lambda: product.grad_weight(grad, x),
+                    grad,
+                )
+                return grad_x, grad_weight, grad_bias, None
             return (
                 product.grad_input(grad, weight, x.shape) if for_x else None,
                 product.grad_weight(grad, x) if for_weight else None,
