@@ -217,7 +217,7 @@ def build(arch: int, dtype: str, cases: dict[str, Case], every: bool) -> list[di
     def launch(run: Callable[..., Any], configs: list[dict[str, int]], *_: object) -> Any:
         made = None
         for index, config in enumerate(configs if every else configs[:1]):
-            about = {k: config.get(k, "") for k in ("nodes", "pack")}
+            about = {k: config.get(k, "") for k in ("nodes", "pack", "pad")}
             compiler.about |= {"config": index, **about}
             made = run(config)
         return made
@@ -250,8 +250,10 @@ def faults(rows: list[dict[str, Any]]) -> list[str]:
             found.append(f"{where}: {row['spilled']} bytes of spills, more than {SPILLS}")
         if row["shared"] > SHARED[row["arch"]]:
             found.append(f"{where}: {row['shared']} bytes of shared memory do not fit")
-        # `nodes` and `pack` change what a launch does, not its code.
-        key = tuple(row[k] for k in ("arch", "dtype", "case", "product", "nodes", "pack", "code"))
+        # `nodes`, `pack` and `pad` change what a launch does, not its code.
+        key = tuple(
+            row[k] for k in ("arch", "dtype", "case", "product", "nodes", "pack", "pad", "code")
+        )
         if key in seen:
             found.append(f"{where}: the same code as configuration {seen[key]['config']}")
         seen.setdefault(key, row)

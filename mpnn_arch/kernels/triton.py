@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.capture import is_capturing
 from mpnn_arch.kernels.dispatch.roofline import (
     Kernel,
     Machine,
@@ -56,6 +57,7 @@ from mpnn_arch.kernels.triton_launch import (
     sum_splits,
     walk_arguments,
 )
+from mpnn_arch.kernels.triton_padding import forget_paddings, padding, spread
 from mpnn_arch.kernels.triton_ready import Launch, ready_key, remember, start
 from mpnn_arch.kernels.triton_tables import Walk, forget_tables, tables
 from mpnn_arch.kernels.triton_taps import constants_of, taps
@@ -151,6 +153,7 @@ def prepare(plan: RoundPlan) -> None:
 def release(plan: RoundPlan) -> None:
     """Drop the plan's tables; the next launch rebuilds them."""
     forget_tables(plan)
+    forget_paddings(plan)
 
 
 def linear_forward(
@@ -173,7 +176,7 @@ def linear_forward(
     _check("x", x, (-1, plan.in_channels), x)
     _check("weight", weight, (plan.num_weights,), x)
     dtype = _sum_dtype(x, bias)
-    y = _linear_product(x, weight, tables(plan, x.device).forward, transposed=False, dtype=dtype)
+    y = _linear_product(x, weight, plan, transposed=False, dtype=dtype)
     return _rounded(y, bias, x.dtype)
 
 
@@ -193,7 +196,7 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     """
     _check("grad", grad, (-1, plan.out_channels), grad)
     _check("weight", weight, (plan.num_weights,), grad)
-    return _linear_product(grad, weight, tables(plan, grad.device).transposed, transposed=True)
+    return _linear_product(grad, weight, plan, transposed=True)
 
 
 def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
@@ -226,12 +229,23 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     made: list[Launch] = []
 
     def run(config: Config) -> Tensor:
+        if not config["pad"]:
+            read_grad, read = (channel_major(t) if config["pack"] else t for t in (grad, x))
+            return product(config, read_grad, read, plan, walk)
+        padded = padding(plan, x.device, x.itemsize)
+        wide_grad = spread(grad, padded.outputs, padded.plan.out_channels)
+        wide_x = spread(x, padded.inputs, padded.plan.in_channels)
+        wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
+        return wide.index_select(0, padded.weights)
+
+    def product(
+        config: Config, read_grad: Tensor, read: Tensor, plan: RoundPlan, walk: Walk
+    ) -> Tensor:
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
         programs = walk.num_nodes * row_tiles * list_tiles
         splits, per_split = cut(programs, batch)
         out = split_output(splits, plan.num_weights, x)
-        read, read_grad = (channel_major(t) if config["pack"] else t for t in (x, grad))
         numbers = (batch, per_split, plan.num_weights, row_tiles, list_tiles, walk.num_nodes)
         strides = (*read_grad.stride(), *read.stride())
         options = {"GRANULE": common_granule(walk.granule, read.stride(0))}
@@ -243,7 +257,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
             options | constants | kernel_options(config),
             splits,
         )
-        made[:] = [] if config["pack"] else [started]
+        made[:] = [] if config["pack"] or config["pad"] else [started]
         return sum_splits(out, x.dtype)
 
     configs = linear_weights_configs(walk, x, constants["PRECISION"])
@@ -423,8 +437,15 @@ def _rounded(y: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 
 def _linear_product(
-    a: Tensor, weight: Tensor, walk: Walk, *, transposed: bool, dtype: torch.dtype | None = None
+    a: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    *,
+    transposed: bool,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
+    both = tables(plan, a.device)
+    walk = both.transposed if transposed else both.forward
     batch = a.shape[0]
     out = a.new_empty(batch, walk.num_channels, dtype=dtype)
     if out.numel() == 0 or walk.longest == 0:
@@ -439,10 +460,23 @@ def _linear_product(
     made: list[Launch] = []
 
     def run(config: Config) -> Tensor:
+        if not config["pad"]:
+            read = channel_major(a) if config["pack"] else a
+            return product(config, out, read, weight, walk)
+        padded = padding(plan, a.device, a.itemsize)
+        reads, writes = padded.inputs, padded.outputs
+        wide = padded.tables.forward
+        if transposed:
+            reads, writes, wide = writes, reads, padded.tables.transposed
+        channels = padded.plan.out_channels if transposed else padded.plan.in_channels
+        result = out.new_empty(batch, wide.num_channels)
+        product(config, result, spread(a, reads, channels), padded.spread_weights(weight), wide)
+        return torch.index_select(result, 1, writes, out=out)
+
+    def product(config: Config, out: Tensor, read: Tensor, weight: Tensor, walk: Walk) -> Tensor:
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         tiles = walk.num_nodes * row_tiles
         groups = num_tiles(tiles, config["nodes"])
-        read = channel_major(a) if config["pack"] else a
         options = {
             "ROW_TILES": row_tiles,
             "TRANSPOSED": transposed,
@@ -456,7 +490,7 @@ def _linear_product(
             (*walk_arguments(walk), batch, tiles, groups, *read.stride(), out.stride(0)),
             options | constants | kernel_options(config),
         )
-        made[:] = [] if config["pack"] else [started]
+        made[:] = [] if config["pack"] or config["pad"] else [started]
         return out
 
     configs = linear_product_configs(walk, a, constants["PRECISION"])
@@ -526,7 +560,7 @@ def _launched(
 ) -> Tensor:
     """The result of :func:`launch`, whose last launch, in ``made``, is made ready to repeat."""
     y = launch(run, configs, x, key)
-    if made and again not in walk.ready:
+    if made and again not in walk.ready and not is_capturing(x.device):  # where nothing is timed
         remember(walk.ready, again, made[0])
     return y
 

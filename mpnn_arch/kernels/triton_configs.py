@@ -14,11 +14,13 @@ from torch import Tensor
 
 from mpnn_arch.kernels.triton_tables import Walk
 
-# The kernel's own constants, and ``nodes``, how many a program processes in sequence, and ``pack``,
-# whether its input is first copied to channel-major layout.
+# The kernel's own constants, and ``nodes``, how many a program processes in sequence, ``pack``,
+# whether its input is first copied to channel-major layout, and ``pad``, whether shares are padded
+# to 16 bytes.
 Config = dict[str, int]
 
 SHORT = 16
+PADDED_BYTES = 16  # a share is padded to a multiple of them
 
 
 def num_tiles(size: int, block: int) -> int:
@@ -28,7 +30,7 @@ def num_tiles(size: int, block: int) -> int:
 
 def kernel_options(config: Config) -> Config:
     """The kernel's own constants in ``config``."""
-    return {name: value for name, value in config.items() if name not in ("nodes", "pack")}
+    return {name: value for name, value in config.items() if name not in ("nodes", "pack", "pad")}
 
 
 def channel_major(x: Tensor) -> Tensor:
@@ -78,9 +80,10 @@ def linear_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config
             "num_stages": stages,
             "nodes": nodes,
             "pack": pack,
+            "pad": pad,
         }
-        for pack in _packings(walk, a)
-        for rows, (b, k, warps, stages, nodes) in _with_rows(walk, fitting, least=8)
+        for pack, pad in _layouts(walk, a)
+        for rows, (b, k, warps, stages, nodes) in _with_rows(walk, _tried(fitting, pad), least=8)
     )
 
 
@@ -99,9 +102,10 @@ def linear_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config
             "num_warps": warps,
             "num_stages": stages,
             "pack": pack,
+            "pad": pad,
         }
-        for pack in _packings(walk, x)
-        for rows, (b, k, warps, stages) in _with_rows(walk, blocks, least=8)
+        for pack, pad in _layouts(walk, x)
+        for rows, (b, k, warps, stages) in _with_rows(walk, _tried(blocks, pad), least=8)
     )
 
 
@@ -160,7 +164,17 @@ def _with_rows(
     return [(16, block) for block in blocks[:2]] + [(rows, block) for block in blocks]
 
 
-def _packings(walk: Walk, x: Tensor) -> list[int]:
-    """Whether to try packing: single 16-bit numbers are too small for asynchronous copies."""
-    small = x.dtype in (torch.float16, torch.bfloat16)
-    return [0, 1] if small and walk.granule == 1 and x.stride(0) != 1 else [0]
+def _layouts(walk: Walk, x: Tensor) -> list[tuple[int, int]]:
+    """Whether to pack, and whether to pad: as it is first, then what else may be worth a try.
+
+    Single 16-bit numbers are too small for asynchronous copies, so packing is tried for them.
+    Shares that do not all begin at multiples of 16 bytes are padded to do so.
+    """
+    single = walk.granule == 1 and x.itemsize == 2 and x.stride(0) != 1
+    ragged = min(walk.granule, walk.weight_granule) * x.itemsize < PADDED_BYTES
+    return [(0, 0)] + [(1, 0)] * single + [(0, 1)] * ragged
+
+
+def _tried(blocks: Sequence[tuple[int, ...]], pad: int) -> Sequence[tuple[int, ...]]:
+    """Which tile sizes are tried: with padded shares the first two, as shapes are the same."""
+    return blocks[:2] if pad else blocks

@@ -21,7 +21,13 @@ from torch import Tensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.kernels import triton, triton_configs, triton_launch, triton_tables
+from mpnn_arch.kernels import (
+    triton,
+    triton_configs,
+    triton_launch,
+    triton_padding,
+    triton_tables,
+)
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 INTERPRETED = triton_launch.interpreting()
@@ -332,6 +338,7 @@ def test_every_tile_size(monkeypatch, dtype):
     check_conv(small, 2, batch=1, size=(4, 4), padding=1, dtype=dtype)
     assert {config.get("nodes") for config in tried} > {1, 8, 16, 32}
     assert {config.get("pack") for config in tried} > ({0, 1} if dtype.itemsize == 2 else {0})
+    assert {config.get("pad") for config in tried} > {0, 1}
 
 
 @device_case
@@ -340,6 +347,99 @@ def test_the_same_bits_twice():
     x, weight = numbers(9, plan.in_channels), numbers(plan.num_weights)
     first, second = (triton.linear_forward(x.to(DEVICE), weight.to(DEVICE), plan) for _ in "12")
     assert torch.equal(first, second)
+
+
+# -- shares padded to 16 bytes --------------------------------------------------------------
+
+
+@pytest.fixture
+def padded(monkeypatch):
+    """Only configurations with padded shares; those that ran are recorded."""
+    ran = []
+
+    def launch_padded(run, configs, x, key):
+        (first, *_) = [config for config in configs if config["pad"]]
+        ran.append(first)
+        return run(first)
+
+    monkeypatch.setattr(triton, "launch", launch_padded)
+    return ran
+
+
+@device_case
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_padded_shares(padded, graph):
+    check_linear(plan_of(GRAPHS[graph]), 33)
+    assert len(padded) == 3
+
+
+@device_case
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_padded_shares_in_every_dtype(padded, dtype):
+    check_linear(plan_of(random(7)), 20, dtype)
+    check_linear(plan_of(random(4), [3] * 4, [70, 1, 1, 5]), 20, dtype)
+
+
+@device_case
+@pytest.mark.parametrize("batch", [1, 2, 17, 64, 65])
+def test_padded_shares_of_a_last_batch(padded, batch):
+    plan = plan_of(random(3), [3, 1, 5], [1, 2, 6])
+    check_linear(plan, batch)
+    whole, weight = numbers(66, 9), numbers(plan.num_weights, seed=1)
+    got = triton.linear_forward(whole.to(DEVICE)[:batch], weight.to(DEVICE), plan)
+    agree(got, whole[:batch].double() @ dense(weight, plan).T)
+
+
+@device_case
+@pytest.mark.parametrize(("share_in", "share_out"), [(1, 1), (3, 5), (23, 17), (65, 66)])
+def test_padded_shares_of_one_node(padded, share_in, share_out):
+    check_linear(plan_of(isolated(1), [share_in], [share_out]), 5)
+
+
+@device_case
+def test_padded_shares_without_messages(padded):
+    plan = make_plan(torch.zeros(2, 0, dtype=torch.long), [2, 1, 3], [1, 2, 2])
+    check_linear(plan, 5)
+    assert not padded  # nothing is launched
+    # Nodes without messages among others.
+    check_linear(make_plan(torch.tensor([[0, 2], [1, 1]]), [2, 1, 3], [1, 2, 2]), 5)
+    assert padded
+
+
+@device_case
+def test_padded_shares_of_tensors_of_any_stride_with_a_bias(padded):
+    plan = plan_of(random(5))
+    wide = numbers(20, plan.in_channels + 3)
+    weight, bias = numbers(plan.num_weights, seed=1), numbers(plan.out_channels, seed=2)
+    spread = torch.stack([weight, weight], dim=1).to(DEVICE)[:, 0]
+    got = triton.linear_forward(wide.to(DEVICE)[:, 2:-1], spread, plan, bias.to(DEVICE))
+    agree(got, F.linear(wide[:, 2:-1].double(), dense(weight, plan), bias.double()))
+
+
+@device_case
+def test_shares_that_begin_at_16_bytes_are_not_padded():
+    plan = plan_of(random(4), [4] * 4, [8] * 4)
+    both = triton_tables.tables(plan, torch.device(DEVICE))
+    x = torch.empty(9, 16, device=DEVICE)
+    for walk in (both.forward, both.transposed):
+        assert not any(c["pad"] for c in triton_configs.linear_product_configs(walk, x, "ieee"))
+        half = triton_configs.linear_product_configs(walk, x.half(), "ieee")
+        assert any(c["pad"] for c in half)
+
+
+def test_padded_positions_and_what_is_released():
+    plan = plan_of(random(6))
+    made = triton_padding.padding(plan, torch.device("cpu"), 4)
+    assert made is triton_padding.padding(plan, torch.device("cpu"), 4)
+    assert not (made.plan.in_offsets % 4).any()
+    assert not (made.plan.out_offsets % 4).any()
+    # A padded dense matrix is the real one with zeros between.
+    weight = numbers(plan.num_weights)
+    wide = dense(made.spread_weights(weight), made.plan)
+    assert torch.equal(wide[made.outputs][:, made.inputs], dense(weight, plan))
+    assert torch.count_nonzero(wide) == torch.count_nonzero(weight)
+    triton.release(plan)
+    assert triton_padding.padding(plan, torch.device("cpu"), 4) is not made
 
 
 # -- the convolution ------------------------------------------------------------------------

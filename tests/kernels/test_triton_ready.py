@@ -139,7 +139,7 @@ def test_packed_inputs_are_launched_the_ordinary_way(launches, plan, monkeypatch
     configs = backend.linear_product_configs
 
     def packed(*args):
-        return [{**config, "pack": 1} for config in configs(*args)]
+        return [{**config, "pack": 1} for config in configs(*args) if not config["pad"]]
 
     monkeypatch.setattr(backend, "linear_product_configs", packed)
     x, weight = torch.empty(20, plan.in_channels), torch.empty(plan.num_weights)
@@ -230,6 +230,18 @@ def test_a_launcher_that_is_another_one_is_left_alone(launches, plan):
     assert received == [(3, 1, 1, STREAM, 1, (1,), None, None, None, *pointers, 5, 6)]
     for other in (Reordered(), Twice(), Refuses(), object()):
         assert asked(other) is None
+
+
+def test_tiles_of_a_cold_capture_are_not_kept(launches, plan, monkeypatch):
+    """They are not timed, and the next eager call times them."""
+    call = products(plan)["linear"]
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "is_capturing", lambda device: True)
+        call()
+    assert not triton_tables.tables(plan, torch.device("cpu")).forward.ready
+    for _ in range(2):
+        call()
+    assert len(launches.dispatched) == 2
 
 
 def test_what_cannot_be_repeated_is_not_asked_again(launches, plan, monkeypatch):
