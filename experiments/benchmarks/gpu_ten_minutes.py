@@ -3,8 +3,9 @@
 1. the tests of the Triton kernels, with TF32 forbidden, then as torch ships it
 2. capture into a CUDA graph by a process that has launched nothing before
 3. error and bias of TF32 products, against cuBLAS's
-4. a training step of ``mlp`` and of ``resnet34`` against the complete graph, and the peak of memory
-5. every product against dense, masked and gather, and against ``torch._grouped_mm`` where it can,
+4. a training with each step as one CUDA graph, against one by ordinary steps: bits, and seconds
+5. a training step of ``mlp`` and of ``resnet34`` against the complete graph, and the peak of memory
+6. every product against dense, masked and gather, and against ``torch._grouped_mm`` where it can,
    as CUDA graphs and eagerly, with the seconds of the first call, in which tiles are chosen
 
 Every line is printed when it is known, and the receipt is written after each, so that a run that is
@@ -43,6 +44,7 @@ from mpnn_arch.diagnostics.timing import machine
 from mpnn_arch.io.files import write_text
 from mpnn_arch.kernels import gather, masked, triton
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
+from mpnn_arch.training import Trainer, TrainingConfig, load_dataset
 
 BEGIN = time.monotonic()
 SMOKE = "--smoke" in sys.argv
@@ -265,6 +267,33 @@ def networks(receipt: Receipt) -> None:
                     receipt.add("step", case, f"{spec}, memory", f"{peak:.0f}", "MiB")
 
 
+def training(receipt: Receipt) -> None:
+    """The same training by ordinary steps and by replayed ones: the weights should be equal."""
+    data = load_dataset("digits").subset(1024, 100)
+    graph = graphs.ring(8, 2) if SMOKE else graphs.ws_flex(NODES, 9, 0.1, seed=0)
+    recipe = TrainingConfig(epochs=5, batch_size=128, optimizer="fused", precision="float32")
+    trained = {}
+    for name, graphed in (("ordinary steps", False), ("CUDA graphs", not SMOKE)):
+        torch.manual_seed(0)
+        model = models.build("mlp", graph, in_features=64, hidden_features=16 if SMOKE else 512)
+        trainer = Trainer(
+            model,
+            data,
+            recipe,
+            generator=torch.Generator().manual_seed(0),
+            device=DEVICE,
+            cuda_graphs=graphed,
+        )
+        seconds = [trainer.train_epoch().seconds for _ in range(recipe.epochs)]
+        receipt.add("training", "mlp, an epoch", name, f"{statistics.median(seconds):.4f}", "s")
+        for note in trainer.notes:
+            receipt.add("training", "mlp", f"{name}, note", note, "")
+        trained[name] = torch.cat([p.detach().flatten() for p in model.parameters()])
+    ordinary, replayed_ones = trained.values()
+    apart = float((ordinary - replayed_ones).abs().max())
+    receipt.add("training", "mlp", "largest difference of a weight", f"{apart:.3g}", "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the receipt")
@@ -281,6 +310,8 @@ def main() -> None:
             cold_capture(receipt)
     with noted(receipt, "error", "float32"):
         float32_products(receipt)
+    with noted(receipt, "training", "mlp"):
+        training(receipt)
     with noted(receipt, "step", "networks"):
         networks(receipt)
     with noted(receipt, "product", "all"):
