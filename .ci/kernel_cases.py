@@ -76,6 +76,14 @@ def _cases(draw: random.Random) -> Iterator[tuple[list[int], RoundPlan, list[Ten
                 rows = [first.shape[1], second.shape[-1]]
                 head = [name, dtype.itemsize, batch, *rows, *_sizes(plan), *[0] * 14]
                 yield head, plan, [first, second, result]
+            # Both gradients at once: grad and x, the weights, and the gradients of x and of W.
+            together = [
+                torch.cat([part.flatten() for part in pair])
+                for pair in ((grad, x), (products[1][2], products[2][2]))
+            ]
+            rows = [plan.out_channels, plan.in_channels]
+            head = [6, dtype.itemsize, batch, *rows, *_sizes(plan), *[0] * 14]
+            yield head, plan, [together[0], w, together[1]]
         for batch, rows, columns, size, *moves in _MAPS:
             plan = _plan(draw, generator, draw.choice([2, 9]))
             geometry = ConvGeometry.of(size, *moves)

@@ -75,9 +75,11 @@ bool read(FILE* file, Bytes& bytes) {
 }
 
 const char* const NAMES[] = {"linear_forward", "linear_grad_input", "linear_grad_weight",
-                             "conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight"};
+                             "conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight",
+                             "linear_grads"};
 
-// One case: numbers, the 17 arrays of a plan's tables, two operands and the result.
+// One case: numbers, the 17 arrays of a plan's tables, two operands and the result. Both gradients at
+// once take grad and x as their first operand, and give that of x and then that of the weights.
 struct Case {
     int64_t number[9];  // function, bytes of a number, batch, rows of both operands, plan, maps
     Geometry geometry;
@@ -116,6 +118,11 @@ struct Case {
             return function<int (*)(const Plan*, const void*, int64_t, const void*, int64_t,
                                     int64_t, void*, int64_t)>(library, name)(
                 &plan, a, number[3], b, number[4], number[2], out.data(), threads);
+        if (number[0] == 6)
+            return function<int (*)(const Plan*, const void*, int64_t, const void*, int64_t,
+                                    int64_t, const void*, void*, void*, int64_t)>(library, name)(
+                &plan, a, number[3], first.data() + number[1] * number[2] * number[3], number[4],
+                number[2], b, out.data(), out.data() + number[1] * number[2] * number[4], threads);
         return function<int (*)(const Plan*, const Geometry*, const void*, const void*, void*,
                                 int64_t)>(library, name)(&plan, &geometry, a, b, out.data(),
                                                          threads);

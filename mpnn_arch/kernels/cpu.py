@@ -41,6 +41,7 @@ ADDS_BIAS = True
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _WIDENED = (torch.bfloat16, torch.float16)
 _P, _I = ctypes.c_void_p, ctypes.c_int64
+_TOGETHER = 32  # samples; fewer would not fill the panels that both gradients read
 _KEY = "_native_tables"  # attribute of a plan that caches its tables; not copied or pickled
 
 
@@ -55,6 +56,7 @@ class _Kernels:
             "linear_forward": (_P, _P, _I, _I, _P, _P, _I),
             "linear_grad_input": (_P, _P, _I, _I, _P, _P, _I),
             "linear_grad_weight": (_P, _P, _I, _P, _I, _I, _P, _I),
+            "linear_grads": (_P, _P, _I, _P, _I, _I, _P, _P, _P, _I),
             "conv2d_forward": (_P, _P, _P, _P, _P, _I),
             "conv2d_grad_input": (_P, _P, _P, _P, _P, _I),
             "conv2d_grad_weight": (_P, _P, _P, _P, _P, _I),
@@ -239,6 +241,51 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     if failed:
         raise _error(failed)
     return weight
+
+
+def linear_grads(grad: Tensor, x: Tensor, weight: Tensor, plan: RoundPlan) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to x and W at once, for which grad is packed once.
+
+    The bits are those of :func:`linear_grad_input` and :func:`linear_grad_weight`.
+
+    Shapes:
+        - **grad:** (B, C_out)
+        - **x:** (B, C_in)
+        - **weight:** (num_weights,)
+        - **outputs:** (B, C_in) and (num_weights,)
+
+    Raises:
+        InputError: as :func:`linear_forward`.
+    """
+    if grad.dtype in _WIDENED and grad.dtype is x.dtype is weight.dtype:
+        grad_x, grad_weight = linear_grads(grad.float(), x.float(), weight.float(), plan)
+        return grad_x.to(grad.dtype), grad_weight.to(grad.dtype)
+    if x.shape[0] < _TOGETHER:
+        return linear_grad_input(grad, weight, plan), linear_grad_weight(grad, x, plan)
+    call, tables = _ready(plan, grad, weight)
+    _ready(plan, grad, x)
+    _check(x, (None, plan.in_channels), "x")
+    _check(grad, (x.shape[0], plan.out_channels), "grad")
+    _check(weight, (plan.num_weights,), "weight")
+    grad = grad if grad.stride(1) == 1 else grad.contiguous()
+    x = x if x.stride(1) == 1 else x.contiguous()
+    weight = weight.contiguous()
+    grad_x, grad_weight = x.new_empty(x.shape), x.new_empty(plan.num_weights)
+    failed = call["linear_grads"](
+        tables.pointer,
+        grad.data_ptr(),
+        grad.stride(0),
+        x.data_ptr(),
+        x.stride(0),
+        x.shape[0],
+        weight.data_ptr(),
+        grad_x.data_ptr(),
+        grad_weight.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise _error(failed)
+    return grad_x, grad_weight
 
 
 def conv2d_forward(

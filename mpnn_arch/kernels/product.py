@@ -34,11 +34,13 @@ class Product:
     geometry: ConvGeometry | None = None
     _product: Callable[..., Tensor] = field(init=False)
     _adds_bias: bool = field(init=False)
+    _linear_grads: Callable[..., tuple[Tensor, Tensor]] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._adds_bias = getattr(self.backend, "ADDS_BIAS", False)
         if self.geometry is None:
             self._product = partial(self.backend.linear_forward, plan=self.plan)
+            self._linear_grads = getattr(self.backend, "linear_grads", None)
         else:
             _, stride, padding, dilation = self.geometry
             self._product = partial(
@@ -101,6 +103,16 @@ class Product:
             grad, x, self.plan, g.kernel_size, g.stride, g.padding, g.dilation
         )
 
+    def grads(self, grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients with respect to x and W, which share work where the backend says how."""
+        if self._linear_grads is not None and grad.numel():
+            return self._linear_grads(grad, x, weight, self.plan)
+        return both(
+            lambda: self.grad_input(grad, weight, x.shape),
+            lambda: self.grad_weight(grad, x),
+            grad,
+        )
+
 
 def add_bias(y: Tensor, bias: Tensor) -> Tensor:
     """(B, C, ...) plus (C,)."""
@@ -140,12 +152,7 @@ class _Forward(torch.autograd.Function):
         grad_bias = grad_of_bias(grad) if for_bias else None
         if transformed or not torch.is_grad_enabled():  # no double backward
             if for_x and for_weight and not transformed:
-                grad_x, grad_weight = both(
-                    lambda: product.grad_input(grad, weight, x.shape),
-                    lambda: product.grad_weight(grad, x),
-                    grad,
-                )
-                return grad_x, grad_weight, grad_bias, None
+                return *product.grads(grad, x, weight), grad_bias, None
             return (
                 product.grad_input(grad, weight, x.shape) if for_x else None,
                 product.grad_weight(grad, x) if for_weight else None,

@@ -436,6 +436,15 @@ def test_a_kernel_refuses_rows_that_do_not_fit():
         wrong = list(arguments)
         wrong[position] = value
         assert call["linear_grad_weight"](*wrong) == 2, position
+    dx, dw = torch.zeros(2, 8), torch.zeros(weights)
+    arguments = [p, x.data_ptr(), 8, x.data_ptr(), 8, 2, w.data_ptr(), dx.data_ptr(), dw.data_ptr()]
+    assert call["linear_grads"](*arguments, 1) == 0
+    for position, value in [(0, 0), (1, 0), (2, -8), (3, 0), (4, -8), (5, 0), (5, 2**62)] + [
+        (written, 0) for written in (6, 7, 8)
+    ]:
+        wrong = list(arguments)
+        wrong[position] = value
+        assert call["linear_grads"](*wrong, 1) == 2, position
 
 
 @needs_kernels
@@ -455,6 +464,7 @@ def test_any_number_of_threads(threads, monkeypatch):
             y,
             cpu.linear_grad_input(y, weight, plan),
             cpu.linear_grad_weight(y, x, plan),
+            *cpu.linear_grads(y, x, weight, plan),
             z,
             cpu.conv2d_grad_input(z, kernels, plan, maps.shape, (1, 1), (1, 1), (1, 1)),
             cpu.conv2d_grad_weight(z, maps, plan, (3, 3), (1, 1), (1, 1), (1, 1)),

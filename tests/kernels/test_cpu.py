@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mpnn_arch import RelationalLinear
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.kernels import cpu
@@ -70,7 +71,11 @@ def compare_linear(plan: RoundPlan, batch: int, dtype: torch.dtype) -> None:
     assert_near(cpu.linear_forward(x, weight, plan), F.linear(x, dense))
     assert_near(cpu.linear_grad_input(grad, weight, plan), grad @ dense)
     expected = (grad.T @ x)[plan.dense_mask]
-    assert_near(cpu.linear_grad_weight(grad, x, plan), expected)
+    grad_weight = cpu.linear_grad_weight(grad, x, plan)
+    assert_near(grad_weight, expected)
+    both = cpu.linear_grads(grad, x, weight, plan)
+    assert torch.equal(both[0], cpu.linear_grad_input(grad, weight, plan))
+    assert torch.equal(both[1], grad_weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -114,6 +119,9 @@ def test_layout_of_the_tensors_does_not_matter() -> None:
         assert torch.equal(cpu.linear_forward(x2, spread, plan), y)
         assert torch.equal(cpu.linear_grad_input(grad2, spread, plan), dx)
         assert torch.equal(cpu.linear_grad_weight(grad2, x2, plan), dw)
+        both = cpu.linear_grads(grad2, x2, spread, plan)
+        assert torch.equal(both[0], dx)
+        assert torch.equal(both[1], dw)
     ones = torch.ones(()).expand(33, plan.out_channels)
     assert torch.equal(
         cpu.linear_grad_weight(ones, x, plan), cpu.linear_grad_weight(ones.contiguous(), x, plan)
@@ -128,6 +136,37 @@ def test_numbers_past_a_share_do_not_enter() -> None:
     assert cpu.linear_forward(x, torch.ones(18), plan)[:, :3].isfinite().all()
     assert cpu.linear_grad_input(grad, torch.ones(18), plan)[:, :3].isfinite().all()
     assert cpu.linear_grad_weight(grad, x, plan)[:9].isfinite().all()
+    many = torch.ones(40, 1)
+    both = cpu.linear_grads(many * grad[:1], many * x[:1], torch.ones(18), plan)
+    assert both[0][:, :3].isfinite().all()
+    assert both[1][:9].isfinite().all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_both_gradients_on_any_number_of_threads(threads: int, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for batch in (32, 33, 80, 400):  # rows and panels are distributed
+        compare_linear(plan_of(GRAPHS["random"], 8, 11), batch, torch.float32)
+
+
+def test_a_backward_pass_asks_for_both_gradients_at_once(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    asked = []
+    together = cpu.linear_grads
+
+    def recorded(*tensors):  # type: ignore[no-untyped-def]
+        asked.append(tensors[0].shape)
+        return together(*tensors)
+
+    monkeypatch.setattr(cpu, "linear_grads", recorded)
+    layer = RelationalLinear(GRAPHS["random"], 320, 320, backend="cpu")
+    x = torch.randn(40, 320, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    layer(x).square().sum().backward()
+    assert asked == [(40, 320)]
+    dense = layer.dense_weight().detach().requires_grad_()
+    twin = x.detach().clone().requires_grad_()
+    F.linear(twin, dense, layer.bias.detach()).square().sum().backward()
+    assert_near(x.grad, twin.grad)
+    assert_near(layer.weight.grad, dense.grad[layer.plan.dense_mask])
 
 
 def test_plan_with_tables_still_copies_and_pickles() -> None:

@@ -74,6 +74,9 @@ def test_linear(name: str, ins: int, outs: int, batch: int, dtype: torch.dtype) 
     assert_rounded_once(cpu.linear_grad_input(grad, weight, plan), grad.double() @ dense, dtype)
     expected = (grad.double().T @ x.double())[plan.dense_mask]
     assert_rounded_once(cpu.linear_grad_weight(grad, x, plan), expected, dtype)
+    both = cpu.linear_grads(grad, x, weight, plan)
+    assert torch.equal(both[0], cpu.linear_grad_input(grad, weight, plan))
+    assert torch.equal(both[1], cpu.linear_grad_weight(grad, x, plan))
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)

@@ -8,15 +8,27 @@
 //
 // The layout of x is [groups][units][HELD][UNIT]. A group is GROUP channels and the first of the
 // next one, so no vector crosses groups; the units of a channel are close in memory, and HELD
-// spreads them over the sets of a cache. The layout of g is [units][rows of the node][UNIT].
+// spreads them over the sets of a cache. The layout of g is [panels][rows][BUNCH][UNIT], that of a
+// product's panels.
 #pragma once
+#include <algorithm>
+
 #include "vector.h"
 
 // The wider the tile, the fewer rows fit in registers.
 constexpr int OUTER_COLS = VECTOR_REGISTERS == 32 ? 3 : 2;
 constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 6;
-// Prefetch distance, in units.
-constexpr int UNITS_AHEAD = 8;
+// Few rows leave registers for a third vector.
+constexpr int FEW_ROWS = 4;
+constexpr int outer_cols(int64_t rows) { return rows <= FEW_ROWS ? 3 : OUTER_COLS; }
+// Prefetch distance, in units. A small tile is bound by its loads, among which a prefetch counts.
+constexpr int UNITS_AHEAD = VECTOR_REGISTERS == 32 ? 8 : 0;
+
+// Samples of a panel of g, and units: those of a product's panel of two vectors.
+template <class T>
+constexpr int PANEL = 2 * LANES<T>;
+template <class T>
+constexpr int BUNCH = PANEL<T> / UNIT<T>;
 
 constexpr int GROUP = 128, HELD = 140;
 static_assert(PLACES<float> <= HELD - GROUP && PLACES<double> <= HELD - GROUP,
@@ -35,7 +47,7 @@ INLINE int64_t grouped(uint64_t channel, int64_t units) {
 template <class T>
 struct OuterTask {
     const T* g;                    // at the tile's first row
-    ptrdiff_t g_step;              // from unit to unit of g
+    ptrdiff_t g_step;              // from panel to panel of g
     const T* x;
     ptrdiff_t units, units_held;   // number to sum over, and the capacity of x
     const int32_t* start;          // first channel of each vector
@@ -91,20 +103,23 @@ void outer_tile(const OuterTask<T>& t) {
     const T* at[COLS];
 #pragma GCC unroll 8
     for (int c = 0; c < COLS; ++c) at[c] = t.x + grouped<T>(t.start[c], t.units_held);
-    const T* g = t.g;
-    for (ptrdiff_t q = 0; q < t.units; ++q, g += t.g_step) {
-        const ptrdiff_t shift = q * STEP;
-        Vec<T> v[COLS];
+    const T* panel = t.g;
+    ptrdiff_t shift = 0;
+    for (ptrdiff_t left = t.units; left > 0; left -= BUNCH<T>, panel += t.g_step) {
+        const T* end = panel + std::min<ptrdiff_t>(left, BUNCH<T>) * UNIT<T>;
+        for (const T* g = panel; g < end; g += UNIT<T>, shift += STEP) {
+            Vec<T> v[COLS];
 #pragma GCC unroll 8
-        for (int c = 0; c < COLS; ++c) {
-            v[c] = load(at[c] + shift);
-            __builtin_prefetch(at[c] + shift + UNITS_AHEAD * STEP);
-        }
+            for (int c = 0; c < COLS; ++c) {
+                v[c] = load(at[c] + shift);
+                if (UNITS_AHEAD) __builtin_prefetch(at[c] + shift + UNITS_AHEAD * STEP);
+            }
 #pragma GCC unroll 12
-        for (int r = 0; r < ROWS; ++r) {
-            Vec<T> repeated = repeat_unit<T>(g + r * UNIT<T>);
+            for (int r = 0; r < ROWS; ++r) {
+                Vec<T> repeated = repeat_unit<T>(g + r * PANEL<T>);
 #pragma GCC unroll 8
-            for (int c = 0; c < COLS; ++c) sum[r][c] += repeated * v[c];
+                for (int c = 0; c < COLS; ++c) sum[r][c] += repeated * v[c];
+            }
         }
     }
     // Whole vectors may be written where all their columns exist, or where the vector to the right,
@@ -137,6 +152,8 @@ OuterTile<T> pick_outer(int rows, int cols) {
     switch (cols) {
         case 1: return pick_outer<T, 1>(rows, all);
         case 2: return pick_outer<T, 2>(rows, all);
-        default: return pick_outer<T, OUTER_COLS>(rows, all);
+        default:
+            return pick_outer<T, 3>(
+                rows, std::make_index_sequence<OUTER_COLS == 3 ? OUTER_ROWS : FEW_ROWS>());
     }
 }

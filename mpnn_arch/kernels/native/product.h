@@ -33,9 +33,10 @@ void product_tile(const T* w, ptrdiff_t row_stride, const int64_t* where, const 
         for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
         const T* base = TRANSPOSED ? w + where[k] : w + k;
         if (TRANSPOSED) {
-            // Rows of weights start at addresses that the hardware prefetcher cannot predict.
+            // Rows of weights start at addresses that the hardware prefetcher cannot predict. A short
+            // one seldom crosses into a second cache line, and a prefetch takes a load's place.
             __builtin_prefetch(w + where[k + AHEAD]);
-            __builtin_prefetch(w + where[k + AHEAD] + ROWS - 1);
+            if (ROWS * sizeof(T) > 32) __builtin_prefetch(w + where[k + AHEAD] + ROWS - 1);
         }
 #pragma GCC unroll 14
         for (int r = 0; r < ROWS; ++r) {
