@@ -50,6 +50,7 @@ def bench(
     a share of the processor's measured peak.
     """
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     check_count("batch-size", batch_size, LARGEST_COUNT)
@@ -113,8 +114,10 @@ def bench(
             f"{line.spread:.0%}",
         )
     console = Console()
-    if console.width < 140:  # long lines rather than truncated numbers
-        console = Console(width=140)
+    unbounded = Console(width=1000)
+    needed = Measurement.get(unbounded, unbounded.options, table).maximum
+    if console.width < needed:  # long lines rather than truncated numbers
+        console = Console(width=needed)
     console.print(table)
     environment = machine(where)
     for key, text in environment.items():

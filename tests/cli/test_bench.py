@@ -19,6 +19,8 @@ def test_the_receipt_names_every_backend(run, tmp_path):
     assert code == 0
     assert "threads: " in stdout
     assert "torch: " in stdout
+    assert "…" not in stdout  # no number is cut off
+    assert "auto/dense" in stdout
     with (out / "bench.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["graph"] for row in rows] == ["ring:8,2", "complete:8"]
