@@ -19,12 +19,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from length_and_size import correlations, published, variance
+from statsmodels.api import OLS, add_constant
 
 from mpnn_arch import InputError
 from mpnn_arch.analysis import few_epochs, per_graph, simultaneous_sweet_spot, sweet_spot
+from mpnn_arch.analysis.density_curve import density_features, with_density
 from mpnn_arch.analysis.effect_size import effect
 from mpnn_arch.analysis.per_graph import baseline, without_baseline
 from mpnn_arch.analysis.results import tidy
+from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.io.files import write_text
 from mpnn_arch.studies import Study
 
@@ -55,6 +58,18 @@ def main() -> None:
     text = json.dumps(found, indent=2, default=plain) + "\n"
     write_text(args.out / f"{args.name}.json", text)
     print(text)
+
+
+def slopes(graphs: pd.DataFrame) -> dict[str, Any]:
+    """Points of error by unit of C and of L at equal density, in one regression, with 95 %."""
+    known = with_density(graphs).dropna(subset=["mean", *C_AND_L])
+    features = np.column_stack([density_features(known), known[list(C_AND_L)]])
+    fit = OLS(known["mean"].to_numpy(), add_constant(features)).fit()
+    slope, bounds = fit.params[-2:], fit.conf_int()[-2:]
+    return {
+        f"slope_{name}": {"points": points, "95%": list(within)}
+        for name, points, within in zip(("C", "L"), slope, bounds, strict=True)
+    }
 
 
 def whole_seeds(table: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -128,6 +143,7 @@ def statistics(
         },
         **variance(table),
         **correlations(others, published(last), other),
+        **slopes(others),
     }
     dense = baseline(table)
     if dense is not None:
@@ -139,7 +155,7 @@ def statistics(
             found["sweet_spot_less_baseline"] = {"mean": gain.difference, "95%": gain.interval}
     if every["epoch"].nunique() > 1:
         early = few_epochs(tidy(every, "study", study.path)[0].table)
-        found["few_epochs"] = early[early["epoch"].isin([1, 3, 5, 10])].to_dict("records")
+        found["few_epochs"] = early[early["epoch"].isin([1, 3, 5, 10, 20, 40])].to_dict("records")
     return found
 
 
