@@ -6,46 +6,10 @@ namespace {
 
 template <class T, int WIDE, bool TRANSPOSED>
 void run_product(const Job<T>& job, int threads) {
-    constexpr int64_t WIDTH = WIDE * LANES<T>;
-    int64_t nodes = job.plan->num_nodes, y_channels = job.side->channels[nodes];
-    int64_t panels = (job.batch + WIDTH - 1) / WIDTH;
-    int64_t x_panel = job.x_channels * WIDTH, y_panel = y_channels * WIDTH;
-    auto pack = [&](int64_t p, T* to) {
-        pack_panel(job.x + p * WIDTH * job.x_row, job.x_row,
-                   std::min(WIDTH, job.batch - p * WIDTH), job.x_channels, to, WIDTH);
-    };
-    auto unpack = [&](int64_t p, const T* from, Range rows) {
-        unpack_panel(from, WIDTH, std::min(WIDTH, job.batch - p * WIDTH), rows.first, rows.last,
-                     job.y + p * WIDTH * job.y_row, job.y_row);
-    };
-    // Process as many panels at once as fit in half of the L2 cache: their weights are read once.
-    int64_t held = std::max<int64_t>(1, (1 << 20) / int64_t((x_panel + y_panel) * sizeof(T)));
-    if (panels % threads == 0 || panels >= 4 * threads) {
-        // Even out the turns.
-        int64_t each = (panels + threads - 1) / threads, turns = (each + held - 1) / held;
-        held = (each + turns - 1) / turns;
-        T* scratch = Scratch::take<T>(threads * held * (x_panel + y_panel));
-        parallel(threads, [&](const Team& team) {
-            Range mine = even_part(panels, team.me, team.size);
-            T* x = scratch + team.me * held * (x_panel + y_panel);
-            T* y = x + held * x_panel;
-            for (int64_t p = mine.first; p < mine.last; p += held) {
-                int64_t some = std::min(held, mine.last - p);
-                for (int64_t i = 0; i < some; ++i) pack(p + i, x + i * x_panel);
-                run_panels<T, WIDE, TRANSPOSED>(job, {0, y_channels}, some, x, y);
-                for (int64_t i = 0; i < some; ++i) unpack(p + i, y + i * y_panel, {0, y_channels});
-            }
-        });
-        return;
-    }
-    T* x = Scratch::take<T>(panels * (x_panel + y_panel));
-    T* y = x + panels * x_panel;
-    parallel(threads, [&](const Team& team) {
-        team.each(panels, [&](int64_t p) { pack(p, x + p * x_panel); });
-        Range rows = costed_part(*job.side, nodes, team.me, team.size);
-        run_panels<T, WIDE, TRANSPOSED>(job, rows, panels, x, y);
-        for (int64_t p = 0; p < panels; ++p) unpack(p, y + p * y_panel, rows);
-    });
+    PanelProduct<T, WIDE, TRANSPOSED> product(job, threads);
+    int64_t x_size = product.at_once() * product.x_panel;
+    T* x = Scratch::take<T>(x_size + product.y_size());
+    parallel(threads, [&](const Team& team) { product.run(team, x, x + x_size, false); });
 }
 
 template <class T, bool TRANSPOSED>

@@ -43,19 +43,6 @@ struct Gradients {
     int64_t g_row;
     const T* x;
     int64_t x_row, batch;
-    int64_t panels, g_panel;    // their number, and the size of one of g
-
-    Gradients(const Plan& plan, const T* g, int64_t g_row, const T* x, int64_t x_row, int64_t batch)
-        : plan(plan), g(g), g_row(g_row), x(x), x_row(x_row), batch(batch),
-          panels((batch + PANEL<T> - 1) / PANEL<T>), g_panel(plan.out_channels * PANEL<T>) {}
-
-    int64_t samples(int64_t panel) const {
-        return std::min<int64_t>(PANEL<T>, batch - panel * PANEL<T>);
-    }
-    void pack_grad(int64_t panel, T* to) const {
-        pack_panel(g + panel * PANEL<T> * g_row, g_row, samples(panel), plan.out_channels, to,
-                   PANEL<T>);
-    }
 };
 
 // Rows `rows` of every weight block, summed over `units` units of samples.
@@ -110,25 +97,29 @@ struct Pieces {
     }
 };
 
-// Sums every weight block over the batch, whose g is packed by `pack` or was before.
-template <class T, class Pack>
+// Sums every weight block over the batch. Its g is packed piece by piece, or kept from before, whole.
+template <class T>
 void weight_pass(const Team& team, const Gradients<T>& job, const Pieces<T>& pieces, T* x_units,
-                 const T* g_panels, bool whole, Pack pack, T* out) {
+                 T* g_panels, bool kept, T* out) {
     const Plan& plan = job.plan;
+    int64_t g_panel = plan.out_channels * PANEL<T>;
     Range rows = costed_part(plan.forward, plan.num_nodes, team.me, team.size);
     for (int64_t first = 0; first < pieces.units; first += pieces.each) {
-        int64_t some = std::min(pieces.each, pieces.units - first), from = first / BUNCH<T>;
+        int64_t some = std::min(pieces.each, pieces.units - first);
+        T* g = g_panels + (kept ? first / BUNCH<T> * g_panel : 0);
         team.each((some + BUNCH<T> - 1) / BUNCH<T>, [&](int64_t p) {
-            pack(from + p, p);
-            for (int64_t q = p * BUNCH<T>; q < std::min<int64_t>(some, (p + 1) * BUNCH<T>); ++q) {
-                int64_t sample = (first + q) * UNIT<T>;
+            int64_t sample = first * UNIT<T> + p * PANEL<T>;
+            if (!kept)
+                pack_panel(job.g + sample * job.g_row, job.g_row,
+                           std::min<int64_t>(PANEL<T>, job.batch - sample), plan.out_channels,
+                           g + p * g_panel, PANEL<T>);
+            int64_t last = std::min<int64_t>(some, (p + 1) * BUNCH<T>);
+            for (int64_t q = p * BUNCH<T>; q < last; ++q, sample += UNIT<T>)
                 pack_groups(job.x + sample * job.x_row, job.x_row,
                             std::min<int64_t>(UNIT<T>, job.batch - sample), plan.in_channels, q,
                             pieces.each, x_units);
-            }
         });
-        sum_rows(plan, rows, g_panels + (whole ? from * job.g_panel : 0), job.g_panel, x_units, some,
-                 pieces.each, out, first > 0);
+        sum_rows(plan, rows, g, g_panel, x_units, some, pieces.each, out, first > 0);
         team.barrier();
     }
 }
@@ -137,13 +128,10 @@ template <class T>
 void weight_alone(const Gradients<T>& job, T* out, int threads) {
     Pieces<T> pieces(job.plan, job.batch);
     int64_t x_size = grouped_size<T>(job.plan.in_channels, pieces.each);
-    T* x_units = Scratch::take<T>(x_size + pieces.each / BUNCH<T> * job.g_panel);
-    T* g_panels = x_units + x_size;
+    int64_t g_size = pieces.each * UNIT<T> * job.plan.out_channels;
+    T* x_units = Scratch::take<T>(x_size + g_size);
     parallel(threads, [&](const Team& team) {
-        auto pack = [&](int64_t panel, int64_t to) {
-            job.pack_grad(panel, g_panels + to * job.g_panel);
-        };
-        weight_pass(team, job, pieces, x_units, g_panels, false, pack, out);
+        weight_pass(team, job, pieces, x_units, x_units + x_size, false, out);
     });
 }
 
@@ -152,41 +140,16 @@ void both(const Gradients<T>& job, const T* weight, T* dx, T* out, int threads) 
     const Plan& plan = job.plan;
     Job<T> input = {&plan, &plan.backward, job.g, job.g_row, job.batch, plan.out_channels,
                     weight, dx, plan.in_channels};
-    int64_t panels = job.panels, g_panel = job.g_panel, y_panel = plan.in_channels * PANEL<T>;
-    // As many panels at once as fit in half of the L2 cache: their weights are read once.
-    int64_t held = std::max<int64_t>(1, (1 << 20) / int64_t((g_panel + y_panel) * sizeof(T)));
-    bool by_panel = panels % threads == 0 || panels >= 4 * threads;
-    int64_t each = (panels + threads - 1) / threads, turns = (each + held - 1) / held;
-    held = (each + turns - 1) / turns;
+    PanelProduct<T, 2, true> product(input, threads);
     Pieces<T> pieces(plan, job.batch);
-    int64_t y_size = by_panel ? threads * held * y_panel : panels * y_panel;
     // What is used first and what is used last share memory.
-    int64_t shared = std::max(y_size, grouped_size<T>(plan.in_channels, pieces.each));
-    T* g_panels = Scratch::take<T>(panels * g_panel + shared);
-    T* scratch = g_panels + panels * g_panel;
+    int64_t shared = std::max(product.y_size(), grouped_size<T>(plan.in_channels, pieces.each));
+    T* g_panels = Scratch::take<T>(product.panels * product.x_panel + shared);
+    T* scratch = g_panels + product.panels * product.x_panel;
     parallel(threads, [&](const Team& team) {
-        auto unpack = [&](int64_t p, const T* from, Range rows) {
-            unpack_panel(from, PANEL<T>, job.samples(p), rows.first, rows.last,
-                         dx + p * PANEL<T> * plan.in_channels, plan.in_channels);
-        };
-        if (by_panel) {
-            Range mine = even_part(panels, team.me, team.size), all = {0, plan.in_channels};
-            T* y = scratch + team.me * held * y_panel;
-            for (int64_t p = mine.first; p < mine.last; p += held) {
-                int64_t some = std::min(held, mine.last - p);
-                T* g = g_panels + p * g_panel;
-                for (int64_t i = 0; i < some; ++i) job.pack_grad(p + i, g + i * g_panel);
-                run_panels<T, 2, true>(input, all, some, g, y);
-                for (int64_t i = 0; i < some; ++i) unpack(p + i, y + i * y_panel, all);
-            }
-        } else {
-            team.each(panels, [&](int64_t p) { job.pack_grad(p, g_panels + p * g_panel); });
-            Range rows = costed_part(plan.backward, plan.num_nodes, team.me, team.size);
-            run_panels<T, 2, true>(input, rows, panels, g_panels, scratch);
-            for (int64_t p = 0; p < panels; ++p) unpack(p, scratch + p * y_panel, rows);
-        }
+        product.run(team, g_panels, scratch, true);
         team.barrier();
-        weight_pass(team, job, pieces, scratch, g_panels, true, [](int64_t, int64_t) {}, out);
+        weight_pass(team, job, pieces, scratch, g_panels, true, out);
     });
 }
 
@@ -201,7 +164,7 @@ EXPORT int NAMED(linear_grad_weight)(const Plan* plan, const T* grad, int64_t gr
         require(batch >= 1);
         require_rows(batch, grad_row, plan->out_channels);
         require_rows(batch, x_row, plan->in_channels);
-        weight_alone(Gradients<T>(*plan, grad, grad_row, x, x_row, batch), weight,
+        weight_alone(Gradients<T>{*plan, grad, grad_row, x, x_row, batch}, weight,
                      team_size(threads));
     });
 }
@@ -215,7 +178,7 @@ EXPORT int NAMED(linear_grads)(const Plan* plan, const T* grad, int64_t grad_row
         require(grad_x && grad_weight && batch >= 1);
         require_rows(batch, grad_row, std::max(plan->in_channels, plan->out_channels));
         require_rows(batch, x_row, plan->in_channels);
-        both(Gradients<T>(*plan, grad, grad_row, x, x_row, batch), weight, grad_x, grad_weight,
+        both(Gradients<T>{*plan, grad, grad_row, x, x_row, batch}, weight, grad_x, grad_weight,
              team_size(threads));
     });
 }

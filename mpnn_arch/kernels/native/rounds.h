@@ -1,4 +1,4 @@
-// Rows of a round's product over panels of samples.
+// A round's product over panels of samples, and how a team shares it.
 #pragma once
 #include "panel.h"
 #include "product.h"
@@ -45,3 +45,60 @@ void run_panels(const Job<T>& job, Range rows, int64_t panels, const T* x, T* y)
         row = last;
     }
 }
+
+// Panels by thread, in turns that fit the L2 cache; where they are few, rows of all panels by thread.
+template <class T, int WIDE, bool TRANSPOSED>
+class PanelProduct {
+    static constexpr int64_t WIDTH = WIDE * LANES<T>;
+    const Job<T>& job;
+    int64_t y_channels, threads, y_panel, held;
+    bool by_panel;
+
+    int64_t samples(int64_t p) const { return std::min(WIDTH, job.batch - p * WIDTH); }
+    void pack(int64_t p, T* to) const {
+        pack_panel(job.x + p * WIDTH * job.x_row, job.x_row, samples(p), job.x_channels, to, WIDTH);
+    }
+    void unpack(int64_t p, const T* from, Range rows) const {
+        unpack_panel(from, WIDTH, samples(p), rows.first, rows.last,
+                     job.y + p * WIDTH * job.y_row, job.y_row);
+    }
+
+  public:
+    int64_t panels, x_panel;  // their number, and the numbers in one of x
+
+    PanelProduct(const Job<T>& job, int64_t threads)
+        : job(job), y_channels(job.side->channels[job.plan->num_nodes]), threads(threads),
+          y_panel(y_channels * WIDTH), panels((job.batch + WIDTH - 1) / WIDTH),
+          x_panel(job.x_channels * WIDTH) {
+        by_panel = panels % threads == 0 || panels >= 4 * threads;
+        // As many panels at once as fit in half of the L2 cache: their weights are read once.
+        held = std::max<int64_t>(1, (1 << 20) / int64_t((x_panel + y_panel) * sizeof(T)));
+        // Even out the turns.
+        int64_t each = (panels + threads - 1) / threads, turns = (each + held - 1) / held;
+        held = (each + turns - 1) / turns;
+    }
+
+    // Panels in memory at once, and numbers of y in them.
+    int64_t at_once() const { return by_panel ? threads * held : panels; }
+    int64_t y_size() const { return at_once() * y_panel; }
+
+    // Packs x into `x`, of at_once() panels or, if they are kept, of all; computes in `y`, of y_size().
+    void run(const Team& team, T* x, T* y, bool kept) const {
+        if (!by_panel) {
+            team.each(panels, [&](int64_t p) { pack(p, x + p * x_panel); });
+            Range rows = costed_part(*job.side, job.plan->num_nodes, team.me, team.size);
+            run_panels<T, WIDE, TRANSPOSED>(job, rows, panels, x, y);
+            for (int64_t p = 0; p < panels; ++p) unpack(p, y + p * y_panel, rows);
+            return;
+        }
+        Range mine = even_part(panels, team.me, team.size), rows = {0, y_channels};
+        T* own = y + team.me * held * y_panel;
+        for (int64_t p = mine.first; p < mine.last; p += held) {
+            int64_t some = std::min(held, mine.last - p);
+            T* packed = x + (kept ? p : team.me * held) * x_panel;
+            for (int64_t i = 0; i < some; ++i) pack(p + i, packed + i * x_panel);
+            run_panels<T, WIDE, TRANSPOSED>(job, rows, some, packed, own);
+            for (int64_t i = 0; i < some; ++i) unpack(p + i, own + i * y_panel, rows);
+        }
+    }
+};
