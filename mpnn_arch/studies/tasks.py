@@ -181,11 +181,13 @@ def train_task(
     for entry in past:
         if entry["metrics"]["epoch"] > task.epochs_known:
             emit({"is": "epoch", **entry})
+    said = 0
     while trainer.epoch < task.until:
         start = time.perf_counter()
         metrics = trainer.train_epoch().__dict__
-        while trainer.notes:
-            emit({"is": "note", "text": trainer.notes.pop()})
+        for note in trainer.notes[said:]:
+            emit({"is": "note", "text": note})
+            said += 1
         crash_point("epoch.trained")
         choices = export_choices(trainer.model)
         entry = {"metrics": dict(metrics), "wall": time.perf_counter() - start}

@@ -41,9 +41,6 @@ class Trainer(EpochLoop):
             :mod:`mpnn_arch.training.graphed_step`; SGD's step is then a fused one, which rounds
             differently.
 
-    Attributes:
-        notes: sentences about this training that a user should see; empty as a rule.
-
     Raises:
         InputError: the model's outputs are not the data set's classes, the recipe augments what
             the data set cannot, CUDA graphs are asked for on another device, or
@@ -75,7 +72,6 @@ class Trainer(EpochLoop):
             check_graphs(torch.device(device))
             config = dataclasses.replace(config, optimizer="fused")
         super().__init__(model, dataset, config, generator=generator, device=device)
-        self.notes: list[str] = []
         self._rate: Tensor | None = None
         self._graphed: GraphedStep | None = None
         if cuda_graphs:
@@ -84,6 +80,11 @@ class Trainer(EpochLoop):
             self._graphed = GraphedStep(self._eager_step)
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about this training that a user should see; empty as a rule."""
+        return [self._graphed.refusal] if self._graphed and self._graphed.refusal else []
 
     def _set_rate(self, rate: float) -> None:
         if self._rate is None:
@@ -129,12 +130,8 @@ class Trainer(EpochLoop):
         return float(F.cross_entropy(logits, labels)), 100 * wrong / len(labels)
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if self._graphed is None:
-            return self._eager_step(images, labels)
-        made = self._graphed(images, labels)
-        if self._graphed.refusal not in ("", *self.notes):
-            self.notes.append(self._graphed.refusal)
-        return made
+        step = self._eager_step if self._graphed is None else self._graphed
+        return step(images, labels)
 
     def _eager_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; the mean loss and the number of images misclassified."""

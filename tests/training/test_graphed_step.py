@@ -160,20 +160,36 @@ def test_the_command_refuses_them_with_one_sentence(tmp_path, capsys):
     assert not folder.exists()
 
 
+STUDY = StudyConfig(
+    model="mlp",
+    dataset="digits",
+    graphs=("ring:8,4",),
+    seeds=(0,),
+    train_images=200,
+    test_images=50,
+    width_multiplier=0.125,
+    training=TrainingConfig(epochs=3, batch_size=32, learning_rate=0.05),
+)
+
+
+def test_a_study_says_once_that_nothing_was_captured(monkeypatch, tmp_path):
+    def capture(run):
+        raise RuntimeError("operation not permitted")
+
+    make(monkeypatch, capture)  # the stand-in
+    monkeypatch.setattr(devices, "check_graphs", lambda device: None)
+    events = []
+    study = Study.create(tmp_path / "study", STUDY)
+    study.run(cuda_graphs=True, device="cpu", workers=0, watch=events.append)
+    notes = [event["text"] for event in events if event["is"] == "note"]
+    assert sum("operation not permitted" in note for note in notes) == 1
+    assert [event["is"] for event in events].count("epoch") == 3
+
+
 def test_a_study_records_that_its_steps_were_graphs(monkeypatch, tmp_path):
-    config = StudyConfig(
-        model="mlp",
-        dataset="digits",
-        graphs=("ring:8,4",),
-        seeds=(0,),
-        train_images=200,
-        test_images=50,
-        width_multiplier=0.125,
-        training=TrainingConfig(epochs=2, batch_size=32, learning_rate=0.05),
-    )
     make(monkeypatch)  # the stand-in
     monkeypatch.setattr(devices, "check_graphs", lambda device: None)
-    study = Study.create(tmp_path / "study", config)
+    study = Study.create(tmp_path / "study", STUDY)
     study.run(cuda_graphs=True, device="cpu", workers=0)
     with study.ledger() as ledger:
         (row,) = ledger.trials()
