@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from length_and_size import correlations, published, variance
-from statsmodels.api import OLS, add_constant
+from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch import InputError
 from mpnn_arch.analysis import few_epochs, per_graph, simultaneous_sweet_spot, sweet_spot
@@ -63,8 +63,9 @@ def main() -> None:
 def slopes(graphs: pd.DataFrame) -> dict[str, Any]:
     """Points of error by unit of C and of L at equal density, in one regression, with 95 %."""
     known = with_density(graphs).dropna(subset=["mean", *C_AND_L])
-    features = np.column_stack([density_features(known), known[list(C_AND_L)]])
-    fit = OLS(known["mean"].to_numpy(), add_constant(features)).fit()
+    ones = np.ones(len(known))
+    features = np.column_stack([ones, density_features(known), known[list(C_AND_L)]])
+    fit = OLS(known["mean"].to_numpy(), features).fit()
     slope, bounds = fit.params[-2:], fit.conf_int()[-2:]
     return {
         f"slope_{name}": {"points": points, "95%": list(within)}

@@ -162,9 +162,9 @@ def test_another_current_device_or_a_profiler_takes_the_ordinary_launch(
     monkeypatch.setattr(launches.device, "get_current_device", lambda: -1)
 
     def listen(metadata):
-        heard.append(metadata)
+        received.append(metadata)
 
-    heard = []
+    received = []
     hook = knobs.runtime.launch_enter_hook
     if not hasattr(hook, "add"):
         pytest.skip("this Triton has one hook, which it stores")
