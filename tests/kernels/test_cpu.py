@@ -79,7 +79,7 @@ def compare_linear(plan: RoundPlan, batch: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("share", [1, 2, 3, 7, 8, 9, 31])
+@pytest.mark.parametrize("share", [1, 2, 3, 5, 7, 8, 9, 13, 15, 31])
 def test_shares(share: int, dtype: torch.dtype) -> None:
     for other in (1, share):
         compare_linear(plan_of(GRAPHS["directed"], share, other), 33, dtype)

@@ -8,7 +8,7 @@ template <class T, int WIDE, bool TRANSPOSED>
 void run_product(const Job<T>& job, int threads) {
     PanelProduct<T, WIDE, TRANSPOSED> product(job, threads);
     int64_t x_size = product.at_once() * product.x_panel;
-    T* x = Scratch::take<T>(x_size + product.y_size());
+    T* x = Scratch::take<T>(x_size + product.scratch_size());
     parallel(threads, [&](const Team& team) { product.run(team, x, x + x_size, false); });
 }
 

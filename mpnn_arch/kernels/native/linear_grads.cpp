@@ -54,7 +54,7 @@ void sum_rows(const Plan& plan, Range rows, const T* g, int64_t g_panel, const T
     for (int64_t row = rows.first; row < rows.last; ++v) {
         int64_t last = std::min(rows.last, plan.forward.channels[v + 1]), height = last - row;
         if (height <= 0) continue;
-        int64_t tiles = (height + OUTER_ROWS - 1) / OUTER_ROWS;
+        int64_t tiles = outer_tiles(height);
         int64_t vectors = columns.start[v + 1] - columns.start[v] - 1;
         int64_t columns_at_once = outer_cols((height + tiles - 1) / tiles);
         int64_t spans = (vectors + columns_at_once - 1) / columns_at_once;
@@ -75,7 +75,8 @@ void sum_rows(const Plan& plan, Range rows, const T* g, int64_t g_panel, const T
                                      int32_t(plan.row_width[v]),
                                      to + tile.first * plan.row_width[v],
                                      add};
-                pick_outer<T>(tile.last - tile.first, span.last - span.first)(task);
+                bool next = t == tiles - 1 && s < spans - 1;
+                pick_outer<T>(tile.last - tile.first, span.last - span.first, next)(task);
             }
         }
         row = last;
@@ -143,7 +144,7 @@ void both(const Gradients<T>& job, const T* weight, T* dx, T* out, int threads) 
     PanelProduct<T, 2, true> product(input, threads);
     Pieces<T> pieces(plan, job.batch);
     // What is used first and what is used last share memory.
-    int64_t shared = std::max(product.y_size(), grouped_size<T>(plan.in_channels, pieces.each));
+    int64_t shared = std::max(product.scratch_size(), grouped_size<T>(plan.in_channels, pieces.each));
     T* g_panels = Scratch::take<T>(product.panels * product.x_panel + shared);
     T* scratch = g_panels + product.panels * product.x_panel;
     parallel(threads, [&](const Team& team) {

@@ -21,7 +21,14 @@ constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 6;
 // Few rows leave registers for a third vector.
 constexpr int FEW_ROWS = 4;
 constexpr int outer_cols(int64_t rows) { return rows <= FEW_ROWS ? 3 : OUTER_COLS; }
-// Prefetch distance, in units. A small tile is bound by its loads, among which a prefetch counts.
+// Tiles of `rows` rows. Where registers are few, more tiles of few rows are quicker than those of five.
+constexpr int64_t outer_tiles(int64_t rows) {
+    int64_t tiles = (rows + OUTER_ROWS - 1) / OUTER_ROWS;
+    bool few = OUTER_COLS < 3 && rows > OUTER_ROWS && (rows + tiles - 1) / tiles == FEW_ROWS + 1;
+    return few ? (rows + FEW_ROWS - 1) / FEW_ROWS : tiles;
+}
+// Prefetch distance, in units. A small tile is bound by its loads, among which a prefetch counts: where
+// registers are few, the last tile that reads a span prefetches all of the next one.
 constexpr int UNITS_AHEAD = VECTOR_REGISTERS == 32 ? 8 : 0;
 
 // Samples of a panel of g, and units: those of a product's panel of two vectors.
@@ -50,7 +57,7 @@ struct OuterTask {
     ptrdiff_t g_step;              // from panel to panel of g
     const T* x;
     ptrdiff_t units, units_held;   // number to sum over, and the capacity of x
-    const int32_t* start;          // first channel of each vector
+    const int32_t* start;          // first channel of each vector, and of the next span's
     const int32_t* column;         // column of its sums, and of the next one's
     int32_t row_width;             // columns of the block
     T* out;                        // at the tile's first row
@@ -96,18 +103,23 @@ INLINE void put_row(const Vec<T>* sum, const OuterTask<T>& t, T* row, bool whole
     }
 }
 
-template <class T, int ROWS, int COLS>
+template <class T, int ROWS, int COLS, bool NEXT>
 void outer_tile(const OuterTask<T>& t) {
-    constexpr int STEP = HELD * UNIT<T>;
+    constexpr int STEP = HELD * UNIT<T>, LAST = COLS * LANES<T> - 1;
     Vec<T> sum[ROWS][COLS] = {};
     const T* at[COLS];
 #pragma GCC unroll 8
     for (int c = 0; c < COLS; ++c) at[c] = t.x + grouped<T>(t.start[c], t.units_held);
+    const T* next = NEXT ? t.x + grouped<T>(t.start[COLS], t.units_held) : nullptr;
     const T* panel = t.g;
     ptrdiff_t shift = 0;
     for (ptrdiff_t left = t.units; left > 0; left -= BUNCH<T>, panel += t.g_step) {
         const T* end = panel + std::min<ptrdiff_t>(left, BUNCH<T>) * UNIT<T>;
         for (const T* g = panel; g < end; g += UNIT<T>, shift += STEP) {
+            if (NEXT) {
+                __builtin_prefetch(next + shift);
+                if (COLS > 1) __builtin_prefetch(next + shift + LAST);
+            }
             Vec<T> v[COLS];
 #pragma GCC unroll 8
             for (int c = 0; c < COLS; ++c) {
@@ -140,20 +152,23 @@ void outer_tile(const OuterTask<T>& t) {
     }
 }
 
-template <class T, int COLS, size_t... R>
+template <class T, int COLS, bool NEXT, size_t... R>
 OuterTile<T> pick_outer(int rows, std::index_sequence<R...>) {
-    static const OuterTile<T> table[] = {outer_tile<T, R + 1, COLS>...};
+    static const OuterTile<T> table[] = {outer_tile<T, R + 1, COLS, NEXT>...};
     return table[rows - 1];
 }
 
-template <class T>
-OuterTile<T> pick_outer(int rows, int cols) {
+// `next`: there is a span after this one, and no tile after this one reads this span.
+template <class T, bool NEXT = false>
+OuterTile<T> pick_outer(int rows, int cols, bool next) {
+    if constexpr (!NEXT && !UNITS_AHEAD)
+        if (next) return pick_outer<T, true>(rows, cols, next);
     constexpr auto all = std::make_index_sequence<OUTER_ROWS>();
     switch (cols) {
-        case 1: return pick_outer<T, 1>(rows, all);
-        case 2: return pick_outer<T, 2>(rows, all);
+        case 1: return pick_outer<T, 1, NEXT>(rows, all);
+        case 2: return pick_outer<T, 2, NEXT>(rows, all);
         default:
-            return pick_outer<T, 3>(
+            return pick_outer<T, 3, NEXT>(
                 rows, std::make_index_sequence<OUTER_COLS == 3 ? OUTER_ROWS : FEW_ROWS>());
     }
 }

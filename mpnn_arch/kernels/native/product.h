@@ -2,26 +2,31 @@
 //
 //   out[r][s] = sum over k of weight(r, k) * x[offset[k]][s]
 //
-// x and out are panels, WIDE vectors of samples per channel. The forward product reads
-// weight(r, k) = w[r * row_stride + k]; the transposed product (gradient of the input) reads
-// w[where[k] + r], `where` naming the row of the weight block. Every sum runs over k in a fixed
-// order inside one tile, so results do not depend on how tiles are distributed over threads.
+// x and out are panels, WIDE vectors of samples per channel. Every sum runs over k in a fixed order
+// inside one tile, so results depend neither on where the weights lie nor on how tiles are distributed
+// over threads.
 #pragma once
 #include "vector.h"
 
-// Prefetch distance of weights, in terms; a transposed product's `where` has as many entries past
-// its end.
+// Where weight(r, k) lies.
+enum Weights {
+    BY_ROW,     // w[r * stride + k], as they are stored: the forward product's
+    SCATTERED,  // w[where[k] + r], as they are stored: the transposed product's (gradient of the input)
+    BY_TERM,    // w[k * stride + r], packed: the transposed product's
+};
+
+// Prefetch distance of scattered weights, in terms; `where` has as many entries past its end.
 constexpr int AHEAD = 8;
 
 template <class T>
-using ProductTile = void (*)(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
+using ProductTile = void (*)(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
                              const int32_t* offset, ptrdiff_t count, T* out);
 
-template <class T, int ROWS, int WIDE, bool TRANSPOSED>
-void product_tile(const T* w, ptrdiff_t row_stride, const int64_t* where, const T* x,
+template <class T, int ROWS, int WIDE, Weights WEIGHTS>
+void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
                   const int32_t* offset, ptrdiff_t count, T* out) {
     constexpr int L = LANES<T>, WIDTH = WIDE * L;
-    if (TRANSPOSED) row_stride = 1;
+    ptrdiff_t row_stride = WEIGHTS == BY_ROW ? stride : 1;
     Vec<T> sum[ROWS][WIDE] = {};
     // One base pointer for four rows: x86 addresses base, base + s, base + 2s, and base + 3s needs
     // one more register, so 14 rows take 4 pointers and 2 strides.
@@ -31,8 +36,8 @@ void product_tile(const T* w, ptrdiff_t row_stride, const int64_t* where, const 
         Vec<T> v[WIDE];
 #pragma GCC unroll 8
         for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
-        const T* base = TRANSPOSED ? w + where[k] : w + k;
-        if (TRANSPOSED) {
+        const T* base = w + (WEIGHTS == BY_ROW ? k : WEIGHTS == BY_TERM ? k * stride : where[k]);
+        if (WEIGHTS == SCATTERED) {
             // Rows of weights start at addresses that the hardware prefetcher cannot predict. A short
             // one seldom crosses into a second cache line, and a prefetch takes a load's place.
             __builtin_prefetch(w + where[k + AHEAD]);
@@ -58,13 +63,13 @@ constexpr int MOST_ROWS = (VECTOR_REGISTERS - WIDE - 2) / WIDE < 14
                               ? (VECTOR_REGISTERS - WIDE - 2) / WIDE
                               : 14;
 
-template <class T, int WIDE, bool TRANSPOSED, size_t... R>
+template <class T, int WIDE, Weights WEIGHTS, size_t... R>
 ProductTile<T> pick_product(int rows, std::index_sequence<R...>) {
-    static const ProductTile<T> table[] = {product_tile<T, R + 1, WIDE, TRANSPOSED>...};
+    static const ProductTile<T> table[] = {product_tile<T, R + 1, WIDE, WEIGHTS>...};
     return table[rows - 1];
 }
 
-template <class T, int WIDE, bool TRANSPOSED>
+template <class T, int WIDE, Weights WEIGHTS>
 ProductTile<T> pick_product(int rows) {
-    return pick_product<T, WIDE, TRANSPOSED>(rows, std::make_index_sequence<MOST_ROWS<WIDE>>());
+    return pick_product<T, WIDE, WEIGHTS>(rows, std::make_index_sequence<MOST_ROWS<WIDE>>());
 }

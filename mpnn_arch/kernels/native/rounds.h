@@ -1,5 +1,7 @@
 // A round's product over panels of samples, and how a team shares it.
 #pragma once
+#include <type_traits>
+
 #include "panel.h"
 #include "product.h"
 #include "tables.h"
@@ -15,9 +17,36 @@ struct Job {
     int64_t y_row;
 };
 
-// Computes output channels rows.first .. rows.last of `panels` packed panels.
-template <class T, int WIDE, bool TRANSPOSED>
-void run_panels(const Job<T>& job, Range rows, int64_t panels, const T* x, T* y) {
+// A copy of `count` numbers in vectors of WIDTH; the last one overlaps the one before.
+template <int WIDTH, class T>
+INLINE void copy_vectors(const T* from, T* to, int64_t count) {
+    typedef T Part __attribute__((vector_size(WIDTH * sizeof(T)), aligned(sizeof(T)), may_alias));
+    for (int64_t i = 0; i < count; i += WIDTH) {
+        i = std::min<int64_t>(i, count - WIDTH);
+        *reinterpret_cast<Part*>(to + i) = *reinterpret_cast<const Part*>(from + i);
+    }
+}
+
+// The weights that node v's outputs read in a transposed product -> [terms][rows].
+template <class T>
+void pack_weights(const Side& side, int64_t v, const T* weight, T* to) {
+    int64_t rows = side.channels[v + 1] - side.channels[v];
+    auto copy_terms = [&](auto width) {
+        for (int64_t k = side.start[v]; k < side.start[v + 1]; ++k, to += rows) {
+            __builtin_prefetch(weight + side.where[k + AHEAD]);
+            copy_vectors<width()>(weight + side.where[k], to, rows);
+        }
+    };
+    to += side.cost[v];
+    if (rows >= LANES<T>) copy_terms(std::integral_constant<int, LANES<T>>());
+    else if (rows >= QUAD) copy_terms(std::integral_constant<int, QUAD>());
+    else copy_terms(std::integral_constant<int, 1>());
+}
+
+// Computes output channels rows.first .. rows.last of `panels` packed panels. `weight` is the job's, or
+// packed.
+template <class T, int WIDE, Weights WEIGHTS>
+void run_panels(const Job<T>& job, const T* weight, Range rows, int64_t panels, const T* x, T* y) {
     constexpr int WIDTH = WIDE * LANES<T>;
     const Plan& plan = *job.plan;
     const Side& side = *job.side;
@@ -28,16 +57,16 @@ void run_panels(const Job<T>& job, Range rows, int64_t panels, const T* x, T* y)
         if (height <= 0) continue;
         int64_t count = side.start[v + 1] - side.start[v];
         int64_t local = row - side.channels[v];
-        int64_t stride = TRANSPOSED ? 1 : plan.row_width[v];
-        const T* w = TRANSPOSED ? job.weight + local
-                                : job.weight + plan.weight_offset[v] + local * stride;
+        int64_t stride = WEIGHTS == BY_ROW ? count : side.channels[v + 1] - side.channels[v];
+        int64_t step = WEIGHTS == BY_ROW ? stride : 1;  // from row to row
+        const T* w = weight + (WEIGHTS == SCATTERED ? 0 : side.cost[v]) + local * step;
         int64_t tiles = (height + MOST_ROWS<WIDE> - 1) / MOST_ROWS<WIDE>;
         for (int64_t p = 0; p < panels; ++p) {
             for (int64_t t = 0; t < tiles; ++t) {
                 Range part = even_part(height, t, tiles);
-                const T* from = w + part.first * stride;
-                pick_product<T, WIDE, TRANSPOSED>(part.last - part.first)(
-                    from, stride, TRANSPOSED ? side.where + side.start[v] : nullptr,
+                const T* from = w + part.first * step;
+                pick_product<T, WIDE, WEIGHTS>(part.last - part.first)(
+                    from, stride, WEIGHTS == SCATTERED ? side.where + side.start[v] : nullptr,
                     x + p * job.x_channels * WIDTH, side.term + side.start[v], count,
                     y + (p * y_channels + row + part.first) * WIDTH);
             }
@@ -52,11 +81,16 @@ class PanelProduct {
     static constexpr int64_t WIDTH = WIDE * LANES<T>;
     const Job<T>& job;
     int64_t y_channels, threads, y_panel, held;
-    bool by_panel;
+    bool by_panel, by_term;
 
     int64_t samples(int64_t p) const { return std::min(WIDTH, job.batch - p * WIDTH); }
     void pack(int64_t p, T* to) const {
         pack_panel(job.x + p * WIDTH * job.x_row, job.x_row, samples(p), job.x_channels, to, WIDTH);
+    }
+    void compute(const T* weight, Range rows, int64_t some, const T* x, T* y) const {
+        if (!TRANSPOSED) run_panels<T, WIDE, BY_ROW>(job, weight, rows, some, x, y);
+        else if (by_term) run_panels<T, WIDE, BY_TERM>(job, weight, rows, some, x, y);
+        else run_panels<T, WIDE, SCATTERED>(job, weight, rows, some, x, y);
     }
     void unpack(int64_t p, const T* from, Range rows) const {
         unpack_panel(from, WIDTH, samples(p), rows.first, rows.last,
@@ -70,6 +104,8 @@ class PanelProduct {
         : job(job), y_channels(job.side->channels[job.plan->num_nodes]), threads(threads),
           y_panel(y_channels * WIDTH), panels((job.batch + WIDTH - 1) / WIDTH),
           x_panel(job.x_channels * WIDTH) {
+        // Packing the weights takes about as long as half a panel.
+        by_term = TRANSPOSED && panels > 3;
         by_panel = panels % threads == 0 || panels >= 4 * threads;
         // As many panels at once as fit in half of the L2 cache: their weights are read once.
         held = std::max<int64_t>(1, (1 << 20) / int64_t((x_panel + y_panel) * sizeof(T)));
@@ -78,16 +114,25 @@ class PanelProduct {
         held = (each + turns - 1) / turns;
     }
 
-    // Panels in memory at once, and numbers of y in them.
+    // Panels in memory at once, and the numbers in those of y and in packed weights.
     int64_t at_once() const { return by_panel ? threads * held : panels; }
-    int64_t y_size() const { return at_once() * y_panel; }
+    int64_t scratch_size() const {
+        return at_once() * y_panel + (by_term ? job.side->cost[job.plan->num_nodes] : 0);
+    }
 
-    // Packs x into `x`, of at_once() panels or, if they are kept, of all; computes in `y`, of y_size().
+    // Packs x into `x`, of at_once() panels or, if they are kept, of all. `y` has scratch_size().
     void run(const Team& team, T* x, T* y, bool kept) const {
+        const T* weight = job.weight;
+        if (by_term) {
+            T* packed = y + at_once() * y_panel;
+            team.each(job.plan->num_nodes,
+                      [&](int64_t v) { pack_weights(*job.side, v, job.weight, packed); });
+            weight = packed;
+        }
         if (!by_panel) {
             team.each(panels, [&](int64_t p) { pack(p, x + p * x_panel); });
             Range rows = costed_part(*job.side, job.plan->num_nodes, team.me, team.size);
-            run_panels<T, WIDE, TRANSPOSED>(job, rows, panels, x, y);
+            compute(weight, rows, panels, x, y);
             for (int64_t p = 0; p < panels; ++p) unpack(p, y + p * y_panel, rows);
             return;
         }
@@ -97,7 +142,7 @@ class PanelProduct {
             int64_t some = std::min(held, mine.last - p);
             T* packed = x + (kept ? p : team.me * held) * x_panel;
             for (int64_t i = 0; i < some; ++i) pack(p + i, packed + i * x_panel);
-            run_panels<T, WIDE, TRANSPOSED>(job, rows, some, packed, own);
+            compute(weight, rows, some, packed, own);
             for (int64_t i = 0; i < some; ++i) unpack(p + i, own + i * y_panel, rows);
         }
     }
