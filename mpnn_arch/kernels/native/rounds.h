@@ -1,5 +1,9 @@
 // A round's product over panels of samples, and how a team shares it.
 #pragma once
+#ifdef __linux__
+#include <unistd.h>
+#endif
+
 #include <type_traits>
 
 #include "panel.h"
@@ -75,6 +79,18 @@ void run_panels(const Job<T>& job, const T* weight, Range rows, int64_t panels, 
     }
 }
 
+// Bytes of a core's L2 cache, or a usual number where the system does not tell.
+inline int64_t l2_cache() {
+    static const int64_t bytes = [] {
+        int64_t told = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+        told = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+        return told > 0 ? told : int64_t(1) << 20;
+    }();
+    return bytes;
+}
+
 // Panels by thread, in turns that fit the L2 cache; where they are few, rows of all panels by thread.
 template <class T, int WIDE, bool TRANSPOSED>
 class PanelProduct {
@@ -108,7 +124,7 @@ class PanelProduct {
         by_term = TRANSPOSED && panels > 3;
         by_panel = panels % threads == 0 || panels >= 4 * threads;
         // As many panels at once as fit in half of the L2 cache: their weights are read once.
-        held = std::max<int64_t>(1, (1 << 20) / int64_t((x_panel + y_panel) * sizeof(T)));
+        held = std::max<int64_t>(1, l2_cache() / 2 / int64_t((x_panel + y_panel) * sizeof(T)));
         // Even out the turns.
         int64_t each = (panels + threads - 1) / threads, turns = (each + held - 1) / held;
         held = (each + turns - 1) / turns;
