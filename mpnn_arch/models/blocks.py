@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.models.layers import Layers
+from mpnn_arch.models.linear_product import linear_product
 
 
 class MeanPoolHead(nn.Module):
@@ -19,7 +20,7 @@ class MeanPoolHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, num_classes)."""
-        return cast(Tensor, self.linear(x.mean(dim=(2, 3))))
+        return linear_product(self.linear, x.mean(dim=(2, 3)))
 
 
 class SqueezeExcitation(nn.Module):

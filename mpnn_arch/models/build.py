@@ -52,7 +52,7 @@ def build(
         init: ``"published"`` or ``"kaiming"``, see :func:`~mpnn_arch.models.init.initialise`;
             None: the model's default.
         order: which nodes hold the larger shares, see :class:`~mpnn_arch.ChannelPartition`.
-        backend: of the rounds; None: the fastest available.
+        backend: of the rounds; None: the fastest available, for dense linear layers too.
         message: message function of the rounds; None: linear, or conv on maps.
         aggr: aggregation of the rounds.
         message_kwargs: passed to the message function.

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from mpnn_arch.models.linear_product import linear_product
+
 
 class Dense(nn.Module):
     """A dense layer with norm, residual and activation: a round on the complete graph.
@@ -37,7 +39,7 @@ class Dense(nn.Module):
         """activation(squeeze(norm(layer(x))) + residual)."""
         if residual is None and self.residual:
             residual = x
-        x = self.layer(x)
+        x = linear_product(self.layer, x)
         if self.norm is not None:
             x = self.norm(x)
         if self.squeeze is not None:

@@ -13,6 +13,7 @@ from torch_geometric.nn import Aggregation
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.assignment import GraphAssignment
 from mpnn_arch.models.dense import Dense
+from mpnn_arch.models.linear_product import add_picker
 from mpnn_arch.models.meter import Pair, RoundMeter
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import MessageFunction, RelationalConv2d, RelationalLinear
@@ -45,7 +46,7 @@ class Layers:
     Args:
         graphs: which graph each round runs on.
         order: partition order of the rounds.
-        backend: of the rounds; None: the fastest available.
+        backend: of the rounds; None: the fastest available, for dense linear layers too.
         message: message function of the rounds; None: linear, or conv on maps.
         aggr: their aggregation.
         message_kwargs: passed to the message function.
@@ -100,8 +101,9 @@ class Layers:
         self.graphs.start_stage(index, label)
 
     def linear(self, in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
-        """A dense linear layer."""
-        return nn.Linear(in_features, out_features, bias, **self._factory_kwargs)
+        """A dense linear layer; a block calls it by ``linear_product``, or in a ``Dense``."""
+        layer = nn.Linear(in_features, out_features, bias, **self._factory_kwargs)
+        return add_picker(layer, self._round["backend"])
 
     def round(
         self,

@@ -1,4 +1,4 @@
-"""Export and import of the backends that ``"auto"`` selected in a model."""
+"""Export and import of the backends that ``"auto"`` selected in a model's layers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from torch import nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.rounds.fused_round import FusedRound
+from mpnn_arch.kernels.dispatch.picker import Picker
 
 
 def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:
-    """What ``"auto"`` selected in every round of ``model``, by name; JSON-serialisable.
+    """What ``"auto"`` selected in every layer of ``model``, by name; JSON-serialisable.
 
+    The layers are the rounds, and the dense linear layers of a model of :mod:`mpnn_arch.models`.
     Store it with the weights and pass it to :func:`import_choices`: a resumed run then uses the
     same backends and is bit-identical.
 
@@ -24,18 +25,15 @@ def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:
         >>> export_choices(model)  # nothing was computed yet
         {}
     """
-    return {
-        name: module.backend_choices
-        for name, module in model.named_modules()
-        if isinstance(module, FusedRound) and module.backend_choices
-    }
+    pickers = {name: _picker(module) for name, module in model.named_modules()}
+    return {name: p.choices for name, p in pickers.items() if p is not None and p.choices}
 
 
 def import_choices(model: nn.Module, choices: Mapping[str, Mapping[str, str]]) -> None:
-    """Set the choices of the rounds of ``model`` to those of :func:`export_choices`.
+    """Set the choices of the layers of ``model`` to those of :func:`export_choices`.
 
     Raises:
-        InputError: a name that is not a round of the model, or an unknown backend.
+        InputError: a name of nothing in the model that selects a backend, or an unknown backend.
 
     Example:
         >>> import torch
@@ -51,10 +49,15 @@ def import_choices(model: nn.Module, choices: Mapping[str, Mapping[str, str]]) -
     """
     modules = dict(model.named_modules())
     for name, stored in choices.items():
-        module = modules.get(name)
-        if not isinstance(module, FusedRound):
+        picker = _picker(modules.get(name))
+        if picker is None:
             raise InputError(
-                f"the stored backend choices name {name!r}, which is not a round of this model; "
-                "load them into the model they were stored with"
+                f"the stored backend choices name {name!r}, which is not a round of this model "
+                "nor a dense layer that selects; load them into the model they were stored with"
             )
-        module.backend_choices = dict(stored)
+        picker.choices = dict(stored)
+
+
+def _picker(module: nn.Module | None) -> Picker | None:
+    picker = None if module is None else vars(module).get("picker")
+    return picker if isinstance(picker, Picker) else None

@@ -53,6 +53,7 @@ __all__ = [
     "cpu_name",
     "forget",
     "is_captured",
+    "is_small",
     "may_time",
     "predicted_seconds",
     "runs_plain",
@@ -175,12 +176,17 @@ def choose(
     return known
 
 
+def is_small(multiply_adds: int) -> bool:
+    """Whether a dense product of so many multiply-adds is not worth timing."""
+    return multiply_adds < _SMALL
+
+
 def runs_plain(x: Tensor, weight: Tensor, plan: RoundPlan) -> bool:
     """Whether the round is a plain dense layer for which no other product is worth timing."""
     if not plan.is_complete:
         return False
     multiply_adds = x.shape[0] * weight.numel() * math.prod(x.shape[2:])
-    return multiply_adds < _SMALL or len(_candidates(plan, x, weight.shape[1:])) == 1
+    return is_small(multiply_adds) or len(_candidates(plan, x, weight.shape[1:])) == 1
 
 
 def _candidates(plan: RoundPlan, x: Tensor, kernel: Sequence[int] = ()) -> list[str]:

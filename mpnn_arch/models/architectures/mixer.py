@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mpnn_arch.models.architectures.patches import PatchConfig
 from mpnn_arch.models.blocks import FeedForward
 from mpnn_arch.models.layers import Layers
+from mpnn_arch.models.linear_product import linear_product
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
 
@@ -55,6 +56,22 @@ class MLPMixerConfig(PatchConfig):
         return MLPMixer(self, layers, widths[0])
 
 
+class TokenMLP(nn.Sequential):
+    """Two dense layers over the patches of every channel, with GELU between them.
+
+    Shapes:
+        - **x** and **output:** (B, width, patches)
+    """
+
+    def __init__(self, layers: Layers, patches: int, hidden: int) -> None:
+        super().__init__(layers.linear(patches, hidden), nn.GELU(), layers.linear(hidden, patches))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """W2 gelu(W1 x)."""
+        first, activation, second = self
+        return linear_product(second, activation(linear_product(first, x)))
+
+
 class MixerBlock(nn.Module):
     """Tokens mix channel by channel (dense), then channels mix token by token (rounds)."""
 
@@ -62,11 +79,7 @@ class MixerBlock(nn.Module):
         super().__init__()
         patches, hidden = config.num_patches, config.mlp_ratio * width
         self.token_norm = layers.layer_norm(width)
-        self.token_mlp = nn.Sequential(
-            layers.linear(patches, config.token_width),
-            nn.GELU(),
-            layers.linear(config.token_width, patches),
-        )
+        self.token_mlp = TokenMLP(layers, patches, config.token_width)
         self.channel_norm = layers.layer_norm(width)
         self.channel_mlp = FeedForward(layers, width, hidden)
 
@@ -97,4 +110,4 @@ class MLPMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class scores."""
         tokens = self.stem(x).flatten(2).transpose(1, 2)  # (B, patches, width)
-        return cast(Tensor, self.head(self.norm(self.blocks(tokens)).mean(dim=1)))
+        return linear_product(self.head, self.norm(self.blocks(tokens)).mean(dim=1))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers, relu
+from mpnn_arch.models.linear_product import linear_product
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
 
@@ -89,4 +90,4 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores."""
-        return cast(Tensor, self.head(self.rounds(self.stem(x.flatten(1)))))
+        return linear_product(self.head, self.rounds(self.stem(x.flatten(1))))

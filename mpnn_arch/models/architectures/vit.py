@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mpnn_arch.models.architectures.patches import PatchConfig
 from mpnn_arch.models.blocks import AttentionProduct, FeedForward
 from mpnn_arch.models.layers import Layers
+from mpnn_arch.models.linear_product import linear_product
 from mpnn_arch.models.meter import Meter
 from mpnn_arch.models.registry import MODELS
 
@@ -133,4 +134,4 @@ class ViT(nn.Module):
         tokens = self.stem(x).flatten(2).transpose(1, 2)  # (B, patches, width)
         tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1)
         tokens = self.blocks(tokens + self.positions)
-        return cast(Tensor, self.head(self.norm(tokens[:, 0])))
+        return linear_product(self.head, self.norm(tokens[:, 0]))
