@@ -38,6 +38,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.triton_configs import (
     Config,
     channel_major,
+    conv_layout,
     conv_product_configs,
     conv_weights_configs,
     kernel_options,
@@ -57,7 +58,7 @@ from mpnn_arch.kernels.triton_launch import (
     sum_splits,
     walk_arguments,
 )
-from mpnn_arch.kernels.triton_padding import forget_paddings, padding, spread
+from mpnn_arch.kernels.triton_padding import forget_paddings, padded_shares, spread
 from mpnn_arch.kernels.triton_ready import Launch, ready_key, remember, start
 from mpnn_arch.kernels.triton_tables import Walk, forget_tables, tables
 from mpnn_arch.kernels.triton_taps import constants_of, taps
@@ -232,11 +233,11 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         if not config["pad"]:
             read_grad, read = (channel_major(t) if config["pack"] else t for t in (grad, x))
             return product(config, read_grad, read, plan, walk)
-        padded = padding(plan, x.device, x.itemsize)
+        padded = padded_shares(plan, x.device, x.itemsize)
         wide_grad = spread(grad, padded.outputs, padded.plan.out_channels)
         wide_x = spread(x, padded.inputs, padded.plan.in_channels)
         wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
-        return wide.index_select(0, padded.weights)
+        return padded.gather_weights(wide)
 
     def product(
         config: Config, read_grad: Tensor, read: Tensor, plan: RoundPlan, walk: Walk
@@ -296,8 +297,7 @@ def conv2d_forward(
     geometry = _window(tuple(weight.shape[1:]), stride, padding, dilation)
     size = (x.shape[0], plan.out_channels, *_output_size(geometry, x.shape[2:]))
     out = x.new_empty(size, dtype=_sum_dtype(x, bias))
-    walk = tables(plan, x.device).forward
-    out = _conv_product(out, x, weight, walk, geometry, transposed=False)
+    out = _conv_product(out, x, weight, plan, geometry, transposed=False)
     return _rounded(out, bias, x.dtype)
 
 
@@ -332,8 +332,7 @@ def conv2d_grad_input(
     _check("grad", grad, (-1, plan.out_channels, *_output_size(geometry, size)), grad)
     _check("weight", weight, (plan.num_weights, -1, -1), grad)
     out = grad.new_empty(grad.shape[0], plan.in_channels, *size)
-    walk = tables(plan, grad.device).transposed
-    return _conv_product(out, grad, weight, walk, geometry, transposed=True)
+    return _conv_product(out, grad, weight, plan, geometry, transposed=True)
 
 
 def conv2d_grad_weight(
@@ -382,25 +381,38 @@ def conv2d_grad_weight(
     made: list[Launch] = []
 
     def run(config: Config) -> Tensor:
+        if not config["pad"]:
+            return product(config, grad, x, plan, walk).view(size)
+        padded = padded_shares(plan, x.device, x.itemsize)
+        wide_grad = spread(grad, padded.outputs, padded.plan.out_channels)
+        wide_x = spread(x, padded.inputs, padded.plan.in_channels)
+        wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
+        return padded.gather_weights(wide.view(*geometry.kernel_size, -1))
+
+    def product(
+        config: Config, read_grad: Tensor, read: Tensor, plan: RoundPlan, walk: Walk
+    ) -> Tensor:
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
         programs = walk.num_nodes * row_tiles * list_tiles * geometry.area
         splits, per_split = cut(programs, pixels)
+        numbers = plan.num_weights * geometry.area
         out = split_output(splits, numbers, x)
         sizes = (pixels, per_split, numbers, row_tiles, list_tiles, walk.num_nodes)
+        layout, tap_stride = conv_layout(config, x, plan.num_weights, geometry)
         started = start(
             kernels().conv_weights,
             programs * splits,
-            (out, grad, x),
+            (out, read_grad, read),
             (
                 *(*walk_arguments(walk), *sizes, *grad.shape[2:], *x.shape[2:]),
-                *(*grad.stride(), *x.stride()),
+                *(*read_grad.stride(), *read.stride(), tap_stride),
             ),
-            constants_of(geometry) | constants | kernel_options(config),
+            constants_of(geometry) | layout | constants | kernel_options(config),
             splits,
         )
-        made[:] = [started]
-        return sum_splits(out, x.dtype).view(size)
+        made[:] = [] if config["pad"] else [started]
+        return sum_splits(out, x.dtype)
 
     configs = conv_weights_configs(walk, x, constants["PRECISION"])
     key = ("conv_weights", geometry, *x.shape[2:], constants["PRECISION"], *shape_key(x, walk))
@@ -463,7 +475,7 @@ def _linear_product(
         if not config["pad"]:
             read = channel_major(a) if config["pack"] else a
             return product(config, out, read, weight, walk)
-        padded = padding(plan, a.device, a.itemsize)
+        padded = padded_shares(plan, a.device, a.itemsize)
         reads, writes = padded.inputs, padded.outputs
         wide = padded.tables.forward
         if transposed:
@@ -499,8 +511,16 @@ def _linear_product(
 
 
 def _conv_product(
-    out: Tensor, a: Tensor, weight: Tensor, walk: Walk, geometry: ConvGeometry, *, transposed: bool
+    out: Tensor,
+    a: Tensor,
+    weight: Tensor,
+    plan: RoundPlan,
+    geometry: ConvGeometry,
+    *,
+    transposed: bool,
 ) -> Tensor:
+    both = tables(plan, a.device)
+    walk = both.transposed if transposed else both.forward
     if out.numel() == 0 or walk.longest == 0:
         return out.zero_()
     weight = weight.contiguous()
@@ -519,20 +539,34 @@ def _conv_product(
     reach, reach_count = taps(geometry, transposed, a.device)
 
     def run(config: Config) -> Tensor:
+        if not config["pad"]:
+            return product(config, a, weight, plan, walk)
+        padded = padded_shares(plan, a.device, a.itemsize)
+        reads, channels = padded.inputs, padded.plan.in_channels
+        if transposed:
+            reads, channels = padded.outputs, padded.plan.out_channels
+        wide, wide_weight = spread(a, reads, channels), padded.spread_weights(weight)
+        wide_walk = padded.walk(walk, transposed=transposed)
+        return product(config, wide, wide_weight, padded.plan, wide_walk)
+
+    def product(
+        config: Config, read: Tensor, weight: Tensor, plan: RoundPlan, walk: Walk
+    ) -> Tensor:
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         tiles = walk.num_nodes * row_tiles
         options = {"PHASES": phases, "ROW_TILES": row_tiles, "TRANSPOSED": transposed}
+        layout, tap_stride = conv_layout(config, a, plan.num_weights, geometry)
         started = start(
             kernels().conv_product,
             tiles * phases * num_tiles(pixels, config["BLOCK_P"]),
-            (out, a, weight),
+            (out, read, weight),
             (
                 *(*walk_arguments(walk), reach, reach_count, pixels, tiles, height, width),
-                *(*out.shape[2:], *a.shape[2:], *a.stride(), *out.stride()),
+                *(*out.shape[2:], *a.shape[2:], *read.stride(), *out.stride(), tap_stride),
             ),
-            constants_of(geometry) | options | constants | kernel_options(config),
+            constants_of(geometry) | options | layout | constants | kernel_options(config),
         )
-        made[:] = [started]
+        made[:] = [] if config["pad"] else [started]
         return out
 
     configs = conv_product_configs(walk, a, constants["PRECISION"])

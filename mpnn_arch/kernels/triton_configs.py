@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.triton_tables import Walk
 
 # The kernel's own constants, and ``nodes``, how many a program processes in sequence, ``pack``,
 # whether its input is first copied to channel-major layout, and ``pad``, whether shares are padded
-# to 16 bytes.
+# to 16 bytes (of maps in channels-last layout).
 Config = dict[str, int]
 
 SHORT = 16
@@ -31,6 +32,18 @@ def num_tiles(size: int, block: int) -> int:
 def kernel_options(config: Config) -> Config:
     """The kernel's own constants in ``config``."""
     return {name: value for name, value in config.items() if name not in ("nodes", "pack", "pad")}
+
+
+def conv_layout(
+    config: Config, x: Tensor, num_weights: int, geometry: ConvGeometry
+) -> tuple[Config, int]:
+    """The kernels' constants for the layout of weights and channels, and the stride of taps.
+
+    Kernels are contiguous, or with padded shares the weights of each tap.
+    """
+    if config["pad"]:
+        return {"WEIGHT_STRIDE": 1, "GRANULE": PADDED_BYTES // x.itemsize}, num_weights
+    return {"WEIGHT_STRIDE": geometry.area, "GRANULE": 1}, 1
 
 
 def channel_major(x: Tensor) -> Tensor:
@@ -133,8 +146,10 @@ def _conv_configs(
             "BLOCK_K": k,
             "num_warps": _warps(p, k, 4) if itemsize == 2 else 4,
             "num_stages": 3,
+            "pad": pad,
         }
-        for rows, (p, k) in _with_rows(walk, blocks, least=least_rows)
+        for pad in (0, 1)
+        for rows, (p, k) in _with_rows(walk, _tried(blocks, pad), least=least_rows)
     )
 
 

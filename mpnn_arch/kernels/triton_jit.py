@@ -249,6 +249,7 @@ def conv_product(
     out_channel_stride,
     out_row_stride,
     out_column_stride,
+    tap_stride,
     KERNEL_HEIGHT: tl.constexpr,
     KERNEL_WIDTH: tl.constexpr,
     STRIDE_HEIGHT: tl.constexpr,
@@ -260,6 +261,8 @@ def conv_product(
     PHASES: tl.constexpr,
     ROW_TILES: tl.constexpr,
     TRANSPOSED: tl.constexpr,
+    WEIGHT_STRIDE: tl.constexpr,
+    GRANULE: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -273,6 +276,10 @@ def conv_product(
     pixels of a phase (row and column modulo the stride); a program computes pixels of one phase,
     iterating over the taps that reach it: ``taps[phase, :tap_count[phase]]``. Forward there is one
     phase, with every tap.
+
+    A GRANULE above 1 promises that the channels of ``a`` are contiguous, in groups of as many that
+    begin at its multiples, and that the weights of a tap are so too. ``offsets`` may count fewer
+    channels of a share than it is padded to: those are stored, without gaps.
     """
     KERNEL: tl.constexpr = KERNEL_HEIGHT * KERNEL_WIDTH
     pid = tl.program_id(0)
@@ -284,8 +291,9 @@ def conv_product(
     if (tile % ROW_TILES) * BLOCK_N >= rows:
         return
     in_share = row < rows
-    begin = tl.load(list_ptr + node)
-    length = tl.load(list_ptr + node + 1) - begin
+    has_weights = row < tl.cdiv(rows, GRANULE) * GRANULE  # in whole groups
+    begin = tl.multiple_of(tl.load(list_ptr + node), GRANULE)
+    length = tl.multiple_of(tl.load(list_ptr + node + 1) - begin, GRANULE)
 
     phase = (pid // tiles) % PHASES
     pixel = (pid // (tiles * PHASES)) * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -296,10 +304,10 @@ def conv_product(
         line = line * STRIDE_HEIGHT + phase // STRIDE_WIDTH
         column = column * STRIDE_WIDTH + phase % STRIDE_WIDTH
     in_grid = (pixel < pixels) & (line < out_height) & (column < out_width)
-    a_image = a + image.to(tl.int64) * a_batch_stride
+    a_image = image.to(tl.int64) * a_batch_stride
 
     if not TRANSPOSED:
-        base = tl.load(weight_start + node).to(tl.int64)
+        base = tl.multiple_of(tl.load(weight_start + node), GRANULE).to(tl.int64)
         weight_row = base + row * length
 
     acc = tl.zeros([BLOCK_N, BLOCK_P], dtype=ACC)
@@ -319,23 +327,27 @@ def conv_product(
             reached = in_grid & (a_line >= 0) & (a_column >= 0)
         reached = reached & (a_line < a_height) & (a_column < a_width)
         a_pixel = a_image + (a_line * a_row_stride + a_column * a_column_stride)
+        a_pixel = a + tl.multiple_of(a_pixel, GRANULE)
 
         k = (step % steps) * BLOCK_K + tl.arange(0, BLOCK_K)
         listed = k < length
-        read = tl.load(channel + begin + k, mask=listed, other=0).to(tl.int64)
+        read = tl.load(channel + begin + k, mask=listed, other=0)
+        read = tl.max_contiguous(tl.multiple_of(read, GRANULE), GRANULE).to(tl.int64)
         a_tile = tl.load(
             (read * a_channel_stride)[:, None] + a_pixel[None, :],
             mask=listed[:, None] & reached[None, :],
             other=0.0,
         )
         if TRANSPOSED:
-            entry = tl.load(weight_start + begin + k, mask=listed, other=0).to(tl.int64)
+            entry = tl.load(weight_start + begin + k, mask=listed, other=0)
+            entry = tl.multiple_of(entry, GRANULE).to(tl.int64)
             position = row[:, None] + entry[None, :]
         else:
             position = weight_row[:, None] + k[None, :]
+        tap_weights = weight + tl.multiple_of(tap.to(tl.int64) * tap_stride, GRANULE)
         w_tile = tl.load(
-            weight + position * KERNEL + tap,
-            mask=in_share[:, None] & listed[None, :],
+            tap_weights + position * WEIGHT_STRIDE,
+            mask=has_weights[:, None] & listed[None, :],
             other=0.0,
         )
         acc = multiply_add(w_tile, a_tile, acc, PRECISION, ACC, WIDEN)
@@ -378,6 +390,7 @@ def conv_weights(
     a_channel_stride,
     a_row_stride,
     a_column_stride,
+    tap_stride,
     KERNEL_HEIGHT: tl.constexpr,
     KERNEL_WIDTH: tl.constexpr,
     STRIDE_HEIGHT: tl.constexpr,
@@ -386,6 +399,8 @@ def conv_weights(
     PADDING_WIDTH: tl.constexpr,
     DILATION_HEIGHT: tl.constexpr,
     DILATION_WIDTH: tl.constexpr,
+    WEIGHT_STRIDE: tl.constexpr,
+    GRANULE: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -393,7 +408,10 @@ def conv_weights(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """out[split, n, k, tap] = sum over the split's output pixels of grad[n] * a[channel[k]]."""
+    """out[split, n, k, tap] = sum over the split's output pixels of grad[n] * a[channel[k]].
+
+    GRANULE as for ``conv_product``, here of the channels of ``grad`` too.
+    """
     KERNEL: tl.constexpr = KERNEL_HEIGHT * KERNEL_WIDTH
     pid = tl.program_id(0)
     tap = pid % KERNEL
@@ -402,10 +420,10 @@ def conv_weights(
     split = pid // (row_tiles * list_tiles * num_nodes)
     start = (pid % list_tiles) * BLOCK_K
     start_row = (pid // list_tiles) % row_tiles * BLOCK_N
-    begin = tl.load(list_ptr + node)
-    length = tl.load(list_ptr + node + 1) - begin
-    first = tl.load(offsets + node)
-    rows = tl.load(offsets + node + 1) - first
+    begin = tl.multiple_of(tl.load(list_ptr + node), GRANULE)
+    length = tl.multiple_of(tl.load(list_ptr + node + 1) - begin, GRANULE)
+    first = tl.multiple_of(tl.load(offsets + node), GRANULE)
+    rows = tl.multiple_of(tl.load(offsets + node + 1) - first, GRANULE)
     if (start >= length) | (start_row >= rows):
         return
 
@@ -413,7 +431,8 @@ def conv_weights(
     k = start + tl.arange(0, BLOCK_K)
     in_share = row < rows
     listed = k < length
-    read = tl.load(channel + begin + k, mask=listed, other=0).to(tl.int64)
+    read = tl.load(channel + begin + k, mask=listed, other=0)
+    read = tl.max_contiguous(tl.multiple_of(read, GRANULE), GRANULE).to(tl.int64)
     a_channel = a + read * a_channel_stride
     grad_channel = grad + (first + row).to(tl.int64) * grad_channel_stride
     down = (tap // KERNEL_WIDTH) * DILATION_HEIGHT - PADDING_HEIGHT
@@ -434,6 +453,8 @@ def conv_weights(
         a_pixel = image * a_batch_stride + (a_line * a_row_stride + a_column * a_column_stride)
         grad_pixel = image * grad_batch_stride
         grad_pixel += line * grad_row_stride + column * grad_column_stride
+        a_pixel = tl.multiple_of(a_pixel, GRANULE)
+        grad_pixel = tl.multiple_of(grad_pixel, GRANULE)
         a_tile = tl.load(
             a_channel[:, None] + a_pixel[None, :],
             mask=listed[:, None] & reached[None, :],
@@ -446,9 +467,12 @@ def conv_weights(
         )
         acc = multiply_add(a_tile, tl.trans(grad_tile), acc, PRECISION, ACC, WIDEN)
 
-    position = tl.load(weight_start + node).to(tl.int64) + row[None, :] * length + k[:, None]
+    base = tl.multiple_of(tl.load(weight_start + node), GRANULE).to(tl.int64)
+    position = base + row[None, :] * length + k[:, None]
+    split_out = out + split.to(tl.int64) * split_stride
+    tap_out = split_out + tl.multiple_of(tap.to(tl.int64) * tap_stride, GRANULE)
     tl.store(
-        out + split.to(tl.int64) * split_stride + position * KERNEL + tap,
+        tap_out + position * WEIGHT_STRIDE,
         acc.to(out.dtype.element_ty),
         mask=listed[:, None] & in_share[None, :],
     )

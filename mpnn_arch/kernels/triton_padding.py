@@ -3,13 +3,14 @@
 A share of 23 float32 channels begins anywhere, and is loaded 4 bytes at a time. Padded to 24 it
 begins at a multiple of 16 bytes, which quarters the instructions that load. Inputs and weights are
 copied into the padded layout before a launch and results out of it afterwards; the layout of
-parameters is the same as everywhere. Whether that pays is for the trial to find: it is one of the
+parameters is the same as everywhere. Maps are laid out channels last and kernels tap by tap, so
+that channels are contiguous there too. Whether that pays is for the trial to find: it is one of the
 candidates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -20,7 +21,7 @@ from mpnn_arch.kernels.capture import download, upload
 from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.kernels.triton_configs import PADDED_BYTES
-from mpnn_arch.kernels.triton_tables import Tables, forget_tables, tables
+from mpnn_arch.kernels.triton_tables import Tables, Walk, forget_tables, tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +43,34 @@ class Padding:
     weights: Tensor
 
     def spread_weights(self, weight: Tensor) -> Tensor:
-        """(num_weights,) -> the padded plan's, with zeros between."""
-        return weight.new_zeros(self.plan.num_weights).index_copy_(0, self.weights, weight)
+        """(num_weights, ...) -> (..., the padded plan's num_weights), with zeros between."""
+        return _spread(weight.movedim(0, -1), self.weights, self.plan.num_weights)
+
+    def gather_weights(self, wide: Tensor) -> Tensor:
+        """(..., the padded plan's num_weights) -> (num_weights, ...), contiguous."""
+        return wide.index_select(-1, self.weights).movedim(-1, 0).contiguous()
+
+    def walk(self, walk: Walk, *, transposed: bool) -> Walk:
+        """The padded channels to read for ``walk``, which has the real ones to write."""
+        padded = self.tables.transposed if transposed else self.tables.forward
+        return replace(
+            padded,
+            offsets=walk.offsets,
+            num_channels=walk.num_channels,
+            largest=walk.largest,
+        )
 
 
 def spread(x: Tensor, positions: Tensor, channels: int) -> Tensor:
-    """(B, C) -> (B, ``channels``), each channel at its position, zeros between."""
-    return x.new_zeros(x.shape[0], channels).index_copy_(1, positions, x)
+    """(B, C, ...) -> (B, ``channels``, ...) in channels-last layout.
+
+    Each channel is at its position, with zeros between.
+    """
+    return _spread(x.movedim(1, -1), positions, channels).movedim(-1, 1)
+
+
+def _spread(x: Tensor, positions: Tensor, size: int) -> Tensor:
+    return x.new_zeros(*x.shape[:-1], size).index_copy_(-1, positions, x)
 
 
 _PADDINGS: WeakKeyDictionary[RoundPlan, dict[tuple[torch.device, int], Padding]] = (
@@ -56,7 +78,7 @@ _PADDINGS: WeakKeyDictionary[RoundPlan, dict[tuple[torch.device, int], Padding]]
 )
 
 
-def padding(plan: RoundPlan, device: torch.device, itemsize: int) -> Padding:
+def padded_shares(plan: RoundPlan, device: torch.device, itemsize: int) -> Padding:
     """``plan`` with shares padded to 16 bytes of numbers of ``itemsize`` bytes; cached.
 
     Raises:

@@ -338,7 +338,8 @@ def test_every_tile_size(monkeypatch, dtype):
     check_conv(small, 2, batch=1, size=(4, 4), padding=1, dtype=dtype)
     assert {config.get("nodes") for config in tried} > {1, 8, 16, 32}
     assert {config.get("pack") for config in tried} > ({0, 1} if dtype.itemsize == 2 else {0})
-    assert {config.get("pad") for config in tried} > {0, 1}
+    assert {config["pad"] for config in tried if "nodes" in config} == {0, 1}
+    assert {config["pad"] for config in tried if "nodes" not in config} == {0, 1}
 
 
 @device_case
@@ -429,8 +430,8 @@ def test_shares_that_begin_at_16_bytes_are_not_padded():
 
 def test_padded_positions_and_what_is_released():
     plan = plan_of(random(6))
-    made = triton_padding.padding(plan, torch.device("cpu"), 4)
-    assert made is triton_padding.padding(plan, torch.device("cpu"), 4)
+    made = triton_padding.padded_shares(plan, torch.device("cpu"), 4)
+    assert made is triton_padding.padded_shares(plan, torch.device("cpu"), 4)
     assert not (made.plan.in_offsets % 4).any()
     assert not (made.plan.out_offsets % 4).any()
     # A padded dense matrix is the real one with zeros between.
@@ -438,8 +439,18 @@ def test_padded_positions_and_what_is_released():
     wide = dense(made.spread_weights(weight), made.plan)
     assert torch.equal(wide[made.outputs][:, made.inputs], dense(weight, plan))
     assert torch.count_nonzero(wide) == torch.count_nonzero(weight)
+    # So is each tap of padded kernels.
+    kernels = numbers(plan.num_weights, 2, 3)
+    spread = made.spread_weights(kernels)
+    assert spread.shape == (2, 3, made.plan.num_weights)
+    for tap in np.ndindex(2, 3):
+        wide = dense(spread[tap], made.plan)
+        assert torch.equal(
+            wide[made.outputs][:, made.inputs], dense(kernels[(slice(None), *tap)], plan)
+        )
+    assert torch.equal(made.gather_weights(spread), kernels)
     triton.release(plan)
-    assert triton_padding.padding(plan, torch.device("cpu"), 4) is not made
+    assert triton_padding.padded_shares(plan, torch.device("cpu"), 4) is not made
 
 
 # -- the convolution ------------------------------------------------------------------------
@@ -495,6 +506,119 @@ def test_conv_channels_last():
 @device_case
 def test_conv_one_channel_a_node():
     check_conv(plan_of(ring(9), [1] * 9, [1] * 9), 3, batch=1, size=(3, 3), padding=1)
+
+
+# -- the convolution of padded shares, channels last ----------------------------------------
+
+
+@device_case
+@pytest.mark.parametrize("window", WINDOWS)
+def test_padded_conv_windows(padded, window):
+    kernel, settings = WINDOWS[window]
+    plan = plan_of(random(3, 0.5), [3, 8, 2], [2, 17, 3])
+    check_conv(plan, kernel, batch=1, size=(5, 4), **settings)
+    assert len(padded) == 3
+
+
+@device_case
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 2)])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_padded_conv_graphs(padded, graph, kernel, stride):
+    window = {"stride": stride, "padding": kernel // 2}
+    check_conv(plan_of(SMALL_GRAPHS[graph], None, [1, 9, 2, 31, 8]), kernel, size=(4, 3), **window)
+    assert len(padded) == 3
+
+
+@device_case
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_padded_conv_in_every_dtype(padded, dtype):
+    for shares in ([1, 7, 3], [2, 1, 9]), ([8] * 3, [16] * 3):
+        check_conv(plan_of(star(3), *shares), 2, size=(2, 3), padding=1, dtype=dtype)
+
+
+@device_case
+@pytest.mark.parametrize("batch", [0, 1, 33])
+def test_padded_conv_of_a_last_batch(padded, batch):
+    plan = plan_of(star(3), [1, 2, 3], [2, 9, 8])
+    check_conv(plan, 2, batch=batch, size=(2, 3), padding=1)
+    whole, weight = numbers(34, 6, 2, 3), numbers(plan.num_weights, 2, 2, seed=1)
+    got = triton.conv2d_forward(whole.to(DEVICE)[:batch], weight.to(DEVICE), plan, padding=1)
+    agree(got, F.conv2d(whole[:batch].double(), dense(weight, plan), padding=1))
+
+
+@device_case
+@pytest.mark.parametrize(("share_in", "share_out"), [(1, 1), (3, 5), (65, 66)])
+def test_padded_conv_of_one_node(padded, share_in, share_out):
+    check_conv(plan_of(isolated(1), [share_in], [share_out]), 3, size=(3, 2), padding=1)
+
+
+@device_case
+def test_padded_conv_without_messages(padded):
+    check_conv(make_plan(torch.zeros(2, 0, dtype=torch.long), [2, 1, 3], [1, 2, 2]), 3, padding=1)
+    assert not padded  # nothing is launched
+    # Nodes without messages among others.
+    check_conv(make_plan(torch.tensor([[0, 2], [1, 1]]), [2, 1, 3], [1, 2, 2]), 3, padding=1)
+    assert padded
+
+
+@device_case
+def test_padded_conv_of_tensors_of_any_stride_with_a_bias(padded):
+    plan = plan_of(random(4))
+    wide = numbers(3, 5, plan.in_channels + 3, 4).transpose(1, 2)
+    weight, bias = numbers(plan.num_weights, 3, 3, seed=1), numbers(plan.out_channels, seed=2)
+    flipped = weight.to(DEVICE).transpose(1, 2)
+    got = triton.conv2d_forward(wide.to(DEVICE)[:, 2:-1], flipped, plan, bias=bias.to(DEVICE))
+    matrix = dense(weight.transpose(1, 2), plan)
+    agree(got, F.conv2d(wide[:, 2:-1].double(), matrix, bias.double()))
+    assert got.is_contiguous()
+    check_conv(plan, 3, stride=2, padding=1, channels_last=True)
+
+
+@device_case
+def test_a_padded_conv_that_is_cut_and_summed(padded, monkeypatch):
+    monkeypatch.setattr(triton_launch, "STRETCH", 16)
+    check_conv(plan_of(random(3), [3, 8, 2], [2, 9, 4]), 3, padding=1)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="only the interpreter's kernels can be asked")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_what_padding_promises_the_compiler_holds(padded, monkeypatch, dtype):
+    """Values that are not aligned would be loaded from elsewhere, but not in the interpreter."""
+    from triton.runtime import interpreter
+
+    promised = []
+    keep = interpreter.TensorHandle.set_attr
+
+    def set_attr(handle, name, values):
+        keep(handle, name, values)
+        promised.append(handle)
+
+    monkeypatch.setattr(interpreter.TensorHandle, "set_attr", set_attr)
+    plan = plan_of(random(4))
+    for check, window in (check_linear, {"batch": 3}), (check_conv, {"kernel": 2, "size": (3, 2)}):
+        promised.clear()
+        check(plan, **window, dtype=dtype)
+        for handle in promised:
+            (granule,), (run,) = (
+                handle.attr.get(name, [1]) for name in ("tt.divisibility", "tt.contiguity")
+            )
+            runs = handle.data.reshape(-1, run)
+            assert not (runs[:, 0] % granule).any()
+            assert (np.diff(runs[runs.any(axis=1)]) == 1).all()  # zeros where masked
+        assert 16 // dtype.itemsize in {g for h in promised for g in h.attr["tt.divisibility"]}
+
+
+@device_case
+@pytest.mark.parametrize("share", [3, 8])
+def test_no_default_is_padded(share):
+    plan = plan_of(random(4), [share] * 4, [share] * 4)
+    both = triton_tables.tables(plan, torch.device(DEVICE))
+    x = torch.empty(9, 4 * share, 5, 5, device=DEVICE)
+    for walk in (both.forward, both.transposed):
+        for configs in (triton_configs.conv_product_configs, triton_configs.conv_weights_configs):
+            first, *others = configs(walk, x, "ieee")
+            assert not first["pad"]
+            assert any(config["pad"] for config in others)
 
 
 # -- bad input, and cached tables -----------------------------------------------------------
