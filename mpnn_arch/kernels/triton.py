@@ -233,7 +233,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         if not config["pad"]:
             read_grad, read = (channel_major(t) if config["pack"] else t for t in (grad, x))
             return product(config, read_grad, read, plan, walk)
-        padded = padded_shares(plan, x.device, x.itemsize)
+        padded = padded_shares(plan, x.device, x.itemsize, config["pad"])
         wide_grad = spread(grad, padded.outputs, padded.plan.out_channels)
         wide_x = spread(x, padded.inputs, padded.plan.in_channels)
         wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
@@ -383,7 +383,7 @@ def conv2d_grad_weight(
     def run(config: Config) -> Tensor:
         if not config["pad"]:
             return product(config, grad, x, plan, walk).view(size)
-        padded = padded_shares(plan, x.device, x.itemsize)
+        padded = padded_shares(plan, x.device, x.itemsize, config["pad"])
         wide_grad = spread(grad, padded.outputs, padded.plan.out_channels)
         wide_x = spread(x, padded.inputs, padded.plan.in_channels)
         wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
@@ -475,7 +475,7 @@ def _linear_product(
         if not config["pad"]:
             read = channel_major(a) if config["pack"] else a
             return product(config, out, read, weight, walk)
-        padded = padded_shares(plan, a.device, a.itemsize)
+        padded = padded_shares(plan, a.device, a.itemsize, config["pad"])
         reads, writes = padded.inputs, padded.outputs
         wide = padded.tables.forward
         if transposed:
@@ -541,12 +541,13 @@ def _conv_product(
     def run(config: Config) -> Tensor:
         if not config["pad"]:
             return product(config, a, weight, plan, walk)
-        padded = padded_shares(plan, a.device, a.itemsize)
+        padded = padded_shares(plan, a.device, a.itemsize, config["pad"])
         reads, channels = padded.inputs, padded.plan.in_channels
+        wide_walk = padded.gapless.forward
         if transposed:
             reads, channels = padded.outputs, padded.plan.out_channels
+            wide_walk = padded.gapless.transposed
         wide, wide_weight = spread(a, reads, channels), padded.spread_weights(weight)
-        wide_walk = padded.walk(walk, transposed=transposed)
         return product(config, wide, wide_weight, padded.plan, wide_walk)
 
     def product(

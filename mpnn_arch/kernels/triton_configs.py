@@ -16,8 +16,8 @@ from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.triton_tables import Walk
 
 # The kernel's own constants, and ``nodes``, how many a program processes in sequence, ``pack``,
-# whether its input is first copied to channel-major layout, and ``pad``, whether shares are padded
-# to 16 bytes (of maps in channels-last layout).
+# whether its input is first copied to channel-major layout, and ``pad``, how many nodes each share
+# padded to 16 bytes belongs to, 0 where shares are not padded.
 Config = dict[str, int]
 
 SHORT = 16
@@ -96,7 +96,9 @@ def linear_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config
             "pad": pad,
         }
         for pack, pad in _layouts(walk, a)
-        for rows, (b, k, warps, stages, nodes) in _with_rows(walk, _tried(fitting, pad), least=8)
+        for rows, (b, k, warps, stages, nodes) in _with_rows(
+            walk.largest, _tried(fitting, pad), least=8
+        )
     )
 
 
@@ -118,7 +120,7 @@ def linear_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config
             "pad": pad,
         }
         for pack, pad in _layouts(walk, x)
-        for rows, (b, k, warps, stages) in _with_rows(walk, _tried(blocks, pad), least=8)
+        for rows, (b, k, warps, stages) in _with_rows(walk.largest, _tried(blocks, pad), least=8)
     )
 
 
@@ -148,9 +150,17 @@ def _conv_configs(
             "num_stages": 3,
             "pad": pad,
         }
-        for pad in (0, 1)
-        for rows, (p, k) in _with_rows(walk, _tried(blocks, pad), least=least_rows)
+        for pad in _conv_pads(walk)
+        for rows, (p, k) in _with_rows(
+            walk.largest * max(pad, 1), _tried(blocks, pad), least=least_rows
+        )
     )
+
+
+def _conv_pads(walk: Walk) -> list[int]:
+    """No padding, shares padded one by one, and as many merged as fill a tile of 16 rows."""
+    nodes = min(16 // walk.largest, walk.num_nodes)
+    return [0, 1, nodes] if nodes > 1 else [0, 1]
 
 
 def _warps(length: int, columns: int, warps: int) -> int:
@@ -167,13 +177,13 @@ def _distinct(configs: Iterable[Config]) -> list[Config]:
 
 
 def _with_rows(
-    walk: Walk, blocks: Sequence[tuple[int, ...]], least: int
+    largest: int, blocks: Sequence[tuple[int, ...]], least: int
 ) -> list[tuple[int, tuple[int, ...]]]:
-    """A tile of a node's own channels, at most 64, with each of ``blocks``.
+    """A tile of a node's own channels, ``largest`` or 64, with each of ``blocks``.
 
     Older versions of Triton do not support tiles below 16, so two candidates of 16 come first.
     """
-    rows = min(max(1 << (walk.largest - 1).bit_length(), least), 64)
+    rows = min(max(1 << (largest - 1).bit_length(), least), 64)
     if rows >= 16:
         return [(rows, block) for block in blocks]
     return [(16, block) for block in blocks[:2]] + [(rows, block) for block in blocks]

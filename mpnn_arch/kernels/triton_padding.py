@@ -6,6 +6,10 @@ copied into the padded layout before a launch and results out of it afterwards; 
 parameters is the same as everywhere. Maps are laid out channels last and kernels tap by tap, so
 that channels are contiguous there too. Whether that pays is for the trial to find: it is one of the
 candidates.
+
+A tile has at least 16 rows, most of them empty for a share of 5. So several nodes can be merged
+into one before padding. It receives from all that any of its nodes receives from, with zeros as the
+weights of the edges that are not there.
 """
 
 from __future__ import annotations
@@ -29,8 +33,9 @@ class Padding:
     """A round with padded shares, and where its real channels and weights lie in it.
 
     Attributes:
-        plan: with padded shares.
+        plan: with padded shares, of merged nodes.
         tables: of ``plan``.
+        gapless: the same, which read padded channels and write the real ones next to each other.
         inputs: (C_in,) position of each input channel among the padded ones.
         outputs: (C_out,) the same for output channels.
         weights: (num_weights,) position of each weight among the padded ones.
@@ -38,6 +43,7 @@ class Padding:
 
     plan: RoundPlan
     tables: Tables
+    gapless: Tables
     inputs: Tensor
     outputs: Tensor
     weights: Tensor
@@ -49,16 +55,6 @@ class Padding:
     def gather_weights(self, wide: Tensor) -> Tensor:
         """(..., the padded plan's num_weights) -> (num_weights, ...), contiguous."""
         return wide.index_select(-1, self.weights).movedim(-1, 0).contiguous()
-
-    def walk(self, walk: Walk, *, transposed: bool) -> Walk:
-        """The padded channels to read for ``walk``, which has the real ones to write."""
-        padded = self.tables.transposed if transposed else self.tables.forward
-        return replace(
-            padded,
-            offsets=walk.offsets,
-            num_channels=walk.num_channels,
-            largest=walk.largest,
-        )
 
 
 def spread(x: Tensor, positions: Tensor, channels: int) -> Tensor:
@@ -73,22 +69,25 @@ def _spread(x: Tensor, positions: Tensor, size: int) -> Tensor:
     return x.new_zeros(*x.shape[:-1], size).index_copy_(-1, positions, x)
 
 
-_PADDINGS: WeakKeyDictionary[RoundPlan, dict[tuple[torch.device, int], Padding]] = (
+_PADDINGS: WeakKeyDictionary[RoundPlan, dict[tuple[torch.device, int, int], Padding]] = (
     WeakKeyDictionary()
 )
 
 
-def padded_shares(plan: RoundPlan, device: torch.device, itemsize: int) -> Padding:
+def padded_shares(plan: RoundPlan, device: torch.device, itemsize: int, nodes: int = 1) -> Padding:
     """``plan`` with shares padded to 16 bytes of numbers of ``itemsize`` bytes; cached.
+
+    ``nodes``: each run of so many nodes is merged into one.
 
     Raises:
         InputError: the padded round has more weights than 32-bit indices can address.
     """
     cached = _PADDINGS.setdefault(plan, {})
-    if (device, itemsize) not in cached:
+    key = (device, itemsize, nodes)
+    if key not in cached:
         with untraced():
-            cached[device, itemsize] = _make(plan, device, PADDED_BYTES // itemsize)
-    return cached[device, itemsize]
+            cached[key] = _make(plan, device, PADDED_BYTES // itemsize, nodes)
+    return cached[key]
 
 
 def forget_paddings(plan: RoundPlan) -> None:
@@ -97,30 +96,52 @@ def forget_paddings(plan: RoundPlan) -> None:
         forget_tables(made.plan)
 
 
-def _make(plan: RoundPlan, device: torch.device, multiple: int) -> Padding:
+def _make(plan: RoundPlan, device: torch.device, multiple: int, nodes: int) -> Padding:
     source, target = download(plan.source), download(plan.target)
     in_offsets, out_offsets = download(plan.in_offsets), download(plan.out_offsets)
     sizes_in, sizes_out = np.diff(in_offsets), np.diff(out_offsets)
+    group = np.arange(plan.num_nodes) // nodes
+    firsts = np.append(np.arange(0, plan.num_nodes, nodes), plan.num_nodes)
+    merged_in, merged_out = in_offsets[firsts], out_offsets[firsts]
+    groups = firsts.size - 1
+    pairs, edge = np.unique(group[target] * groups + group[source], return_inverse=True)
     padded = make_plan(
-        torch.from_numpy(np.stack([source, target])),
-        (-(-sizes_in // multiple) * multiple).tolist(),
-        (-(-sizes_out // multiple) * multiple).tolist(),
+        torch.from_numpy(np.stack([pairs % groups, pairs // groups])),
+        (-(-np.diff(merged_in) // multiple) * multiple).tolist(),
+        (-(-np.diff(merged_out) // multiple) * multiple).tolist(),
     )
-    edge_ptr, column = download(plan.edge_ptr), download(padded.edge_column)
-    start, width = download(padded.weight_offset), download(padded.row_width)
+    edge_ptr, start = download(plan.edge_ptr), download(padded.weight_offset)[group]
+    width = download(padded.row_width)[group]
+    first_row = out_offsets[:-1] - merged_out[group]
+    column = download(padded.edge_column)[edge] + (in_offsets[source] - merged_in[group[source]])
     weights = [np.zeros(0, dtype=np.int64)]
     for v in range(plan.num_nodes):
         edges = range(edge_ptr[v], edge_ptr[v + 1])
         columns = [column[e] + np.arange(sizes_in[source[e]]) for e in edges]
         if columns:
-            rows = start[v] + np.arange(sizes_out[v])[:, None] * width[v]
+            rows = start[v] + (first_row[v] + np.arange(sizes_out[v]))[:, None] * width[v]
             weights.append((rows + np.concatenate(columns)).reshape(-1))
+    both = tables(padded, device)
     return Padding(
         plan=padded,
-        tables=tables(padded, device),
-        inputs=upload(_positions(sizes_in, download(padded.in_offsets)), device),
-        outputs=upload(_positions(sizes_out, download(padded.out_offsets)), device),
+        tables=both,
+        gapless=Tables(
+            forward=_writing(both.forward, merged_out, device),
+            transposed=_writing(both.transposed, merged_in, device),
+        ),
+        inputs=upload(_positions(np.diff(merged_in), download(padded.in_offsets)), device),
+        outputs=upload(_positions(np.diff(merged_out), download(padded.out_offsets)), device),
         weights=upload(np.concatenate(weights), device),
+    )
+
+
+def _writing(walk: Walk, offsets: np.ndarray, device: torch.device) -> Walk:
+    """``walk``, but with each share written at its offset among these."""
+    return replace(
+        walk,
+        offsets=upload(offsets.astype(np.int32), device),
+        num_channels=int(offsets[-1]),
+        largest=int(np.diff(offsets).max()),
     )
 
 

@@ -334,12 +334,12 @@ def test_every_tile_size(monkeypatch, dtype):
     configs = triton_configs.linear_product_configs(walk, long, "tf32")
     monkeypatch.setattr(triton, "linear_product_configs", lambda walk, a, precision: configs)
     check_linear(plan, 3, dtype)
-    small = plan_of(ring(3), [2, 1, 19], [1, 9, 2])
+    small = plan_of(ring(3), [2, 1, 19], [1, 8, 2])
     check_conv(small, 2, batch=1, size=(4, 4), padding=1, dtype=dtype)
     assert {config.get("nodes") for config in tried} > {1, 8, 16, 32}
     assert {config.get("pack") for config in tried} > ({0, 1} if dtype.itemsize == 2 else {0})
     assert {config["pad"] for config in tried if "nodes" in config} == {0, 1}
-    assert {config["pad"] for config in tried if "nodes" not in config} == {0, 1}
+    assert {config["pad"] for config in tried if "nodes" not in config} > {0, 1}
 
 
 @device_case
@@ -353,18 +353,29 @@ def test_the_same_bits_twice():
 # -- shares padded to 16 bytes --------------------------------------------------------------
 
 
-@pytest.fixture
-def padded(monkeypatch):
-    """Only configurations with padded shares; those that ran are recorded."""
+def run_only(monkeypatch, wanted):
+    """Only the first configuration with a wanted padding runs; those that ran are recorded."""
     ran = []
 
-    def launch_padded(run, configs, x, key):
-        (first, *_) = [config for config in configs if config["pad"]]
+    def launch_wanted(run, configs, x, key):
+        (first, *_) = [config for config in configs if wanted(config["pad"])]
         ran.append(first)
         return run(first)
 
-    monkeypatch.setattr(triton, "launch", launch_padded)
+    monkeypatch.setattr(triton, "launch", launch_wanted)
     return ran
+
+
+@pytest.fixture
+def padded(monkeypatch):
+    """Only configurations with padded shares, each node's by itself."""
+    return run_only(monkeypatch, lambda nodes: nodes == 1)
+
+
+@pytest.fixture
+def merged(monkeypatch):
+    """Only configurations with padded shares of several nodes."""
+    return run_only(monkeypatch, lambda nodes: nodes > 1)
 
 
 @device_case
@@ -428,10 +439,12 @@ def test_shares_that_begin_at_16_bytes_are_not_padded():
         assert any(c["pad"] for c in half)
 
 
-def test_padded_positions_and_what_is_released():
+@pytest.mark.parametrize("nodes", [1, 4])
+def test_padded_positions_and_what_is_released(nodes):
     plan = plan_of(random(6))
-    made = triton_padding.padded_shares(plan, torch.device("cpu"), 4)
-    assert made is triton_padding.padded_shares(plan, torch.device("cpu"), 4)
+    made = triton_padding.padded_shares(plan, torch.device("cpu"), 4, nodes)
+    assert made is triton_padding.padded_shares(plan, torch.device("cpu"), 4, nodes)
+    assert made.plan.num_nodes == triton_configs.num_tiles(6, nodes)
     assert not (made.plan.in_offsets % 4).any()
     assert not (made.plan.out_offsets % 4).any()
     # A padded dense matrix is the real one with zeros between.
@@ -450,7 +463,7 @@ def test_padded_positions_and_what_is_released():
         )
     assert torch.equal(made.gather_weights(spread), kernels)
     triton.release(plan)
-    assert triton_padding.padded_shares(plan, torch.device("cpu"), 4) is not made
+    assert triton_padding.padded_shares(plan, torch.device("cpu"), 4, nodes) is not made
 
 
 # -- the convolution ------------------------------------------------------------------------
@@ -580,6 +593,21 @@ def test_a_padded_conv_that_is_cut_and_summed(padded, monkeypatch):
     check_conv(plan_of(random(3), [3, 8, 2], [2, 9, 4]), 3, padding=1)
 
 
+@device_case
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_tile_of_several_nodes(merged, graph):
+    plan = plan_of(SMALL_GRAPHS[graph], [3, 1, 4, 2, 5], [5, 2, 1, 1, 4])
+    check_conv(plan, 3, size=(4, 3), stride=2, padding=1)
+    assert {config["pad"] for config in merged} == {3}  # the last two nodes are two of them
+
+
+@device_case
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_a_tile_of_several_nodes_in_every_dtype(merged, dtype):
+    check_conv(plan_of(one_way(4), [8, 1, 7, 2], [1] * 4), 1, size=(2, 3), dtype=dtype)
+    assert {config["pad"] for config in merged} == {2, 4}
+
+
 @pytest.mark.skipif(not INTERPRETED, reason="only the interpreter's kernels can be asked")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_what_padding_promises_the_compiler_holds(padded, monkeypatch, dtype):
@@ -595,7 +623,8 @@ def test_what_padding_promises_the_compiler_holds(padded, monkeypatch, dtype):
 
     monkeypatch.setattr(interpreter.TensorHandle, "set_attr", set_attr)
     plan = plan_of(random(4))
-    for check, window in (check_linear, {"batch": 3}), (check_conv, {"kernel": 2, "size": (3, 2)}):
+    conv = {"kernel": 2, "size": (3, 2)}
+    for check, window in (check_linear, {"batch": 3}), (check_conv, conv):
         promised.clear()
         check(plan, **window, dtype=dtype)
         for handle in promised:
