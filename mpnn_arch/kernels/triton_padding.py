@@ -110,6 +110,8 @@ def _make(plan: RoundPlan, device: torch.device, multiple: int, nodes: int) -> P
         (-(-np.diff(merged_in) // multiple) * multiple).tolist(),
         (-(-np.diff(merged_out) // multiple) * multiple).tolist(),
     )
+    if padded is plan:
+        padded = replace(plan)  # what is cached for a plan must not keep it alive
     edge_ptr, start = download(plan.edge_ptr), download(padded.weight_offset)[group]
     width = download(padded.row_width)[group]
     first_row = out_offsets[:-1] - merged_out[group]

@@ -12,6 +12,7 @@ import pickle
 import re
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -464,6 +465,17 @@ def test_padded_positions_and_what_is_released(nodes):
     assert torch.equal(made.gather_weights(spread), kernels)
     triton.release(plan)
     assert triton_padding.padded_shares(plan, torch.device("cpu"), 4, nodes) is not made
+
+
+@pytest.mark.parametrize("share", [4, 5])
+def test_paddings_die_with_the_plan(share):
+    plan = plan_of(ring(3), [share] * 3, [share] * 3)
+    made = triton_padding.padded_shares(plan, torch.device("cpu"), 4)
+    assert (made.plan.key == plan.key) == (share == 4)  # these are aligned already
+    alive = weakref.ref(plan)
+    del plan, made
+    gc.collect()
+    assert alive() is None
 
 
 # -- the convolution ------------------------------------------------------------------------
