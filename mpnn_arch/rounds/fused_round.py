@@ -105,8 +105,8 @@ class FusedRound(MessageRound):
         if self._is_product:
             function = self._modules["message_function"]
             weight = function._parameters.get("weight") if function.plan_layout else None
-            if weight is None:  # shared by the edges, or parametrised
-                weight = function.flat_weight()
+            if weight is None:  # shared by the edges, parametrised or pruned
+                weight = function.current_weight()
             # Without a call, unless a parametrisation has made it a property.
             parameters = self._parameters
             bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
@@ -131,7 +131,7 @@ class FusedRound(MessageRound):
     def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         function = self.message_function
         return block_product(
-            x, function.flat_weight(), self.plan, function._geometry, self.picker, bias
+            x, function.current_weight(), self.plan, function._geometry, self.picker, bias
         )
 
     @batched

@@ -202,6 +202,25 @@ def test_structured_pruning_is_refused_and_the_unstructured_is_the_matrix_one(x,
     assert abs(kept - 0.5) < 0.01
 
 
+@pytest.mark.parametrize("arguments", [{}, {"aggr": "mean"}, {"backend": "reference"}])
+def test_a_pruned_round_trains_and_stays_pruned(arguments, x, kind, generator):
+    layer = kind[0](GRAPH, generator=generator, **arguments)
+    prune.l1_unstructured(layer.message_function, "weight", 0.5)
+    kept = layer.dense_weight() != 0
+    for _ in range(3):
+        layer.zero_grad()
+        layer(x).square().mean().backward()
+        before = layer.dense_weight().detach().clone()
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter -= 0.1 * parameter.grad
+        assert not torch.equal(layer.dense_weight(), before)
+        torch.testing.assert_close(layer(x), dense(layer, x))
+    assert torch.equal(layer.dense_weight() != 0, kept)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), dense(layer, x))
+
+
 def test_spectral_norm_of_the_matrix(kind, x, generator):
     layer = kind[0](GRAPH, generator=generator)
     before = layer.dense_weight().detach().flatten(1)

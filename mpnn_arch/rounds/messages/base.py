@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dense import dense_weight
@@ -227,13 +228,24 @@ class MessageFunction(nn.Module):
         refuse_vector_norms(self)
         return cast(Tensor, self.weight)
 
+    def current_weight(self) -> Tensor:
+        """:meth:`flat_weight`, masked anew where torch prunes a parameter.
+
+        Pruning masks a parameter in a hook on the call of its module, and a fused round reads the
+        weights without calling its message function.
+        """
+        for hook in list(self._forward_pre_hooks.values()):
+            if isinstance(hook, BasePruningMethod):
+                hook(self, ())  # type: ignore[no-untyped-call]
+        return self.flat_weight()
+
     def dense_weight(self) -> Tensor:
         """The (C_out, C_in, ...) matrix of the round, zero where the graph has no edge.
 
         Raises:
             InputError: as :meth:`flat_weight`.
         """
-        return dense_weight(self.flat_weight(), self._plan)
+        return dense_weight(self.current_weight(), self._plan)
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
         """Multiply-adds of all messages for one sample.
