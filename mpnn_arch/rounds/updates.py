@@ -71,13 +71,17 @@ class NodeNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C, ...)."""
+        dtype = torch.promote_types(x.dtype, self.weight.dtype)
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.float()  # as `nn.GroupNorm` does: a variance past 65504 has no float16
         normed = []
         for share in x.split(self.sizes, dim=1):
             over = tuple(range(1, x.dim()))
             variance, mean = torch.var_mean(share, over, correction=0, keepdim=True)
             normed.append((share - mean) * (variance + self.eps).rsqrt())
         shape = (-1, *[1] * (x.dim() - 2))
-        return torch.cat(normed, dim=1) * self.weight.view(shape) + self.bias.view(shape)
+        scaled = torch.cat(normed, dim=1) * self.weight.view(shape) + self.bias.view(shape)
+        return scaled.to(dtype)
 
 
 class SqueezeExcitation(nn.Module):

@@ -31,6 +31,17 @@ def test_a_group_norm_takes_ragged_shares_of_maps(generator):
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1.0, 300.0])
+def test_a_group_norm_of_few_bits_is_computed_in_float32(dtype, size, generator):
+    norm = RelationalLinear(GRAPH, 8, 8, norm="group").norm.to(dtype)
+    x = (size * torch.randn(6, 8, generator=generator)).to(dtype)
+    out = norm(x)
+    assert out.dtype == dtype
+    assert torch.equal(out, norm.float()(x.float()).to(dtype))
+    torch.testing.assert_close(out, nn.GroupNorm(4, 8).to(dtype)(x))
+
+
 @pytest.mark.parametrize("norm", ["batch", "layer", "group"])
 def test_all_updates_work_on_vectors_maps_and_graphs(norm, generator):
     update = {"norm": norm, "squeeze_excitation": 2, "residual": True, "activation": "relu"}
