@@ -77,6 +77,7 @@ def build(
         >>> model.widths  # wider than the dense model's 512, at its cost
         (1263,)
     """
+    device = torch.get_default_device() if device is None else device
     settings = make_config(name, **model_kwargs)
     for option, value in (("order", order), ("init", init), ("backend", backend)):
         if not isinstance(value, str) and (value is not None or option == "order"):
@@ -110,10 +111,10 @@ def build(
     # Rounds draw parameters on construction, from a separate stream, so that the dense model and
     # the model on the complete graph get the same weights below.
     construction_generator = torch.Generator().manual_seed(
-        int(torch.randint(2**62, (), generator=generator).item())
+        int(torch.randint(2**62, (), generator=generator, device="cpu").item())
     )
     # Layers are built on the CPU (or the meta device), so that every device gets the same bits.
-    build_device = "meta" if device is not None and torch.device(device).type == "meta" else "cpu"
+    build_device = "meta" if torch.device(device).type == "meta" else "cpu"
     layers = Layers(
         settings.assignment(graphs),
         order=order,
@@ -126,8 +127,8 @@ def build(
         device=build_device,
         dtype=dtype,
     )
-    with torch.random.fork_rng(devices=[]):  # dense layers draw from the global state
-        model: Any = settings.make(layers, widths)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        model: Any = settings.make(layers, widths)  # dense layers draw from the global state
     init = settings.default_init if init is None else init
     initialise(model, init, generator)
     accept_old_names(model)
@@ -147,7 +148,7 @@ def build(
         "message_kwargs": message_kwargs,
         "aggr_kwargs": aggr_kwargs,
     }
-    moved: nn.Module = model if device is None else model.to(device)
+    moved: nn.Module = model.to(device)
     return moved
 
 

@@ -94,5 +94,6 @@ def _fill_round(layer: MessageRound, init: Init, generator: torch.Generator) -> 
 def _normal(weight: Tensor, std: float | Tensor, generator: torch.Generator) -> None:
     if weight.is_meta:
         return
-    drawn = torch.empty(weight.shape, dtype=weight.dtype).normal_(generator=generator)
+    drawn = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
+    drawn.normal_(generator=generator)
     weight.copy_(drawn * (std.cpu() if isinstance(std, Tensor) else std))

@@ -102,7 +102,7 @@ def load(
         path: the file.
         into: for a file of a relationalized model: the module that was relationalized, which is not
             changed, or a function that builds it. Nothing that the file names is imported.
-        device: where to put the model.
+        device: where to put the model; None: torch's default device, or where ``into`` is.
         **changes: override settings of the saved configuration that do not change the shapes of
             the weights, such as ``backend="reference"``.
 
@@ -134,7 +134,7 @@ def load(
         # Shapes only; "published" takes no memory for the initial weights.
         shapes = build(name, saved.graphs, **config | {"init": "published", "device": "meta"})
         weights = _checked_weights(shapes, saved.weights)
-        model = build(name, saved.graphs, **config)
+        model = build(name, saved.graphs, **config, device="cpu")
         load_weights(model, weights)
         if "backend" not in changes:
             choices = saved.backend_choices
@@ -150,7 +150,7 @@ def load(
             "again"
         ) from error
     _warn_of_numbers_that_are_not_finite(path, weights)
-    return model if device is None else model.to(device)
+    return model.to(torch.get_default_device() if device is None else device)
 
 
 def read_saved(path: str | os.PathLike[str]) -> SavedModel:

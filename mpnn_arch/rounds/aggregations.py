@@ -228,6 +228,19 @@ def aggregate_messages(
     return out
 
 
+def restore_quantiles(aggr: pyg.Aggregation) -> None:
+    """Set the ranks of quantiles anew where they hold something else, as after ``to_empty``."""
+    for part in aggr.modules():
+        if not isinstance(part, pyg.QuantileAggregation):
+            continue
+        if part.q.is_meta or type(part.q) is not Tensor:
+            continue
+        ranks = part._q if isinstance(part._q, list | tuple) else [part._q]
+        expected = torch.tensor(ranks, device="cpu").view(-1, 1).to(part.q.dtype)
+        if not torch.equal(part.q.cpu(), expected):
+            part.q = expected.to(part.q.device)
+
+
 def _by_sample(aggr: pyg.Aggregation, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
     """Every sample and pixel as a separate graph: PyG's (messages, channels) table."""
     num_edges, _, channels, *space = messages.shape
@@ -274,7 +287,8 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
     if is_channelwise(aggr):
         return 1
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        table, index = torch.ones(3, channels, **place_of(aggr)), torch.tensor([0, 0, 1])
+        table = torch.ones(3, channels, **place_of(aggr))
+        index = torch.tensor([0, 0, 1], device=table.device)
         try:
             out = aggr(table, index, dim_size=2, dim=-2)
         except Exception as error:

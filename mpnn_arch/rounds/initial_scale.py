@@ -14,7 +14,11 @@ from mpnn_arch.rounds.aggregations import aggregate_messages, place_of
 
 
 def reset_round(
-    layer: Any, generator: torch.Generator | None = None, *, by_degree: bool = True
+    layer: Any,
+    generator: torch.Generator | None = None,
+    *,
+    by_degree: bool = True,
+    with_bias: bool = True,
 ) -> None:
     """Redraw all parameters of a round, from ``generator``.
 
@@ -25,12 +29,20 @@ def reset_round(
         layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`.
         generator: source of randomness; None for torch's default one.
         by_degree: whether the number of messages that each node receives is known.
+        with_bias: whether the bias is that of the sum.
     """
     if generator is not None and not isinstance(generator, torch.Generator):
         raise InputError(
             f"a generator is a torch.Generator or None, not {shown(generator)}; give "
             "torch.Generator().manual_seed(0)"
         )
+    with torch.device("cpu"):  # where a generator draws, whatever torch's default device is
+        _reset(layer, generator, by_degree)
+        if with_bias and layer.bias is not None and not layer.bias.is_meta:
+            _reset_bias(layer, generator)
+
+
+def _reset(layer: Any, generator: torch.Generator | None, by_degree: bool) -> None:
     reset_parameters_of(layer.aggr_module, generator)
     if layer.squeeze is not None:
         reset_parameters_of(layer.squeeze, generator)
@@ -43,13 +55,16 @@ def reset_round(
         )
     if not any(p.is_meta for p in function.parameters()):
         function.reset_parameters(generator)
-    if layer.bias is not None and not layer.bias.is_meta:
-        fan_in = (plan.row_width * function.kernel_area).repeat_interleave(plan.out_sizes)
-        bound = fan_in.to(torch.float64).rsqrt().to(layer.bias.dtype)
-        drawn = torch.empty(layer.out_channels, dtype=layer.bias.dtype)
-        drawn.uniform_(-1, 1, generator=generator)
-        with torch.no_grad():
-            layer.bias.copy_(drawn * bound.to(drawn.device))
+
+
+def _reset_bias(layer: Any, generator: torch.Generator | None) -> None:
+    plan, area = layer.plan, layer.message_function.kernel_area
+    fan_in = (plan.row_width * area).repeat_interleave(plan.out_sizes)
+    bound = fan_in.to(torch.float64).rsqrt().to(layer.bias.dtype)
+    drawn = torch.empty(layer.out_channels, dtype=layer.bias.dtype)
+    drawn.uniform_(-1, 1, generator=generator)
+    with torch.no_grad():
+        layer.bias.copy_(drawn * bound.to(drawn.device))
 
 
 def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor:

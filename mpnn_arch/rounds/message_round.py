@@ -20,6 +20,7 @@ from mpnn_arch.rounds.aggregations import (
     aggregation_name,
     make_aggregation,
     make_projection,
+    restore_quantiles,
 )
 from mpnn_arch.rounds.cost import round_multiply_adds
 from mpnn_arch.rounds.initial_scale import reset_round
@@ -128,25 +129,27 @@ class MessageRound(MessagePassing):
         graph = round_graph(graph)
         check_flag("bias", bias)
         check_kwargs(message_kwargs=message_kwargs, aggr_kwargs=aggr_kwargs)
+        device = torch.get_default_device() if device is None else device
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_partition = share_channels(in_channels, graph, order, "input")
         self.out_partition = share_channels(out_channels, graph, order, "output")
         self.in_channels = self.in_partition.num_channels
         self.out_channels = self.out_partition.num_channels
         plan = make_plan(graph.edge_index, self.in_partition.sizes, self.out_partition.sizes)
-        self.message_function = make_message(message, plan, **factory, **(message_kwargs or {}))
         self.aggr = aggregation_name(aggr)
-        self.aggr_module = make_aggregation(aggr, plan, aggr_kwargs)
-        self.projection = make_projection(self.aggr_module, plan, **factory)
-        own_bias = nn.Parameter(torch.empty(self.out_channels, **factory)) if bias else None
-        self.register_parameter("bias", own_bias)
-        self.norm = make_norm(norm, self.out_partition, self.message_function.spatial_dims)
-        self.squeeze = make_squeeze(squeeze_excitation, self.out_partition)
-        self.residual = check_residual(residual, self.in_partition, self.out_partition)
-        self.activation = make_activation(activation)
-        register_graph(self, graph)
-        self.to(dtype=dtype)
-        self.reset_parameters(generator)
+        with torch.device("cpu"):  # for tables and parts, which move below, with their values
+            self.message_function = make_message(message, plan, **factory, **(message_kwargs or {}))
+            self.aggr_module = make_aggregation(aggr, plan, aggr_kwargs)
+            self.projection = make_projection(self.aggr_module, plan, **factory)
+            own_bias = nn.Parameter(torch.empty(self.out_channels, **factory)) if bias else None
+            self.register_parameter("bias", own_bias)
+            self.norm = make_norm(norm, self.out_partition, self.message_function.spatial_dims)
+            self.squeeze = make_squeeze(squeeze_excitation, self.out_partition)
+            self.residual = check_residual(residual, self.in_partition, self.out_partition)
+            self.activation = make_activation(activation)
+            register_graph(self, graph)
+            self.to(dtype=dtype)
+            self.reset_parameters(generator)
         self.to(device=device)
         self.prepare()
 
@@ -198,10 +201,11 @@ class MessageRound(MessagePassing):
         self.message_function.prepare()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        """Move parameters and buffers; ``to_empty`` leaves the graph's buffers undefined."""
+        """Move parameters and buffers; ``to_empty`` leaves those that are given undefined."""
         super()._apply(fn, recurse)
         if self.graph is not None:
             restore_graph(self)
+        restore_quantiles(self.aggr_module)
         return self
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:

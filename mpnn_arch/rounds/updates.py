@@ -69,6 +69,11 @@ class NodeNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(partition.num_channels))
         self.bias = nn.Parameter(torch.zeros(partition.num_channels))
 
+    def reset_parameters(self) -> None:
+        """Scale by 1 and add 0."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C, ...)."""
         dtype = torch.promote_types(x.dtype, self.weight.dtype)

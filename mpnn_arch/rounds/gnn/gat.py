@@ -15,6 +15,7 @@ from mpnn_arch.rounds.gnn.linear import linear, redraw
 from mpnn_arch.rounds.gnn.self_loops import replace_self_loops
 from mpnn_arch.rounds.graph_input import GraphInput, read_graph
 from mpnn_arch.rounds.graph_round import GraphRound
+from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.messages.initial import fill_uniform
 
 
@@ -202,13 +203,14 @@ class GAT(GraphRound):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Redraw all parameters."""
-        super().reset_parameters(generator)
+        reset_round(self, generator, by_degree=False, with_bias=False)
         if not hasattr(self, "root"):
             return  # the round resets itself before it has the rest
-        for part in (self.target_map, self.edge_map, self.root):
-            redraw(part, generator)
+        redraw(self.target_map, generator)
+        redraw(self.edge_map, generator)
         if self.edge_logit is not None:
             fill_uniform(self.edge_logit, self.out_channels**-0.5, generator)
+        redraw(self.root, generator)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

@@ -31,7 +31,7 @@ def redraw(module: Any, generator: torch.Generator | None = None) -> None:
     parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
     if parameter is None or parameter.is_meta:
         return
-    seed = int(torch.randint(2**62, (), generator=generator))
+    seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
     with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
         torch.manual_seed(seed)
         reset(module)
