@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -144,6 +144,14 @@ class RoundPlan:
     def out_sizes(self) -> Tensor:
         """(N,) output channels of each node."""
         return self.out_offsets.diff()
+
+    @cached_property
+    def edge_bounds(self) -> list[int]:
+        """``edge_ptr`` as numbers, which a tracer takes for constants."""
+        if torch.compiler.is_compiling():  # the compiler cannot trace `untraced`
+            return cast(list[int], self.edge_ptr.tolist())
+        with untraced():
+            return cast(list[int], self.edge_ptr.tolist())
 
     @_table
     def channel_degree(self) -> Tensor:

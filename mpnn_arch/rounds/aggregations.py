@@ -18,6 +18,7 @@ from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.resolver import aggregation_resolver
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
 from mpnn_arch.rounds.messages.initial import fill_uniform
@@ -254,7 +255,7 @@ def _by_sample(aggr: pyg.Aggregation, messages: Tensor, index: Tensor, num_nodes
         dim_size=num_nodes * batch * pixels,
         dim=-2,
     )
-    out = out.view(batch, pixels, num_nodes, -1).permute(2, 0, 3, 1)
+    out = out.view(batch, pixels, num_nodes, out.shape[-1]).permute(2, 0, 3, 1)
     return out.unflatten(3, space) if space else out.squeeze(3)
 
 
@@ -264,9 +265,11 @@ def _fragile(aggr: pyg.Aggregation) -> bool:
 
 
 def _refuse_not_finite(
-    values: Tensor, aggr: pyg.Aggregation, what: str, messages: Tensor | None = None
+    values: Tensor | None, aggr: pyg.Aggregation, what: str, messages: Tensor | None = None
 ) -> None:
-    if torch.compiler.is_compiling() or torch.isfinite(values).all():
+    if torch.compiler.is_compiling() or values is None:  # no gradient flows back
+        return
+    if is_transformed(values) or torch.isfinite(values).all():  # `vmap` reads no value
         return
     if messages is not None and not torch.isfinite(messages).all():
         return  # the messages were not finite already

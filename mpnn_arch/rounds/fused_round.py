@@ -226,6 +226,7 @@ class FusedRound(MessageRound):
             return  # in the constructor, which sets the backend last
         if self.passes_messages:
             self.message_function.prepare()
+            _ = self.plan.edge_bounds
         elif self._backend in names():
             get(self._backend).prepare(self.plan)
         if isinstance(self.aggr_module, MeanAggregation):
@@ -264,12 +265,14 @@ class FusedRound(MessageRound):
     def _chunks(self, x: Tensor) -> list[tuple[int, int]]:
         """Ranges of target nodes whose messages fit ``max_message_elements``."""
         plan, function = self.plan, self.message_function
+        if torch.compiler.is_exporting():  # for every size of the batch
+            return [(0, plan.num_nodes)]
         per_edge = x.shape[0] * max(plan.largest_in, plan.largest_out) * math.prod(x.shape[2:])
         if per_edge * plan.num_edges <= self.max_message_elements:
             return [(0, plan.num_nodes)]
         if not (function.shared or "edges" in function.arguments):
             return [(0, plan.num_nodes)]
-        chunks, ptr, start = [], plan.edge_ptr.tolist(), 0
+        chunks, ptr, start = [], plan.edge_bounds, 0
         for end in range(1, plan.num_nodes + 1):
             full = (ptr[end] - ptr[start]) * per_edge > self.max_message_elements
             if full and end - 1 > start:
@@ -282,7 +285,7 @@ class FusedRound(MessageRound):
         shares, plan, function = split_shares(x, self.plan), self.plan, self.message_function
 
         def run(shares: Tensor, start: int, end: int) -> Tensor:
-            edges = slice(int(plan.edge_ptr[start]), int(plan.edge_ptr[end]))
+            edges = slice(plan.edge_bounds[start], plan.edge_bounds[end])
             source, target = self.edge_index[:, edges]
             x_i = shares.index_select(0, target) if "x_i" in function.arguments else None
             messages = function(shares.index_select(0, source), x_i, target, edges)

@@ -144,7 +144,9 @@ class SharedAttentionMessage(MessageFunction):
         """(E, B, largest_in) twice -> (E, B, largest_out)."""
         h_j, h_i = (self._heads(x, index) for x in (x_j, x_i))  # (E, B, H, D)
         logits = (h_j * self.source_logit).sum(-1) + (h_i * self.target_logit).sum(-1)
-        alpha = softmax(F.leaky_relu(logits, self.negative_slope), index)
+        # A graph that comes with the input has any number of nodes, and this plan one.
+        num_nodes = self.plan.num_nodes if self.plan.num_nodes > 1 else None
+        alpha = softmax(F.leaky_relu(logits, self.negative_slope), index, num_nodes=num_nodes)
         alpha = F.dropout(alpha, self.dropout, self.training)
         messages = h_j * alpha.unsqueeze(-1)
         return messages.flatten(2) if self.concat else messages.mean(2)
