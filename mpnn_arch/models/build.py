@@ -148,6 +148,8 @@ def build(
         "message_kwargs": message_kwargs,
         "aggr_kwargs": aggr_kwargs,
     }
+    # Objects are in the configuration by the names of their classes only.
+    model.config_is_whole = _is_named(message) and _is_named(aggr)
     moved: nn.Module = model.to(device)
     return moved
 
@@ -163,6 +165,13 @@ def _generator(seed: int | torch.Generator) -> tuple[torch.Generator, int | None
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"a seed is an integer from 0 to 2^63 - 1, not {shown(seed)}")
     return torch.Generator().manual_seed(seed), seed
+
+
+def _is_named(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_named(item) for item in value)
+    known = (message_functions.get(name) for name in message_functions)
+    return value is None or isinstance(value, str) or any(value is one for one in known)
 
 
 def _name_of(value: Any) -> Any:

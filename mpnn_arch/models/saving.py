@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,10 @@ from mpnn_arch.models.old_names import renamed
 from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.relationalize.saved import load_relationalized, save_relationalized
 from mpnn_arch.models.saved_schema import SavedModel, check_saved
-from mpnn_arch.rounds import export_choices, import_choices
+from mpnn_arch.rounds import MessageRound, export_choices, import_choices
 
 _KIND = "mpnn_arch model 1"
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 # What the constructors of torch and PyG raise for arguments that they cannot use.
 _BUILD_ERRORS = (
@@ -48,12 +49,13 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Args:
         model: one built by :func:`mpnn_arch.models.build` or changed by
-            :func:`mpnn_arch.relationalize`.
+            :func:`mpnn_arch.relationalize`, compiled or not.
         path: the file; an existing one is replaced.
 
     Raises:
-        InputError: the model has no configuration or one that JSON cannot express, or the path
-            cannot be written.
+        InputError: the model has no configuration or one that JSON cannot express, it was changed
+            after it was built, so that :func:`load` would make another one, or the path cannot be
+            written.
 
     Example:
         >>> import mpnn_arch
@@ -63,6 +65,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> mpnn_arch.load("mlp.safetensors").widths == model.widths
         True
     """
+    # What torch.compile returns has names of its own for the model's weights.
+    model = cast(nn.Module, getattr(model, "_orig_mod", model))
     if isinstance(getattr(model, "relationalize_report", None), RelationalizeReport):
         save_relationalized(model, path)
         return
@@ -72,6 +76,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
             f"a {type(model).__name__} has no configuration to rebuild it from; save a model "
             "built by mpnn_arch.models.build, or save its state_dict() and build it yourself"
         )
+    _refuse_changed(model, config, graphs)
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for number, graph in enumerate(graphs):
         tensors[f"graph/{number}"] = graph.edge_index
@@ -135,6 +140,8 @@ def load(
         shapes = build(name, saved.graphs, **config | {"init": "published", "device": "meta"})
         weights = _checked_weights(shapes, saved.weights)
         model = build(name, saved.graphs, **config, device="cpu")
+        if "dtype" not in changes:
+            _take_dtypes(model, weights)
         load_weights(model, weights)
         if "backend" not in changes:
             choices = saved.backend_choices
@@ -171,6 +178,46 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
             f"{shown(path)} is not a model that mpnn_arch saved: its metadata are nested too "
             "deeply; save it again"
         ) from None
+
+
+def _refuse_changed(model: nn.Module, config: Mapping[str, Any], graphs: Any) -> None:
+    """Refuse a model that differs from the one which its configuration builds.
+
+    Raises:
+        InputError: other weights, or rounds of another message, AGG, residual or activation.
+    """
+    if not getattr(model, "config_is_whole", False):  # `load` takes other parts as arguments
+        return
+    settings = {**config, "seed": 0, "init": "published", "device": "meta"}
+    built = build(settings.pop("model"), graphs, **settings)
+    found, expected = _traits(model), _traits(built)
+    name = next((n for n in found | expected if found.get(n) != expected.get(n)), None)
+    if name is not None:
+        raise InputError(
+            f"this {type(model).__name__} was changed after it was built, and load would build it "
+            f"as it was: {name} is {found.get(name, 'absent')}, and its configuration says "
+            f"{expected.get(name, 'absent')}; save its state_dict() and build it yourself"
+        )
+
+
+def _traits(model: nn.Module) -> dict[str, str]:
+    """The shapes of a model's weights, and of its rounds what no shape shows."""
+    traits = {name: f"of shape {tuple(value.shape)}" for name, value in model.state_dict().items()}
+    for name, part in model.named_modules():
+        if isinstance(part, MessageRound):
+            traits[f"the message of {name}"] = type(part.message_function).__name__
+            traits[f"the aggregation of {name}"] = str(part.aggr_module)
+            traits[f"the activation of {name}"] = str(part.activation)
+            traits[f"the residual of {name}"] = str(part.residual)
+    return traits
+
+
+def _take_dtypes(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Convert parameters and buffers to the dtypes that were saved."""
+    for name, own in model.state_dict(keep_vars=True).items():
+        dtype = weights[name].dtype
+        if dtype in _DTYPES and own.dtype in _DTYPES:
+            own.data = own.data.to(dtype)
 
 
 def _checked_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

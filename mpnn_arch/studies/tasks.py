@@ -282,9 +282,7 @@ def about_model(
 def _save_weights(model: nn.Module, path: Path) -> None:
     try:
         save(model, path)
-    except InputError:
-        if hasattr(model, "config"):
-            raise
+    except InputError:  # a model of the user's own; a path that cannot be written raises again
         write_tensors(path, model.state_dict(), {}, kind="mpnn_arch state 1")
 
 

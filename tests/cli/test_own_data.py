@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mpnn_arch.io.tensor_file import read_tensors
 from mpnn_arch.studies.building import load_data
 from mpnn_arch.studies.study import Study
 
@@ -135,3 +136,21 @@ def test_a_model_without_a_recipe_says_what_it_used(run):
         "resnet20 has no recipe of its own; it is trained by that of image models: 2 epochs, "
         "batch 4, learning rate 0.05, weight decay 0.0005"
     )
+
+
+def test_a_model_that_was_changed_keeps_its_weights(folder, run):
+    (folder / "own_networks.py").write_text(
+        "from torch import nn\n"
+        "from mpnn_arch import models\n"
+        "def wider(graph, seed, **settings):\n"
+        "    model = models.build('mlp', graph, seed=seed, hidden_features=8, **settings)\n"
+        "    model.head = nn.Sequential(nn.Dropout(0.1), model.head)\n"
+        "    return model\n"
+    )
+    train = ["train", "--model", "own_networks:wider", "--dataset", "pictures", *QUICK]
+    code, _, err = run(*train, "--out", "study")
+    sys.modules.pop("own_networks", None)
+    assert code == 0, err
+    (weights,) = (folder / "study" / "weights").iterdir()
+    tensors, _ = read_tensors(weights, kind="mpnn_arch state 1")
+    assert "head.1.weight" in tensors

@@ -3,6 +3,8 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from torch.nn.utils import prune
+from torch_geometric.nn import MeanAggregation, SoftmaxAggregation
 
 import mpnn_arch
 from mpnn_arch import InputError, graphs, models
@@ -74,6 +76,59 @@ def test_a_model_that_cannot_be_rebuilt_is_refused(tmp_path):
     with pytest.raises(InputError, match="a Linear has no configuration to rebuild it from"):
         mpnn_arch.save(torch.nn.Linear(2, 2), tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_compiled_model_is_saved_as_the_model(graph, tmp_path, generator):
+    model = small_mlp(graph, seed=torch.Generator().manual_seed(3)).eval()
+    compiled, path = torch.compile(model, backend="eager"), tmp_path / "m.safetensors"
+    x = torch.randn(4, 12, generator=generator)
+    out = compiled(x)
+    mpnn_arch.save(compiled, path)
+    torch.testing.assert_close(mpnn_arch.load(path).eval()(x), out)
+
+
+CHANGES = {
+    "a pruned weight": lambda model: prune.l1_unstructured(
+        model.rounds[0].message_function, "weight", 0.5
+    ),
+    "a layer more": lambda model: model.add_module("more", torch.nn.Linear(2, 2)),
+    "another head": lambda model: setattr(model, "head", torch.nn.Linear(64, 3)),
+    "another AGG": lambda model: setattr(model.rounds[0], "aggr_module", MeanAggregation()),
+    "another activation": lambda model: setattr(model.rounds[1], "activation", torch.nn.SiLU()),
+    "a residual": lambda model: setattr(model.rounds[1], "residual", True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_would_be_rebuilt_as_another_is_refused(change, graph, tmp_path):
+    model = small_mlp(graph)
+    mpnn_arch.save(model, tmp_path / "kept.safetensors")
+    kept = (tmp_path / "kept.safetensors").read_bytes()
+    CHANGES[change](model)
+    with pytest.raises(InputError, match=r"was changed after it was built.*state_dict"):
+        mpnn_arch.save(model, tmp_path / "kept.safetensors")
+    assert (tmp_path / "kept.safetensors").read_bytes() == kept
+
+
+def test_parts_that_have_no_name_are_given_again(graph, tmp_path, generator):
+    aggr = SoftmaxAggregation(learn=True)
+    model = small_mlp(graph, aggr=aggr).eval()
+    mpnn_arch.save(model, tmp_path / "m.safetensors")
+    loaded = mpnn_arch.load(tmp_path / "m.safetensors", aggr=aggr).eval()
+    x = torch.randn(4, 12, generator=generator)
+    torch.testing.assert_close(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_model_keeps_its_dtype(dtype, graph, tmp_path, generator):
+    model = small_mlp(graph, seed=torch.Generator().manual_seed(3)).to(dtype).eval()
+    mpnn_arch.save(model, tmp_path / "m.safetensors")
+    loaded = mpnn_arch.load(tmp_path / "m.safetensors").eval()
+    x = torch.randn(4, 12, generator=generator).to(dtype)
+    assert loaded(x).dtype == dtype
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+        assert loaded.state_dict()[name].dtype == value.dtype, name
 
 
 def test_a_truncated_model_is_refused(graph, tmp_path):
