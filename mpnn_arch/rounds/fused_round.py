@@ -28,6 +28,7 @@ _STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update"
 # `propagate` and the fused step, which it supports.
 _MESSAGE_HOOKS = ("message", "aggregate")
 _FUSED_HOOKS = ("propagate", "message_and_aggregate")
+HOOKED_STEPS = _MESSAGE_HOOKS + _FUSED_HOOKS
 
 
 def _hook_kinds(steps: tuple[str, ...]) -> list[str]:
@@ -85,7 +86,7 @@ class FusedRound(MessageRound):
 
     def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for kind in _hook_kinds(_MESSAGE_HOOKS + _FUSED_HOOKS):
+        for kind in _hook_kinds(HOOKED_STEPS):
             setattr(self, f"_{kind}s", _Hooks(self, kind))
         self.backend = backend
 
@@ -355,7 +356,11 @@ class _Hooks(OrderedDict[int, Callable[..., Any]]):
         self.layer, self.kind = layer, kind
 
     def __reduce__(self) -> Any:
-        return _Hooks, (self.layer, self.kind), None, None, iter(self.items())
+        return _Hooks, (self.layer, self.kind), tuple(self.items())
+
+    def __setstate__(self, items: tuple[tuple[int, Callable[..., Any]], ...]) -> None:
+        for key, hook in items:  # a copied or unpickled layer has its decision, and no parts yet
+            super().__setitem__(key, hook)
 
     def __setitem__(self, key: int, hook: Callable[..., Any]) -> None:
         was_fused = not self.layer.passes_messages

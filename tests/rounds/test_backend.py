@@ -1,5 +1,8 @@
 """The backend of a round: default, hooks, stored choices, explanation."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -145,3 +148,28 @@ def test_a_subclass_that_overrides_no_step_is_fused_like_its_base() -> None:
     assert Named(PATH, 8, 8).why_not_fused() is None
     assert Named._own_steps == frozenset()
     assert NamedTwice._own_steps == {"message"}
+
+
+def twice(layer: object, inputs: object, out: torch.Tensor) -> torch.Tensor:
+    return 2 * out
+
+
+@pytest.mark.parametrize("backend", ["auto", "masked", "reference"])
+@pytest.mark.parametrize("step", ["message", "aggregate", "message_and_aggregate", "propagate"])
+@pytest.mark.filterwarnings("ignore:a .*_hook needs messages")
+def test_a_hooked_round_is_copied_and_pickled_with_its_hooks(
+    step: str, backend: str, generator: torch.Generator
+) -> None:
+    layer = RelationalLinear(PATH, 8, 12, backend=backend, generator=generator)
+    getattr(layer, f"register_{step}_forward_hook")(twice)
+    x = torch.randn(3, 8, generator=generator)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(copied(x), layer(x))
+        assert copied.passes_messages == layer.passes_messages
+        before = copied(x)
+        handle = getattr(copied, f"register_{step}_forward_hook")(twice)
+        again = copied(x)
+        handle.remove()
+        assert torch.equal(copied(x), before)
+        never_run = backend == "reference" and step == "message_and_aggregate"
+        assert torch.equal(again, before) == never_run
