@@ -8,13 +8,25 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.dense import Dense
-from mpnn_arch.rounds.fused_round import FusedRound
+from mpnn_arch.rounds.fused_round import HOOKED_STEPS, FusedRound
 from mpnn_arch.rounds.layers import RelationalConv2d
 from mpnn_arch.rounds.message_round import MessageRound
+
+# Where torch keeps the hooks on a module's calls.
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 
 
 def to_dense(model: nn.Module) -> nn.Module:
@@ -51,7 +63,7 @@ def to_dense(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"to_dense takes a torch module with rounds, not {shown(model)}")
-    model = copy.deepcopy(model)
+    model = copy.deepcopy(model, _computed(model))
     rounds = {name: m for name, m in model.named_modules() if isinstance(m, MessageRound)}
     reasons = {name: why_not_dense(layer) for name, layer in rounds.items()}
     kept = {name: reason for name, reason in reasons.items() if reason}
@@ -71,12 +83,24 @@ def to_dense(model: nn.Module) -> nn.Module:
     return made.get(id(model), model)
 
 
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Copies of the weights that hooks compute, as pruning does: torch copies no such tensor."""
+    return {
+        id(value): value.detach().clone()
+        for part in model.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+
+
 def why_not_dense(layer: MessageRound) -> str | None:
     """Why a round cannot be a dense layer with norm and activation; None if it can."""
     if not isinstance(layer, FusedRound) or layer.graph is None:
         return "its graph comes with the input" if layer.graph is None else "it is no FusedRound"
     if layer._own_steps:
         return f"{type(layer).__name__} overrides {', '.join(sorted(layer._own_steps))}"
+    if hook := layer._hook(HOOKED_STEPS):
+        return f"a {hook} is registered"
     return layer.why_not_fused()
 
 
@@ -104,4 +128,14 @@ def _dense(layer: FusedRound) -> nn.Module:
     if layer.residual or any(part is not None for part in parts):
         made = Dense(dense, *parts, residual=layer.residual)
     made.training = dense.training = layer.training
+    _take_hooks(made, layer)
     return made
+
+
+def _take_hooks(made: nn.Module, layer: nn.Module) -> None:
+    """The hooks on the round's calls, without those that mask a pruned bias: it is masked now."""
+    for kind in _HOOKS:
+        hooks = getattr(layer, kind)
+        kept = {key: hook for key, hook in hooks.items() if not isinstance(hook, BasePruningMethod)}
+        getattr(made, kind).update(kept)
+    made._is_full_backward_hook = layer._is_full_backward_hook

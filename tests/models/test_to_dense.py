@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.ao.quantization import quantize_dynamic
+from torch.nn.utils import prune
 
 from mpnn_arch import GraphRound, InputError, RelationalConv2d, RelationalLinear, graphs, to_dense
 from mpnn_arch.models.dense import Dense
@@ -113,3 +114,36 @@ def test_dynamic_quantisation_of_the_dense_layers(generator):
     absent = model[0].dense_weight() == 0
     assert weight.dequantize()[absent].count_nonzero() == 0  # the graph is kept
     assert weight.dtype == torch.qint8
+
+
+def test_hooks_on_a_rounds_calls_stay(generator: torch.Generator) -> None:
+    layer = RelationalLinear(GRAPH, 16, 24, generator=generator)
+    layer.register_forward_hook(lambda module, inputs, out: 2 * out)
+    layer.register_forward_pre_hook(
+        lambda module, inputs, named: ((inputs[0] + 1,), named), with_kwargs=True
+    )
+    seen: list[object] = []
+    layer.register_full_backward_hook(lambda module, *gradients: seen.append(module))
+    prune.l1_unstructured(layer, "bias", 0.5)
+    dense = to_dense(layer)
+    x = torch.randn(3, 16, generator=generator, requires_grad=True)
+    torch.testing.assert_close(dense(x), layer(x))
+    dense(x).sum().backward()
+    assert seen == [dense]
+
+
+def test_a_hook_on_messages_leaves_a_round() -> None:
+    layer = RelationalLinear(GRAPH, 16, 24, backend="reference")
+    layer.register_message_forward_hook(lambda module, inputs, messages: 2 * messages)
+    with pytest.raises(InputError, match="a message_forward_hook is registered"):
+        to_dense(layer)
+
+
+def test_a_pruned_network_after_a_step(generator: torch.Generator) -> None:
+    layer = RelationalLinear(GRAPH, 16, 24, generator=generator)
+    prune.l1_unstructured(layer.message_function, "weight", 0.5)
+    prune.l1_unstructured(layer, "bias", 0.5)
+    x = torch.randn(3, 16, generator=generator)
+    layer(x).sum().backward()
+    dense = to_dense(nn.Sequential(layer))
+    torch.testing.assert_close(dense(x), layer(x))
