@@ -44,11 +44,12 @@ class Augmentation:
         """
         flipped = offsets = None
         if config.flip:
-            flipped = torch.rand(num_images, generator=generator) < 0.5
+            flipped = torch.rand(num_images, generator=generator, device="cpu") < 0.5
             flipped = flipped.to(device)
         if config.crop_padding:
             places = 2 * config.crop_padding + 1
-            offsets = torch.randint(places, (2, num_images), generator=generator).to(device)
+            offsets = torch.randint(places, (2, num_images), generator=generator, device="cpu")
+            offsets = offsets.to(device)
         if flipped is None and offsets is None:
             return None
         return cls(flipped=flipped, offsets=offsets, padding=config.crop_padding)

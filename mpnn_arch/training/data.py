@@ -357,9 +357,9 @@ def _normalised(
     """Subtract the training mean of each channel, divide by its standard deviation."""
     return ImageDataset(
         name=name,
-        train_images=torch.tensor(train_images, dtype=torch.float32),
-        train_labels=torch.tensor(train_labels, dtype=torch.int64),
-        test_images=torch.tensor(test_images, dtype=torch.float32),
-        test_labels=torch.tensor(test_labels, dtype=torch.int64),
+        train_images=torch.tensor(train_images, dtype=torch.float32, device="cpu"),
+        train_labels=torch.tensor(train_labels, dtype=torch.int64, device="cpu"),
+        test_images=torch.tensor(test_images, dtype=torch.float32, device="cpu"),
+        test_labels=torch.tensor(test_labels, dtype=torch.int64, device="cpu"),
         num_classes=num_classes,
     ).normalised()

@@ -163,7 +163,7 @@ class ImageFolder:
 
         Of every batch only the part ``share`` is read.
         """
-        seed = int(torch.randint(2**31, (), generator=generator))
+        seed = int(torch.randint(2**31, (), generator=generator, device="cpu"))
         images = [self._train[place] for place in order.tolist()]
         return self._batches(
             images, _train_transform(config, self.image_size), config.batch_size, seed, share

@@ -232,8 +232,8 @@ class EpochLoop(ABC):
 
     def _train_steps(self) -> Steps:
         """The steps of one epoch."""
-        order = torch.randperm(self.source.num_train, generator=self.generator)
-        seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
+        order = torch.randperm(self.source.num_train, generator=self.generator, device="cpu")
+        seed = int(torch.randint(2**63 - 1, (), generator=self.generator, device="cpu"))
         order = order[: self.steps_per_epoch * self.config.batch_size]
         batches = self.source.train_batches(self.config, order, self.generator, self.share)
         step = self.epoch * self.steps_per_epoch
@@ -274,8 +274,8 @@ class EpochLoop(ABC):
 
     def _reestimate_batch_norm(self) -> None:
         """On training images drawn for this one evaluation, augmented as in training."""
-        order = torch.randperm(self.source.num_train, generator=self.generator)
-        seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
+        order = torch.randperm(self.source.num_train, generator=self.generator, device="cpu")
+        seed = int(torch.randint(2**63 - 1, (), generator=self.generator, device="cpu"))
         order = order[: self.config.batch_norm_images]
         batches = self.source.train_batches(self.config, order, self.generator, self.share)
         sizes = [len(part) for part in order.split(self.config.batch_size)]

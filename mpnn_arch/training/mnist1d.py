@@ -48,8 +48,8 @@ def _signals() -> ImageDataset:
     # Shuffled and normalised by the package; it splits in a ratio, which need not be whole.
     signals = np.concatenate([dataset["x"], dataset["x_test"]])
     labels = np.concatenate([dataset["y"], dataset["y_test"]])
-    images = torch.tensor(signals, dtype=torch.float32)[:, None, None, :]
-    targets = torch.tensor(labels, dtype=torch.int64)
+    images = torch.tensor(signals, dtype=torch.float32, device="cpu")[:, None, None, :]
+    targets = torch.tensor(labels, dtype=torch.int64, device="cpu")
     return ImageDataset(
         name="mnist1d",
         train_images=images[:TRAIN_SIGNALS],

@@ -147,7 +147,7 @@ class _Layer:
 
     @classmethod
     def of(cls, layer: nn.Module) -> _Layer:
-        loop = torch.zeros(2, 1, dtype=torch.int64)
+        loop = torch.zeros(2, 1, dtype=torch.int64, device="cpu")
         if isinstance(layer, RelationalLinear):
             plan = layer.plan.to("cpu")
             weight = layer.weight

@@ -111,6 +111,19 @@ def test_same_seed_same_bits_and_the_global_random_state_is_unchanged(digits):
     assert not same(first.model, other.model)
 
 
+@pytest.mark.parametrize("values", [{}, {"flip": True, "crop_padding": 1, "batch_norm_images": 64}])
+def test_torchs_default_device_changes_nothing(digits, values):
+    there = trainer(digits, **values)
+    expected = [dataclasses.replace(epoch, seconds=0) for epoch in (there.train_epoch(),)]
+    with torch.device("meta"):  # no value survives on it
+        data = load_dataset("digits").subset(400, 100)
+    here = trainer(data, **values)
+    with torch.device("meta"):
+        found = [dataclasses.replace(epoch, seconds=0) for epoch in (here.train_epoch(),)]
+    assert found == expected
+    assert same(here.model, there.model)
+
+
 def test_every_field_of_the_recipe_changes_the_step_as_torch_would(digits):
     run = trainer(
         digits, epochs=2, batch_size=400, label_smoothing=0.2, clip_gradient_norm=0.3,
