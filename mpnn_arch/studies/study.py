@@ -425,6 +425,8 @@ class Study:
     def _sweep_temporary(self) -> None:
         """Remove what workers that were killed had half written."""
         for folder in ("checkpoints", "weights"):
+            # Archives and git leave out a folder that is empty, as that of a study that is done.
+            (self.path / folder).mkdir(exist_ok=True)
             sweep(self.path / folder)
 
     def _lock(self) -> FolderLock:

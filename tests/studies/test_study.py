@@ -103,6 +103,14 @@ def test_an_extension_trains_what_is_new_and_nothing_twice(drivers, finished, co
     assert Study.open(copied).config.graphs == ("ws_flex:8,4,0.2,0", "complete:8", "ring:8,2")
 
 
+def test_a_copy_without_its_empty_folders_goes_on(drivers, copied):
+    (copied / "checkpoints").rmdir()
+    (copied / "weights").rmdir()
+    code, told = drivers.run("sweep", "--out", copied, "--extend", "--seeds", 3)
+    assert code == 0, told
+    assert len(rows_of(copied)[0]) == 6
+
+
 def test_export_has_the_published_columns_and_one_row_a_trial(drivers, finished, tmp_path):
     code, told = drivers.run("export", finished, "--to", tmp_path / "r.csv")
     assert code == 0, told
