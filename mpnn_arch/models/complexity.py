@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.blocks import SqueezeExcitation
 from mpnn_arch.rounds import MessageRound, RelationalConv2d
+from mpnn_arch.rounds.copied import deep_copy
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def on_meta(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, MessageRound):
             copies[id(module.plan)] = module.plan
-    copied = copy.deepcopy(model, copies).eval()
+    copied = deep_copy(model, copies).eval()
     for module in copied.modules():
         if isinstance(module, MessageRound):
             module.forward = _shape_of(module)  # type: ignore[assignment, method-assign]

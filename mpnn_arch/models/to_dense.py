@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.dense import Dense
+from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.rounds.fused_round import HOOKED_STEPS, FusedRound
 from mpnn_arch.rounds.layers import RelationalConv2d
 from mpnn_arch.rounds.message_round import MessageRound
@@ -63,7 +63,7 @@ def to_dense(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"to_dense takes a torch module with rounds, not {shown(model)}")
-    model = copy.deepcopy(model, _computed(model))
+    model = deep_copy(model)
     rounds = {name: m for name, m in model.named_modules() if isinstance(m, MessageRound)}
     reasons = {name: why_not_dense(layer) for name, layer in rounds.items()}
     kept = {name: reason for name, reason in reasons.items() if reason}
@@ -81,16 +81,6 @@ def to_dense(model: nn.Module) -> nn.Module:
             if id(child) in made:
                 module._modules[name] = made[id(child)]
     return made.get(id(model), model)
-
-
-def _computed(model: nn.Module) -> dict[int, Any]:
-    """Copies of the weights that hooks compute, as pruning does: torch copies no such tensor."""
-    return {
-        id(value): value.detach().clone()
-        for part in model.modules()
-        for value in vars(part).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
 
 
 def why_not_dense(layer: MessageRound) -> str | None:

@@ -17,6 +17,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.figures import as_png
 from mpnn_arch.rounds import MessageRound
+from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.widget.export import write_page
 from mpnn_arch.widget.recording import batch_size, input_for, record, rounds_of
 from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph
@@ -119,7 +120,7 @@ class RoundWidget(anywidget.AnyWidget):
                 f"RoundWidget shows a round or a torch module with rounds, not a "
                 f"{type(layer_or_model).__name__}: give for example RelationalLinear(graph, 64, 64)"
             )
-        self._given = copy.deepcopy(layer_or_model).eval()
+        self._given = deep_copy(layer_or_model).eval()
         self._x = input_for(layer_or_model, x, seed)
         self._seed = seed
         # Rounds in the order in which they run; a round that never runs is not shown.

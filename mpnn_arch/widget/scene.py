@@ -121,7 +121,7 @@ def make_scene(
         "whole_blocks": blocks.whole,
         "nodes": nodes,
         "facts": facts(recording),
-        "difference": None if dense is None else float((dense - recording.output).abs().max()),
+        "difference": None if dense is None else _largest(dense - recording.output),
         "no_dense": no_dense,
         "matrix": blocks.name,
         "message": message_name(layer),
@@ -176,6 +176,12 @@ def message_name(layer: MessageRound) -> str:
     kind = type(layer.message_function)
     names = [name for name in message_functions if message_functions.get(name) is kind]
     return names[0] if names else kind.__name__
+
+
+def _largest(values: Tensor) -> float | None:
+    """The largest absolute value among the finite ones; None without any."""
+    finite = values[values.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else None
 
 
 def edge_matrices(layer: MessageRound) -> tuple[Tensor | None, str]:

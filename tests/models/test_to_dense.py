@@ -11,7 +11,16 @@ from torch import nn
 from torch.ao.quantization import quantize_dynamic
 from torch.nn.utils import prune
 
-from mpnn_arch import GraphRound, InputError, RelationalConv2d, RelationalLinear, graphs, to_dense
+from mpnn_arch import (
+    GraphRound,
+    InputError,
+    RelationalConv2d,
+    RelationalLinear,
+    graphs,
+    models,
+    relationalize,
+    to_dense,
+)
 from mpnn_arch.models.dense import Dense
 
 GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
@@ -145,5 +154,12 @@ def test_a_pruned_network_after_a_step(generator: torch.Generator) -> None:
     prune.l1_unstructured(layer, "bias", 0.5)
     x = torch.randn(3, 16, generator=generator)
     layer(x).sum().backward()
-    dense = to_dense(nn.Sequential(layer))
-    torch.testing.assert_close(dense(x), layer(x))
+    network = nn.Sequential(layer, nn.Linear(24, 16))
+    dense = to_dense(network)
+    torch.testing.assert_close(dense(x), network(x))
+    assert models.complexity(network, (16,)).multiply_adds > 0
+    mixed = relationalize(network, "complete:8", skip=())
+    torch.testing.assert_close(mixed(x), network(x))
+    with torch.no_grad():  # the copies have weights of their own
+        layer.bias_orig.zero_()
+    assert not torch.allclose(dense(x), network(x))

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear, graphs
 from mpnn_arch.widget.export import MOST_BYTES, answer_key
@@ -223,3 +224,25 @@ def test_a_page_that_cannot_be_written_is_said(widget, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="more than 1,000"):
         widget.export_html(tmp_path / "round.html")
     assert not (tmp_path / "round.html").exists()
+
+
+def test_weights_that_are_not_finite_are_shown_and_exported(tmp_path):
+    layer = RelationalLinear("ring:8,4", 16, 16)
+    with torch.no_grad():
+        layer.weight[3], layer.weight[5] = torch.nan, torch.inf
+    widget = RoundWidget(layer)
+    assert widget.scene["difference"] < 1e-5  # of the outputs that are finite
+    widget.export_html(tmp_path / "round.html")
+    with torch.no_grad():
+        layer.weight.fill_(torch.nan)
+    widget = RoundWidget(layer)
+    assert widget.scene["difference"] is None
+    widget.export_html(tmp_path / "round.html")
+    assert "NaN," not in (tmp_path / "round.html").read_text(encoding="utf-8")
+
+
+def test_a_pruned_round_after_a_step():
+    layer = RelationalLinear("ring:8,4", 16, 16)
+    prune.l1_unstructured(layer.message_function, "weight", 0.5)
+    layer(torch.ones(2, 16)).sum().backward()
+    assert RoundWidget(layer).scene["difference"] < 1e-5

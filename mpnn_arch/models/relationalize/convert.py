@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from mpnn_arch.models.relationalize.report import LayerOutcome, RelationalizeRep
 from mpnn_arch.models.relationalize.skip import skipped_layers
 from mpnn_arch.models.relationalize.which_graph import GraphRule, assign_graphs
 from mpnn_arch.partition import Order
+from mpnn_arch.rounds.copied import deep_copy
 
 
 def relationalize(
@@ -75,7 +75,7 @@ def relationalize(
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"relationalize takes a torch module, not {shown(module)}; give one")
-    converted: Any = copy.deepcopy(module)
+    converted: Any = deep_copy(module)
     layers = layers_with_weights(converted)
     dense = {name: layer for name, (layer, kind) in layers.items() if kind is not None}
     if not dense:
