@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 import torch
 import torch_geometric.typing
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.index import index2ptr
 from torch_geometric.nn import aggr as pyg
@@ -202,8 +203,14 @@ def aggregate_messages(
         - **output:** (N, B, k * C, ...), k = 1 unless the aggregation widens its input
 
     Raises:
-        InputError: a product or power of the messages, or its gradient, is not finite.
+        InputError: a product or power of the messages, or its gradient, is not finite; or a product
+            is differentiated in forward mode.
     """
+    if forward_ad._current_level >= 0 and _has(aggr, pyg.MulAggregation):
+        raise InputError(
+            "torch gives 0 for the forward-mode derivative of a product of messages: with "
+            "aggr='mul' use reverse mode, such as torch.func.jacrev or vjp"
+        )
     channelwise = is_channelwise(aggr)
     if real is not None and not isinstance(aggr, pyg.SumAggregation):
         # 1 is finite under every power and product; aggregations of whole messages get zeros.
@@ -260,7 +267,10 @@ def _by_sample(aggr: pyg.Aggregation, messages: Tensor, index: Tensor, num_nodes
 
 
 def _fragile(aggr: pyg.Aggregation) -> bool:
-    kinds = pyg.MulAggregation | pyg.PowerMeanAggregation
+    return _has(aggr, pyg.MulAggregation, pyg.PowerMeanAggregation)
+
+
+def _has(aggr: pyg.Aggregation, *kinds: type[pyg.Aggregation]) -> bool:
     return any(isinstance(module, kinds) for module in aggr.modules())
 
 

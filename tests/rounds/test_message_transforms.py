@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
+from mpnn_arch import InputError, RelationalConv2d, RelationalLinear, graphs
 from mpnn_arch.rounds.aggregations import aggregations
 from mpnn_arch.rounds.messages import message_functions
 
@@ -90,3 +90,17 @@ def test_a_second_derivative(name, generator):
     layer = LAYERS[name][0](generator=generator, dtype=torch.float64)
     x = torch.rand(1, 16, generator=generator, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradgradcheck(lambda x: layer(x).sin(), (x,), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if LAYERS[name][1] == (5, 16)])
+def test_a_forward_mode_derivative_is_right_or_refused(name, generator):
+    layer = LAYERS[name][0](generator=generator, dtype=torch.float64)
+    x = torch.randn(5, 16, generator=generator, dtype=torch.float64)
+    if name == "aggr mul":
+        with pytest.raises(InputError, match="use reverse mode"):
+            torch.func.jvp(layer, (x,), (torch.ones_like(x),))
+        return
+    _, found = torch.func.jvp(layer, (x,), (torch.ones_like(x),))
+    step = 1e-6
+    by_difference = (layer(x + step) - layer(x - step)) / (2 * step)
+    torch.testing.assert_close(found, by_difference, rtol=1e-3, atol=1e-4)
