@@ -237,7 +237,7 @@ def build(arch: int, dtype: str, cases: dict[str, Case], every: bool) -> list[di
 
 
 def faults(rows: list[dict[str, Any]]) -> list[str]:
-    """What is wrong with these builds, a line each."""
+    """What is wrong with these builds of one architecture and dtype, a line each."""
     found = []
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
@@ -273,6 +273,7 @@ def main() -> None:
     cases = {name: (CASES | FURTHER)[name] for name in args.case}
     jobs = [(arch, dtype) for arch in args.arch for dtype in args.dtype]
     rows: list[dict[str, Any]] = []
+    found: list[str] = []
     with ProcessPoolExecutor(args.jobs) as pool:
         futures = [pool.submit(build, arch, dtype, cases, args.all) for arch, dtype in jobs]
         for (arch, dtype), future in zip(jobs, futures, strict=True):
@@ -280,14 +281,15 @@ def main() -> None:
             rows += made
             seconds = sum(row["seconds"] for row in made)
             print(f"sm_{arch} {dtype}: {len(made)} builds, {seconds:.0f} s", flush=True)
+            for fault in faults(made):
+                print(fault, flush=True)
+                found.append(fault)
     if args.csv:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         with args.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-    found = faults(rows)
-    print(*found, sep="\n")
     print(f"{len(rows)} builds, triton {triton.__version__}: {len(found)} faults")
     sys.exit(bool(found))
 
