@@ -108,7 +108,8 @@ def linear_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config
     if _sums_in_registers(x, precision):
         blocks = [(SHORT, k, warps, stages) for _, k, warps, stages in blocks]
     elif x.itemsize == 2:
-        blocks = [(b, k, _warps(b, k, warps), stages) for b, k, warps, stages in blocks]
+        # Large tiles spill with four warps.
+        blocks = [(b, k, 8 if b * k > 4096 else warps, stages) for b, k, warps, stages in blocks]
     return _distinct(
         {
             "BLOCK_B": b,
@@ -128,25 +129,26 @@ def conv_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config]:
     """The same two products over maps: tiles of pixels by tiles of the list."""
     lists = [SHORT] if _sums_in_registers(a, precision) else [32, 64, 16]
     blocks = [(p, k) for k in lists if k == 16 or k < 2 * walk.longest for p in (128, 64, 256)]
-    return _conv_configs(walk, blocks, 16, itemsize=4)
+    return _conv_configs(walk, blocks, 16, most=8192)
 
 
 def conv_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config]:
     """The gradient with respect to the kernels, which sums over pixels."""
     pixels = [SHORT] if _sums_in_registers(x, precision) else [64, 128]
     blocks = [(p, k) for k in (64, 32, 16) if k == 16 or k < 2 * walk.longest for p in pixels]
-    return _conv_configs(walk, blocks, 8, itemsize=x.itemsize)
+    return _conv_configs(walk, blocks, 8, most=4096 if x.itemsize == 2 else 8192)
 
 
 def _conv_configs(
-    walk: Walk, blocks: list[tuple[int, int]], least_rows: int, *, itemsize: int
+    walk: Walk, blocks: list[tuple[int, int]], least_rows: int, *, most: int
 ) -> list[Config]:
+    """Tiles of four warps, or of eight above ``most`` numbers, which spill with four."""
     return _distinct(
         {
             "BLOCK_P": p,
             "BLOCK_N": rows,
             "BLOCK_K": k,
-            "num_warps": _warps(p, k, 4) if itemsize == 2 else 4,
+            "num_warps": 8 if p * k > most else 4,
             "num_stages": 3,
             "pad": pad,
         }
@@ -161,11 +163,6 @@ def _conv_pads(walk: Walk) -> list[int]:
     """No padding, shares padded one by one, and as many merged as fill a tile of 16 rows."""
     nodes = min(16 // walk.largest, walk.num_nodes)
     return [0, 1, nodes] if nodes > 1 else [0, 1]
-
-
-def _warps(length: int, columns: int, warps: int) -> int:
-    """Warps of a weight gradient over 16-bit numbers, whose large tiles spill with four."""
-    return 8 if length * columns >= 8192 else warps
 
 
 def _sums_in_registers(x: Tensor, precision: str) -> bool:
