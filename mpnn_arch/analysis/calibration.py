@@ -82,7 +82,7 @@ def design_of(table: pd.DataFrame) -> Design:
 
 
 def planted(design: Design, depth: float) -> Array:
-    """Candidates' true errors: a bowl of this depth around C = 0.4 and L half way up its range.
+    """Candidates' true errors: a bowl of this depth around C = 0.4 and the 40 % quantile of L.
 
     The bowl is flat at its bottom, which is the true sweet spot, and outside its rim.
     """

@@ -21,6 +21,10 @@ def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> Relat
     the graphs of the same degrees are the complements of those of its degrees, and where few pairs
     are free few swaps of edges are possible.
 
+    The draw is not exactly uniform. Swaps made are counted, not swaps tried, which favours graphs
+    with many possible swaps: of the 7 connected graphs with degrees 3, 2, 3, 2, 2 one is drawn 1.5
+    times as often as another. Among many edges they all have about as many.
+
     Args:
         graph: the graph, or its specification.
         seed: of the random stream.

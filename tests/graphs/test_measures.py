@@ -197,6 +197,19 @@ def test_tensors_agree_with_words():
     assert pd_left_out.equals(measure(apart, reachable_only=True))
 
 
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("reachable_only", [False, True])
+def test_tensors_refuse_what_words_refuse(nodes, reachable_only):
+    # Without a pair that a path joins the mean would be 0 / 0.
+    alone = RelationalGraph(nodes, np.zeros((2, 0), dtype=np.int64))
+    said = []
+    for device in (None, "cpu"):
+        with pytest.raises(InputError) as caught:
+            measure(alone, device=device, reachable_only=reachable_only)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
 @settings(max_examples=20, deadline=None)
 @given(connected_graphs(most=30), st.integers(0, 2**32 - 1))
 def test_weighted_measures_agree_with_networkx(graph, seed):

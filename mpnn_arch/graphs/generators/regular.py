@@ -27,9 +27,9 @@ LARGEST = 10_000
 def regular(num_nodes: int, degree: int, seed: int = 0) -> RelationalGraph:
     """A random graph in which every node has ``degree`` neighbours, with good expansion.
 
-    Its second largest adjacency eigenvalue is at most 2 sqrt(degree - 1) + 0.2. Nearly all
-    random regular graphs meet the bound without the slack in the limit (Friedman 2008);
-    those that do not are drawn again.
+    Its second largest adjacency eigenvalue is at most 2 sqrt(degree - 1) + 0.2. In the limit of
+    many nodes nearly all random regular graphs meet the bound, with however small a slack
+    (Friedman 2008); those that do not are drawn again.
 
     Args:
         num_nodes: N.

@@ -14,13 +14,15 @@ def core_periphery(batch: GraphBatch) -> Array:
 
     The largest Pearson correlation, over pairs of nodes, of the adjacency with the pattern "one of
     the two is in the core"; cores are the nodes of degree k or more, for every k. 1 for a star, 0
-    where all degrees are equal.
+    where all degrees are equal. Another set of nodes may correlate more: finding the best is as
+    hard as finding a smallest vertex cover.
 
     Raises:
         InputError: directed graphs.
 
-    Source: Borgatti and Everett, Models of core/periphery structures, Social Networks 2000; that
-    the best core holds the highest degrees: Lip, arXiv 1102.5511.
+    Source: Borgatti and Everett, Models of core/periphery structures, Social Networks 2000. Cores
+    of the highest degrees are the best where links between core and rest do not count: Lip,
+    arXiv 1102.5511.
     """
     batch.refuse_directed("a core-periphery score")
     batch.check_pairs("the core-periphery score", 2)

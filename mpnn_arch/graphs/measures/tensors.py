@@ -8,10 +8,11 @@ Shapes: B graphs, N nodes; adjacency (B, N, N), any dtype, self-loops ignored.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.c_and_l import check_reachable
 
 
 def clustering_coefficient(adjacency: Tensor) -> Tensor:
@@ -27,7 +28,7 @@ def average_path_length(adjacency: Tensor, *, reachable_only: bool = False) -> T
     """(B,) float64: L, directed paths if the adjacency is not symmetric.
 
     Raises:
-        InputError: unreachable pairs, unless they are left out.
+        InputError: one node, no edge, or unreachable pairs, unless they are left out.
     """
     linked = _links(adjacency)
     num_nodes = linked.shape[1]
@@ -43,8 +44,9 @@ def average_path_length(adjacency: Tensor, *, reachable_only: bool = False) -> T
         if not bool(found.any()):
             break
         total, joined, count = total + step * found, joined + found, now
-    if not reachable_only and bool((joined < num_nodes * (num_nodes - 1)).any()):
-        raise InputError("some pairs of nodes are unreachable; pass reachable_only=True")
+    check_reachable(
+        joined.cpu().numpy().astype(np.int64), num_nodes, "average path length", reachable_only
+    )
     return total / joined
 
 
