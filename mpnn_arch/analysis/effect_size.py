@@ -22,7 +22,7 @@ class Effect:
         difference: second less first, in percentage points: positive if the first has less error.
         interval: 95 %, without assuming equal variances (Welch).
         p_value: of no difference, two-sided.
-        hedges_g: the difference in units of the common deviation.
+        hedges_g: the difference in units of the common deviation, of single values.
         hedges_interval: 95 %.
     """
 
@@ -35,8 +35,15 @@ class Effect:
     hedges_interval: tuple[float, float]
 
 
-def effect(first: npt.ArrayLike, second: npt.ArrayLike) -> Effect:
+def effect(
+    first: npt.ArrayLike, second: npt.ArrayLike, first_runs: npt.ArrayLike | None = None
+) -> Effect:
     """The effect between two groups of errors.
+
+    Args:
+        first, second: independent values of each group.
+        first_runs: where those of ``first`` are means of several runs and those of ``second`` are
+            single runs, the runs: means deviate less, and Hedges' g takes one deviation for both.
 
     Raises:
         InputError: fewer than two values in a group, or no deviation in either.
@@ -57,7 +64,10 @@ def effect(first: npt.ArrayLike, second: npt.ArrayLike) -> Effect:
         raise InputError("neither group varies, so the difference has no interval")
     test = stats.ttest_ind(b, a, equal_var=False)
     low, high = test.confidence_interval(0.95)
-    g, variance = effectsize_smd(b.mean(), b.std(ddof=1), len(b), a.mean(), a.std(ddof=1), len(a))
+    runs = a if first_runs is None else np.asarray(first_runs, dtype=np.float64)
+    g, variance = effectsize_smd(
+        b.mean(), b.std(ddof=1), len(b), a.mean(), runs.std(ddof=1), len(runs)
+    )
     half = stats.norm.ppf(0.975) * np.sqrt(variance)
     return Effect(
         float(a.mean()),

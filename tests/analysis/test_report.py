@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mpnn_arch import InputError, cli
-from mpnn_arch.analysis import write_report
+from mpnn_arch.analysis import load_results, sweet_spot, write_report
 from mpnn_arch.analysis.report import file_name
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -42,6 +42,21 @@ def test_findings_of_made_up_results(small_report):
     epochs = [row["epoch"] for row in made["correlations"]["few_epochs"]]
     assert epochs == list(range(1, 8))
     assert {"claim", "verdict", "evidence"} <= set(made["readings"][0])
+
+
+def test_the_sweet_spot_and_the_baseline_are_compared_in_deviations_of_runs(
+    small_report, small_results
+):
+    table = load_results(small_results[0])
+    spot = sweet_spot(table)
+    dense = table["graph"] == "complete:64"
+    runs = [table[spot.contains(table) & ~dense]["error"], table[dense]["error"]]
+    squares = sum((group.var() * (len(group) - 1)) for group in runs)
+    free = sum(map(len, runs)) - 2
+    expected = (runs[1].mean() - runs[0].mean()) / math.sqrt(squares / free)
+    made = json.loads((small_report / "findings.json").read_text())["many"]["tests"]["effects"]
+    found = made["graphs in the sweet spot against baseline"]
+    assert found["hedges_g"] == pytest.approx(expected * (1 - 3 / (4 * free - 1)), rel=1e-6)
 
 
 def test_every_figure_and_table_is_a_file(small_report):

@@ -47,6 +47,18 @@ def test_effect():
             analysis.effect(wrong, np.ones(3))
 
 
+def test_an_effect_of_means_against_runs_is_in_deviations_of_runs():
+    random = np.random.default_rng(2)
+    runs, dense = random.normal(32, 0.4, (60, 5)), random.normal(33, 0.4, 40)
+    means = runs.mean(axis=1)
+    found = analysis.effect(means, dense, first_runs=runs.ravel())
+    every = analysis.effect(runs.ravel(), dense)
+    assert found.hedges_g == pytest.approx(every.hedges_g)
+    assert found.hedges_interval == pytest.approx(every.hedges_interval)
+    # The means of a graph's runs are independent, its runs are not: the interval is theirs.
+    assert found.interval == analysis.effect(means, dense).interval
+
+
 def test_variance_shares_are_those_of_the_two_way_analysis(made_up):
     table = made_up("bowl", count=52, seeds=4, noise=0.2)
     shifted = table.assign(error=table["error"] + table["train_seed"] * 0.3)

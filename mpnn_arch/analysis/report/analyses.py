@@ -171,13 +171,14 @@ def _effects(analysis: Analysis, attempt: _Attempts) -> dict[str, Effect]:
     last = final(analysis.table)
     errors = dict(iter(last.groupby("graph", sort=False)["error"]))
     means = analysis.graphs[~is_baseline(analysis.graphs)]
-    pairs: dict[str, tuple[pd.Series, pd.Series]] = {}
+    pairs: dict[str, tuple[pd.Series, ...]] = {}
     if analysis.baseline is not None and not means.empty:
         dense = errors[analysis.baseline["graph"]]
         pairs["best graph against baseline"] = (errors[means.iloc[0]["graph"]], dense)
         if analysis.spot is not None:
-            inside = means[analysis.spot.contains(means)]["mean"]
-            pairs["graphs in the sweet spot against baseline"] = (inside, dense)
+            inside = means[analysis.spot.contains(means)]
+            runs = last[last["graph"].isin(inside["graph"])]["error"]
+            pairs["graphs in the sweet spot against baseline"] = (inside["mean"], dense, runs)
     if analysis.spot is not None:
         within = analysis.spot.contains(means)
         pairs["graphs in the sweet spot against the others"] = (

@@ -21,7 +21,8 @@ and chance hold in a two-way analysis.</dd>
 <dd>The rule on 500 resamples of the graphs within their bins; with one graph a bin, on means and
 deviations drawn from the normal model.</dd>
 <dt>Effect size</dt>
-<dd>Differences of means with Welch's interval, and Hedges' g.</dd>
+<dd>Differences of means with Welch's interval, and Hedges' g. Against the baseline g is in
+deviations of single runs; between graphs in deviations of their means.</dd>
 <dt>Selection bias</dt>
 <dd>The best graph chosen on some training seeds, its error reported on the others, over every
 split; and the error expected of the best if trained again, by shrinking all means towards their
