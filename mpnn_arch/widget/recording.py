@@ -131,6 +131,8 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
             "RelationalLinear or RelationalConv2d, or relationalize(model, graph)"
         )
     batch = batch_size(model, x)
+    if not batch:
+        raise InputError(f"x of shape {tuple(x.shape)} holds no sample: give one or more")
     if not 0 <= sample < batch:
         raise InputError(
             f"there is no sample {sample} in a batch of {batch}: choose 0 to {batch - 1}"

@@ -13,6 +13,7 @@ import anywidget
 import traitlets
 from torch import Tensor, nn
 
+from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.figures import as_png
@@ -161,7 +162,9 @@ class RoundWidget(anywidget.AnyWidget):
         Raises:
             InputError: a node that is not there, or one that would receive no message.
         """
-        pair = [int(u), int(v)] if self.layer.graph.is_directed else sorted((int(u), int(v)))
+        most = self.layer.graph.num_nodes - 1
+        ends = [check_whole("a node", node, 0, most) for node in (u, v)]
+        pair = ends if self.layer.graph.is_directed else sorted(ends)
         kept = [other for other in self.toggled if other != pair]
         self.toggled = kept if len(kept) < len(self.toggled) else [*kept, pair]
 

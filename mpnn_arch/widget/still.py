@@ -135,7 +135,8 @@ def _facts(scene: DecodedScene) -> list[_Line]:
     lines = [(name.replace("_", "-"), f"{facts[name]:,}", "black") for name in names]
     for label, key in (("C", "clustering_coefficient"), ("L", "average_path_length")):
         value = facts[key]
-        lines.append((label, "not connected" if value is None else f"{value:.3f}", "black"))
+        absent = "one node" if facts["nodes"] == 1 else "not connected"
+        lines.append((label, absent if value is None else f"{value:.3f}", "black"))
     return lines
 
 

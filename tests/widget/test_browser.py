@@ -77,6 +77,15 @@ def test_hovering_a_node_lights_all_three_views(visit, page_of_a_ring):
     assert equation.locator("[data-edge]").count() == 5
 
 
+def test_one_node_has_one_message_and_no_paths(visit, tmp_path):
+    path = tmp_path / "one.html"
+    RoundWidget(RelationalLinear(graphs.RelationalGraph(1, [[0], [0]]), 3, 3)).export_html(path)
+    page = visit(path, "#selected=node:0")
+    page.wait_for_selector(".mr-line.is-result")
+    assert fact(page, "average_path_length") == "one node"
+    assert "receives 1 message;" in page.locator('[data-view="equation"]').inner_text()
+
+
 def test_hovering_a_block_lights_its_edge(visit, page_of_a_ring):
     page = visit(page_of_a_ring[0])
     box = page.locator('[data-view="matrix"] svg').bounding_box()

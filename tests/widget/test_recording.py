@@ -119,6 +119,7 @@ def test_tokens_of_a_sample_lie_side_by_side(generator):
         (GraphRound(4, 4), torch.ones(1, 4), 0, "has no round"),
         (RelationalLinear("ring:4,2", 4, 4), torch.ones(1, 5), 0, "takes"),
         (RelationalLinear("ring:4,2", 4, 4), torch.ones(2, 4), 2, "no sample 2"),
+        (RelationalLinear("ring:4,2", 4, 4), torch.ones(0, 4), 0, "holds no sample"),
         (nn.Sequential(RelationalLinear("ring:4,2", 4, 4)), torch.ones(1, 4, 1, 1, 7), 0, "take"),
     ],
 )

@@ -114,6 +114,13 @@ def test_what_cannot_be_is_refused_and_the_screen_stays(widget, name, value, sen
     assert widget.scene != scene
 
 
+@pytest.mark.parametrize("node", ["a", 1.5, -1, 8])
+def test_what_is_no_node_is_not_toggled(widget, node):
+    with pytest.raises(InputError, match="a node is"):
+        widget.toggle(0, node)
+    assert widget.toggled == []
+
+
 def test_a_model_shows_its_rounds_one_after_the_other(generator):
     ring, other = graphs.ring(8, 4), graphs.complete(8)
     model = nn.Sequential(

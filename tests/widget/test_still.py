@@ -118,6 +118,13 @@ def test_any_round_can_be_drawn(layer, selected):
     assert len(figure.axes) == 3
 
 
+def test_one_node_is_not_called_disconnected():
+    figure = draw_round(RelationalLinear(RelationalGraph(1, [[0], [0]]), 3, 3))
+    said = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
+    assert "one node" in said
+    assert "not connected" not in said
+
+
 def test_above_256_nodes_the_matrix_stands_alone():
     figure = draw_round(RelationalLinear(graphs.ring(260, 2), 260, 260))
     assert [ax.get_title() for ax in figure.axes] == ["weight matrix (W)", ""]

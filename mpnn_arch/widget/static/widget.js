@@ -64,9 +64,13 @@ function shown(number, largest = number) {
   return number.toFixed(Math.min(decimals, 3)).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
 }
 
-function shownFact(name, value) {
-  if (value === undefined || value === null) return "not connected";
+function shownFact(name, value, nodes) {
+  if (value === undefined || value === null) return nodes === 1 ? "one node" : "not connected";
   return /clustering|path/.test(name) ? value.toFixed(3) : value.toLocaleString("en");
+}
+
+function messages(count) {
+  return count === 1 ? "1 message" : `${count} messages`;
 }
 
 /** A scene with its numbers unpacked, its edges listed, and where each node's steps begin. */
@@ -456,7 +460,7 @@ function render({ model, el }) {
     editButton.setAttribute("aria-pressed", editing);
     editButton.disabled = model.toggles === false;
     root.classList.toggle("is-editing", editing);
-    for (const [key] of FACTS) factValues[key].textContent = shownFact(key, scene.facts[key]);
+    for (const [key] of FACTS) factValues[key].textContent = shownFact(key, scene.facts[key], scene.num_nodes);
     const sentence = model.get("error");
     if (error.textContent !== sentence) error.textContent = sentence;
     const remarks = JSON.stringify(scene.notes);
@@ -608,7 +612,7 @@ function render({ model, el }) {
 
   function describeNode(v) {
     const node = scene.nodes[v];
-    return `node ${v}, ${scene.in_sizes[v]} channels in, ${scene.out_sizes[v]} out, receives ${node.sources.length} messages`;
+    return `node ${v}, ${scene.in_sizes[v]} channels in, ${scene.out_sizes[v]} out, receives ${messages(node.sources.length)}`;
   }
 
   function buildNodes() {
@@ -958,7 +962,7 @@ function render({ model, el }) {
     const { arrived, done } = progress(scene, v, step());
     const count = node.sources.length;
     const first = clamp(arrived - MOST_ROWS + 2, 0, Math.max(0, count - MOST_ROWS));
-    const rows = [element("p", { class: "mr-says" }, `Node ${v} holds ${scene.in_sizes[v]} of ${scene.facts.in_channels} channels and receives ${count} messages; ${arrived} ${arrived === 1 ? "has" : "have"} arrived. \u03c3 is ${scene.update}.`), general({ v })];
+    const rows = [element("p", { class: "mr-says" }, `Node ${v} holds ${scene.in_sizes[v]} of ${scene.facts.in_channels} channels and receives ${messages(count)}; ${arrived} ${arrived === 1 ? "has" : "have"} arrived. \u03c3 is ${scene.update}.`), general({ v })];
     if (first > 0) rows.push(element("p", { class: "mr-more" }, `\u22ee ${first} before`));
     for (let place = first; place < Math.min(count, first + MOST_ROWS); place++) {
       const u = node.sources[place];
