@@ -17,6 +17,7 @@ from mpnn_arch import __version__
 from mpnn_arch.cli.failures import exit_code_of
 from mpnn_arch.cli.group import in_group, is_group
 from mpnn_arch.cli.numbers import read_numbers_strictly
+from mpnn_arch.cli.streams import prepare_streams
 
 # name -> (module, function); the modules are light, see above.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     def command() -> object:
         return cli.main(args=argv, prog_name="mpnn-arch", standalone_mode=False)
 
+    prepare_streams()
     if is_group():
         arguments = sys.argv[1:] if argv is None else argv
         code = exit_code_of(lambda: in_group(arguments, command))

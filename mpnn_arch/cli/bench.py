@@ -49,8 +49,6 @@ def bench(
     library and, on the CPU in float32, on oneDNN; rounds are rated against the quicker one, and as
     a share of the processor's measured peak.
     """
-    from rich.console import Console
-    from rich.measure import Measurement
     from rich.table import Table
 
     check_count("batch-size", batch_size, LARGEST_COUNT)
@@ -65,6 +63,7 @@ def bench(
 
     import torch
 
+    from mpnn_arch.cli.output import new_console, print_table
     from mpnn_arch.diagnostics.receipt import DEFAULT_GRAPHS, receipt, write_csv, write_plot
     from mpnn_arch.diagnostics.timing import machine
     from mpnn_arch.graphs import parse
@@ -113,12 +112,8 @@ def bench(
             "" if line.peak_share is None else f"{line.peak_share:.0%}",
             f"{line.spread:.0%}",
         )
-    console = Console()
-    unbounded = Console(width=1000)
-    needed = Measurement.get(unbounded, unbounded.options, table).maximum
-    if console.width < needed:  # long lines rather than truncated numbers
-        console = Console(width=needed)
-    console.print(table)
+    console = new_console()
+    print_table(console, table)
     environment = machine(where)
     for key, text in environment.items():
         console.print(f"{key}: {text}", highlight=False)

@@ -48,6 +48,9 @@ def compare(*, quiet: bool, **options: Any) -> None:
     given, how = split(options)
     study, _ = run_study(DEFAULTS, given, how, console, errors, headline=False)
 
+    from rich.text import Text
+
+    from mpnn_arch.cli.output import print_table
     from mpnn_arch.io.files import write_text
     from mpnn_arch.studies.comparison import compare_swaps, plot_swaps
     from mpnn_arch.studies.run_products import csv_text, dataset_title
@@ -61,7 +64,7 @@ def compare(*, quiet: bool, **options: Any) -> None:
             threads=how.threads,
             data_root=how.data_root,
             trust=how.trust,
-            watch=lambda what: status.update(f"timing steps: {what}"),
+            watch=lambda what: status.update(Text(f"timing steps: {what}")),
         )
     config = study.config
     if swaps:
@@ -75,7 +78,7 @@ def compare(*, quiet: bool, **options: Any) -> None:
         note = recipe_note(config.model, config.training, config.dataset)
         if note and config.recipe is None:
             say(console, note)
-        console.print(_table(swaps))
+        print_table(console, _table(swaps))
         say(
             console,
             "time per step: relative to the fused linear-sum round; median of turns with it, and "

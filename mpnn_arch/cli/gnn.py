@@ -31,9 +31,9 @@ def gnn(*, model: str, seeds: str | None, hidden: int, epochs: int) -> None:
     import statistics
 
     import torch
-    from rich.console import Console
     from rich.table import Table
 
+    from mpnn_arch.cli.output import new_console, print_table
     from mpnn_arch.rounds.gnn import gnn_layers
     from mpnn_arch.training.nodes import train_on_karate_club
 
@@ -59,6 +59,6 @@ def gnn(*, model: str, seeds: str | None, hidden: int, epochs: int) -> None:
             f"{min(accuracies):.1f}",
             f"{max(accuracies):.1f}",
         )
-    console = Console()
+    console = new_console()
     console.print(f"Karate Club, 34 members, 4 labelled, {len(chosen)} seeds", highlight=False)
-    console.print(table)
+    print_table(console, table)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mpnn_arch.cli import completion
+from mpnn_arch.cli.output import new_console, print_table
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_writable, shown, write_whole
 
@@ -27,8 +28,6 @@ def graphs() -> None:
 @graphs.command("list")
 def list_command() -> None:
     """List the generators with their parameters, the measures, and other sources of graphs."""
-    from rich.console import Console
-
     from mpnn_arch.graphs import (
         CONNECTOMES,
         describe,
@@ -39,22 +38,22 @@ def list_command() -> None:
     from mpnn_arch.graphs.generators import GENERATORS
     from mpnn_arch.graphs.measures import MEASURES
 
-    console = Console(soft_wrap=True)
+    console = new_console()
     table = _table("generator", "parameters", "description")
     for name in list_generators():
         table.add_row(name, describe(name), _first_line(GENERATORS.get(name)))
-    console.print(table)
+    print_table(console, table)
     table = _table("measure", "description")
     for name in list_measures():
         table.add_row(name, _first_line(MEASURES.get(name)).removeprefix("(B,): "))
-    console.print(table)
+    print_table(console, table)
     table = _table("lists", "nodes/graphs")
     for source, counts in (("published", lists.PUBLISHED), ("sample", lists.SAMPLES)):
         shown = [f"{source}:{nodes}/{count}" for nodes, all_ in counts.items() for count in all_]
         table.add_row(source, "  ".join(shown))
     table.add_row("connectome", "  ".join(f"connectome:{name}" for name in CONNECTOMES))
     table.add_row("file", "file:PATH (.txt .csv .tsv .npy .edges .edgelist .graphml .gexf)")
-    console.print(table)
+    print_table(console, table)
 
 
 @graphs.command()
@@ -106,8 +105,6 @@ def measure(
     force: bool,
 ) -> None:
     """Measure graphs: clustering coefficient and average path length, or the given measures."""
-    from rich.console import Console
-
     from mpnn_arch import graphs as library
     from mpnn_arch.io.files import write_whole
 
@@ -126,7 +123,7 @@ def measure(
     for label, graph, row in zip(labels, parsed, found.itertuples(index=False), strict=True):
         values = [f"{value:.6g}" for value in row]
         table.add_row(label, str(graph.num_nodes), str(graph.num_edges), *values)
-    Console(soft_wrap=True).print(table)
+    print_table(new_console(), table)
 
 
 @graphs.command()
@@ -195,7 +192,6 @@ def sample(
     """
     import numpy as np
     import pandas as pd
-    from rich.console import Console
     from rich.progress import Progress
 
     from mpnn_arch.graphs.design_space import Bins, paper_grid, subsample, sweep_design_space
@@ -208,7 +204,7 @@ def sample(
     for (name, values), count in zip(paper_grid(num_nodes).items(), counts, strict=True):
         places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
         grid[name] = [values[i] for i in places]
-    errors = Console(stderr=True)
+    errors = new_console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("sweep", total=None)
         sweep_design_space(
@@ -231,15 +227,13 @@ def sample(
 @click.option("--root", type=click.Path(path_type=Path), help="Folder with the raw matrices.")
 def connectomes(root: Path | None) -> None:
     """Show C and L of the cat and macaque cortex under each definition."""
-    from rich.console import Console
-
     from mpnn_arch.graphs import connectome_measures
 
     rows = connectome_measures(root)
     table = _table(*rows[0])
     for row in rows:
         table.add_row(*[v if isinstance(v, str) else f"{v:.3f}" for v in row.values()])
-    Console(soft_wrap=True).print(table)
+    print_table(new_console(), table)
 
 
 def _table(*names: str) -> Any:

@@ -61,17 +61,17 @@ def models(
 
 
 def _list() -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from mpnn_arch.cli.model_list import ROWS
+    from mpnn_arch.cli.output import new_console, print_table
 
     table = Table("model", "description", "default graph")
     for column in ("input", "dense multiply-adds"):
         table.add_column(column, justify="right")
     for name, summary, graph, shape, cost in ROWS:
         table.add_row(name, summary, graph, shape, f"{cost:,}")
-    Console().print(table)
+    print_table(new_console(), table)
 
 
 def _show(
@@ -82,10 +82,10 @@ def _show(
     layers: bool,
     path: Path | None,
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from mpnn_arch import graphs, models
+    from mpnn_arch.cli.output import new_console, print_table
     from mpnn_arch.io.files import write_whole
 
     kind = models.MODELS.get(name)
@@ -93,7 +93,7 @@ def _show(
     on_graphs = [graph for spec in chosen for graph in graphs.parse(spec)]
     model: Any = models.build(name, on_graphs or None, device="meta", **settings)
     costs = models.complexity(model)
-    console = Console()
+    console = new_console()
     title = f"{name} on {', '.join(chosen)}" if chosen else f"{name}, dense"
     console.print(title, highlight=False)
     if layers:
@@ -110,7 +110,7 @@ def _show(
             table.add_column("multiply-adds", justify="right")
         for row in _rows(costs, complete):
             table.add_row(*row)
-        console.print(table)
+        print_table(console, table)
         dense_cost = model.model_config.multiply_adds()
         console.print(
             f"{costs.multiply_adds:,} multiply-adds, "

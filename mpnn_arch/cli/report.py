@@ -22,20 +22,21 @@ def report(*, results: tuple[Path, ...], out: Path) -> None:
     Writes findings.json, report.html (one page that works from a file without a network), every
     figure as PNG and SVG, and every table as CSV. A study may be running meanwhile.
     """
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from mpnn_arch.analysis.report import write_report
+    from mpnn_arch.cli.output import new_console, print_table
 
-    console, errors = Console(), Console(stderr=True)
+    console, errors = new_console(), new_console(stderr=True)
     if not console.is_terminal:
         console.width = 110
     with errors.status("") as status:
-        said = write_report(results, out, status.update)
+        said = write_report(results, out, lambda what: status.update(Text(what)))
     table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False)
     for title in ("claim", "verdict", "evidence", "results"):
         table.add_column(title)
     for one in said:
         table.add_row(one.claim, one.verdict, one.evidence, one.results)
-    console.print(table, highlight=False, markup=False)
-    console.print(f"report: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    print_table(console, table, wrap=True)
+    console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mpnn_arch.cli.output import new_console
 from mpnn_arch.cli.progress import open_listeners
 from mpnn_arch.cli.runner_options import NAMES, make_runner
 
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
 
 def consoles(quiet: bool) -> tuple[Console, Console]:
     """For what a command prints on standard output, and for its progress on standard error."""
-    from rich.console import Console
-
-    console = Console()
+    console = new_console()
     if not console.is_terminal:
         console.width = 110  # do not wrap at 80 columns in a file
-    return console, Console(stderr=True, quiet=quiet)
+    return console, new_console(stderr=True, quiet=quiet)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +152,7 @@ def end(study: Study, console: Console) -> None:
 
 def say(console: Console, text: str) -> None:
     """One line as it is, however long."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _say_what(study: Study, console: Console, device: str) -> None:
@@ -168,6 +167,7 @@ def _say_what(study: Study, console: Console, device: str) -> None:
         f"{counts.trials // len(config.seeds)} networks, {len(config.seeds)} seeds, "
         f"{config.training.epochs} epochs, on {find_device(device)}",
         highlight=False,
+        markup=True,
         soft_wrap=True,
     )
     own = config.model in config.import_paths
@@ -180,13 +180,19 @@ class _Progress:
     """A bar over all epochs of the study, and a line for every trial that ends."""
 
     def __init__(self, console: Console, study: Study) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         counts = study.counts()
         config = study.config
         self._swapped = len(config.messages) * len(config.aggrs) > 1
         self._bar = Progress(
-            "{task.description}",
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             "epochs",

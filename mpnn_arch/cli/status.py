@@ -25,15 +25,21 @@ def status(*, folder: Path, watch: bool, as_json: bool) -> None:
 
     It may be running meanwhile. Nothing that the study names is imported.
     """
-    from rich.console import Console
     from rich.live import Live
+    from rich.table import Table
+
+    from mpnn_arch.cli.output import new_console, set_widths
 
     if as_json:
         click.echo(json.dumps(read_status(folder), indent=2))
         return
-    console = Console()
+    console = new_console()
     if not watch:
-        console.print(_shown(read_status(folder)))
+        shown = _shown(read_status(folder))
+        for part in shown.renderables:
+            if isinstance(part, Table):
+                set_widths(console, part, console.width)
+        console.print(shown, crop=False)
         return
     try:
         with Live(_shown(read_status(folder)), console=console, auto_refresh=False) as live:

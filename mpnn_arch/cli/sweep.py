@@ -47,20 +47,26 @@ def sweep(*, quiet: bool, report: bool, **options: Any) -> None:
 
     console, errors = consoles(quiet)
     study, trained = run_study(DEFAULTS, *split(options), console, errors, headline=False)
+    from mpnn_arch.cli.output import print_table
     from mpnn_arch.studies.results import read_results
 
     with study.ledger() as ledger:
         results = read_results(ledger)
     if results:
-        console.print(_table(results))
+        print_table(console, _table(results))
     if len(results) > MOST_SHOWN:
         left_out = len(results) - MOST_SHOWN
         say(console, f"and {left_out} more: mpnn-arch export {study.path} --to results.csv")
     for line in race_lines(read_status(study.path)["race"]):
         say(console, line)
     if report:
+        from rich.text import Text
+
         with errors.status("") as status:
-            say(console, write_closing_report(study, anew=trained, progress=status.update))
+            said = write_closing_report(
+                study, anew=trained, progress=lambda what: status.update(Text(what))
+            )
+        say(console, said)
     end(study, console)
 
 

@@ -31,12 +31,13 @@ def train(*, quiet: bool, **options: Any) -> None:
 
     console, errors = consoles(quiet)
     study, _ = run_study(DEFAULTS, *split(options), console, errors, headline=not quiet)
+    from mpnn_arch.cli.output import print_table
     from mpnn_arch.studies.run_products import write_products
 
     with errors.status("writing tables and figure"):
         results = write_products(study)
     if results:
-        console.print(_table(results))
+        print_table(console, _table(results))
         say(console, f"figure: {study.path / 'curves.png'}")
     end(study, console)
 

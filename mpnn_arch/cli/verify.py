@@ -53,7 +53,6 @@ def verify(
     The reference passes messages along every edge. A difference is the largest absolute difference
     over the largest absolute value of the reference. Exits with 1 if one exceeds the tolerance.
     """
-    from rich.console import Console
 
     if dtype not in ("float32", "float64"):
         raise InputError(
@@ -74,6 +73,7 @@ def verify(
 
     import torch
 
+    from mpnn_arch.cli.output import new_console, print_table
     from mpnn_arch.diagnostics.agreement import TOLERANCE, compare_backends
     from mpnn_arch.graphs import parse
     from mpnn_arch.training.devices import find_device
@@ -82,7 +82,7 @@ def verify(
     limit = TOLERANCE[torch_dtype] if tolerance is None else tolerance
     where = find_device(device)
     kind = "conv" if kernel_size else "linear"
-    console = Console()
+    console = new_console()
     largest = 0.0
     for graph in [made for spec in graphs or (DEFAULT_GRAPH,) for made in parse(spec)]:
         found = compare_backends(
@@ -98,15 +98,15 @@ def verify(
         title = (
             f"{graph!r}\n{in_channels} -> {out_channels}, {kind}, {dtype}, against message passing"
         )
-        console.print(_table(title, found, limit))
+        print_table(console, _table(title, found, limit))
         for agreement in found:
             if agreement.unavailable is not None:
-                console.print(f"{agreement.name}: {agreement.unavailable}", markup=False)
+                console.print(f"{agreement.name}: {agreement.unavailable}")
         largest = max(largest, *(agreement.largest for agreement in found))
     if where.type == "cpu":
         from mpnn_arch.kernels import cpu
 
-        console.print(f"cpu: {cpu.describe()}", markup=False, highlight=False)
+        console.print(f"cpu: {cpu.describe()}", highlight=False)
     console.print(f"largest difference {largest:.1e}, tolerance {limit:.1e}")
     if largest > limit:
         sys.exit(1)
@@ -114,6 +114,7 @@ def verify(
 
 def _table(title: str, found: list[Agreement], limit: float) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     quantities = next(a.differences for a in found if a.differences)
     table = Table(title=title)
@@ -125,7 +126,7 @@ def _table(title: str, found: list[Agreement], limit: float) -> Table:
         if agreement.unavailable is not None:
             table.add_row(agreement.name, *["-"] * len(quantities), "unavailable")
             continue
-        verdict = "agrees" if agreement.largest <= limit else "[red]differs[/red]"
+        verdict = "agrees" if agreement.largest <= limit else Text("differs", style="red")
         values = [f"{value:.1e}" for value in agreement.differences.values()]
         table.add_row(agreement.name, *values, verdict)
     return table

@@ -1,0 +1,75 @@
+"""What commands print: names as they are, and tables of which nothing is cut off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+FOLDED = 24
+"""Characters that a column with ``overflow="fold"`` has at least, where its words are longer."""
+
+_UNBOUNDED = 100_000
+
+
+def new_console(**options: Any) -> Console:
+    """A console that takes no text for markup, and wraps sentences in a terminal only.
+
+    Names of files, graphs and folders, and reasons of failures, may hold ``[/x]`` or ``:x:``.
+
+    Args:
+        **options: of ``rich.console.Console``.
+    """
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False, **options)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
+def print_table(console: Console, table: Table, *, wrap: bool = False) -> None:
+    """Print ``table``, its lines as long as they have to be.
+
+    In a terminal, cells of several words are wrapped to its width, and names in columns with
+    ``overflow="fold"`` folded down to :data:`FOLDED` characters; where even that is too wide, the
+    terminal breaks the lines. In a pipe or a file nothing is wrapped, so that a row is a line.
+
+    Args:
+        console: from :func:`new_console`.
+        table: gets the widths of its columns.
+        wrap: wrap to ``console.width`` in a file too, for tables of sentences.
+    """
+    wanted = console.width if console.is_terminal or wrap else _UNBOUNDED
+    width = set_widths(console, table, wanted)
+    if width > console.width:
+        console.width = width
+    console.print(table, highlight=False, crop=False)
+
+
+def set_widths(console: Console, table: Table, width: int) -> int:
+    """Give every column its width, such that ``table`` has at most ``width`` if that can be.
+
+    No column is narrower than its longest word, or :data:`FOLDED` where it is folded.
+
+    Returns:
+        The width that the table has.
+    """
+    unbounded = console.options.update_width(_UNBOUNDED)
+    least, lacking = [], []
+    for column in table.columns:
+        sizes = [console.measure(c, options=unbounded) for c in (column.header, *column.cells)]
+        word, most = max(s.minimum for s in sizes), max(s.maximum for s in sizes)
+        least.append(most if column.no_wrap else word)
+        if column.overflow == "fold":
+            least[-1] = min(word, FOLDED)
+        lacking.append(most - least[-1])
+    frame = console.measure(table, options=unbounded).maximum - sum(least) - sum(lacking)
+    room = max(0, width - frame - sum(least))
+    # What is left goes to those first that lack least.
+    for number, index in enumerate(sorted(range(len(least)), key=lambda i: lacking[i])):
+        given = min(lacking[index], room // (len(least) - number))
+        table.columns[index].width = least[index] + given
+        room -= given
+    return frame + sum(column.width or 0 for column in table.columns)
