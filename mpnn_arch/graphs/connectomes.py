@@ -87,18 +87,15 @@ def connectome(
             f"there is no connectome {shown(name)}; choose one of {', '.join(CONNECTOMES)}"
         )
     source = CONNECTOMES[name]
-    found = remote.find([f"{name}.txt", f"connectomes/{name}.txt"], root)
-    if found is not None:
-        matrix = _read(found, source)
-    elif download and root is None:
-        to = remote.cache_folder() / "connectomes" / f"{name}.txt"
-        matrix = remote.fetch(source.file, to, lambda path: _read(path, source))
-    elif download:
-        to = Path(root or "") / f"{name}.txt"
-        matrix = remote.fetch(source.file, to, lambda path: _read(path, source))
-    else:
-        folders = ", ".join(str(folder) for folder in remote.data_folders(root))
-        raise InputError(f"{name}.txt is not in {folders}; put it there, or pass download=True")
+    file, in_cache = f"{name}.txt", f"connectomes/{name}.txt"
+    matrix = remote.obtain(
+        [file, in_cache],
+        root,
+        lambda path: _read(path, source),
+        remote=source.file,
+        store_as=in_cache if root is None else file,
+        download=download,
+    )
     return RelationalGraph.from_adjacency(matrix, directed=directed)
 
 

@@ -110,19 +110,14 @@ def published_parameters(
         for end in (".csv", ".npy")
         for folder in ("", "published/", "analysis/")
     ]
-    found = remote.find(names, root)
-
-    def read(path: Path) -> npt.NDArray[np.float64]:
-        return _read(path, PUBLISHED[num_nodes][count])
-
-    if found is not None:
-        table = read(found)
-    elif download:
-        folder = remote.cache_folder() if root is None else Path(root)
-        table = remote.fetch(f"analysis/{stem}.npy", folder / f"{stem}.npy", read)
-    else:
-        folders = ", ".join(str(folder) for folder in remote.data_folders(root))
-        raise InputError(f"{stem}.csv is not in {folders}; put it there, or pass download=True")
+    table = remote.obtain(
+        names,
+        root,
+        lambda path: _read(path, PUBLISHED[num_nodes][count]),
+        remote=f"analysis/{stem}.npy",
+        store_as=f"{stem}.npy",
+        download=download,
+    )
     return [
         WSFlexParameters(int(n), n * density, p, int(seed))
         for n, density, p, seed in table[:, :4].tolist()

@@ -11,6 +11,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.cache_folder import user_cache
 from mpnn_arch.io.files import write_error, write_whole
 
 T = TypeVar("T")
@@ -27,14 +28,8 @@ def data_folders(root: str | Path | None) -> list[Path]:
     """Folders to search: ``root`` alone if given, else $MPNN_ARCH_DATA, then the cache."""
     if root is not None:
         return [Path(root)]
-    named = os.environ.get(ENVIRONMENT)
-    return ([Path(named)] if named else []) + [cache_folder()]
-
-
-def cache_folder() -> Path:
-    """Folder of the fetched files."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mpnn_arch"
+    named, cache = os.environ.get(ENVIRONMENT), user_cache()
+    return ([Path(named)] if named else []) + ([cache] if cache else [])
 
 
 def find(names: list[str], root: str | Path | None) -> Path | None:
@@ -44,6 +39,40 @@ def find(names: list[str], root: str | Path | None) -> Path | None:
             if (folder / name).is_file():
                 return folder / name
     return None
+
+
+def obtain(
+    names: list[str],
+    root: str | Path | None,
+    read: Callable[[Path], T],
+    *,
+    remote: str,
+    store_as: str,
+    download: bool,
+) -> T:
+    """A file of the repository, from a local folder or else fetched into one.
+
+    Args:
+        names: relative paths under which the file may be in a folder.
+        root: the folder; None: $MPNN_ARCH_DATA, then the cache.
+        read: reads a file and raises InputError if its checksum is wrong.
+        remote: path within the repository.
+        store_as: relative path of the fetched file, in ``root`` or in the cache.
+        download: whether to fetch it.
+
+    Raises:
+        InputError: no file in the folders and none to be fetched, or as :func:`fetch`.
+    """
+    found = find(names, root)
+    if found is not None:
+        return read(found)
+    folders = data_folders(root)
+    to = user_cache() if root is None else Path(root)
+    if not download or to is None:
+        where = f" in {', '.join(map(str, folders))}" if folders else " here"
+        fix = "pass download=True" if to is not None else "pass its folder as root"
+        raise InputError(f"{names[0]} is not{where}; put it there, or {fix}")
+    return fetch(remote, to / store_as, read)
 
 
 def fetch(remote: str, to: Path, read: Callable[[Path], T], timeout: float = 30) -> T:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -11,12 +9,10 @@ import torch
 from torch import Tensor
 
 import mpnn_arch
-from mpnn_arch.io.files import write_text
 from mpnn_arch.kernels.dispatch.choice import kernels_version
-from mpnn_arch.kernels.dispatch.memory import cache_directory, key_of
+from mpnn_arch.kernels.dispatch.memory import key_of, read_cached, write_cached
 from mpnn_arch.kernels.triton_configs import Config
 
-_LARGEST_FILE = 1 << 16  # bytes
 _CHOSEN: dict[tuple[Any, ...], Config] = {}
 
 
@@ -32,14 +28,10 @@ def recall(key: tuple[Any, ...], configs: list[Config], x: Tensor) -> Config | N
 
 
 def remember(key: tuple[Any, ...], config: Config, x: Tensor) -> None:
-    """Keep ``config`` for this launch; on disk too, where the directory can be written."""
+    """Cache ``config`` for this launch, in this process and on disk."""
     _CHOSEN[(*key, x.device)] = config
     described = _describe(key, x)
-    directory = cache_directory()
-    with suppress(OSError):
-        directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"launch": described, "tiles": config}, indent=1)
-        write_text(directory / f"tiles-{key_of(described)}.json", text)
+    write_cached(f"tiles-{key_of(described)}", {"launch": described, "tiles": config})
 
 
 def forget() -> None:
@@ -60,13 +52,8 @@ def _describe(key: tuple[Any, ...], x: Tensor) -> dict[str, Any]:
 
 
 def _read(described: dict[str, Any]) -> Config | None:
-    try:
-        path = cache_directory() / f"tiles-{key_of(described)}.json"
-        if not path.is_file() or path.stat().st_size > _LARGEST_FILE:
-            return None
-        tiles = json.loads(path.read_text(encoding="utf-8"))["tiles"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
+    read = read_cached(f"tiles-{key_of(described)}")
+    tiles = read.get("tiles") if isinstance(read, dict) else None
     return tiles if isinstance(tiles, dict) else None
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mpnn_arch.io.cache_folder import cache_folder
 from mpnn_arch.kernels import cpu
 from mpnn_arch.kernels.native import build, cache
 
@@ -337,7 +338,7 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MPNN_ARCH_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
-    assert cache.trusted_folder(cache.cache_directory()) is None
+    assert cache.trusted_folder(cache_folder()) is None
 
 
 def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from mpnn_arch.graphs import (
     rewired,
     sample,
 )
+from mpnn_arch.io.cache_folder import user_cache
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 needs_shared = pytest.mark.skipif(
@@ -83,7 +84,17 @@ def test_a_published_list_is_fetched_verified_and_stored(tmp_path, monkeypatch):
     assert graphs == published(16, 48, SHARED)
     monkeypatch.setattr(remote, "urlopen", no_network)
     assert published(16, 48) == graphs  # from the cache
-    assert [path.name for path in left_in(remote.cache_folder())] == ["graphs_n16_48.npy"]
+    assert [path.name for path in left_in(user_cache())] == ["graphs_n16_48.npy"]
+
+
+def test_a_user_without_a_home_has_no_cache_to_fetch_into(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(InputError, match="pass its folder as root"):
+        published(64, 52)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +230,7 @@ def test_a_connectome_is_fetched_verified_and_stored(monkeypatch, tmp_path):
     text = (SHARED / "connectomes" / "cat_cortex.txt").read_bytes()
     serve(monkeypatch, text.rstrip())  # line endings do not matter
     assert connectome("cat_cortex") == connectome("cat_cortex", SHARED)
-    assert len(left_in(remote.cache_folder())) == 1
+    assert len(left_in(user_cache())) == 1
     serve(monkeypatch, text.replace(b"1", b"0", 1))
     with pytest.raises(InputError, match="checksum differs"):
         connectome("cat_cortex", tmp_path / "root")

@@ -102,6 +102,20 @@ def test_a_cache_that_cannot_be_written(
     assert len(trials) == 1
 
 
+def test_a_user_without_a_home_has_no_cache_on_disk(
+    plan: RoundPlan, trials: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MPNN_ARCH_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    assert [choose(*tensors(plan), plan).how for _ in range(2)] == ["trial", "trial"]
+    assert len(trials) == 1
+
+
 def test_nothing_is_timed_where_results_must_be_reproducible(plan: RoundPlan, trials: list) -> None:
     torch.use_deterministic_algorithms(True)
     try:

@@ -1,8 +1,8 @@
 """The cache of trial results, in this process and on disk.
 
-The disk cache is one JSON file per trial under ``$MPNN_ARCH_CACHE``, else
-``$XDG_CACHE_HOME/mpnn_arch``, else ``~/.cache/mpnn_arch``; if the directory is not writable,
-results are cached in the process only.
+The disk cache is one JSON file per trial in the folder ``choices`` of
+:func:`~mpnn_arch.io.cache_folder.cache_folder`; where it cannot be written, results are cached in
+the process only.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpnn_arch.io.cache_folder import cache_folder
 from mpnn_arch.io.files import write_text
 
 
@@ -69,13 +69,8 @@ def recall(key: str) -> Choice | None:
 def remember(key: str, choice: Choice, described: dict[str, Any] | None = None) -> None:
     """Cache ``choice`` in this process; also on disk if ``described`` is given."""
     _CACHE[key] = choice
-    if described is None:
-        return
-    text = json.dumps({"trial": described, "choice": asdict(choice)}, indent=1)
-    directory = cache_directory()
-    with contextlib.suppress(OSError):
-        directory.mkdir(parents=True, exist_ok=True)
-        write_text(directory / f"{key}.json", text)
+    if described is not None:
+        write_cached(key, {"trial": described, "choice": asdict(choice)})
 
 
 def forget() -> None:
@@ -83,22 +78,38 @@ def forget() -> None:
     _CACHE.clear()
 
 
-def cache_directory() -> Path:
-    """The directory of the disk cache."""
-    configured = os.environ.get("MPNN_ARCH_CACHE")
-    if configured:
-        return Path(configured) / "choices"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mpnn_arch/choices"
+def read_cached(name: str) -> Any:
+    """The value that :func:`write_cached` wrote under this name; None if there is none."""
+    try:
+        path = _folder() / f"{name}.json"
+        if not path.is_file() or path.stat().st_size > _LARGEST_FILE:
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_cached(name: str, value: object) -> None:
+    """Write ``value`` as JSON into the disk cache, where that is possible."""
+    text = json.dumps(value, indent=1)
+    with contextlib.suppress(OSError):
+        folder = _folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"{name}.json", text)
+
+
+def _folder() -> Path:
+    folder = cache_folder()
+    if folder is None:
+        raise FileNotFoundError("this user has no home directory")
+    return folder / "choices"
 
 
 def _read(key: str) -> Choice | None:
+    read = read_cached(key)
     try:
-        path = cache_directory() / f"{key}.json"
-        if not path.is_file() or path.stat().st_size > _LARGEST_FILE:
-            return None
-        read = json.loads(path.read_text(encoding="utf-8"))
         backend, seconds, spread = (read["choice"][k] for k in ("backend", "seconds", "spread"))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (LookupError, TypeError):
         return None
     if not (isinstance(backend, str) and _is_times(seconds) and _is_times(spread)):
         return None

@@ -1,14 +1,13 @@
 """Compile the kernels once with the local C++ compiler, and load them.
 
-This is the way of a copy of the repository, and of a machine for which a wheel carries no prebuilt
-library (:mod:`mpnn_arch.kernels.native.library` chooses). The threads need no OpenMP, see
+Used in a checkout of the repository, and on a machine for which a wheel carries no prebuilt library
+(:mod:`mpnn_arch.kernels.native.library` chooses). The threads need no OpenMP, see
 ``team.h``, so any compiler with C++17 and GCC's vector extensions will do: GCC or Clang.
 
-The library is cached in ``$MPNN_ARCH_CACHE``, else ``$XDG_CACHE_HOME/mpnn_arch``, else
-``~/.cache/mpnn_arch``, under a name with a digest of the sources, the compiler, the flags and the
-processor's features, so that several machines and versions can share the directory. What is loaded
-runs as this user, so it is loaded only from a folder that nobody else can write, see
-:mod:`mpnn_arch.kernels.native.cache`.
+The library is cached (:func:`mpnn_arch.io.cache_folder.cache_folder`) under a name with a digest of
+the sources, the compiler, the flags and the processor's features, so that several machines and
+versions can share the folder. What is loaded runs as this user, so it is loaded only from a folder
+that nobody else can write, see :mod:`mpnn_arch.kernels.native.cache`.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mpnn_arch.io.cache_folder import cache_folder
 from mpnn_arch.kernels.native.cache import (
     IS_SUPPORTED,
-    cache_directory,
     is_intact,
     locked,
     publish,
@@ -62,7 +61,7 @@ def load_library() -> ctypes.CDLL:
     if compiler is None:
         raise BuildError(f"there is no C++ compiler {os.environ.get('CXX') or 'g++'} on the PATH")
     flags, name = _flags_and_name(compiler)
-    folder = trusted_folder(cache_directory())
+    folder = trusted_folder(cache_folder())
     if folder is not None:
         path = folder / name
         library = _open_cached(path)
@@ -169,7 +168,7 @@ def _flags_and_name(compiler: str) -> tuple[tuple[str, ...], str]:
 
 
 def _version(compiler: str) -> bytes:
-    """What the compiler says of itself."""
+    """What ``--version`` prints."""
     command = [compiler, "--version"]
     try:
         version = subprocess.run(command, capture_output=True, timeout=30)

@@ -1,4 +1,4 @@
-"""The folder of compiled libraries: whom it belongs to, and whether a library is the one built.
+"""The folder of compiled libraries: who owns it, and whether a library is the one built there.
 
 A library is code that runs as this user. It is loaded only from a folder that belongs to this user
 and that nobody else can write, and only if its SHA-256 stands in the manifest beside it
@@ -26,17 +26,6 @@ IS_SUPPORTED = fcntl is not None
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LARGEST_LIBRARY = 1 << 28  # bytes; ours is a few megabytes
-
-
-def cache_directory() -> Path | None:
-    """Where libraries are cached; None if this user has no home directory."""
-    configured = os.environ.get("MPNN_ARCH_CACHE")
-    if configured:
-        return Path(configured)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpnn_arch"
-    except RuntimeError:
-        return None
 
 
 def trusted_folder(directory: Path | None) -> Path | None:
