@@ -195,6 +195,10 @@ def test_tensors_agree_with_words():
         measure(apart, device="cpu")
     pd_left_out = measure(apart, device="cpu", reachable_only=True)
     assert pd_left_out.equals(measure(apart, reachable_only=True))
+    for lone in (RelationalGraph(1, [[0], [0]]), RelationalGraph(2, [[0], [0]])):
+        for device in (None, "cpu"):
+            with pytest.raises(InputError, match="so no average path length"):
+                measure(lone, device=device, reachable_only=True)
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
