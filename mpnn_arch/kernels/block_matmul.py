@@ -117,12 +117,14 @@ def block_product(
     _check(x, weight, plan, geometry)
     if geometry is not None and not (torch.compiler.is_compiling() or jit_tracing()):
         geometry = geometry.within(x.shape[2:])
-    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
-        x, weight = _autocast(x, weight)
+    if not x.is_meta and _casts(x, weight):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(dtype), weight.to(dtype)
     if bias is not None:
         bias = bias.to(x.dtype)
-    if not is_traced(x, weight) and not x.numel():
-        return masked.product(x, weight, plan, geometry, bias)  # kernels need at least one sample
+    if not is_traced(x, weight) and not (x.numel() and weight.numel()):
+        # Kernels need at least one sample and one edge.
+        return masked.product(x, weight, plan, geometry, bias)
     if is_plain(x, weight) and (bias is None or is_plain(x, bias)):
         if isinstance(backend, Picker):
             return backend.prepare(x, weight, plan, geometry)(x, weight, bias)
@@ -167,19 +169,13 @@ def _name(
     return backends.PLAIN if plan.is_complete else backend
 
 
-def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in autocast's dtype; float64 is kept, as in torch."""
-    if torch.float64 in (x.dtype, weight.dtype):
-        return x, weight
-    dtype = torch.get_autocast_dtype(x.device.type)
-    return x.to(dtype), weight.to(dtype)
-
-
 def _casts(x: Tensor, weight: Tensor) -> bool:
-    """Whether autocast gives both one dtype."""
-    if not torch.is_autocast_enabled(x.device.type):
-        return False
-    return torch.float64 not in (x.dtype, weight.dtype) and x.dtype.is_floating_point
+    """Whether autocast casts both to its dtype; it keeps float64, as in torch, and integers."""
+    return (
+        torch.is_autocast_enabled(x.device.type)
+        and torch.float64 not in (x.dtype, weight.dtype)
+        and x.dtype.is_floating_point
+    )
 
 
 def _raise_as_torch(x: Tensor, weight: Tensor) -> None:

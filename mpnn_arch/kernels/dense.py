@@ -1,4 +1,4 @@
-"""A round's weights as one dense matrix, zero where the graph has no edge."""
+"""A round's weights as one dense matrix, zero where the graph has no edge, and back."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def dense_weight(weight: Tensor, plan: RoundPlan) -> Tensor:
     if weight.dim() > 1:
         return dense.index_copy_(0, plan.dense_index, weight).view(shape)
     return dense.scatter_(0, plan.dense_index, weight).view(shape)
+
+
+def on_edges(dense: Tensor, plan: RoundPlan) -> Tensor:
+    """The entries of a dense matrix or of dense kernels where the graph has an edge.
+
+    Shapes:
+        - **dense:** (C_out, C_in, ...)
+        - **output:** (num_weights, ...), a view of ``dense`` on the complete graph
+    """
+    # `flatten` cannot be batched where a backward pass is, `reshape` can.
+    entries = dense.reshape(plan.out_channels * plan.in_channels, *dense.shape[2:])
+    return entries if plan.is_complete else entries.index_select(0, plan.dense_index)
 
 
 def require_dense(plan: RoundPlan, device: torch.device, entry_bytes: int) -> None:

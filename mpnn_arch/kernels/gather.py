@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -268,13 +267,12 @@ def conv2d_forward(
         return _pixels_back(out, x.shape)
     geometry = ConvGeometry((weight.shape[1], weight.shape[2]), stride, padding, dilation)
     space = geometry.output_size(x.shape[2:])
-    shares = [None] * plan.num_nodes if bias is None else bias.split(walks(plan)[0].sizes)
+    walk = walks(plan)[0]
+    shares = [None] * plan.num_nodes if bias is None else bias.split(walk.sizes)
     parts = []
-    for share, (channels, kernels, size) in zip(
-        shares, _nodes(weight, plan, transposed=False), strict=True
-    ):
+    for share, size, (channels, entries) in zip(shares, walk.sizes, _nodes(walk), strict=True):
         if len(channels):
-            read = x.index_select(1, channels)
+            read, kernels = x.index_select(1, channels), _kernels(weight, entries)
             parts.append(F.conv2d(read, kernels, share, stride, padding, dilation))
             continue
         part = x.new_zeros(x.shape[0], size, *space)  # no edge leads to this node
@@ -295,8 +293,9 @@ def conv2d_grad_input(
     if _is_pointwise(weight.shape[1:], stride, padding):
         out = _product(_pixels(grad), weight.flatten(), walks(plan)[1])
         return _pixels_back(out, grad.shape)
+    walk = walks(plan)[1]
     parts = []
-    for channels, kernels, size in _nodes(weight, plan, transposed=True):
+    for size, (channels, entries) in zip(walk.sizes, _nodes(walk), strict=True):
         shape = (grad.shape[0], size, *input_size[-2:])
         if not len(channels):  # no edge leaves this node
             parts.append(grad.new_zeros(shape))
@@ -304,7 +303,7 @@ def conv2d_grad_input(
         parts.append(
             conv_grad.conv2d_input(
                 shape,
-                kernels.transpose(0, 1),
+                _kernels(weight, entries).transpose(0, 1),
                 grad.index_select(1, channels),
                 stride,
                 padding,
@@ -327,15 +326,15 @@ def conv2d_grad_weight(
     if _is_pointwise(kernel_size, stride, padding):
         out = _weight_product(_pixels(grad), _pixels(x), walks(plan)[0])
         return out.view(-1, 1, 1)
-    out_offsets = list(accumulate(walks(plan)[0].sizes, initial=0))
+    walk = walks(plan)[0]
     parts = []
-    for v, (channels, _, size) in enumerate(_nodes(None, plan, transposed=False)):
+    for share, (channels, _) in zip(grad.split(walk.sizes, dim=1), _nodes(walk), strict=True):
         if not len(channels):
             continue
         part = conv_grad.conv2d_weight(
             x.index_select(1, channels),
-            (size, len(channels), *kernel_size),
-            grad[:, out_offsets[v] : out_offsets[v + 1]],
+            (share.shape[1], len(channels), *kernel_size),
+            share,
             stride,
             padding,
             dilation,
@@ -358,16 +357,14 @@ def _pixels_back(x: Tensor, like: torch.Size) -> Tensor:
     return x.view(x.shape[0], like[0], *like[2:]).transpose(0, 1).contiguous()
 
 
-def _nodes(
-    weight: Tensor | None, plan: RoundPlan, *, transposed: bool
-) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """For every node: the channels it gathers, its (size, fan-in, K, K) kernels, its size."""
-    walk = walks(plan)[int(transposed)]
+def _nodes(walk: Walk) -> Iterator[tuple[Tensor, Tensor]]:
+    """For every node: the channels that it gathers, and (size, fan-in) positions of its weights."""
     channels = walk.channels.view(walk.num_nodes, walk.longest)
     table = walk.weights.view(walk.num_nodes, walk.largest, walk.longest)
     for v, (size, width) in enumerate(zip(walk.sizes, walk.widths, strict=True)):
-        kernels = channels
-        if weight is not None:
-            kernels = weight.index_select(0, table[v, :size, :width].flatten())
-            kernels = kernels.view(size, width, *weight.shape[1:])
-        yield channels[v, :width], kernels, size
+        yield channels[v, :width], table[v, :size, :width]
+
+
+def _kernels(weight: Tensor, entries: Tensor) -> Tensor:
+    """The (size, fan-in, K, K) kernels at these positions of (num_weights, K, K)."""
+    return weight.index_select(0, entries.flatten()).view(*entries.shape, *weight.shape[1:])

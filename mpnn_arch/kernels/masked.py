@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as conv_grad
 
-from mpnn_arch.kernels.dense import dense_weight, require_dense
+from mpnn_arch.kernels.dense import dense_weight, on_edges, require_dense
 from mpnn_arch.kernels.dispatch.roofline import (
     INDEX_BYTES,
     Kernel,
@@ -138,10 +138,3 @@ def conv2d_grad_weight(
     """(B, C_out, H', W'), (B, C_in, H, W) -> (num_weights, K, K)."""
     size = (plan.out_channels, plan.in_channels, *kernel_size)
     return on_edges(conv_grad.conv2d_weight(x, size, grad, stride, padding, dilation), plan)
-
-
-def on_edges(dense: Tensor, plan: RoundPlan) -> Tensor:
-    """(C_out, C_in, ...) -> (num_weights, ...): the entries where the graph has an edge."""
-    # `flatten` cannot be batched where a backward pass is, `reshape` can.
-    entries = dense.reshape(plan.out_channels * plan.in_channels, *dense.shape[2:])
-    return entries if plan.is_complete else entries.index_select(0, plan.dense_index)

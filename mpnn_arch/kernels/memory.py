@@ -46,12 +46,12 @@ def check_maps(x: Tensor, geometry: ConvGeometry, out_channels: int) -> None:
     """Refuse maps that a kernel does not fit, or whose output would not fit into memory.
 
     Args:
-        x: (..., H, W), the last three dimensions being maps.
+        x: (..., C, H, W).
         geometry: of the convolution.
         out_channels: maps of the output, per sample.
 
     Raises:
-        InputError: either.
+        InputError: either of them.
     """
     area = math.prod(geometry.checked_output_size(x.shape[-2:]))
     require_memory(

@@ -1,4 +1,4 @@
-"""The onednn backend: the dense products of ``masked``, by oneDNN whatever torch would select.
+"""The onednn backend: the dense products of ``masked``, always by oneDNN.
 
     y = x W^T + b,    dx = g W,    dW = g^T x
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.kernels import masked
-from mpnn_arch.kernels.dense import dense_weight
+from mpnn_arch.kernels.dense import dense_weight, on_edges
 from mpnn_arch.kernels.plan import RoundPlan
 
 DTYPES = (torch.float32,)
@@ -76,4 +76,4 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
 
 def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     """(B, C_out), (B, C_in) -> (num_weights,)."""
-    return masked.on_edges(matmul_transposed(grad.t(), x.t()), plan)
+    return on_edges(matmul_transposed(grad.t(), x.t()), plan)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -29,18 +29,25 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.tracing import untraced
 from mpnn_arch.kernels.memory import require_memory
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def _table(make: Callable[[Any], Tensor]) -> Any:
-    """A cached property that is a real tensor even if first read under tracing or a transform."""
+
+def _untraced(make: Callable[P, R]) -> Callable[P, R]:
+    """``make``, of real tensors even if called under tracing or a transform."""
 
     @functools.wraps(make)
-    def real(plan: Any) -> Tensor:
+    def real(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():  # the compiler cannot trace `untraced`
-            return make(plan)
+            return make(*args, **kwargs)
         with untraced():
-            return make(plan)
+            return make(*args, **kwargs)
 
-    return cached_property(real)
+    return real
+
+
+def _table(make: Callable[[Any], Tensor]) -> Any:
+    return cached_property(_untraced(make))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +67,9 @@ class RoundPlan:
         row_width: (N,) fan_in_v, the fan-in of node v: input channels of all its neighbours.
         weight_offset: (N + 1,) where node v's [size_v, fan_in_v] weights start.
         edge_column: (E,) the first column of the edge's block within its target's fan_in_v columns.
+        num_nodes, in_channels, out_channels: N, C_in and C_out.
+        num_weights: channel pairs along the edges.
+        largest_in, largest_out: channels of the largest share.
         key: digest of the edges and shares, the same in every process.
 
     Example:
@@ -146,12 +156,10 @@ class RoundPlan:
         return self.out_offsets.diff()
 
     @cached_property
+    @_untraced
     def edge_bounds(self) -> list[int]:
         """``edge_ptr`` as numbers, which a tracer takes for constants."""
-        if torch.compiler.is_compiling():  # the compiler cannot trace `untraced`
-            return cast(list[int], self.edge_ptr.tolist())
-        with untraced():
-            return cast(list[int], self.edge_ptr.tolist())
+        return cast(list[int], self.edge_ptr.tolist())
 
     @_table
     def channel_degree(self) -> Tensor:
@@ -194,7 +202,7 @@ class RoundPlan:
         """
         device = self.device
         _require(
-            _TABLE_BYTES * self.num_edges * self.largest_out * self.largest_in,
+            TABLE_BYTES * self.num_edges * self.largest_out * self.largest_in,
             device,
             "one block of indices per edge, as large as the largest shares,",
         )
@@ -211,7 +219,7 @@ class RoundPlan:
     def in_index(self) -> Tensor:
         """(N, largest_in): each node's input channels, then C_in (one past the end) as padding."""
         _require(
-            _TABLE_BYTES * self.num_nodes * self.largest_in,
+            TABLE_BYTES * self.num_nodes * self.largest_in,
             self.device,
             "one row of indices per node, as long as the largest share,",
         )
@@ -224,7 +232,7 @@ class RoundPlan:
         return (padded.flatten() < self.out_channels).nonzero().squeeze(1)
 
 
-_TABLE_BYTES = 24  # per entry of an index table while it is computed: it, a mask and its indices
+TABLE_BYTES = 24  # per entry of an index table while it is computed: it, a mask and its indices
 _REGISTERING = threading.Lock()
 _PLANS: WeakValueDictionary[tuple[str, torch.device], RoundPlan] = WeakValueDictionary()
 
@@ -250,6 +258,7 @@ def _restore(edge_index: Tensor, in_sizes: Tensor, out_sizes: Tensor, device: st
     return make_plan(edge_index, in_sizes.tolist(), out_sizes.tolist()).to(device)
 
 
+@_untraced
 def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[int]) -> RoundPlan:
     """The plan of a round along ``edge_index``, (2, E) sorted by target and then by source.
 
@@ -270,13 +279,6 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
         >>> plan.num_weights, plan.in_channels, plan.out_channels
         (18, 3, 6)
     """
-    if torch.compiler.is_compiling():
-        return _make(edge_index, in_sizes, out_sizes)
-    with untraced():
-        return _make(edge_index, in_sizes, out_sizes)
-
-
-def _make(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[int]) -> RoundPlan:
     num_nodes = len(in_sizes)
     if len(out_sizes) != num_nodes:
         raise InputError(
@@ -300,16 +302,16 @@ def _make(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[int])
     known = find_plan(key, torch.device("cpu"))
     if known is not None:
         return known
-    edge_ptr = _offsets(np.bincount(target, minlength=num_nodes))
-    message_ptr = _offsets(in_size[source])  # where each message's channels start
+    edge_ptr = offsets_of(np.bincount(target, minlength=num_nodes))
+    message_ptr = offsets_of(in_size[source])  # where each message's channels start
     row_width = np.diff(message_ptr[edge_ptr])
-    weight_offset = _offsets(out_size * row_width)
+    weight_offset = offsets_of(out_size * row_width)
     plan = RoundPlan(
         source=torch.from_numpy(source.copy()),
         target=torch.from_numpy(target.copy()),
         edge_ptr=torch.from_numpy(edge_ptr),
-        in_offsets=torch.from_numpy(_offsets(in_size)),
-        out_offsets=torch.from_numpy(_offsets(out_size)),
+        in_offsets=torch.from_numpy(offsets_of(in_size)),
+        out_offsets=torch.from_numpy(offsets_of(out_size)),
         row_width=torch.from_numpy(row_width),
         weight_offset=torch.from_numpy(weight_offset),
         edge_column=torch.from_numpy(message_ptr[:-1] - message_ptr[edge_ptr[target]]),
@@ -338,7 +340,8 @@ def _require(num_bytes: int, device: torch.device, what: str) -> None:
     require_memory(num_bytes, device, what, "use backend='cpu' or 'triton', or fewer channels")
 
 
-def _offsets(sizes: np.ndarray) -> np.ndarray:
+def offsets_of(sizes: np.ndarray) -> np.ndarray:
+    """(N,) to (N + 1,) int64: where each of N parts of these sizes begins, and the last ends."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 

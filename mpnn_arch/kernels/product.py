@@ -104,7 +104,7 @@ class Product:
         )
 
     def grads(self, grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients with respect to x and W, which share work where the backend says how."""
+        """The gradients with respect to x and W, computed at once where the backend can."""
         if self._linear_grads is not None and grad.numel():
             return self._linear_grads(grad, x, weight, self.plan)
         return both(
@@ -119,17 +119,17 @@ def add_bias(y: Tensor, bias: Tensor) -> Tensor:
     return y + bias.view(-1, *[1] * (y.dim() - 2))
 
 
+def grad_of_bias(grad: Tensor) -> Tensor:
+    """(B, C, ...) -> (C,): the sum over samples and pixels."""
+    return grad.sum([0, *range(2, grad.dim())])
+
+
 def _of_torch(product: Product) -> Product:
     """The same product of torch operations, for a backward pass that is itself transformed.
 
     Their results are differentiable, so further derivatives follow.
     """
     return Product(product.plan, backends.get(backends.PLAIN), product.geometry)
-
-
-def grad_of_bias(grad: Tensor) -> Tensor:
-    """(B, C, ...) -> (C,): the sum over samples and pixels."""
-    return grad.sum([0, *range(2, grad.dim())])
 
 
 class _Forward(torch.autograd.Function):

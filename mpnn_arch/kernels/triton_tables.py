@@ -14,7 +14,7 @@ from torch import Tensor
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.capture import download, upload
 from mpnn_arch.kernels.dispatch.tracing import untraced
-from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.plan import RoundPlan, offsets_of
 from mpnn_arch.kernels.triton_ready import Known
 
 
@@ -66,6 +66,10 @@ class Tables:
     forward: Walk
     transposed: Walk
 
+    def walk(self, *, transposed: bool) -> Walk:
+        """One of them."""
+        return self.transposed if transposed else self.forward
+
 
 # Cached outside the plan, so that it is copied and pickled without them.
 _TABLES: WeakKeyDictionary[RoundPlan, dict[torch.device, Tables]] = WeakKeyDictionary()
@@ -105,7 +109,7 @@ def _make(plan: RoundPlan, device: torch.device) -> Tables:
 
     _, column = _within(in_size[source])
     forward = _walk(
-        list_ptr=_offsets(in_size[source])[edge_ptr],
+        list_ptr=offsets_of(in_size[source])[edge_ptr],
         channel=np.repeat(in_offsets[source], in_size[source]) + column,
         weight_start=weight_offset[:-1],
         offsets=out_offsets,
@@ -120,7 +124,7 @@ def _make(plan: RoundPlan, device: torch.device) -> Tables:
     receiver = targets[edge]
     first_message = np.searchsorted(source[by_source], np.arange(plan.num_nodes + 1))
     transposed = _walk(
-        list_ptr=_offsets(out_size[targets])[first_message],
+        list_ptr=offsets_of(out_size[targets])[first_message],
         channel=out_offsets[receiver] + row,
         weight_start=(
             weight_offset[receiver] + row * row_width[receiver] + edge_column[by_source][edge]
@@ -162,14 +166,10 @@ def _walk(
     )
 
 
-def _offsets(sizes: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(sizes)])
-
-
 def _within(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For contiguous blocks of ``sizes`` entries: each entry's block, and its index within it."""
     block = np.repeat(np.arange(sizes.size), sizes)
-    return block, np.arange(block.size) - _offsets(sizes)[block]
+    return block, np.arange(block.size) - offsets_of(sizes)[block]
 
 
 def _granule(offsets: np.ndarray) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.kernels.dense import dense_weight
+from mpnn_arch.kernels.dense import dense_weight, on_edges
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.fused_round import FusedRound
 
@@ -37,25 +37,29 @@ class OnMatrix(nn.Module):
 
     def forward(self, *originals: Tensor) -> Tensor:
         """The entries on the edges of the parametrised matrix."""
+        plan = self._plan_on(originals[0].device)
         matrices = [
-            dense_weight(tensor, self.plan) if tensor.shape[0] == self.plan.num_weights else tensor
+            dense_weight(tensor, plan) if tensor.shape[0] == plan.num_weights else tensor
             for tensor in originals
         ]
-        return self._on_edges(self.inner(*matrices))
+        return on_edges(self.inner(*matrices), plan)
 
     def right_inverse(self, weight: Tensor) -> Tensor | Sequence[Tensor]:
         """The originals that give ``weight``: a matrix among them as its entries on the edges."""
-        dense = dense_weight(weight, self.plan)
         if not hasattr(self.inner, "right_inverse"):
             return weight
+        plan = self._plan_on(weight.device)
+        dense = dense_weight(weight, plan)
         originals = cast(Any, self.inner).right_inverse(dense)
         if isinstance(originals, Tensor):
-            return self._on_edges(originals)
-        return [self._on_edges(t) if t.shape == dense.shape else t for t in originals]
+            return on_edges(originals, plan)
+        return [on_edges(t, plan) if t.shape == dense.shape else t for t in originals]
 
-    def _on_edges(self, matrix: Tensor) -> Tensor:
-        index = self.plan.to(matrix.device).dense_index
-        return matrix.flatten(0, 1).index_select(0, index)
+    def _plan_on(self, device: torch.device) -> RoundPlan:
+        """The plan where the layer is now, its index made before it moves, as to ``meta``."""
+        if device != self.plan.device:
+            _ = self.plan.dense_index
+        return self.plan.to(device)
 
 
 def initialise_matrix(layer: FusedRound, init: Callable[..., object], **kwargs: Any) -> FusedRound:
@@ -97,8 +101,7 @@ def initialise_matrix(layer: FusedRound, init: Callable[..., object], **kwargs: 
     with torch.no_grad():
         matrix = dense_weight(torch.zeros_like(function.flat_weight()), layer.plan).clone()
         init(matrix, **kwargs)
-        index = layer.plan.to(matrix.device).dense_index
-        layer.weight.copy_(matrix.flatten(0, 1).index_select(0, index))
+        layer.weight.copy_(on_edges(matrix, layer.plan.to(matrix.device)))
     return layer
 
 

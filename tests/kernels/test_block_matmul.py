@@ -198,6 +198,21 @@ def test_convolution_gradcheck(backend: str, kernel: int, generator: torch.Gener
     assert torch.autograd.gradgradcheck(run, (x, weight), fast_mode=True)
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_plan_without_edges(backend: str, kernel: int, generator: torch.Generator) -> None:
+    plan = make_plan(torch.zeros(2, 0, dtype=torch.int64), [2, 2], [3, 3])
+    x = draw(generator, 2, 4, 5, 5).requires_grad_()
+    weight = torch.zeros(0, kernel, kernel, requires_grad=True)
+    for y in (
+        block_conv2d(x, weight, plan, backend=backend),
+        block_matmul(x[:, :, 0, 0], weight[:, 0, 0], plan, backend=backend),
+    ):
+        assert y.shape[:2] == (2, 6)
+        assert not y.any()
+        (grad,) = torch.autograd.grad(y.sum(), x)
+        assert not grad.any()
+
+
 def test_maps_with_channels_last_and_no_samples(backend: str, generator: torch.Generator) -> None:
     plan = plan_of(random_graph(8, 3), 20)
     weight = draw(generator, plan.num_weights, 3, 3).requires_grad_()

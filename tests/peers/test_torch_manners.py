@@ -244,6 +244,13 @@ def test_weight_norm_of_the_matrix(kind, x, generator):
     torch.testing.assert_close(layer(x), dense(layer, x))
 
 
+def test_a_parametrised_round_moves_to_another_device(kind, x, generator):
+    layer = kind[0](COMPLETE, generator=generator)
+    on_matrix(layer, parametrizations.weight_norm)
+    expected = layer(x).shape
+    assert layer.to("meta")(x.to("meta")).shape == expected
+
+
 def test_a_parametrisation_that_leaves_the_graph_is_refused():
     with pytest.raises(InputError, match="orthogonal gives weights to pairs of nodes without"):
         on_matrix(RelationalLinear(GRAPH, 16, 24), parametrizations.orthogonal)

@@ -7,7 +7,7 @@ import ctypes
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.plan import RoundPlan, offsets_of
 
 Numbers = npt.NDArray[np.int64]
 _AHEAD = 8  # entries past the end that a kernel looks at to prefetch
@@ -73,7 +73,7 @@ class Tables:
         sizes = np.diff(self._ins)
         return _Side(
             self._keep(self._outs, np.int64),
-            self._keep(_running(self._width), np.int64),
+            self._keep(offsets_of(self._width), np.int64),
             self._keep(_ranges(self._ins[self._source], sizes[self._source]), np.int32),
             None,
             self._keep(self._weights, np.int64),
@@ -90,10 +90,10 @@ class Tables:
         fan_out = np.bincount(source, sizes[target], len(sizes)).astype(np.int64)
         return _Side(
             self._keep(self._ins, np.int64),
-            self._keep(_running(fan_out), np.int64),
+            self._keep(offsets_of(fan_out), np.int64),
             self._keep(terms, np.int32),
             self._keep(np.pad(where, (0, _AHEAD)), np.int64),
-            self._keep(_running(fan_out * np.diff(self._ins)), np.int64),
+            self._keep(offsets_of(fan_out * np.diff(self._ins)), np.int64),
         )
 
     def _columns(self, places: int) -> _Columns:
@@ -110,14 +110,10 @@ class Tables:
         count = np.bincount(owner, minlength=nodes)
         markers = np.cumsum(count)
         return _Columns(
-            self._keep(_running(count + 1), np.int64),
+            self._keep(offsets_of(count + 1), np.int64),
             self._keep(np.insert(channel, markers, 0), np.int32),
             self._keep(np.insert(column, markers, self._width), np.int32),
         )
-
-
-def _running(sizes: Numbers) -> Numbers:
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
 def _ranges(starts: Numbers, lengths: Numbers) -> Numbers:

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.memory import require_memory
-from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.plan import TABLE_BYTES, RoundPlan
 from mpnn_arch.rounds.messages.edge_convolution import conv_by_edge
 from mpnn_arch.rounds.messages.initial import fill_uniform, new_parameter
 
 ALL_EDGES = slice(None)
-_TABLE_BYTES = 24  # per entry of an index table while it is computed: it, a mask and its indices
 
 
 class EdgeProduct(nn.Module):
@@ -152,7 +151,7 @@ def _block_index(rows: Tensor, columns: Tensor) -> Tensor:
     """
     most_rows, most_columns = int(rows.max()), int(columns.max())
     require_memory(
-        _TABLE_BYTES * len(rows) * most_rows * most_columns,
+        TABLE_BYTES * len(rows) * most_rows * most_columns,
         "cpu",
         "one block of indices per edge, as large as the largest,",
         "use fewer channels",
