@@ -11,7 +11,7 @@ import click
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.output import new_console, print_table
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import check_writable, shown, write_whole
+from mpnn_arch.io.files import check_writable, shown_path, write_whole
 
 _FORMATS = (".npy", ".csv", ".txt", ".edges", ".graphml", ".gexf")
 
@@ -49,8 +49,8 @@ def list_command() -> None:
     print_table(console, table)
     table = _table("lists", "nodes/graphs")
     for source, counts in (("published", lists.PUBLISHED), ("sample", lists.SAMPLES)):
-        shown = [f"{source}:{nodes}/{count}" for nodes, all_ in counts.items() for count in all_]
-        table.add_row(source, "  ".join(shown))
+        specs = [f"{source}:{nodes}/{count}" for nodes, all_ in counts.items() for count in all_]
+        table.add_row(source, "  ".join(specs))
     table.add_row("connectome", "  ".join(f"connectome:{name}" for name in CONNECTOMES))
     table.add_row("file", "file:PATH (.txt .csv .tsv .npy .edges .edgelist .graphml .gexf)")
     print_table(console, table)
@@ -265,12 +265,13 @@ def _refuse_existing(out: Path | None, force: bool) -> None:
     if out is None:
         return
     if os.path.isdir(out):
-        raise InputError(f"{shown(out)} is a folder; name a file in it")
+        raise InputError(f"{shown_path(out)} is a folder; name a file in it")
     if os.path.lexists(out) and not force:
         raise InputError(f"{out} exists; choose another name, or pass --force to overwrite it")
     if not os.path.isdir(out.parent) or not os.access(out.parent, os.W_OK):
         raise InputError(
-            f"the folder {shown(out.parent)} cannot be written to; create it, or choose another"
+            f"the folder {shown_path(out.parent)} cannot be written to; create it, or choose "
+            "another"
         )
     check_writable(out)
 
@@ -316,7 +317,7 @@ def _title(name: str, graph: Any) -> str:
     """The name, in lines that fit above the drawing, and what is measured."""
     from mpnn_arch.graphs.drawing import LARGEST_DRAWN
 
-    name = shown(name)
+    name = shown_path(name)
     if len(name) > 120:
         name = f"{name[:58]}...{name[-59:]}"
     lines = [name[i : i + 40] for i in range(0, len(name), 40)]

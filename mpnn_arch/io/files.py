@@ -115,10 +115,8 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         raise
     except OSError as error:
         raise write_error(path, error) from None
-    except ValueError:  # an embedded NUL, which no system call takes
-        raise WriteError(
-            f"cannot write {shown(path)}: the name holds a NUL character; leave it out"
-        ) from None
+    except ValueError:
+        raise _nul_error(path) from None
     return path
 
 
@@ -144,9 +142,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise write_error(path, error) from None
     except ValueError:
-        raise WriteError(
-            f"cannot write {shown(path)}: the name holds a NUL character; leave it out"
-        ) from None
+        raise _nul_error(path) from None
     return path
 
 
@@ -169,10 +165,17 @@ def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
     # numpy reports a full disk without an error number.
     unknown = "free some space, raise the limit of a file's size (ulimit -f), or use another folder"
     fix = _FIXES.get(error.errno or 0, unknown)
-    return WriteError(f"cannot write {shown(path)} ({error.strerror or error}): {fix}")
+    return WriteError(f"cannot write {shown_path(path)} ({error.strerror or error}): {fix}")
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def _nul_error(path: Path) -> WriteError:
+    """The error for a path that no system call takes."""
+    return WriteError(
+        f"cannot write {shown_path(path)}: the name holds a NUL character; leave it out"
+    )
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
     """``path`` for a message: printable, and its middle left out where it is long."""
     text = os.fspath(path)
     text = text if text.isprintable() else ascii(text)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import shown, write_whole
+from mpnn_arch.io.files import shown_path, write_whole
 from mpnn_arch.io.json_text import parse_json
 
 _LONGEST_HEADER = 100_000_000
@@ -72,11 +72,11 @@ def read_tensors(
     """
     _check_file(path)
     try:
-        _check_header(path)
+        _read_header(Path(path))  # refuses a tensor named twice, which safetensors lets pass
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    # Beside its own errors, safetensors passes on torch's and those of the types it lacks.
+    # safetensors raises its own errors, torch's, and those of dtypes that it does not know.
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
         reason = str(error)[:300]
         raise InputError(
@@ -106,13 +106,12 @@ def recorded_checksum(path: str | os.PathLike[str]) -> str:
     """
     _check_file(path)
     try:
-        metadata = _read_header(Path(path)).get("__metadata__")
-        digest = metadata["sha256"]
+        digest = _read_header(Path(path))["__metadata__"]["sha256"]
         if not isinstance(digest, str):
             raise TypeError
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, LookupError):
         raise InputError(
-            f"{shown(path)} has no checksum of mpnn_arch; give a file that mpnn_arch saved"
+            f"{shown_path(path)} has no checksum of mpnn_arch; give a file that mpnn_arch saved"
         ) from None
     return digest
 
@@ -124,27 +123,24 @@ def _check_file(path: str | os.PathLike[str]) -> None:
         found = False
     if not found:
         raise InputError(
-            f"there is no file {shown(path)}; give the path of a file saved by mpnn_arch"
+            f"there is no file {shown_path(path)}; give the path of a file saved by mpnn_arch"
         )
 
 
-def _check_header(path: str | os.PathLike[str]) -> None:
-    """Refuse what safetensors lets pass: a tensor or an entry of the metadata named twice.
+def _read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file.
 
     Raises:
-        ValueError: such a header, or none.
+        ValueError: no JSON object, a name given twice, or a header longer than the file.
     """
-    header = _read_header(Path(path))
-    if not isinstance(header, dict):
-        raise ValueError("its header is not a JSON object")
-
-
-def _read_header(path: Path) -> Any:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(_LONGEST_HEADER, path.stat().st_size - 8):
             raise ValueError(f"its header of {length} bytes is longer than the file or too long")
-        return parse_json(file.read(length))
+        header = parse_json(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is not a JSON object")
+    return header
 
 
 def _sort_metadata(path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -80,18 +80,7 @@ def check_saved(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> S
         InputError: an entry that is missing, unknown, of another type or out of its range, a graph
             other than its hash says, or a model that needs far more memory than the file has bytes.
     """
-    unknown = sorted(set(metadata) - _ENTRIES)
-    if unknown:
-        raise InputError(f"its metadata hold an unknown entry {_short(unknown[0])}")
-    weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
-    stray = sorted(k for k in tensors if not k.startswith((_MODEL, _GRAPH)))
-    if stray:
-        raise InputError(f"it holds a tensor {_short(stray[0])}, which no model has")
-    graphs = _graphs(
-        _parse(metadata, "graphs", list[dict[str, Any]]),
-        {k.removeprefix(_GRAPH): v for k, v in tensors.items() if k.startswith(_GRAPH)},
-        sum(value.nbytes for value in tensors.values()),
-    )
+    graphs, weights = _graphs_and_weights(tensors, metadata, _ENTRIES)
     config = _config(_parse(metadata, "config", dict[str, Any]), weights)
     choices: dict[str, dict[str, str]] = {}
     if "backend_choices" in metadata:
@@ -130,17 +119,7 @@ def check_saved_layers(tensors: Mapping[str, Tensor], metadata: Mapping[str, str
         InputError: as :func:`check_saved`, or a layer of a graph that is not in the file.
     """
     known = (_ENTRIES - {"config"}) | {"layers", "order", "backend"}
-    unknown = sorted(set(metadata) - known)
-    if unknown:
-        raise InputError(f"its metadata hold an unknown entry {_short(unknown[0])}")
-    stray = sorted(k for k in tensors if not k.startswith((_MODEL, _GRAPH)))
-    if stray:
-        raise InputError(f"it holds a tensor {_short(stray[0])}, which no model has")
-    graphs = _graphs(
-        _parse(metadata, "graphs", list[dict[str, Any]]),
-        {k.removeprefix(_GRAPH): v for k, v in tensors.items() if k.startswith(_GRAPH)},
-        sum(value.nbytes for value in tensors.values()),
-    )
+    graphs, weights = _graphs_and_weights(tensors, metadata, known)
     layers = _parse(metadata, "layers", dict[str, int])
     for name, number in layers.items():
         if not 0 <= number < len(graphs):
@@ -153,9 +132,35 @@ def check_saved_layers(tensors: Mapping[str, Tensor], metadata: Mapping[str, str
     for one in used:
         if one != "auto":
             backends.check_name(one)
-    weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
     order = _parse(metadata, "order", Order)
     return SavedLayers(layers, graphs, order, backend, weights, choices)
+
+
+def describe_graphs(
+    graphs: Sequence[RelationalGraph],
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """The edges of ``graphs`` by their names in a file, and its metadata's entry ``graphs``."""
+    edges = {f"{_GRAPH}{number}": graph.edge_index for number, graph in enumerate(graphs)}
+    return edges, [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
+
+
+def _graphs_and_weights(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], known: set[str]
+) -> tuple[tuple[RelationalGraph, ...], dict[str, Tensor]]:
+    """The graphs and the state dict of a file whose metadata have no entries but these."""
+    unknown = sorted(set(metadata) - known)
+    if unknown:
+        raise InputError(f"its metadata hold an unknown entry {_short(unknown[0])}")
+    stray = sorted(k for k in tensors if not k.startswith((_MODEL, _GRAPH)))
+    if stray:
+        raise InputError(f"it holds a tensor {_short(stray[0])}, which no model has")
+    graphs = _graphs(
+        _parse(metadata, "graphs", list[dict[str, Any]]),
+        {k.removeprefix(_GRAPH): v for k, v in tensors.items() if k.startswith(_GRAPH)},
+        sum(value.nbytes for value in tensors.values()),
+    )
+    weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
+    return graphs, weights
 
 
 def _graphs(

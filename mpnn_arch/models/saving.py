@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import shown
+from mpnn_arch.io.files import shown_path
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.models.build import build
 from mpnn_arch.models.old_names import renamed
 from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.relationalize.saved import load_relationalized, save_relationalized
-from mpnn_arch.models.saved_schema import SavedModel, check_saved
+from mpnn_arch.models.saved_schema import SavedModel, check_saved, describe_graphs
 from mpnn_arch.rounds import MessageRound, export_choices, import_choices
 
 _KIND = "mpnn_arch model 1"
@@ -41,11 +41,10 @@ _BUILD_ERRORS = (
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write ``model`` to ``path`` as safetensors, atomically.
 
-    Equal models give equal bytes. A model is more than its weights here: the file also holds the
-    backends that ``"auto"`` selected in each round, since backends round differently and a loaded
-    model gives the same bits. Two models with the same weights that were timed differently, or of
-    which only one has run, therefore differ in this entry, ``backend_choices``, and in the
-    checksum.
+    Equal models give equal bytes. The file also holds the backends that ``"auto"`` selected in each
+    round, since backends round differently and a loaded model gives the same bits. Two models of
+    the same weights for which trials selected different backends, or of which only one has run,
+    therefore differ in this entry, ``backend_choices``, and in the checksum.
 
     Args:
         model: one built by :func:`mpnn_arch.models.build` or changed by
@@ -77,13 +76,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
             "built by mpnn_arch.models.build, or save its state_dict() and build it yourself"
         )
     _refuse_changed(model, config, graphs)
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-    for number, graph in enumerate(graphs):
-        tensors[f"graph/{number}"] = graph.edge_index
-    nodes = [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
+    tensors, described = describe_graphs(graphs)
+    tensors |= {f"model/{name}": value for name, value in model.state_dict().items()}
     metadata = {
         "config": _json("configuration", config),
-        "graphs": _json("graphs", nodes),
+        "graphs": _json("graphs", described),
         "backend_choices": _json("backends", export_choices(model)),
     }
     write_tensors(path, tensors, metadata, kind=_KIND)
@@ -128,7 +125,7 @@ def load(
                 f"{next(iter(changes))} changes a built model, and into= is given; leave one out"
             )
         loaded = load_relationalized(path, into)
-        _warn_of_numbers_that_are_not_finite(path, loaded.state_dict())
+        _warn_if_not_finite(path, loaded.state_dict())
         return loaded if device is None else loaded.to(device)
     saved = read_saved(path)
     config = saved.config | changes
@@ -148,15 +145,15 @@ def load(
             names = renamed(model, choices)
             import_choices(model, {names[name]: choice for name, choice in choices.items()})
     except InputError as error:
-        raise InputError(f"{shown(path)} cannot be loaded: {error}") from None
+        raise InputError(f"{shown_path(path)} cannot be loaded: {error}") from None
     except _BUILD_ERRORS as error:
         if changes:  # an argument of the caller may be at fault, and its own error says more
             raise
         raise InputError(
-            f"{shown(path)} describes a model that cannot be built ({str(error)[:200]}); save it "
-            "again"
+            f"{shown_path(path)} describes a model that cannot be built ({str(error)[:200]}); save "
+            "it again"
         ) from error
-    _warn_of_numbers_that_are_not_finite(path, weights)
+    _warn_if_not_finite(path, weights)
     return model.to(torch.get_default_device() if device is None else device)
 
 
@@ -171,11 +168,11 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
         return check_saved(tensors, metadata)
     except InputError as error:
         raise InputError(
-            f"{shown(path)} is not a model that mpnn_arch saved: {error}; save it again"
+            f"{shown_path(path)} is not a model that mpnn_arch saved: {error}; save it again"
         ) from None
     except RecursionError:
         raise InputError(
-            f"{shown(path)} is not a model that mpnn_arch saved: its metadata are nested too "
+            f"{shown_path(path)} is not a model that mpnn_arch saved: its metadata are nested too "
             "deeply; save it again"
         ) from None
 
@@ -247,16 +244,14 @@ def _checked_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[st
     return found
 
 
-def _warn_of_numbers_that_are_not_finite(
-    path: str | os.PathLike[str], weights: Mapping[str, Tensor]
-) -> None:
+def _warn_if_not_finite(path: str | os.PathLike[str], weights: Mapping[str, Tensor]) -> None:
     counts = {name: int((~torch.isfinite(value)).sum()) for name, value in weights.items()}
     bad = {name: count for name, count in counts.items() if count}
     if bad:
         name = next(iter(bad))
         warnings.warn(
-            f"{shown(path)} holds {sum(bad.values())} numbers that are not finite, the first in "
-            f"{name}; the model's outputs will not be finite either",
+            f"{shown_path(path)} holds {sum(bad.values())} numbers that are not finite, the first "
+            f"in {name}; the model's outputs will not be finite either",
             stacklevel=3,
         )
 

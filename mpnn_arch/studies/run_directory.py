@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import shown
+from mpnn_arch.io.files import shown_path
 from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.models.saving import read_saved
 from mpnn_arch.studies.metrics import MetricsRow
@@ -76,8 +76,8 @@ class RunDirectory:
             text = None
         if text is None:
             raise InputError(
-                f"{shown(path)} is not a run directory (it has no config.json that can be read); "
-                "check --out"
+                f"{shown_path(path)} is not a run directory (it has no config.json that can be "
+                "read); check --out"
             )
         try:
             content = parse_json(text)

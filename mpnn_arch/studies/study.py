@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mpnn_arch import __version__
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import check_folder, shown, sync, write_error, write_text
+from mpnn_arch.io.files import check_folder, shown_path, sync, write_error, write_text
 from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.temporary import new_temporary_folder, sweep
@@ -138,7 +138,7 @@ class Study:
         if not there:
             refuse_run_directory(path)
             raise InputError(
-                f"{shown(path)} is not a study (it has no study.json); check the folder"
+                f"{shown_path(path)} is not a study (it has no study.json); check the folder"
             )
         try:
             about = parse_json(file.read_bytes())

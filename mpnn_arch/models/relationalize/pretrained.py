@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpnn_arch.checks import check_path, check_whole
-from mpnn_arch.checks import shown as shown_value
+from mpnn_arch.checks import check_path, check_whole, shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import make_folder, shown, write_text
+from mpnn_arch.io.files import make_folder, shown_path, write_text
 from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.io.tensor_file import read_tensors, recorded_checksum, write_tensors
 from mpnn_arch.models.relationalize.pretrained_module import CONFIG, module_to_fill
@@ -141,11 +140,11 @@ def from_pretrained(
     """
     folder = check_path(folder)
     if not folder.is_dir():
-        raise InputError(f"there is no folder {shown(folder)}; give one of save_pretrained")
+        raise InputError(f"there is no folder {shown_path(folder)}; give one of save_pretrained")
     if not (folder / GRAPHS_FILE).is_file():
         raise InputError(
-            f"{shown(folder)} has no {GRAPHS_FILE}; save the model with mpnn_arch.save_pretrained, "
-            "not with the method of transformers"
+            f"{shown_path(folder)} has no {GRAPHS_FILE}; save the model with "
+            "mpnn_arch.save_pretrained, not with the method of transformers"
         )
     tensors, metadata = read_tensors(folder / GRAPHS_FILE, kind=_KIND_OF_GRAPHS)
     try:
@@ -154,15 +153,17 @@ def from_pretrained(
         tensors |= {f"model/{key}": value for key, value in _read_weights(folder, files).items()}
         for key, other in tied.items():
             if f"model/{other}" not in tensors:
-                raise InputError(f"{shown_value(key)} is tied to {shown_value(other)}, not there")
+                raise InputError(f"{shown(key)} is tied to {shown(other)}, not there")
             tensors[f"model/{key}"] = tensors[f"model/{other}"]
         saved = check_saved_layers(tensors, metadata)
         module = module_to_fill(folder, into, config, saved)
         model = filled(module, saved, match_dtypes=True)
     except RecursionError:
-        raise InputError(f"{shown(folder)} holds text nested too deeply; save it again") from None
+        raise InputError(
+            f"{shown_path(folder)} holds text nested too deeply; save it again"
+        ) from None
     except InputError as error:
-        raise InputError(f"{shown(folder)} cannot be loaded: {error}") from None
+        raise InputError(f"{shown_path(folder)} cannot be loaded: {error}") from None
     return model.eval() if device is None else model.eval().to(device)
 
 
@@ -221,7 +222,7 @@ def _names(text: str) -> dict[str, str]:
     except ValueError:
         value = None
     if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        raise InputError(f"its {GRAPHS_FILE} holds {shown_value(text)} where names belong")
+        raise InputError(f"its {GRAPHS_FILE} holds {shown(text)} where names belong")
     return value
 
 
@@ -229,7 +230,7 @@ def _read_weights(folder: Path, files: Mapping[str, str]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name, digest in files.items():
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise InputError(f"{shown_value(name)} is not the name of a file of weights")
+            raise InputError(f"{shown(name)} is not the name of a file of weights")
         if recorded_checksum(folder / name) != digest:
             raise InputError(f"{name} is of another save than {GRAPHS_FILE}; save it again")
         part, _ = read_tensors(folder / name, kind=_KIND_OF_WEIGHTS)

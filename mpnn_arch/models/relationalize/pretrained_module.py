@@ -50,7 +50,8 @@ def module_to_fill(folder: Path, into: Any, config: Any, saved: SavedLayers) -> 
         raise InputError(f"{into.__name__} takes a {kind.__name__}, not {shown(config)}")
     with torch.device("meta"):  # shapes only: a forged configuration may ask for any size
         needed = sum(parameter.numel() for parameter in _build(into, config).parameters())
-    # Of N^2 dense blocks, shares differing by one channel, a round keeps N or more.
+    # A round on N nodes keeps at least N of its N^2 blocks, so the dense module has at most about N
+    # times the numbers of the files; 4 leaves room for shares that differ by a channel.
     elements = sum(value.numel() for value in saved.weights.values())
     nodes = max((graph.num_nodes for graph in saved.graphs), default=1)
     if needed > 4 * nodes * max(elements, 1_000):

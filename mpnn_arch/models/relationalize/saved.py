@@ -13,14 +13,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.io.files import shown
+from mpnn_arch.io.files import shown_path
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.models.relationalize.convert import relationalize
 from mpnn_arch.models.relationalize.report import RelationalizeReport
-from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers
+from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers, describe_graphs
 from mpnn_arch.rounds import MessageRound, export_choices, import_choices
 
 _KIND = "mpnn_arch relationalized model 1"
@@ -54,8 +55,7 @@ def describe(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
             )
     graphs = list({graph.content_hash: graph for graph in rounds.values()}.values())
     number = {graph.content_hash: i for i, graph in enumerate(graphs)}
-    edges = {f"graph/{i}": graph.edge_index for i, graph in enumerate(graphs)}
-    described = [{"num_nodes": g.num_nodes, "content_hash": g.content_hash} for g in graphs]
+    edges, described = describe_graphs(graphs)
     metadata = {
         "layers": {name: number[graph.content_hash] for name, graph in rounds.items()},
         "graphs": described,
@@ -95,16 +95,18 @@ def load_relationalized(
         into = into() if callable(into) else into
     if not isinstance(into, nn.Module):
         raise InputError(
-            f"into is a torch module or a function that returns one, not {shown(str(into))}; give "
+            f"into is a torch module or a function that returns one, not {shown(into)}; give "
             "the module that was relationalized"
         )
     tensors, metadata = read_tensors(path, kind=_KIND)
     try:
         model = filled(into, check_saved_layers(tensors, metadata))
     except RecursionError:
-        raise InputError(f"{shown(path)} holds metadata nested too deeply; save it again") from None
+        raise InputError(
+            f"{shown_path(path)} holds metadata nested too deeply; save it again"
+        ) from None
     except InputError as error:
-        raise InputError(f"{shown(path)} cannot be loaded: {error}") from None
+        raise InputError(f"{shown_path(path)} cannot be loaded: {error}") from None
     return model
 
 
