@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -9,6 +10,27 @@ from torch import Tensor, nn
 
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.linear_product import linear_product
+
+
+def halving_stages(
+    depths: Sequence[int], widths: Sequence[int], width: int
+) -> list[list[tuple[int, int, int]]]:
+    """(in_channels, out_channels, stride) of every block, stage by stage.
+
+    The first block of every stage but the first has stride 2.
+
+    Args:
+        depths: blocks of each stage.
+        widths: output channels of each stage.
+        width: input channels of the first.
+    """
+    stages = []
+    for stage, (depth, out_channels) in enumerate(zip(depths, widths, strict=True)):
+        stride = 2 if stage > 0 else 1
+        rest = [(out_channels, out_channels, 1)] * (depth - 1)
+        stages.append([(width, out_channels, stride), *rest])
+        width = out_channels
+    return stages
 
 
 class MeanPoolHead(nn.Module):

@@ -79,18 +79,7 @@ def build(
     """
     device = torch.get_default_device() if device is None else device
     settings = make_config(name, **model_kwargs)
-    for option, value in (("order", order), ("init", init), ("backend", backend)):
-        if not isinstance(value, str) and (value is not None or option == "order"):
-            raise InputError(f"{option} is a name, not {shown(value)}; give text")
-    if not isinstance(message, str | type | None):
-        raise InputError(
-            f"message is a name or a class of message functions, not {shown(message)}; see "
-            "rounds.message_functions"
-        )
-    if order not in ("first", "published"):
-        raise InputError(f"order is 'first' or 'published', not {shown(order)}; choose one")
-    if backend is not None:
-        check_name(backend, "auto", "reference")
+    _check_names(order, init, backend, message)
     graphs = as_graphs(graph)
     cost = round_meter(message, aggr, message_kwargs, aggr_kwargs, order)
     if widths is not None:
@@ -152,6 +141,22 @@ def build(
     model.config_is_whole = _is_named(message) and _is_named(aggr)
     moved: nn.Module = model.to(device)
     return moved
+
+
+def _check_names(order: Any, init: Any, backend: Any, message: Any) -> None:
+    """Refuse what is neither a name nor, where that is allowed, None or a class."""
+    for option, value in (("order", order), ("init", init), ("backend", backend)):
+        if not isinstance(value, str) and (value is not None or option == "order"):
+            raise InputError(f"{option} is a name, not {shown(value)}; give text")
+    if not isinstance(message, str | type | None):
+        raise InputError(
+            f"message is a name or a class of message functions, not {shown(message)}; see "
+            "rounds.message_functions"
+        )
+    if order not in ("first", "published"):
+        raise InputError(f"order is 'first' or 'published', not {shown(order)}; choose one")
+    if backend is not None:
+        check_name(backend, "auto", "reference")
 
 
 def _generator(seed: int | torch.Generator) -> tuple[torch.Generator, int | None]:

@@ -133,9 +133,7 @@ class Layers:
             in_features,
             out_features,
             bias=bias,
-            message="linear"
-            if self._message is None or _is_default(self._message)
-            else self._message,
+            message=self._message_or("linear"),
             norm="batch" if norm else None,
             activation=act,
             **self._round,
@@ -144,7 +142,7 @@ class Layers:
     def vectors(self, in_features: int, out_features: int) -> nn.Module:
         """A dense linear layer with BatchNorm and ReLU."""
         linear = self.linear(in_features, out_features, bias=False)
-        return Dense(linear, self.batch_norm(out_features, spatial=False), nn.ReLU(inplace=True))
+        return Dense(linear, self.batch_norm(out_features, spatial=False), relu())
 
     def conv(
         self,
@@ -218,6 +216,10 @@ class Layers:
         """A parameter of zeros."""
         return nn.Parameter(torch.zeros(*shape, **self._factory_kwargs))
 
+    def _message_or(self, default: str) -> str | type[MessageFunction]:
+        message = self._message
+        return default if message is None or _is_default(message) else message
+
     def _conv_round(
         self,
         graph: RelationalGraph | None,
@@ -237,9 +239,7 @@ class Layers:
             stride,
             _half(kernel_size),
             bias=False,
-            message="conv"
-            if self._message is None or _is_default(self._message)
-            else self._message,
+            message=self._message_or("conv"),
             norm="batch",
             activation=activation() if activation else None,
             **self._round,

@@ -8,7 +8,6 @@ from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.errors import InputError
 from mpnn_arch.models.blocks import MeanPoolHead
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
@@ -41,13 +40,6 @@ class CNN1DConfig(ModelConfig):
     image_size: int = 32
     length: int | None = None
     num_rounds: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("length", "num_rounds"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise InputError(f"{field} is at least 1, not {value}")
 
     @property
     def stage_widths(self) -> tuple[int, ...]:

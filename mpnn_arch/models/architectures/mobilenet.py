@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.models.blocks import MeanPoolHead
+from mpnn_arch.models.blocks import MeanPoolHead, halving_stages
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -41,14 +41,12 @@ class MobileNetV1Config(ModelConfig):
         """The layers' cost."""
         width = self.scaled(32)
         meter.conv(self.in_channels, width, 3, stride=1 if self.is_small else 2)
-        for stage, (depth, out_channels) in enumerate(zip(self.depths, widths, strict=True)):
+        for stage, blocks in enumerate(halving_stages(self.depths, widths, width)):
             meter.start_stage(stage)
-            for index in range(depth):
-                stride = 2 if stage > 0 and index == 0 else 1
-                meter.conv(width, width, 3, stride, groups=width)
-                meter.conv_round(width, out_channels)
-                width = out_channels
-        meter.linear(width, self.num_classes)
+            for in_channels, out_channels, stride in blocks:
+                meter.conv(in_channels, in_channels, 3, stride, groups=in_channels)
+                meter.conv_round(in_channels, out_channels)
+        meter.linear(widths[-1], self.num_classes)
 
     def make(self, layers: Layers, widths: Sequence[int]) -> nn.Module:
         """The network."""
@@ -68,16 +66,15 @@ class MobileNetV1(nn.Module):
         width = config.scaled(32)
         self.stem = layers.maps(config.in_channels, width, 3, 1 if config.is_small else 2)
         self.stages = nn.Sequential()
-        for stage, (depth, out_channels) in enumerate(zip(config.depths, widths, strict=True)):
+        for stage, blocks in enumerate(halving_stages(config.depths, widths, width)):
             layers.start_stage(stage)
-            blocks = nn.Sequential()
-            for index in range(depth):
-                stride = 2 if stage > 0 and index == 0 else 1
-                depthwise = layers.maps(width, width, 3, stride, groups=width)
-                blocks.append(nn.Sequential(depthwise, layers.conv_round(width, out_channels)))
-                width = out_channels
-            self.stages.append(blocks)
-        self.head = MeanPoolHead(layers, width, config.num_classes)
+            made = nn.Sequential()
+            for in_channels, out_channels, stride in blocks:
+                depthwise = layers.maps(in_channels, in_channels, 3, stride, groups=in_channels)
+                round_ = layers.conv_round(in_channels, out_channels)
+                made.append(nn.Sequential(depthwise, round_))
+            self.stages.append(made)
+        self.head = MeanPoolHead(layers, widths[-1], config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores."""

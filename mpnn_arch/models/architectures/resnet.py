@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.models.blocks import MeanPoolHead
+from mpnn_arch.models.blocks import MeanPoolHead, halving_stages
 from mpnn_arch.models.config import ModelConfig, Search
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -58,17 +58,14 @@ class ResNetConfig(ModelConfig):
         else:
             meter.conv(self.in_channels, width, 7, stride=2)
             meter.pool(2)
-        for stage, (depth, out_channels) in enumerate(zip(self.depths, widths, strict=True)):
+        for stage, blocks in enumerate(halving_stages(self.depths, widths, width)):
             meter.start_stage(stage)
-            for index in range(depth):
-                stride = 2 if stage > 0 and index == 0 else 1
-                if width != out_channels or stride != 1:
-                    meter.shortcut(
-                        width, out_channels, stride, relational=self.shortcut == "relational"
-                    )
-                self.block.cost(meter, width, out_channels, stride)
-                width = out_channels
-        meter.linear(width, self.num_classes)
+            for in_channels, out_channels, stride in blocks:
+                if in_channels != out_channels or stride != 1:
+                    relational = self.shortcut == "relational"
+                    meter.shortcut(in_channels, out_channels, stride, relational=relational)
+                self.block.cost(meter, in_channels, out_channels, stride)
+        meter.linear(widths[-1], self.num_classes)
 
     def make(self, layers: Layers, widths: Sequence[int]) -> nn.Module:
         """The network."""
@@ -198,15 +195,11 @@ class ResNet(nn.Module):
             stem = layers.maps(config.in_channels, width, 7, stride=2)
             self.stem = nn.Sequential(stem, nn.MaxPool2d(3, stride=2, padding=1))
         self.stages = nn.Sequential()
-        for stage, (depth, out_channels) in enumerate(zip(config.depths, widths, strict=True)):
+        for stage, blocks in enumerate(halving_stages(config.depths, widths, width)):
             layers.start_stage(stage)
-            blocks = nn.Sequential()
-            for index in range(depth):
-                stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(ResidualBlock(layers, config, width, out_channels, stride))
-                width = out_channels
-            self.stages.append(blocks)
-        self.head = MeanPoolHead(layers, width, config.num_classes)
+            made = (ResidualBlock(layers, config, *block) for block in blocks)
+            self.stages.append(nn.Sequential(*made))
+        self.head = MeanPoolHead(layers, widths[-1], config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores."""
