@@ -25,15 +25,8 @@ import pandas as pd
 
 from mpnn_arch import InputError
 from mpnn_arch.graphs import GraphBatch, published
-from mpnn_arch.graphs.design_space import (
-    C_AND_L,
-    PAPER_BINS,
-    Bins,
-    coverage,
-    paper_grid,
-    subsample,
-    sweep_design_space,
-)
+from mpnn_arch.graphs.bins import PAPER_BINS, Bins, coverage, subsample
+from mpnn_arch.graphs.design_space import C_AND_L, paper_grid, sweep_design_space
 from mpnn_arch.graphs.measures import MEASURES
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.design_space import PAPER_BINS
+from mpnn_arch.graphs.bins import PAPER_BINS
 
 Resolution = Literal["coarse", "fine"]
 

@@ -194,7 +194,8 @@ def sample(
     import pandas as pd
     from rich.progress import Progress
 
-    from mpnn_arch.graphs.design_space import Bins, paper_grid, subsample, sweep_design_space
+    from mpnn_arch.graphs.bins import Bins, subsample
+    from mpnn_arch.graphs.design_space import paper_grid, sweep_design_space
     from mpnn_arch.graphs.generators.family import check_whole
 
     bins = check_whole("bins", bins, 1)

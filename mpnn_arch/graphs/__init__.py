@@ -3,15 +3,9 @@
 Torch is imported only when a tensor is requested.
 """
 
+from mpnn_arch.graphs.bins import PAPER_BINS, Bins, coverage, subsample
 from mpnn_arch.graphs.connectomes import CONNECTOMES, connectome, connectome_measures
-from mpnn_arch.graphs.design_space import (
-    PAPER_BINS,
-    Bins,
-    coverage,
-    paper_grid,
-    subsample,
-    sweep_design_space,
-)
+from mpnn_arch.graphs.design_space import paper_grid, sweep_design_space
 from mpnn_arch.graphs.generators import (
     ba,
     complete,

@@ -1,20 +1,20 @@
-"""The design space: sweep a family of graphs, and select graphs that cover the plane of C and L."""
+"""The design space: a sweep that generates and measures every graph of a grid of parameters."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import as_list, check_bytes, shown
+from mpnn_arch.checks import check_bytes
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.generators import GENERATORS, generate
 from mpnn_arch.graphs.generators.family import check_num_nodes, check_whole, is_seeded
@@ -22,9 +22,6 @@ from mpnn_arch.graphs.generators.ws_flex import ws_flex_words
 from mpnn_arch.graphs.measures import MEASURES, GraphBatch
 from mpnn_arch.io.files import make_folder, write_text, write_whole
 from mpnn_arch.io.temporary import sweep
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 C_AND_L = ("clustering_coefficient", "average_path_length")
 
@@ -68,10 +65,10 @@ def sweep_design_space(
 ) -> Path:
     """Generate and measure every graph of a grid, streaming the rows to Parquet files.
 
-    Rows are ordered by seed, then by the product of the grid's lists. They are written in parts
-    of 10,000 graphs, each part atomically, so that calling an interrupted sweep again resumes it,
-    also with more repeats. A graph that its generator rejects (none connected in its tries) has no
-    row.
+    Rows are ordered by seed, then by the product of the grid's lists. They are written in parts of
+    10,000 graphs, each part atomically: the same call resumes an interrupted sweep, and one with
+    more repeats continues it. A graph that its generator rejects (none connected in its tries) has
+    no row.
 
     Args:
         generator: name of the family.
@@ -127,137 +124,12 @@ def sweep_design_space(
     parts = range(-(-plan.num_graphs // plan.part))
     waiting = [part for part in parts if not _part_path(out, part).exists()]
     done = len(parts) - len(waiting)
-    if progress:
-        progress(done, len(parts))
-    if workers == 1:
-        for part in waiting:
-            _sweep_part(plan, out, part)
-            done += 1
-            if progress:
-                progress(done, len(parts))
-        return out
-    # Spawned, not forked: threads of the caller (torch's) would not survive a fork.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_sweep_part, plan, out, part) for part in waiting]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                done += 1
-                if progress:
-                    progress(done, len(parts))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    report = progress or (lambda done, total: None)
+    report(done, len(parts))
+    for _ in _swept(plan, out, waiting, workers):
+        done += 1
+        report(done, len(parts))
     return out
-
-
-@dataclass(frozen=True)
-class Bins:
-    """A grid of bins over the plane of clustering coefficient and average path length.
-
-    Args:
-        count: bins along either axis.
-        path_length: lowest and highest L; C runs from 0 to 1.
-
-    Example:
-        >>> from mpnn_arch import graphs
-        >>> table = graphs.measure([graphs.ring(16, 4), graphs.complete(16)])
-        >>> graphs.Bins(10, path_length=(1, 4)).place(table)
-        (array([ 54, 100]), array([ True, False]))
-    """
-
-    count: int
-    path_length: tuple[float, float]
-
-    def __post_init__(self) -> None:
-        check_whole("the number of bins along an axis", self.count, 1)
-        ends = as_list("path_length", self.path_length)
-        if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
-            raise InputError(
-                f"path_length is a lowest and a highest L, not {shown(self.path_length)}; give two "
-                "numbers"
-            )
-        low, high = ends
-        if not -np.inf < low < high < np.inf:
-            raise InputError(f"path_length {low:g} to {high:g} holds no bin; give low < high")
-
-    def place(self, table: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """The bin number of every row (count x C's bin + L's bin), and whether it is inside."""
-        column, row = self._along(table)
-        inside = (column >= 0) & (column < self.count) & (row >= 0) & (row < self.count)
-        return column * self.count + row, inside
-
-    def off_centre(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-        """Squared distance of every row from the centre of its bin, in bin widths."""
-        c, length = self._scaled(table)
-        return (c % 1 - 0.5) ** 2 + (length % 1 - 0.5) ** 2
-
-    def _scaled(self, table: pd.DataFrame) -> tuple[Any, Any]:
-        low, high = self.path_length
-        c = table["clustering_coefficient"].to_numpy() * self.count
-        length = (table["average_path_length"].to_numpy() - low) / (high - low) * self.count
-        return c, length
-
-    def _along(self, table: pd.DataFrame) -> tuple[Any, Any]:
-        # Compare with the edges instead of dividing: a graph that lies on an edge then falls into
-        # the same bin as in the published lists.
-        c_edges = np.linspace(0, 1, self.count + 1)
-        l_edges = np.linspace(*self.path_length, self.count + 1)
-        c = np.searchsorted(c_edges, table["clustering_coefficient"].to_numpy(), side="right")
-        length = np.searchsorted(l_edges, table["average_path_length"].to_numpy(), side="right")
-        return c - 1, length - 1
-
-
-# The bins of the published lists, by nodes and then by graphs in the list.
-PAPER_BINS: dict[int, dict[int, Bins]] = {
-    64: {3942: Bins(135, (1, 4.5)), 449: Bins(45, (1, 4.5)), 52: Bins(15, (1, 4.5))},
-    16: {2698: Bins(108, (1, 2.5)), 326: Bins(36, (1, 2.5)), 48: Bins(12, (1, 2.5))},
-}
-
-
-def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
-    """One graph per bin of (C, L): the one nearest the bin's centre, the first in case of a tie.
-
-    Args:
-        table: rows with ``clustering_coefficient`` and ``average_path_length``.
-        bins: the bins; those of the paper are ``PAPER_BINS[num_nodes][count]``.
-
-    Returns:
-        The selected rows, ordered by bin. Rows outside the bins are never selected.
-
-    Raises:
-        InputError: the table lacks a column.
-
-    Example:
-        >>> import pandas as pd
-        >>> from mpnn_arch import graphs
-        >>> table = graphs.measure(graphs.sample(64, 52))
-        >>> len(graphs.subsample(table, graphs.Bins(3, path_length=(1, 4))))
-        7
-    """
-    for name in C_AND_L:
-        if name not in table.columns:
-            raise InputError(f"a table to sub-sample has a column {name}; measure it first")
-    bin_number, inside = bins.place(table)
-    kept = np.flatnonzero(inside)
-    order = kept[np.lexsort((kept, bins.off_centre(table)[kept], bin_number[kept]))]
-    _, first = np.unique(bin_number[order], return_index=True)
-    return table.iloc[order[first]].reset_index(drop=True)
-
-
-def coverage(ours: pd.DataFrame, theirs: pd.DataFrame, bins: Bins) -> float:
-    """Fraction of the bins occupied by ``theirs`` that ``ours`` occupies too.
-
-    Example:
-        >>> from mpnn_arch import graphs
-        >>> table = graphs.measure(graphs.sample(64, 52))
-        >>> round(graphs.coverage(table[:26], table, graphs.Bins(3, path_length=(1, 4))), 2)
-        0.57
-    """
-    mine, my_inside = bins.place(ours)
-    other, other_inside = bins.place(theirs)
-    wanted = np.unique(other[other_inside])
-    return float(np.isin(wanted, mine[my_inside]).mean())
 
 
 @dataclass(frozen=True)
@@ -324,6 +196,25 @@ def _claim(out: Path, plan: _Sweep) -> None:
     elif any(out.glob("*.parquet")):
         raise InputError(f"{out} holds Parquet files of something else; choose another folder")
     write_text(note, json.dumps(described, indent=1))
+
+
+def _swept(plan: _Sweep, out: Path, parts: Sequence[int], workers: int) -> Iterator[None]:
+    """Sweep these parts; an item for each that is done."""
+    if workers == 1:
+        for part in parts:
+            _sweep_part(plan, out, part)
+            yield
+        return
+    # Spawned, not forked: threads of the caller (torch's) would not survive a fork.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_sweep_part, plan, out, part) for part in parts]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _part_path(out: Path, part: int) -> Path:

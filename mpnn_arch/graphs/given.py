@@ -45,7 +45,7 @@ def as_graphs(graphs: Any) -> list[RelationalGraph]:
         return [as_graph(graphs)]
     try:
         listed = list(graphs)
-    except (TypeError, RuntimeError):  # not to be gone through, as a tensor of one number
+    except (TypeError, RuntimeError):  # not iterable, as a tensor of one number
         return [as_graph(graphs)]
     return [as_graph(graph) for graph in listed]
 
@@ -64,8 +64,8 @@ def as_named_graphs(graphs: Mapping[str, Any]) -> dict[str, RelationalGraph]:
 def parse_with(parser: Callable[[str], list[RelationalGraph]]) -> None:
     """Set the parser of specifications.
 
-    It is handed in, since it knows every source of graphs, and what makes or measures graphs takes
-    them as they are given, too.
+    It imports every generator and measure, and these accept specifications too: importing it here
+    would close a circle.
     """
     _PARSER.append(parser)
 

@@ -15,14 +15,8 @@ from mpnn_arch.graphs import (
     sample,
     sample_parameters,
 )
-from mpnn_arch.graphs.design_space import (
-    PAPER_BINS,
-    Bins,
-    coverage,
-    paper_grid,
-    subsample,
-    sweep_design_space,
-)
+from mpnn_arch.graphs.bins import PAPER_BINS, Bins, coverage, subsample
+from mpnn_arch.graphs.design_space import paper_grid, sweep_design_space
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "published"
 GRID = {"average_degree": [4.0, 5.5, 7.0], "rewiring_probability": [0.0, 0.1, 0.5, 1.0]}
