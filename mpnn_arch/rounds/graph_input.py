@@ -67,14 +67,12 @@ def read_graph(layer: Any, x: Any, edges: Any, value: Any = None, size: Any = No
             "channels: call round((x_source, x_target), edge_index)"
         )
     edge_index, stored, stored_size = _read_edges(edges)
-    if stored_size is None and bipartite is False and size is None:
-        size = (source.shape[-2], source.shape[-2])
     if layer.flow != "source_to_target" and (bipartite or _is_sparse(edges)):
         raise InputError(
             "flow='target_to_source' with a pair of features or a sparse tensor would swap their "
             "sides; use flow='source_to_target' with the edges flipped"
         )
-    num_nodes = _sizes(source, target, stored_size or size)
+    num_nodes = _sizes(source, target, stored_size, size)
     if stored is not None:
         value = _stored_value(layer, stored, value)
     _check_edges(edge_index, value, num_nodes)
@@ -145,9 +143,10 @@ def _stored_value(layer: Any, stored: Tensor, value: Tensor | None) -> Tensor | 
     return stored
 
 
-def _sizes(source: Tensor, target: Tensor | None, given: Any) -> tuple[int, int]:
+def _sizes(source: Tensor, target: Tensor | None, *given: Any) -> tuple[int, int]:
+    """(N, M): the rows of the features, and what ``given`` pairs say, None being unknown."""
     nodes = [source.shape[-2], None if target is None else target.shape[-2]]
-    for side, expected in enumerate(given or (None, None)):
+    for side, expected in (pair for sizes in given for pair in enumerate(sizes or ())):
         if nodes[side] is None:
             nodes[side] = expected
         if expected is not None and nodes[side] != expected:

@@ -226,6 +226,18 @@ def test_the_sparse_tensor_of_torch_sparse(monkeypatch: pytest.MonkeyPatch) -> N
         GAT(C, 4)(x, Rows(edges, None, (6, 6)), return_attention_weights=True)
 
 
+def test_a_size_counts_beside_an_edge_index_that_has_none() -> None:
+    x, edges, _ = example(6, 10)
+    edges[1] %= 3
+    layer = SAGE(C, 4)
+    expected = layer((x, None), edges, size=(6, 3))
+    torch.testing.assert_close(layer((x, None), EdgeIndex(edges), size=(6, 3)), expected)
+    half = EdgeIndex(edges, sparse_size=(6, None))
+    torch.testing.assert_close(layer((x, None), half, size=(6, 3)), expected)
+    with pytest.raises(InputError, match="the graph has 4 sources, x has 6 rows"):
+        layer((x, None), EdgeIndex(edges), size=(4, 3))
+
+
 def test_an_input_that_would_be_misread_is_refused() -> None:
     x, edges, features = example(6, 10)
     layer = SAGE(C, 4)
