@@ -24,7 +24,7 @@ def is_plain(first: Tensor, second: Tensor) -> bool:
         and not torch.compiler.is_dynamo_compiling()  # other tracers hand in types of their own
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._get_tracing_state() is None  # torch.jit.trace
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and _peek_transforms() is None
         and not torch._C._functorch.is_functorch_wrapped_tensor(first)
         and not first.is_meta
         and forward_ad._current_level < 0
@@ -42,8 +42,14 @@ def is_traced(*tensors: Tensor) -> bool:
 
 
 def jit_tracing() -> bool:
-    """Whether ``torch.jit.trace`` runs: to read a size there is to fix it, and warns."""
+    """Whether ``torch.jit.trace`` runs, where reading a size fixes it in the program, and warns."""
     return torch._C._get_tracing_state() is not None and not torch.compiler.is_compiling()
+
+
+def is_exporting() -> bool:
+    """Whether ``torch.export`` runs; in torch 2.6, which has no such flag, or ``torch.compile``."""
+    of_torch = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return bool(of_torch())
 
 
 def in_functorch() -> bool:
@@ -53,16 +59,14 @@ def in_functorch() -> bool:
     """
     if torch.compiler.is_compiling():  # tracers use the same stack, and support operators
         return False
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-    )
+    return _peek_transforms() is not None or forward_ad._current_level >= 0
 
 
 def is_transformed(tensor: Tensor) -> bool:
     """Whether only torch operations support ``tensor``: :func:`in_functorch`, or it is batched.
 
-    ``is_grads_batched`` and ``vectorize=True`` run a backward pass under an older vmap, of which
-    only its tensors tell. A fast check: every backward pass makes it.
+    ``is_grads_batched`` and ``vectorize=True`` run a backward pass under an older vmap, which only
+    its tensors show. A fast check: every backward pass makes it.
     """
     return (
         _peek_transforms() is not None or forward_ad._current_level >= 0 or _is_batched(tensor)

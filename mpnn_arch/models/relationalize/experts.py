@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.graphs.given import GivenGraph
+from mpnn_arch.kernels.dispatch.tracing import is_exporting
 from mpnn_arch.rounds import RelationalLinear
 
 
@@ -19,10 +20,10 @@ class RelationalExperts(nn.Module):
         y = \sum_{e \in \text{top } k} p_e\, W_e^{down}
         (\mathrm{act}(W_e^{gate} x) \odot W_e^{up} x)
 
-    It stands for the stacks of transformers (``MixtralExperts`` and others of that form), whose
-    call it has, and for nothing around them: the router stays as it is. Every expert runs on the
-    tokens that chose it. Shapes then depend on values, which ``torch.export`` does not follow: an
-    exported program runs every expert on all tokens, E / k times the multiply-adds.
+    It replaces the stacks of transformers (``MixtralExperts`` and others like it) and is called
+    as they are; the router around them is not changed. Every expert runs on the tokens for which it
+    was chosen. Shapes then depend on values, which ``torch.export`` does not follow: an exported
+    program runs every expert on all tokens, E / k times the multiply-adds.
 
     Args:
         graph: along whose edges the messages of all rounds flow, or its specification.
@@ -84,7 +85,7 @@ class RelationalExperts(nn.Module):
             for number in range(top_k_index.shape[-1]):
                 out = out + self._expert(number % self.num_experts, hidden_states)
             return out
-        if getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)():  # torch 2.6
+        if is_exporting():
             for number in range(self.num_experts):
                 share = torch.where(top_k_index == number, top_k_weights, 0).sum(-1, keepdim=True)
                 out = out + (self._expert(number, hidden_states) * share).to(out.dtype)
@@ -107,8 +108,8 @@ class RelationalExperts(nn.Module):
 def is_stack_of_experts(layer: Any) -> bool:
     """Whether this is a stack of gated experts of transformers, in its usual layout.
 
-    That library marks the layout on each such module: gate above up in one matrix, without biases,
-    (E, C_out, C_in).
+    That library marks each such module with its layout. The usual one is (E, C_out, C_in), the
+    gate's rows above those of the up projection, without biases.
     """
     gate_up, down = getattr(layer, "gate_up_proj", None), getattr(layer, "down_proj", None)
     marks = ("has_gate", "is_concatenated", "has_bias", "is_transposed", "has_post_expert_norm")
