@@ -216,7 +216,7 @@ def aggregate_messages(
         # 1 is finite under every power and product; aggregations of whole messages get zeros.
         keep = real.view(real.shape[0], 1, real.shape[1], *[1] * (messages.dim() - 3))
         messages = torch.where(keep, messages, 1.0 if channelwise else 0.0)
-    fragile = _fragile(aggr)
+    fragile = _has(aggr, pyg.MulAggregation, pyg.PowerMeanAggregation)
     if fragile and messages.requires_grad:
         messages.register_hook(lambda gradient: _refuse_not_finite(gradient, aggr, "gradient"))
     if not channelwise:
@@ -264,10 +264,6 @@ def _by_sample(aggr: pyg.Aggregation, messages: Tensor, index: Tensor, num_nodes
     )
     out = out.view(batch, pixels, num_nodes, out.shape[-1]).permute(2, 0, 3, 1)
     return out.unflatten(3, space) if space else out.squeeze(3)
-
-
-def _fragile(aggr: pyg.Aggregation) -> bool:
-    return _has(aggr, pyg.MulAggregation, pyg.PowerMeanAggregation)
 
 
 def _has(aggr: pyg.Aggregation, *kinds: type[pyg.Aggregation]) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
+from torch_geometric.nn.inits import reset
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
@@ -43,9 +44,8 @@ def reset_round(
 
 
 def _reset(layer: Any, generator: torch.Generator | None, by_degree: bool) -> None:
-    reset_parameters_of(layer.aggr_module, generator)
-    if layer.squeeze is not None:
-        reset_parameters_of(layer.squeeze, generator)
+    redraw(layer.aggr_module, generator)
+    redraw(layer.squeeze, generator)
     if layer.projection is not None:
         layer.projection.reset_parameters(generator)
     function, plan = layer.message_function, layer.plan
@@ -114,12 +114,17 @@ def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor
     return gain.double()[inverse]
 
 
-def reset_parameters_of(module: Any, generator: torch.Generator | None) -> None:
-    """Redraw from ``generator`` the parameters that a module draws from torch's global state."""
-    parameter = next(module.parameters(), None)
+def redraw(module: Any, generator: torch.Generator | None = None) -> None:
+    """Redraw the parameters of ``module`` and of its parts, without torch's global state.
+
+    Args:
+        module: None, and one without parameters or with those on the meta device, is left alone.
+        generator: source of randomness; None for torch's default one.
+    """
+    parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
     if parameter is None or parameter.is_meta:
         return
-    seed = int(torch.randint(2**62, (), generator=generator))
+    seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
     with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
         torch.manual_seed(seed)
-        module.reset_parameters()
+        reset(module)

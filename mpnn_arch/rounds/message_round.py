@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 
+from mpnn_arch.checks import check_flag
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
@@ -36,7 +37,6 @@ from mpnn_arch.rounds.shares import (
 from mpnn_arch.rounds.state_dict import register_graph, restore_graph
 from mpnn_arch.rounds.updates import (
     add_residual,
-    check_flag,
     check_kwargs,
     check_residual,
     make_activation,

@@ -8,12 +8,11 @@ where every node has all channels: one share.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
 
-from mpnn_arch.checks import shown, whole_number
+from mpnn_arch.checks import check_flag, shown, whole_number
 from mpnn_arch.errors import InputError
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.registry import Registry
@@ -176,17 +175,6 @@ def make_squeeze(reduction: int | None, partition: ChannelPartition) -> SqueezeE
         return SqueezeExcitation(partition, reduction)
 
 
-def check_flag(name: str, value: Any) -> bool:
-    """Reject anything but True and False, such as ``"no"``, which Python counts as true.
-
-    Raises:
-        InputError: neither.
-    """
-    if not isinstance(value, (bool, np.bool_)):
-        raise InputError(f"{name} is True or False, {shown(value)} was given")
-    return bool(value)
-
-
 def check_kwargs(**given: Any) -> None:
     """Reject keyword arguments that are no dictionary.
 
@@ -194,12 +182,9 @@ def check_kwargs(**given: Any) -> None:
         InputError: naming the first that is none.
     """
     for name, value in given.items():
-        if value is not None and not (isinstance(value, dict) and all(map(_is_text, value))):
+        fits = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+        if value is not None and not fits:
             raise InputError(f"{name} is a dictionary of names to values, not {shown(value)}")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def check_residual(

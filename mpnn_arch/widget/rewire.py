@@ -17,7 +17,7 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.rounds import FusedRound, MessageFunction, MessageRound, message_functions
 from mpnn_arch.rounds.aggregations import ShareProjection, make_aggregation, make_projection
-from mpnn_arch.rounds.initial_scale import reset_parameters_of
+from mpnn_arch.rounds.initial_scale import redraw
 from mpnn_arch.rounds.messages import EdgeProduct, make_message
 from mpnn_arch.rounds.state_dict import register_graph
 
@@ -198,7 +198,7 @@ def _aggregation(layer: MessageRound, plan: RoundPlan, aggr: str | None, seed: i
         else:
             return copy.deepcopy(layer.aggr_module)
     made = make_aggregation(aggr, plan)
-    reset_parameters_of(made, torch.Generator().manual_seed(seed))
+    redraw(made, torch.Generator().manual_seed(seed))
     return made
 
 

@@ -11,11 +11,11 @@ from torch_geometric.utils import is_torch_sparse_tensor, softmax, to_torch_csr_
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
-from mpnn_arch.rounds.gnn.linear import linear, redraw
+from mpnn_arch.rounds.gnn.linear import linear
 from mpnn_arch.rounds.gnn.self_loops import replace_self_loops
 from mpnn_arch.rounds.graph_input import GraphInput, read_graph
 from mpnn_arch.rounds.graph_round import GraphRound
-from mpnn_arch.rounds.initial_scale import reset_round
+from mpnn_arch.rounds.initial_scale import redraw, reset_round
 from mpnn_arch.rounds.messages.initial import fill_uniform
 
 

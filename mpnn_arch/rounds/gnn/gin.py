@@ -9,9 +9,10 @@ from torch_geometric.typing import OptTensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
-from mpnn_arch.rounds.gnn.linear import linear, redraw
+from mpnn_arch.rounds.gnn.linear import linear
 from mpnn_arch.rounds.graph_input import read_graph
 from mpnn_arch.rounds.graph_round import GraphRound
+from mpnn_arch.rounds.initial_scale import redraw
 
 
 class GIN(GraphRound):
@@ -203,7 +204,7 @@ class GINE(GIN):
 
 
 def _in_channels_of(network: Any) -> int:
-    """Input features of the network's first part, -1 where it does not tell them."""
+    """Input features of the network's first part, -1 where it has no such attribute."""
     while isinstance(network, nn.Sequential) and len(network):
         network = network[0]
     for name in ("in_features", "in_channels"):

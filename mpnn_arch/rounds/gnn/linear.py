@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
-from torch_geometric.nn.inits import reset
+
+from mpnn_arch.rounds.initial_scale import redraw
 
 
 def linear(
@@ -24,14 +23,3 @@ def linear(
     )
     redraw(made, generator)
     return made
-
-
-def redraw(module: Any, generator: torch.Generator | None = None) -> None:
-    """Redraw the parameters of ``module`` and of its parts, without torch's global state."""
-    parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
-    if parameter is None or parameter.is_meta:
-        return
-    seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
-    with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
-        torch.manual_seed(seed)
-        reset(module)

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch_geometric.typing import OptTensor
 
 from mpnn_arch.rounds.aggregations import widening
-from mpnn_arch.rounds.gnn.linear import linear, redraw
+from mpnn_arch.rounds.gnn.linear import linear
 from mpnn_arch.rounds.graph_round import GraphRound
+from mpnn_arch.rounds.initial_scale import redraw
 
 
 class LinearOfNeighbours(GraphRound):
