@@ -34,7 +34,7 @@ def new_figure(width: float, height: float) -> Figure:
 def lay_out(figure: Figure) -> None:
     """Place everything in ``figure`` now, for one that is saved several times.
 
-    Else every file has it laid out and drawn once more before it is drawn.
+    Otherwise each save computes the layout again, which draws the figure once more.
     """
     engine = figure.get_layout_engine()
     if engine is not None:

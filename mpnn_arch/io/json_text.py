@@ -1,4 +1,4 @@
-"""JSON from files that nobody vouches for."""
+"""JSON from files that are not trusted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value in ``text``, by the letter of the standard.
+    """The value in ``text``, by the strict rules of the standard.
 
     Python's parser alone accepts NaN and Infinity, keeps the last of two equal names, and has
     errors of several classes.

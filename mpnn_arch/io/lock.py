@@ -16,7 +16,7 @@ from mpnn_arch.io.processes import start_of
 
 
 class FolderLock:
-    """Held by the one process that writes into a folder.
+    """A lock that the one process that writes into a folder holds.
 
     The operating system holds the lock (:mod:`mpnn_arch.io.file_locks`) and drops it when the
     process ends, however it ends: the lock of a process that was killed is taken over. The text of
@@ -49,7 +49,7 @@ class FolderLock:
                 raise InputError(
                     f"{self.what} is being written by {holder}; wait for it to end, or stop it"
                 )
-            # The holder before may have removed the file between the two calls.
+            # The previous holder may have removed the file between the two calls.
             if self._is_at_path(file):
                 self._file = file
             else:

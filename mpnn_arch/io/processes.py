@@ -34,7 +34,7 @@ def start_of(pid: int) -> int:
         state, start = fields[0], int(fields[19])
     except (OSError, IndexError, ValueError):
         return 0
-    return 0 if state in "ZX" else start  # Z: it has ended, and nobody has asked how
+    return 0 if state in "ZX" else start  # Z, X: it has ended
 
 
 def is_running(pid: int, start: int) -> bool:
@@ -53,7 +53,7 @@ def is_running(pid: int, start: int) -> bool:
 
 
 def _is_running_on_windows(pid: int) -> bool:
-    # `os.kill(pid, 0)` is no question there: it sends Ctrl+C.
+    # `os.kill(pid, 0)` does not only ask there: it sends Ctrl+C.
     import ctypes
 
     kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]

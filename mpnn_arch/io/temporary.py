@@ -1,9 +1,9 @@
 """Temporary folders beside the files they become, and the removal of those that were abandoned.
 
-A file is written in a folder of its own, ``.mpnn-arch-PLACE-PID-START-RANDOM``, in the folder where
-it will stand. So a library that writes beside the file it was given (safetensors does) leaves its
-own temporary files in there too, and the name tells whose it is: a process that was killed cannot
-remove its folder, so the next one that writes into the same folder does.
+A file is written in a folder of its own, ``.mpnn-arch-PLACE-PID-START-RANDOM``, which is created in
+the folder of the final file. A library that makes temporary files next to the one it writes
+(safetensors does) then leaves them in there too. The name says which process made the folder: a
+process that was killed cannot remove it, so the next one that writes into the same folder does.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def new_temporary_folder(folder: Path) -> Path:
 def sweep(folder: Path, *, old_names: bool = False) -> None:
     """Remove what processes that no longer run left half written in ``folder``.
 
-    What a live process writes is never touched. Where it cannot be known whether one lives, because
-    it ran on another host or the name does not tell, an hour without a change decides.
+    What a running process writes is never touched. Where that cannot be known, because the process
+    ran on another host or the name does not say, an hour without a change decides.
 
     Args:
         folder: searched itself, without its subfolders.

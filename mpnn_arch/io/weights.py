@@ -1,4 +1,4 @@
-"""Tensors that were read from a file, into a module."""
+"""Loading tensors from a file into a module."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """``module.load_state_dict(weights)``, the weights in the format of this version of each layer.
+    """``module.load_state_dict(weights)``, for weights in the current format of every layer.
 
-    A state dict of torch carries its layers' versions, a file of tensors does not; layers that read
-    older formats, such as torchvision's MNASNet, refuse weights of no version.
+    A state dict of torch carries its layers' versions, a file of tensors does not; layers that
+    convert older formats, such as torchvision's MNASNet, refuse weights without a version.
 
     Args:
         module: of the same classes as the one that was saved.

@@ -1,4 +1,4 @@
-"""Work that a CUDA graph's capture forbids, done during it: copying tables, loading kernels.
+"""Copying tables and loading kernels while a CUDA graph is captured, which its capture forbids.
 
 While a stream is captured in torch's default mode, its thread may not copy from ordinary host
 memory, allocate device memory or load a module, on any stream. In the driver's relaxed mode it may,
@@ -57,7 +57,7 @@ def relaxed_capture() -> Iterator[None]:
 def upload(values: np.ndarray, device: torch.device) -> Tensor:
     """``values`` on ``device``, also while its stream is captured.
 
-    The copy then runs on a stream of its own, and has ended when this returns: it is no part of the
+    The copy then runs on another stream and has ended when this returns: it is not part of the
     captured graph.
     """
     host = torch.from_numpy(values)

@@ -110,8 +110,8 @@ def device_type() -> str:
 def step_kernels(sizes: RoundSizes, machine: Machine) -> list[Kernel]:
     """One call a product, which computes exactly the multiply-adds along the edges.
 
-    As the tile is as near to the peak as that of a dense product, it is predicted to be the faster
-    on every graph that lacks an edge.
+    Its tile reaches the same share of the peak as that of a dense product, so it is predicted to be
+    faster on every graph that lacks an edge.
     """
     moved = sizes.x_bytes + sizes.y_bytes + sizes.weight_bytes
     tile = "edges conv" if sizes.is_convolution else "edges"
@@ -129,7 +129,7 @@ def worth_timing_complete(device: str, kernel: Sequence[int]) -> bool:
 
 
 def prepare(plan: RoundPlan) -> None:
-    """Nothing: the first product builds its tables, in numpy, unseen by tracing."""
+    """Nothing: the first product builds its tables in numpy, which tracing does not see."""
 
 
 def release(plan: RoundPlan) -> None:

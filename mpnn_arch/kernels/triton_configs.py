@@ -187,7 +187,7 @@ def _with_rows(
 
 
 def _layouts(walk: Walk, x: Tensor) -> list[tuple[int, int]]:
-    """Whether to pack, and whether to pad: as it is first, then what else may be worth a try.
+    """(pack, pad) of every layout that is tried, the one without a copy first.
 
     Single 16-bit numbers are too small for asynchronous copies, so packing is tried for them.
     Shares that do not all begin at multiples of 16 bytes are padded to do so.

@@ -47,8 +47,8 @@ def launch(
     """``run`` with the fastest of ``configs`` for ``key``, timed at the first call.
 
     Under ``torch.use_deterministic_algorithms(True)`` it is always the first of them that compiles,
-    whatever was timed before. While a CUDA graph is captured nothing can be timed: what is known is
-    used, else the first that compiles.
+    even if others were timed before. While a CUDA graph is captured nothing can be timed: an
+    earlier selection is used, else the first that compiles.
 
     Raises:
         Exception: what the compiler raised for the last of ``configs``, if none compiles.

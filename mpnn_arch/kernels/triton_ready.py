@@ -1,13 +1,14 @@
 """Launching a compiled Triton kernel again, without Triton's dispatch.
 
 Triton binds, specialises and looks up every argument at every launch. For tensors of the same
-shapes, strides and alignment on the same plan the outcome is the same, so the compiled kernel is
-kept with all that it is given, and only the stream and three pointers change: :class:`Ready` calls
-the function of Triton's own launcher, written in C, directly.
+shapes, strides and alignment on the same plan the result is the same, so the compiled kernel is
+cached with its arguments, of which only the stream and three pointers change: :class:`Ready` calls
+the C function of Triton's own launcher directly.
 
-What that function takes differs between versions of Triton. So the launcher is asked once, with
-recognisable numbers in place of the stream and the pointers, what it would pass on. Where they are
-not found there, or anything else is unlike what is expected, the ordinary launch stays in use.
+The arguments of that function differ between versions of Triton. So the launcher is run once with
+recognisable numbers in place of the stream and the pointers, and with a function that records what
+it passes on. Where the numbers are not found there, or something else is unexpected, the ordinary
+launch stays in use.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from torch import Tensor
 
 from mpnn_arch.kernels.dispatch.machines import tf32_allowed
 
-# Stand for the stream and the pointers while the launcher is asked; as large as real ones are, and
-# aligned as they are.
+# Stand for the stream and the pointers in the recorded call: as large and as aligned as real ones.
 _STREAM = 0x5EED_0001_0000
 _POINTERS = (0x5EED_0002_0000, 0x5EED_0003_0000, 0x5EED_0004_0000)
 _MOST = 256  # shapes a plan, as batches may all differ in size
@@ -100,7 +100,7 @@ class Ready:
 
 
 def ready(launch: Launch) -> Ready | None:
-    """``launch`` as one that can be repeated; None where this Triton's launcher is another one."""
+    """``launch`` as one that can be repeated; None where this Triton's launcher works otherwise."""
     try:
         return _ask(launch)
     except Exception:  # whatever differs, the ordinary launch works
@@ -156,7 +156,7 @@ def _holds(value: tuple[Any, ...]) -> bool:
 
 
 def _calls(hook: Any) -> object:
-    """What listens: a list in newer versions of Triton, a function or None in older ones."""
+    """The registered hooks: a list in newer versions of Triton, else a function or None."""
     return getattr(hook, "calls", hook)
 
 
@@ -164,7 +164,7 @@ Known = dict[tuple[Any, ...], Ready | None]
 
 
 def remember(known: Known, key: tuple[Any, ...], launch: Launch) -> None:
-    """Keep what repeats ``launch``, or that nothing does."""
+    """Cache the :class:`Ready` of ``launch``, or None where it cannot be repeated."""
     if launch.compiled is None:
         return
     if len(known) >= _MOST:
@@ -175,7 +175,7 @@ def remember(known: Known, key: tuple[Any, ...], launch: Launch) -> None:
 def ready_key(
     what: str, first: Tensor, second: Tensor, *more: object, convolution: bool
 ) -> tuple[Any, ...]:
-    """All that Triton would look at: shapes, strides, alignment, and torch's switches."""
+    """All that Triton's dispatch depends on: shapes, strides, alignment, torch's switches."""
     return (
         what,
         first.dtype,

@@ -6,9 +6,9 @@ A linear layer is the round of a graph with one node, and its product is selecte
 round on a complete graph: by a timed trial, see :mod:`mpnn_arch.kernels.dispatch.choice`.
 
 The layer stays a module of type ``nn.Linear``, since quantisers, counters of operations and tracers
-look for that very type and would pass a subclass by. It has one more attribute, ``picker``, which
-selects and caches; and models call it by :func:`linear_product`. Whoever calls the layer itself
-gets torch's product.
+look for exactly that type and ignore subclasses. It has one more attribute, ``picker``, which
+selects and caches, and models call it by :func:`linear_product`. A call of the layer itself is
+torch's product.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Groups of channels that do not meet: a round on several copies of a graph."""
+"""Groups of channels that exchange no messages: a round on several copies of a graph."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def copies(graph: RelationalGraph, count: int) -> RelationalGraph:
 def group_channels(
     channels: int | ChannelPartition, graph: RelationalGraph, groups: int, order: Order, side: str
 ) -> ChannelPartition:
-    """The partition of ``channels`` over the copies of ``graph``: every group is shared alike.
+    """The partition of ``channels`` over the copies of ``graph``: every group has the same shares.
 
     Raises:
-        InputError: a partition, which says nothing of groups, channels that the groups do not
-            divide, or fewer channels in a group than nodes.
+        InputError: a partition instead of a number, channels that the groups do not divide, or
+            fewer channels in a group than nodes.
     """
     if isinstance(channels, ChannelPartition):
         raise InputError(

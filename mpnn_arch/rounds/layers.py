@@ -183,7 +183,7 @@ class RelationalConv2d(FusedRound):
             return super().forward(x, residual)
         maps = isinstance(x, Tensor) and x.dim() in (3, 4)
         if not (maps and (jit_tracing() or x.shape[-3] == self.in_channels)):
-            # Another input is refused, or a symbol of a tracer that takes the layer whole.
+            # Refused there, or a proxy of a tracer for which the layer is one call.
             return super().forward(x, residual)
         if residual is None and self.residual:
             residual = x
@@ -221,8 +221,9 @@ def _margins(
 ) -> tuple[ConvGeometry, tuple[int, int, int, int] | None]:
     """The kernels' geometry, and what is padded before them: (left, right, top, bottom) or None.
 
-    Kernels pad with zeros, alike on both sides. Other modes, and ``"same"`` for kernels of an even
-    reach, are padded before them, as by ``nn.Conv2d``: one more on the right and at the bottom.
+    Kernels pad with zeros, the same on both sides. For other modes, and for ``"same"`` where the
+    padding is an odd number, maps are padded first, as by ``nn.Conv2d``: one more on the right and
+    at the bottom.
     """
     bare = ConvGeometry.of(kernel_size, stride, "valid", dilation)
     reach = [d * (k - 1) for d, k in zip(bare.dilation, bare.kernel_size, strict=True)]

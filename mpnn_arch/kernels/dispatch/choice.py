@@ -61,9 +61,10 @@ __all__ = [
     "static_rule",
 ]
 
-# On the complete graph: multiply-adds below which a product takes microseconds whoever computes it,
-# and the share of the plain layer's time that another must stay below, as it costs torch's bits: a
-# trial beside other load is off by more than a tenth, and where torch's library is slow, by half.
+# On the complete graph: multiply-adds below which a product takes microseconds on any backend, and
+# the share of the plain layer's time that another backend must stay below, because it rounds unlike
+# torch. Other load on the machine moves a trial by more than a tenth; where torch's library is
+# slow, another takes half its time.
 _SMALL, _CLEARLY = 2**22, 0.75
 
 
@@ -136,11 +137,12 @@ def _rule(
 
 
 def predicted_seconds(name: str, sizes: RoundSizes, machine: Machine) -> float:
-    """Seconds of a forward and backward pass on backend ``name``; infinite if it cannot tell."""
+    """Seconds of a forward and backward pass on backend ``name``; infinite if it predicts none."""
     return _predicted(name, id(backends.get(name)), sizes, machine)
 
 
-# Deterministic mode asks in every call. A backend of a user's own may not be hashable.
+# Cached, as deterministic mode asks at every call; by identity, as a custom backend may not be
+# hashable.
 @lru_cache(maxsize=1024)
 def _predicted(name: str, identity: int, sizes: RoundSizes, machine: Machine) -> float:
     step_kernels = getattr(backends.get(name), "step_kernels", None)
@@ -263,7 +265,7 @@ def _describe(
         "geometry": [list(pair) for pair in geometry[1:]] if geometry else [],
         "dtype": str(x.dtype),
         "device": torch.cuda.get_device_name(x.device) if x.is_cuda else cpu_name(),
-        # Virtual machines tell names that processors of several generations have.
+        # In virtual machines, processors of several generations can have one name.
         "instructions": "" if x.is_cuda else torch.backends.cpu.get_cpu_capability(),
         "float32": _float32_mode() if x.is_cuda else "",
         "threads": torch.get_num_threads(),

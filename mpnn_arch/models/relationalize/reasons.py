@@ -57,7 +57,7 @@ def why_dense(
 
 
 def why_not_dense(layer: nn.Module) -> str:
-    """Why a layer with weights, of no kind that has a relational form, stays as it is."""
+    """Why a layer with weights has no relational form."""
     own = list(layer.parameters(recurse=False))
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return "a table of vectors, which no channels enter"

@@ -1,4 +1,4 @@
-"""What became of every layer with weights."""
+"""The outcome of a conversion, for every layer with weights."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def skipped_layers(module: nn.Module, dense: Sequence[str], skip: Sequence[str])
     ``"first"`` and ``"last"`` are the layers that meet the data: the paper leaves input and output
     layers dense. In a model whose first weights are an ``nn.Embedding``, that is the input layer,
     and the first dense layer belongs to a block; likewise the last dense layer of a model without a
-    head, if it lies in an ``nn.ModuleList`` of blocks.
+    head, if it is inside an ``nn.ModuleList`` of blocks.
 
     Raises:
         InputError: a name that the module does not have.

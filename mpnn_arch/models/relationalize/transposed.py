@@ -10,7 +10,7 @@ from mpnn_arch.rounds import RelationalLinear
 class TransposedLinear(RelationalLinear):
     """A linear round that takes the weight (C_in, C_out) of transformers' ``Conv1D`` when it loads.
 
-    Of a square weight the shape does not tell which it is, so that the class has to.
+    A square weight fits either way round, so it is the class that decides.
     """
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
