@@ -107,6 +107,126 @@ class Ahead {
     int64_t count, pieces, apart, portion, piece = 0, done = 0;
 };
 
+// What one thread sums: rows of weight blocks, over the images in memory.
+template <class T>
+struct WeightSum {
+    const Plan& plan;
+    const Lines<T>& source;
+    const Lines<T>& grads;
+    const Taps& taps;
+    const std::vector<Mask<T>>& masks;
+    int64_t mask_line, g_line;  // strides between masks, and between shifted lines
+    bool flat;                  // images so close that their lines are processed as one
+    T *shifted, *weight;        // scratch for shifted lines of the gradient, and the result
+    int64_t image = 0;          // number of the first image in memory
+    std::vector<int64_t> from = {}, column_at = {}, row_at = {};
+
+    // Some rows of a node's block.
+    struct Band {
+        int64_t channel, rows, row_width;
+        T* out;
+    };
+
+    // Where every column of node v's block reads its line, and where its sum is written.
+    void find_columns(int64_t v) {
+        const Lattice& l = source.lattice;
+        const Geometry& g = l.g;
+        from.clear();
+        column_at.clear();
+        for (int64_t k = 0; k < plan.row_width[v]; ++k)
+            for (int64_t a = 0; a < g.kernel[0]; ++a) {
+                int64_t term = plan.forward.term[plan.forward.start[v] + k];
+                int64_t phase = l.place_of(0, l.phase(0, a)) * l.used[1].size();
+                from.push_back((term * source.phases + phase) * source.line +
+                               l.shift(0, a) * l.wide);
+                column_at.push_back((k * g.kernel[0] + a) * g.kernel[1]);
+            }
+    }
+
+    // The gradient's rows as the taps of a group read them, `line` being the first of these taps.
+    void fill_gradient(const Band& band, const Group& group, int64_t line, const Segment& s,
+                       int64_t length, DotTask<T>& task) const {
+        const Lattice& l = source.lattice;
+        if (source.in_place) {
+            task.g = grads.maps + (image + s.image) * grads.image + band.channel * grads.line +
+                     s.row * l.wide;
+            task.g_line = grads.line, task.g_image = grads.image;
+            return;
+        }
+        for (int64_t r = 0; r < band.rows; ++r)
+            for (int64_t t = 0; t < group.count; ++t)
+                shift_gradient(l, grads, image, flat, s, band.channel + r, taps.shifts[line + t],
+                               masks.data() + (line + t) * mask_line, length,
+                               shifted + (r * group.count + t) * g_line);
+        task.g = shifted, task.g_line = g_line, task.g_image = length;
+    }
+
+    // The band's sums of a group of taps over a segment; `lines` are those of x.
+    void sum_group(const Band& band, const Group& group, int64_t line, const Segment& s,
+                   const T* lines, bool add) {
+        const Lattice& l = source.lattice;
+        int64_t length = whole_vectors<T>(s.rows * l.wide), columns = from.size();
+        row_at.clear();
+        for (int64_t r = 0; r < band.rows; ++r)
+            for (int64_t t = 0; t < group.count; ++t)
+                row_at.push_back(r * band.row_width + group.first + t * group.step);
+        DotTask<T> task = {};
+        fill_gradient(band, group, line, s, length, task);
+        const T* first_g = task.g;
+        task.x = lines + s.image * source.image + s.row * l.wide + group.along;
+        task.x_image = source.image;
+        task.images = s.images, task.length = length;
+        task.out = band.out, task.add = add;
+        int64_t tiles = parts_of(row_at.size(), DOT_ROWS), spans = parts_of(columns, DOT_COLS);
+        // The rows of the next node, as many as this one has.
+        int64_t next = band.channel + band.rows, g_area = l.g.out_size[0] * l.g.out_size[1];
+        int64_t rows_left = std::min(band.rows, plan.out_channels - next);
+        int64_t g_image = plan.out_channels * g_area;
+        Ahead<T> ahead(grads.maps + (image + s.image) * g_image + next * g_area,
+                       flat ? 0 : rows_left * g_area, s.images, g_image, tiles * spans);
+        for (int64_t t = 0; t < tiles; ++t) {
+            Range tile = even_part(row_at.size(), t, tiles);
+            task.g = first_g + tile.first * task.g_line;
+            task.row_at = row_at.data() + tile.first;
+            for (int64_t p = 0; p < spans; ++p) {
+                Range span = even_part(columns, p, spans);
+                ahead.step();
+                task.start = from.data() + span.first;
+                task.column_at = column_at.data() + span.first;
+                pick_dot<T>(tile.last - tile.first, span.last - span.first)(task);
+            }
+        }
+    }
+
+    // Rows rows.first .. rows.last of all blocks, over the segments of the images in memory.
+    void sum_rows(Range rows, const std::vector<Segment>& segments, const T* lines) {
+        const Geometry& g = source.lattice.g;
+        int64_t area = g.kernel[0] * g.kernel[1];
+        int64_t v = node_of(plan.forward.channels, plan.num_nodes, rows.first);
+        for (int64_t row = rows.first; row < rows.last; ++v) {
+            int64_t last = std::min(rows.last, plan.forward.channels[v + 1]), height = last - row;
+            if (height <= 0) continue;
+            find_columns(v);
+            // No edge may lead to this node.
+            int64_t bands = from.empty() ? 0 : parts_of(height, SHIFTED_ROWS);
+            for (int64_t b = 0; b < bands; ++b) {
+                Range part = even_part(height, b, bands);
+                Band band = {row + part.first, part.last - part.first, plan.row_width[v] * area};
+                band.out = weight + plan.weight_offset[v] * area +
+                           (band.channel - plan.forward.channels[v]) * band.row_width;
+                for (const Segment& s : segments) {
+                    int64_t line = 0;
+                    for (const Group& group : taps.groups) {
+                        sum_group(band, group, line, s, lines, image > 0 || &s != segments.data());
+                        line += group.count;
+                    }
+                }
+            }
+            row = last;
+        }
+    }
+};
+
 template <class T>
 void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x, T* weight,
                  int threads) {
@@ -121,8 +241,7 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
     Taps taps;
     for (size_t f = 0; f < l.used[1].size(); ++f)
         taps.add(l, l.used[1][f], f * source.line, 1);
-    int64_t taps_a_row = taps.shifts.size(), area = g.kernel[0] * g.kernel[1];
-    int64_t g_area = g.out_size[0] * g.out_size[1];
+    int64_t taps_a_row = taps.shifts.size();
     auto segments_of = [&](int64_t images) {
         return flat ? make_segments(1, (images - 1) * l.high + rows_of_image, wide, SEGMENT<T>)
                     : make_segments(images, rows_of_image, wide, SEGMENT<T>);
@@ -146,101 +265,13 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
     T* made = rooms + threads * room;
     parallel(threads, [&](const Team& team) {
         Range rows = costed_part(plan.forward, plan.num_nodes, team.me, team.size);
-        T* shifted = rooms + team.me * room;
-        std::vector<int64_t> from, column_at, row_at;
-        for (int64_t image = 0; image < g.batch; image += source.held) {
-            int64_t some = std::min(source.held, g.batch - image);
-            source.fill(image, some, made, team.me, team.size);
+        WeightSum<T> sum = {plan, source, grads, taps, masks, mask_line, g_line, flat,
+                            rooms + team.me * room, weight};
+        for (; sum.image < g.batch; sum.image += source.held) {
+            int64_t some = std::min(source.held, g.batch - sum.image);
+            source.fill(sum.image, some, made, team.me, team.size);
             team.barrier();
-            const T* lines = source.begin(made, image);
-            std::vector<Segment> segments = segments_of(some);
-            int64_t v = node_of(plan.forward.channels, plan.num_nodes, rows.first);
-            for (int64_t row = rows.first; row < rows.last; ++v) {
-                int64_t last = std::min(rows.last, plan.forward.channels[v + 1]);
-                int64_t height = last - row;
-                if (height <= 0) continue;
-                int64_t columns = plan.row_width[v] * g.kernel[0];
-                if (!columns) {  // no edge leads to this node
-                    row = last;
-                    continue;
-                }
-                from.resize(columns);
-                column_at.resize(columns);
-                for (int64_t k = 0, at = 0; k < plan.row_width[v]; ++k)
-                    for (int64_t a = 0; a < g.kernel[0]; ++a, ++at) {
-                        int64_t term = plan.forward.term[plan.forward.start[v] + k];
-                        int64_t phase = l.place_of(0, l.phase(0, a)) * l.used[1].size();
-                        from[at] = (term * source.phases + phase) * source.line +
-                                   l.shift(0, a) * wide;
-                        column_at[at] = k * area + a * g.kernel[1];
-                    }
-                int64_t row_width = plan.row_width[v] * area;
-                int64_t bands = parts_of(height, SHIFTED_ROWS);
-                for (int64_t b = 0; b < bands; ++b) {
-                    Range band = even_part(height, b, bands);
-                    int64_t channel = row + band.first, band_rows = band.last - band.first;
-                    T* out = weight + plan.weight_offset[v] * area +
-                             (channel - plan.forward.channels[v]) * row_width;
-                    for (const Segment& s : segments) {
-                        int64_t length = whole_vectors<T>(s.rows * wide), line = 0;
-                        const T* seen = lines + s.image * source.image + s.row * wide;
-                        for (const Group& group : taps.groups) {
-                            row_at.clear();
-                            for (int64_t r = 0; r < band_rows; ++r)
-                                for (int64_t t = 0; t < group.count; ++t, ++line) {
-                                    int64_t tap = group.first + t * group.step;
-                                    row_at.push_back(r * row_width + tap);
-                                }
-                            line -= band_rows * group.count;
-                            DotTask<T> task = {};
-                            task.g_line = g_line, task.g_image = length;
-                            if (source.in_place) {
-                                task.g = grad + (image + s.image) * grads.image +
-                                         channel * grads.line + s.row * wide;
-                                task.g_line = grads.line, task.g_image = grads.image;
-                            } else {
-                                for (int64_t r = 0; r < band_rows; ++r)
-                                    for (int64_t t = 0; t < group.count; ++t)
-                                        shift_gradient(
-                                            l, grads, image, flat, s, channel + r,
-                                            taps.shifts[line + t],
-                                            masks.data() + (line + t) * mask_line, length,
-                                            shifted + (r * group.count + t) * g_line);
-                                task.g = shifted;
-                            }
-                            const T* first_g = task.g;
-                            task.x_image = source.image;
-                            task.images = s.images, task.length = length;
-                            task.out = out, task.add = image > 0 || &s != segments.data();
-                            int64_t tiles = parts_of(row_at.size(), DOT_ROWS);
-                            int64_t spans = parts_of(columns, DOT_COLS);
-                            // The rows of the next node, as many as this one has.
-                            int64_t next = channel + band_rows;
-                            int64_t rows_left = std::min(band_rows, plan.out_channels - next);
-                            int64_t g_image = plan.out_channels * g_area;
-                            Ahead<T> ahead(grad + (image + s.image) * g_image + next * g_area,
-                                           flat ? 0 : rows_left * g_area, s.images, g_image,
-                                           tiles * spans);
-                            for (int64_t t = 0; t < tiles; ++t) {
-                                Range tile = even_part(row_at.size(), t, tiles);
-                                task.g = first_g + tile.first * task.g_line;
-                                task.row_at = row_at.data() + tile.first;
-                                for (int64_t p = 0; p < spans; ++p) {
-                                    Range span = even_part(columns, p, spans);
-                                    ahead.step();
-                                    task.x = seen + group.along;
-                                    task.start = from.data() + span.first;
-                                    task.column_at = column_at.data() + span.first;
-                                    pick_dot<T>(tile.last - tile.first,
-                                                span.last - span.first)(task);
-                                }
-                            }
-                            line += group.count;
-                        }
-                    }
-                }
-                row = last;
-            }
+            sum.sum_rows(rows, segments_of(some), source.begin(made, sum.image));
             team.barrier();
         }
     });

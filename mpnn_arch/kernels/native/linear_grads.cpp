@@ -36,6 +36,7 @@ void pack_groups(const T* x, int64_t row, int64_t count, int64_t channels, int64
                   to + grouped<T>(c, units_held) + q * HELD * UNIT<T>);
 }
 
+// What both gradients read: the gradient with respect to y, and x, each by rows of samples.
 template <class T>
 struct Gradients {
     const Plan& plan;
@@ -111,9 +112,8 @@ void weight_pass(const Team& team, const Gradients<T>& job, const Pieces<T>& pie
         team.each((some + BUNCH<T> - 1) / BUNCH<T>, [&](int64_t p) {
             int64_t sample = first * UNIT<T> + p * PANEL<T>;
             if (!kept)
-                pack_panel(job.g + sample * job.g_row, job.g_row,
-                           std::min<int64_t>(PANEL<T>, job.batch - sample), plan.out_channels,
-                           g + p * g_panel, PANEL<T>);
+                pack_panel<T>(job.g, job.g_row, job.batch, sample, plan.out_channels,
+                              g + p * g_panel, PANEL<T>);
             int64_t last = std::min<int64_t>(some, (p + 1) * BUNCH<T>);
             for (int64_t q = p * BUNCH<T>; q < last; ++q, sample += UNIT<T>)
                 pack_groups(job.x + sample * job.x_row, job.x_row,

@@ -4,11 +4,13 @@
 
 #include "vector.h"
 
-// (samples, channels) rows, `count` of at most `width` samples -> [channels][width], zeros past
-// `count`.
+// (batch, channels) rows, `width` samples from `first` on -> [channels][width], zeros past the batch.
 template <class T>
-void pack_panel(const T* x, int64_t row, int64_t count, int64_t channels, T* panel, int64_t width) {
+void pack_panel(const T* x, int64_t row, int64_t batch, int64_t first, int64_t channels, T* panel,
+                int64_t width) {
     constexpr int L = LANES<T>;
+    const int64_t count = std::min(width, batch - first);
+    x += first * row;
     for (int64_t s = 0; s < width; s += L) {
         if (channels < L || s >= count) {
             for (int64_t c = 0; c < channels; ++c)
@@ -34,7 +36,7 @@ void pack_panel(const T* x, int64_t row, int64_t count, int64_t channels, T* pan
     }
 }
 
-// The inverse of pack_panel, for channels first .. last.
+// Back: channels first .. last of a panel of `count` samples -> rows.
 template <class T>
 void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, int64_t last, T* y,
                   int64_t row) {

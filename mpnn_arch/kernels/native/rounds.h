@@ -79,14 +79,14 @@ void run_panels(const Job<T>& job, const T* weight, Range rows, int64_t panels, 
     }
 }
 
-// Bytes of a core's L2 cache, or a usual number where the system does not tell.
+// Bytes of a core's L2 cache, or a usual number where the system does not report it.
 inline int64_t l2_cache() {
     static const int64_t bytes = [] {
-        int64_t told = 0;
+        int64_t reported = 0;
 #ifdef _SC_LEVEL2_CACHE_SIZE
-        told = sysconf(_SC_LEVEL2_CACHE_SIZE);
+        reported = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
-        return told > 0 ? told : int64_t(1) << 20;
+        return reported > 0 ? reported : int64_t(1) << 20;
     }();
     return bytes;
 }
@@ -101,7 +101,7 @@ class PanelProduct {
 
     int64_t samples(int64_t p) const { return std::min(WIDTH, job.batch - p * WIDTH); }
     void pack(int64_t p, T* to) const {
-        pack_panel(job.x + p * WIDTH * job.x_row, job.x_row, samples(p), job.x_channels, to, WIDTH);
+        pack_panel(job.x, job.x_row, job.batch, p * WIDTH, job.x_channels, to, WIDTH);
     }
     void compute(const T* weight, Range rows, int64_t some, const T* x, T* y) const {
         if (!TRANSPOSED) run_panels<T, WIDE, BY_ROW>(job, weight, rows, some, x, y);
