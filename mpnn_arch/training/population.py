@@ -192,7 +192,7 @@ class Population(EpochLoop):
         if not members:
             return
         self.model = MLPUnion([self.members[member] for member in members], self.config.precision)
-        self._network = torch.compile(self.model) if self.config.compile else self.model
+        self._network = self._make_network()
         self.optimizer = make_optimizer(self.model.parameters(), self.config)
         for name, parameter in self.model.named_parameters():
             if name in momenta:

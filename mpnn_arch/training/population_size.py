@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from mpnn_arch.kernels.dispatch.turns import time_turns
-from mpnn_arch.models.architectures.mlp import MLP
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import EVALUATION_BATCH, EpochLoop
 from mpnn_arch.training.population import Population
 from mpnn_arch.training.trainer import Trainer
+from mpnn_arch.training.union import why_not_joined
 
 _TURNS, _SECONDS_ENOUGH = 9, 3.0
 # A population is taken where it saves this share of a member's time: a trial is noisy.
@@ -55,7 +55,7 @@ def choose_population_size(
     members one after the other.
 
     Args:
-        members: networks to train; if they are no MLPs the size is 1.
+        members: networks to train; if one cannot be in a population the size is 1.
         dataset, config, device: as for :class:`~mpnn_arch.training.population.Population`.
     """
     device = torch.device(device)
@@ -65,7 +65,7 @@ def choose_population_size(
     # The trial holds a copy of the members for every size.
     while (len(sizes) + 1) * 2 * sizes[-1] <= fits and 2 * sizes[-1] <= most:
         sizes.append(2 * sizes[-1])
-    if len(sizes) == 1 or not all(isinstance(member, MLP) for member in members):
+    if len(sizes) == 1 or any(map(why_not_joined, members)):
         return PopulationSize(size=1, seconds={}, fit=fits)
     seconds = time_sizes(members, dataset, config, sizes, device=device)
     best = min(seconds, key=lambda size: seconds[size])

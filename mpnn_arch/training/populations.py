@@ -62,7 +62,7 @@ def train_population(
 
     Args:
         members: networks as ``models.build`` makes them; they are trained in place. More than one
-            at a time: MLPs.
+            at a time: MLPs of linear messages and sums.
         dataset: of all.
         config: the recipe of all.
         seed: of the order of the images, the same for all: that of a single training with it.

@@ -41,7 +41,8 @@ class MLPUnion(nn.Module):
         - **output:** (B, P, num_classes)
 
     Raises:
-        InputError: another model, or MLPs that are not of one architecture.
+        InputError: another model, MLPs that are not of one architecture, or weights that are
+            computed, as pruned and parametrised ones are.
     """
 
     def __init__(self, members: Sequence[nn.Module], precision: str = "float32") -> None:
@@ -186,25 +187,46 @@ def _share(joined: Tensor, tensors: Sequence[Tensor]) -> list[slice]:
     return slices
 
 
+def why_not_joined(member: nn.Module) -> str:
+    """Why a network cannot be a member of a union, in a sentence; empty if it can."""
+    if not isinstance(member, MLP):
+        return (
+            f"a population consists of mlp models, not of {type(member).__name__}; train "
+            "this one by itself"
+        )
+    for layer in member.rounds:
+        if isinstance(layer, RelationalLinear) and not (
+            type(layer.message_function) is LinearMessage and layer.aggr in ("sum", "add")
+        ):
+            return (
+                f"a population's rounds are sums of linear messages, not {layer.aggr} of "
+                f"{type(layer.message_function).__name__}; train this one by itself"
+            )
+    if not all(isinstance(tensor, nn.Parameter) for tensor in _trained(member)):
+        # They would be joined and trained, and computed anew from others at the next call.
+        return (
+            "a population trains weights that are parameters, and some of this network are "
+            "computed, pruned or parametrised; train this one by itself"
+        )
+    return ""
+
+
+def _trained(member: MLP) -> list[Any]:
+    """Weights and biases of linear layers, rounds and norms."""
+    kinds = (nn.Linear, nn.BatchNorm1d, RelationalLinear)
+    layers = [module for module in member.modules() if isinstance(module, kinds)]
+    found = [getattr(layer, name) for layer in layers for name in ("weight", "bias")]
+    return [tensor for tensor in found if tensor is not None]
+
+
 def _checked(members: Sequence[nn.Module]) -> list[MLP]:
     if not members:
         raise InputError("a population has at least one network, none was given")
     if len(set(map(id, members))) < len(members):
         raise InputError("a network is in the population twice; build one for each training")
     for member in members:
-        if not isinstance(member, MLP):
-            raise InputError(
-                f"a population consists of mlp models, not of {type(member).__name__}; train "
-                "this one by itself"
-            )
-        for layer in member.rounds:
-            if isinstance(layer, RelationalLinear) and not (
-                type(layer.message_function) is LinearMessage and layer.aggr in ("sum", "add")
-            ):
-                raise InputError(
-                    f"a population's rounds are sums of linear messages, not {layer.aggr} of "
-                    f"{type(layer.message_function).__name__}; train this one by itself"
-                )
+        if reason := why_not_joined(member):
+            raise InputError(reason)
     mlps = cast(list[MLP], list(members))
     for what, read in _SHARED.items():
         values = {read(mlp) for mlp in mlps}

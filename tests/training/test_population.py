@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from mpnn_arch import InputError, graphs, models
 from mpnn_arch.training import Population, Trainer, TrainingConfig, train_population
@@ -40,6 +41,16 @@ def mlp(spec, seed=3, **values):
 
 def mlps(specs=SPECS, **values):
     return [mlp(spec, seed, **values) for seed, spec in enumerate(specs)]
+
+
+def pruned(member):
+    prune.l1_unstructured(member.rounds[0].message_function, "weight", 0.5)
+    return member
+
+
+def spectral(member):
+    parametrizations.spectral_norm(member.head)
+    return member
 
 
 def alone(member, dataset, config, seed=7):
@@ -248,6 +259,8 @@ def test_a_population_draws_from_its_own_generator_alone(doubles):
         (lambda: [nn.Linear(64, 10)], "not of Linear"),
         (lambda: [mlp("ring:16", aggr="max")], "not max of LinearMessage"),
         (lambda: [mlp("ring:16", message="gated")], "not sum of Gated"),
+        (lambda: [mlp("ring:16"), pruned(mlp("ring:16"))], "pruned or parametrised"),
+        (lambda: [mlp("ring:16"), spectral(mlp("ring:16"))], "pruned or parametrised"),
         (lambda: [mlp("ring:16"), mlp("ring:16", in_features=65)], "input features 64 and 65"),
         (lambda: [mlp("ring:16"), mlp("ring:16", num_rounds=2)], "rounds 2 and 3"),
         (lambda: [mlp("ring:16"), mlp("ring:16", dtype=torch.float32)], "float32"),
@@ -290,6 +303,17 @@ def test_auto_takes_the_quickest_size_that_is_worth_it(doubles, monkeypatch):
         choose({1: 1.0, 2: 0.8, 4: 0.6}, free=10 * needed) == 2
     )  # two copies of two fit half of it
     assert choose({1: 1.0}, free=6 * needed) == 1
+
+
+@pytest.mark.parametrize("change", [pruned, lambda member: mlp("ring:16", message="gated")])
+def test_auto_trains_alone_what_no_population_takes(doubles, change):
+    members, single = ([change(mlp("ring:16", seed)) for seed in range(2)] for _ in range(2))
+    config = TrainingConfig(epochs=1, batch_size=96)
+    results = train_population(members, doubles, config, seed=7)
+    for member, own, result in zip(members, single, results, strict=True):
+        assert untimed(result.metrics) == untimed(alone(own, doubles, config))
+        assert result.population == 1
+        assert largest_difference(member, own) == 0
 
 
 def test_the_trial_trains_copies(doubles):
