@@ -58,7 +58,7 @@ from mpnn_arch.kernels.triton_launch import (
     sum_splits,
     walk_arguments,
 )
-from mpnn_arch.kernels.triton_padding import forget_paddings, padded_shares, spread
+from mpnn_arch.kernels.triton_padding import forget_paddings, padded_shares
 from mpnn_arch.kernels.triton_ready import Launch, ready_key, remember, start
 from mpnn_arch.kernels.triton_tables import Walk, forget_tables, tables
 from mpnn_arch.kernels.triton_taps import constants_of, taps
@@ -234,8 +234,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
             read_grad, read = (channel_major(t) if config["pack"] else t for t in (grad, x))
             return product(config, read_grad, read, plan, walk)
         padded = padded_shares(plan, x.device, x.itemsize, config["pad"])
-        wide_grad = spread(grad, padded.outputs, padded.plan.out_channels)
-        wide_x = spread(x, padded.inputs, padded.plan.in_channels)
+        wide_grad, wide_x = padded.spread_outputs(grad), padded.spread_inputs(x)
         wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
         return padded.gather_weights(wide)
 
@@ -384,8 +383,7 @@ def conv2d_grad_weight(
         if not config["pad"]:
             return product(config, grad, x, plan, walk).view(size)
         padded = padded_shares(plan, x.device, x.itemsize, config["pad"])
-        wide_grad = spread(grad, padded.outputs, padded.plan.out_channels)
-        wide_x = spread(x, padded.inputs, padded.plan.in_channels)
+        wide_grad, wide_x = padded.spread_outputs(grad), padded.spread_inputs(x)
         wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
         return padded.gather_weights(wide.view(*geometry.kernel_size, -1))
 
@@ -456,8 +454,7 @@ def _linear_product(
     transposed: bool,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    both = tables(plan, a.device)
-    walk = both.transposed if transposed else both.forward
+    walk = tables(plan, a.device).walk(transposed=transposed)
     batch = a.shape[0]
     out = a.new_empty(batch, walk.num_channels, dtype=dtype)
     if out.numel() == 0 or walk.longest == 0:
@@ -476,14 +473,12 @@ def _linear_product(
             read = channel_major(a) if config["pack"] else a
             return product(config, out, read, weight, walk)
         padded = padded_shares(plan, a.device, a.itemsize, config["pad"])
-        reads, writes = padded.inputs, padded.outputs
-        wide = padded.tables.forward
-        if transposed:
-            reads, writes, wide = writes, reads, padded.tables.transposed
-        channels = padded.plan.out_channels if transposed else padded.plan.in_channels
-        result = out.new_empty(batch, wide.num_channels)
-        product(config, result, spread(a, reads, channels), padded.spread_weights(weight), wide)
-        return torch.index_select(result, 1, writes, out=out)
+        wide_walk = padded.tables.walk(transposed=transposed)
+        wide = padded.spread_outputs(a) if transposed else padded.spread_inputs(a)
+        result = out.new_empty(batch, wide_walk.num_channels)
+        product(config, result, wide, padded.spread_weights(weight), wide_walk)
+        written = padded.inputs if transposed else padded.outputs
+        return torch.index_select(result, 1, written, out=out)
 
     def product(config: Config, out: Tensor, read: Tensor, weight: Tensor, walk: Walk) -> Tensor:
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
@@ -519,8 +514,7 @@ def _conv_product(
     *,
     transposed: bool,
 ) -> Tensor:
-    both = tables(plan, a.device)
-    walk = both.transposed if transposed else both.forward
+    walk = tables(plan, a.device).walk(transposed=transposed)
     if out.numel() == 0 or walk.longest == 0:
         return out.zero_()
     weight = weight.contiguous()
@@ -542,13 +536,9 @@ def _conv_product(
         if not config["pad"]:
             return product(config, a, weight, plan, walk)
         padded = padded_shares(plan, a.device, a.itemsize, config["pad"])
-        reads, channels = padded.inputs, padded.plan.in_channels
-        wide_walk = padded.gapless.forward
-        if transposed:
-            reads, channels = padded.outputs, padded.plan.out_channels
-            wide_walk = padded.gapless.transposed
-        wide, wide_weight = spread(a, reads, channels), padded.spread_weights(weight)
-        return product(config, wide, wide_weight, padded.plan, wide_walk)
+        wide_walk = padded.gapless.walk(transposed=transposed)
+        wide = padded.spread_outputs(a) if transposed else padded.spread_inputs(a)
+        return product(config, wide, padded.spread_weights(weight), padded.plan, wide_walk)
 
     def product(
         config: Config, read: Tensor, weight: Tensor, plan: RoundPlan, walk: Walk

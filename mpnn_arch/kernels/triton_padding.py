@@ -48,6 +48,14 @@ class Padding:
     outputs: Tensor
     weights: Tensor
 
+    def spread_inputs(self, x: Tensor) -> Tensor:
+        """(B, C_in, ...) to the padded input channels, zeros between, channels last in memory."""
+        return _spread_channels(x, self.inputs, self.plan.in_channels)
+
+    def spread_outputs(self, y: Tensor) -> Tensor:
+        """The same for (B, C_out, ...) and the padded output channels."""
+        return _spread_channels(y, self.outputs, self.plan.out_channels)
+
     def spread_weights(self, weight: Tensor) -> Tensor:
         """(num_weights, ...) -> (..., the padded plan's num_weights), with zeros between."""
         return _spread(weight.movedim(0, -1), self.weights, self.plan.num_weights)
@@ -57,11 +65,7 @@ class Padding:
         return wide.index_select(-1, self.weights).movedim(-1, 0).contiguous()
 
 
-def spread(x: Tensor, positions: Tensor, channels: int) -> Tensor:
-    """(B, C, ...) -> (B, ``channels``, ...) in channels-last layout.
-
-    Each channel is at its position, with zeros between.
-    """
+def _spread_channels(x: Tensor, positions: Tensor, channels: int) -> Tensor:
     return _spread(x.movedim(1, -1), positions, channels).movedim(-1, 1)
 
 
