@@ -103,7 +103,13 @@ def is_signed(signature: str, study: str, sources: Mapping[str, str]) -> bool:
 
 def _own_key() -> bytes:
     """A random key of this user, made when it is first needed."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    try:
+        base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError:
+        raise InputError(
+            "this user has no home directory that could keep the key of your studies; name a "
+            "folder that can be written in XDG_CONFIG_HOME"
+        ) from None
     file = Path(base) / "mpnn_arch" / "key"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

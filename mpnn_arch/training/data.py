@@ -209,8 +209,8 @@ def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset
             folders are normalised by the mean and deviation of their training images; what a
             function returns is taken as it is.
         data_root: the folder that downloaded data lies in; by default the environment variable
-            ``MPNN_ARCH_DATA``, else ``~/.cache/mpnn_arch``. Data that comes with a package, and a
-            user's own, ignores it.
+            ``MPNN_ARCH_DATA``, else ``~/.cache/mpnn_arch``, or ``data`` for a user without a home
+            directory. Data that comes with a package, and a user's own, ignores it.
 
     Raises:
         InputError: no such data set, a missing package, files that are not the published ones, a
@@ -238,8 +238,16 @@ def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset
         make = DATASETS.get(name)
     except InputError as error:
         raise InputError(f"{error}, a folder of images, or module:function") from None
-    root = data_root or os.environ.get("MPNN_ARCH_DATA") or Path.home() / ".cache" / "mpnn_arch"
-    return make(Path(root).expanduser())
+    named = data_root or os.environ.get("MPNN_ARCH_DATA")
+    return make(Path(named).expanduser() if named else _default_root())
+
+
+def _default_root() -> Path:
+    """``~/.cache/mpnn_arch``, or ``data`` here for a user without a home directory."""
+    try:
+        return Path.home() / ".cache" / "mpnn_arch"
+    except RuntimeError:
+        return Path("data")
 
 
 def full_name(name: str) -> str:

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +79,13 @@ def test_a_signature_holds_for_its_user_study_and_sources(tmp_path, monkeypatch)
     assert os.stat(key).st_mode & 0o077 == 0
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "somebody_elses"))
     assert not import_paths.is_signed(signature, "a study", sources)
+
+
+def test_a_user_without_a_home_is_told_where_the_key_can_be(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(InputError, match="XDG_CONFIG_HOME"):
+        import_paths.sign("a study", {"module:thing": "ab"})

@@ -2,6 +2,7 @@ import builtins
 import hashlib
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,17 @@ def test_inconsistent_data_is_refused(values, words):
     with pytest.raises(InputError, match=words) as error:
         make(**values)
     assert "\n" not in str(error.value)
+
+
+def test_a_user_without_a_home_has_data_in_the_current_folder(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MPNN_ARCH_DATA", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert load_dataset("digits").num_classes == 10
+    with pytest.raises(InputError, match="data/ILSVRC|data.*train"):
+        load_dataset("imagenet")
 
 
 def test_an_unknown_name_lists_the_choices():
