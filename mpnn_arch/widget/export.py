@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import write_text
 from mpnn_arch.widget.patch import difference
+from mpnn_arch.widget.rewire import with_toggled
 from mpnn_arch.widget.scene import Scene
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ MOST_NODES_TOGGLED = 16
 
 # Pixels a side of the maps in a page, to record more of them.
 LARGEST_MAP = 14
-# What decides which layer is on screen.
-_KEY = ("round_index", "sample", "aggr", "message", "toggled")
+# The traits that decide which layer is on screen, and which of its messages.
+REBUILDING = ("round_index", "sample", "aggr", "message", "toggled")
 
 # The page may load nothing from anywhere: what it needs is inside.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
@@ -63,7 +64,7 @@ def write_page(path: str | os.PathLike[str], widget: RoundWidget) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"there is no directory {path.parent} to write {path.name} to: make it")
-    kept = ("rounds", "menus", "samples", "step", "selected", "views", "theme", *_KEY)
+    kept = ("rounds", "menus", "samples", "step", "selected", "views", "theme", *REBUILDING)
     state = {name: getattr(widget, name) for name in kept}
     scene = widget.scene_of(largest_map=LARGEST_MAP)
     recorded: dict[str, Any] = {"state": state, "scene": scene, "patches": {}}
@@ -85,9 +86,9 @@ def write_page(path: str | os.PathLike[str], widget: RoundWidget) -> None:
 
 
 def answer_key(shown: dict[str, Any]) -> str:
-    """Under which a scene is recorded; the page makes the same string of what is asked for."""
+    """The key of a recorded scene; the page makes the same string of what is asked for."""
     pairs = " ".join(f"{u}-{v}" for u, v in sorted(shown["toggled"]))
-    return "|".join([*(str(shown[name]) for name in _KEY[:4]), pairs])
+    return "|".join([*(str(shown[name]) for name in REBUILDING[:4]), pairs])
 
 
 def _changes(widget: RoundWidget) -> Iterator[list[dict[str, Any]]]:
@@ -100,19 +101,14 @@ def _changes(widget: RoundWidget) -> Iterator[list[dict[str, Any]]]:
         pairs = (
             product(nodes, nodes) if graph.is_directed else combinations_with_replacement(nodes, 2)
         )
-        yield [{"toggled": _with_toggled(widget.toggled, list(pair))} for pair in pairs]
+        yield [{"toggled": with_toggled(widget.toggled, list(pair))} for pair in pairs]
     yield [{"message": name} for name in widget.menus["message"]]
     yield [{"sample": sample} for sample in range(widget.samples)]
 
 
-def _with_toggled(toggled: list[list[int]], pair: list[int]) -> list[list[int]]:
-    rest = [other for other in toggled if other != pair]
-    return rest if len(rest) < len(toggled) else [*rest, pair]
-
-
 def _answer(widget: RoundWidget, scene: Scene, change: dict[str, Any]) -> tuple[str, Scene]:
     """The key and the patch of a change; of one that cannot be, the sentence that says why."""
-    key = answer_key({name: getattr(widget, name) for name in _KEY} | change)
+    key = answer_key({name: getattr(widget, name) for name in REBUILDING} | change)
     try:
         return key, difference(scene, widget.scene_of(largest_map=LARGEST_MAP, **change))
     except InputError as error:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.nn.utils.prune import BasePruningMethod
 from torch_geometric.nn.aggr import DegreeScalerAggregation
 
 from mpnn_arch.errors import InputError
@@ -17,6 +19,7 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.rounds import FusedRound, MessageFunction, MessageRound, message_functions
 from mpnn_arch.rounds.aggregations import ShareProjection, make_aggregation, make_projection
+from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.rounds.initial_scale import redraw
 from mpnn_arch.rounds.messages import EdgeProduct, make_message
 from mpnn_arch.rounds.state_dict import register_graph
@@ -51,6 +54,12 @@ def toggled_graph(graph: GivenGraph, pairs: list[Pair]) -> RelationalGraph:
     return RelationalGraph.from_adjacency(adjacency, directed=True, self_loops=False)
 
 
+def with_toggled(toggled: list[list[int]], pair: list[int]) -> list[list[int]]:
+    """``toggled`` with ``pair`` added, or taken out where it is there: twice is not at all."""
+    rest = [other for other in toggled if other != pair]
+    return rest if len(rest) < len(toggled) else [*rest, pair]
+
+
 def rewire(
     layer: MessageRound,
     graph: GivenGraph,
@@ -61,7 +70,8 @@ def rewire(
     """A copy of ``layer`` on ``graph``, with the weights of every edge that both graphs have.
 
     A new edge's weights are drawn from ``seed`` and depend on nothing but the edge, so that an
-    edge that goes and comes back, or comes in another order, is the same edge.
+    edge that goes and comes back, or comes in another order, is the same edge. Of weights that are
+    computed (pruned, parametrised) the copy has the numbers, as plain parameters.
 
     Args:
         layer: stays as it is.
@@ -84,12 +94,13 @@ def rewire(
         (48, 64)
     """
     graph = as_graph(graph)
-    made = copy.deepcopy(layer)
+    made = deep_copy(layer)
     sizes = layer.in_partition.sizes, layer.out_partition.sizes
     plan = make_plan(graph.edge_index, *sizes).to(layer.plan.device)
-    kind = type(layer.message_function) if message is None else message_functions.get(message)
+    own = type_before_parametrizations(layer.message_function)
+    kind = own if message is None else message_functions.get(message)
     kept = layer.message_function
-    if kind is not type(layer.message_function):
+    if kind is not own:
         kept = _drawn(layer, kind, make_plan(layer.graph.edge_index, *sizes), seed)
     function = _drawn(kept, kind, plan, seed)
     absent = set(_pairs(plan)) - set(_pairs(kept.plan))
@@ -159,7 +170,7 @@ def _drawn(
         kwargs = {"device": parameter.device, "dtype": parameter.dtype}
     if function._geometry is not None:
         kwargs |= function._geometry._asdict()
-    if kind is type(function):  # its own arguments, kept under their names
+    if kind is type_before_parametrizations(function):  # its own arguments, kept under their names
         for name, argument in inspect.signature(kind.__init__).parameters.items():
             if argument.kind is argument.KEYWORD_ONLY and hasattr(function, name):
                 kwargs[name] = getattr(function, name)
@@ -177,7 +188,7 @@ def _copy_edges(source: MessageFunction, target: MessageFunction) -> None:
     of_edges, to_edges = edge_parameters(source), edge_parameters(target)
     with torch.no_grad():
         for name, parameter in target.named_parameters():
-            given = dict(source.named_parameters()).get(name)
+            given = _numbers(source, name)
             if given is None:
                 continue
             if name not in to_edges:
@@ -189,6 +200,17 @@ def _copy_edges(source: MessageFunction, target: MessageFunction) -> None:
             # The same edges in the same order have the same entries in the same order.
             read, write = read[read < given.shape[0]], write[write < parameter.shape[0]]
             parameter[write] = given[read].to(parameter)
+
+
+def _numbers(function: MessageFunction, name: str) -> Tensor | None:
+    """The parameter of this name; where it is computed, as a pruned one is, what it is now."""
+    owner, _, own = name.rpartition(".")
+    part = dict(function.named_modules()).get(owner)
+    for hook in list(part._forward_pre_hooks.values()) if part is not None else ():
+        if isinstance(hook, BasePruningMethod):
+            hook(part, ())  # type: ignore[no-untyped-call]  # it may have moved since it was masked
+    value = getattr(part, own, None)
+    return value if isinstance(value, Tensor) else None
 
 
 def _aggregation(layer: MessageRound, plan: RoundPlan, aggr: str | None, seed: int) -> Any:

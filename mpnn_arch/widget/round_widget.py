@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import re
 import sys
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -19,19 +17,17 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.figures import as_png
 from mpnn_arch.rounds import MessageRound
 from mpnn_arch.rounds.copied import deep_copy
-from mpnn_arch.widget.export import write_page
+from mpnn_arch.widget.export import REBUILDING, write_page
 from mpnn_arch.widget.recording import batch_size, input_for, record, rounds_of
-from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph
+from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph, with_toggled
 from mpnn_arch.widget.scene import Scene, make_scene, menus, message_name
 from mpnn_arch.widget.still import draw_scene
+from mpnn_arch.widget.still_panels import parse_part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STATIC = resources.files("mpnn_arch.widget") / "static"
-
-# The traits that decide which layer is on screen, and which of its messages.
-_REBUILDING = ("round_index", "sample", "aggr", "message", "toggled")
 
 
 def _in_marimo() -> bool:
@@ -137,7 +133,7 @@ class RoundWidget(anywidget.AnyWidget):
         )
         self._show()
         self.step = self.num_steps
-        self.observe(self._rebuild, names=list(_REBUILDING))
+        self.observe(self._rebuild, names=list(REBUILDING))
         for name, value in shown.items():
             setattr(self, name, value)
 
@@ -165,8 +161,7 @@ class RoundWidget(anywidget.AnyWidget):
         most = self.layer.graph.num_nodes - 1
         ends = [check_whole("a node", node, 0, most) for node in (u, v)]
         pair = ends if self.layer.graph.is_directed else sorted(ends)
-        kept = [other for other in self.toggled if other != pair]
-        self.toggled = kept if len(kept) < len(self.toggled) else [*kept, pair]
+        self.toggled = with_toggled(self.toggled, pair)
 
     def draw(self) -> Figure:
         """What is on screen as a picture, see :func:`~mpnn_arch.widget.draw_round`.
@@ -262,7 +257,7 @@ class RoundWidget(anywidget.AnyWidget):
             self.step = self.num_steps if ended else min(self.step, self.num_steps)
 
     def _rebuilding(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _REBUILDING}
+        return {name: getattr(self, name) for name in REBUILDING}
 
     def _made(
         self, shown: dict[str, Any], largest_map: int = 28
@@ -286,7 +281,7 @@ class RoundWidget(anywidget.AnyWidget):
         if not pairs and not swapped:
             return self._given
         changed = toggled_graph(graph, pairs)
-        model = copy.deepcopy(self._given)
+        model = deep_copy(self._given)
         for name in self._names:
             layer = rounds_of(model)[name]
             on = changed if layer.graph == graph else layer.graph
@@ -310,13 +305,10 @@ class RoundWidget(anywidget.AnyWidget):
 
     @traitlets.validate("selected")
     def _names_a_part(self, proposal: Any) -> str:
-        match = re.fullmatch(r"|node:(\d+)|edge:(\d+)-(\d+)", proposal.value)
-        count = self.layer.graph.num_nodes if self.scene else 0
-        if match is None or any(int(node) >= count for node in match.groups() if node):
-            raise _Refused(
-                f"selected={proposal.value!r} names nothing in a graph of {count} nodes: use "
-                "'node:3', 'edge:5-3' (from 5 to 3) or ''"
-            )
+        try:
+            parse_part(proposal.value, self.layer.graph.num_nodes if self.scene else 0)
+        except InputError as error:
+            raise _Refused(str(error)) from None
         return str(proposal.value)
 
     @traitlets.validate("toggled")

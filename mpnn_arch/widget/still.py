@@ -12,7 +12,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.io.figures import new_figure
 from mpnn_arch.widget.decoded import Array, DecodedScene
 from mpnn_arch.widget.recording import input_for, record
-from mpnn_arch.widget.scene import Scene, make_scene
+from mpnn_arch.widget.scene import MOST_NODES, Scene, make_scene
 from mpnn_arch.widget.still_panels import (
     ABSENT,
     ACCENT,
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Nodes that are drawn as circles and arcs; above, the matrix alone.
-MOST_NODES_DRAWN = 256
 _MOST_MESSAGES, _MOST_NUMBERS = 8, 4
 
 
@@ -91,7 +89,7 @@ def draw_scene(scene: Scene, *, step: int | None = None, selected: str = "") -> 
     if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= decoded.num_steps:
         raise InputError(f"step={step!r} is outside 0 to {decoded.num_steps}: choose one of these")
     part = parse_part(selected, decoded.num_nodes)
-    drawn = decoded.num_nodes <= MOST_NODES_DRAWN
+    drawn = decoded.num_nodes <= MOST_NODES
     figure = new_figure(11 if drawn else 7.5, 4.3)
     figure.set_layout_engine("constrained", h_pad=0.1)
     axes = figure.subplots(1, 2 + drawn, width_ratios=[1] * (1 + drawn) + [0.9])

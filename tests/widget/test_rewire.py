@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils import parametrize, prune
 
 from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalLinear, graphs
 from mpnn_arch.rounds import message_functions
@@ -102,6 +103,27 @@ def test_another_precision_is_kept(generator, aggr):
     changed = rewire(layer, toggled_graph(layer.graph, [(0, 4)]), message="gated", aggr=aggr)
     assert {parameter.dtype for parameter in changed.parameters()} == {torch.float64}
     assert changed(torch.ones(1, 16, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("message", ["linear", "affine"])
+@pytest.mark.parametrize("kind", ["pruned", "parametrised"])
+def test_numbers_of_computed_weights_stay(generator, message, kind):
+    layer = RelationalLinear(ring(), 16, 16, message=message, generator=generator)
+    part = layer.message_function if message == "linear" else layer.message_function.product
+    x = torch.randn(2, 16, generator=generator)
+    if kind == "pruned":
+        prune.l1_unstructured(part, "weight", 0.5)
+    else:
+        parametrize.register_parametrization(part, "weight", torch.nn.Tanh())
+    for _ in range(2):  # before and after a step
+        changed = rewire(layer, toggled_graph(layer.graph, [(0, 4)]))
+        before, after = messages_of(layer, x), messages_of(changed, x)
+        for pair, sent in before.items():
+            torch.testing.assert_close(after[pair], sent)
+        layer(x).sum().backward()
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.sub_(0.1 * parameter.grad)
 
 
 def test_arguments_of_a_message_are_kept(generator):
