@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,11 @@ from mpnn_arch.cli import completion
 from mpnn_arch.cli.numbers import check_count
 from mpnn_arch.cli.options import device_option, graphs_option, threads_option
 from mpnn_arch.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mpnn_arch.diagnostics.receipt import Line
 
 
 @click.command()
@@ -49,8 +56,6 @@ def bench(
     library and, on the CPU in float32, on oneDNN; rounds are rated against the quicker one, and as
     a share of the processor's measured peak.
     """
-    from rich.table import Table
-
     check_count("batch-size", batch_size, LARGEST_COUNT)
     check_count("width", width, LARGEST_COUNT)
     check_count("repeats", repeats, 1_000_000)
@@ -91,9 +96,25 @@ def bench(
         dtype=getattr(torch, dtype),
     )
 
+    table = _table(f"forward and backward, batch {batch_size}, {dtype}, ms", lines)
+    console = new_console()
+    print_table(console, table)
+    environment = machine(where)
+    for key, text in environment.items():
+        console.print(f"{key}: {text}", highlight=False)
+    if out is not None:
+        make_folder(out)
+        write_csv(lines, out / "bench.csv", environment)
+        write_plot(lines, out / "bench.png", environment)
+        console.print(f"written: {out / 'bench.csv'}, {out / 'bench.png'}", highlight=False)
+
+
+def _table(title: str, lines: Sequence[Line]) -> Table:
+    from rich.table import Table
+
     backends = list(dict.fromkeys(name for line in lines for name in line.seconds))
-    table = Table(title=f"forward and backward, batch {batch_size}, {dtype}, ms")
     dense = [f"dense ({library})" for library in lines[0].rivals]
+    table = Table(title=title)
     for name in ("graph", "density", "width", "multiply-adds", *dense, "complete", *backends):
         table.add_column(name, justify="left" if name == "graph" else "right", no_wrap=True)
     for name in ("picked", "auto/dense", "peak", "spread"):
@@ -112,13 +133,4 @@ def bench(
             "" if line.peak_share is None else f"{line.peak_share:.0%}",
             f"{line.spread:.0%}",
         )
-    console = new_console()
-    print_table(console, table)
-    environment = machine(where)
-    for key, text in environment.items():
-        console.print(f"{key}: {text}", highlight=False)
-    if out is not None:
-        make_folder(out)
-        write_csv(lines, out / "bench.csv", environment)
-        write_plot(lines, out / "bench.png", environment)
-        console.print(f"written: {out / 'bench.csv'}, {out / 'bench.png'}", highlight=False)
+    return table

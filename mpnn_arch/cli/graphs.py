@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mpnn_arch.checks import check_whole
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.output import new_console, print_table
 from mpnn_arch.errors import InputError
@@ -106,7 +107,6 @@ def measure(
 ) -> None:
     """Measure graphs: clustering coefficient and average path length, or the given measures."""
     from mpnn_arch import graphs as library
-    from mpnn_arch.io.files import write_whole
 
     _refuse_existing(out, force)
     chosen = list(names) or ["clustering_coefficient", "average_path_length"]
@@ -196,9 +196,7 @@ def sample(
 
     from mpnn_arch.graphs.bins import Bins, subsample
     from mpnn_arch.graphs.design_space import paper_grid, sweep_design_space
-    from mpnn_arch.graphs.generators.family import check_whole
 
-    bins = check_whole("bins", bins, 1)
     check_whole("bins", bins, 1, 10_000)
     counts = (check_whole("degrees", degrees, 1), check_whole("probabilities", probabilities, 1))
     grid = {}

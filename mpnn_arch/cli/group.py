@@ -82,5 +82,6 @@ def _follow(processes: Any) -> int:
                 f"mpnn-arch: process {processes.rank} lost the others ({reason})", file=sys.stderr
             )
         sys.stderr.flush()
-        os._exit(130 if asked.is_set() else 1)  # nobody is left to say good-bye to
+        # At once: leaving the group would wait for the others.
+        os._exit(130 if asked.is_set() else 1)
     return 0

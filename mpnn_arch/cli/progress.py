@@ -1,4 +1,4 @@
-"""Options of commands that train: what is told while they do, and to whom."""
+"""Options of commands that train: what is reported meanwhile, and where to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def progress_options(command: Command) -> Command:
 def open_listeners(
     *, log_json: Path | None, tensorboard: Path | None
 ) -> Iterator[list[Callable[[dict[str, Any]], None]]]:
-    """Who the options want to be told of a study's events, open while entered.
+    """The listeners to a study's events that the options ask for, open while entered.
 
     Raises:
         InputError: a file that cannot be written, or TensorBoard missing.

@@ -194,7 +194,7 @@ COMMANDS = {
     "graphs sample --out s --repeats 0": "repeats is at least 1",
     "graphs sample --out s --repeats 100000000000000000": "repeats is between 1 and 1000000",
     "graphs sample --out s --num-nodes 1000000": "bytes",
-    "graphs sample --out s --bins 0": "bins is at least 1",
+    "graphs sample --out s --bins 0": "bins is between",
     "graphs sample --out s --bins 100000000000": "bins is between",
     "graphs sample --out FILE.csv": "there is a file of that name",
     "models nope": "no model 'nope'",

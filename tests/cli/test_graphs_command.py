@@ -127,7 +127,7 @@ def test_connectomes_are_shown_with_the_papers_values(capsys):
         (("measure", "complete:4", "-m", "colour"), "no measure 'colour'"),
         (("draw", "complete:4", "--out", "graph.txt"), "a picture is"),
         (("draw", "sample:64/449", "--out", "graph.png"), "one picture holds 64"),
-        (("sample", "--bins", 0, "--out", "sweep"), "bins is at least 1"),
+        (("sample", "--bins", 0, "--out", "sweep"), "bins is between 1 and 10000"),
     ],
 )
 def test_bad_input_exits_with_2_and_one_sentence(capsys, tmp_path, monkeypatch, args, sentence):
