@@ -36,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     paths = paths_of(args)
-    folder = next((path if path.is_dir() else path.parent) for path in paths)
+    folder = paths[0] if paths[0].is_dir() else paths[0].parent
 
     for results in read_many(paths):
         table = results.table

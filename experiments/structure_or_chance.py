@@ -69,9 +69,11 @@ from mpnn_arch.analysis import (
     structure_slopes,
     variance_ladder,
 )
+from mpnn_arch.analysis.corrected import adjusted
 from mpnn_arch.analysis.results import tidy
 from mpnn_arch.analysis.structure_slopes import differences
 from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.io.files import write_text
 from mpnn_arch.studies import Study, StudyConfig
 from mpnn_arch.studies.graph_names import expand
@@ -268,11 +270,9 @@ def analyse(table: pd.DataFrame, kind: str) -> dict[str, Any]:
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """The p-values, corrected for their number."""
-    corrected, largest = {}, 0.0
-    for place, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, p * (len(p_values) - place)))
-        corrected[name] = largest
-    return corrected
+    names = sorted(p_values, key=p_values.__getitem__)
+    corrected = adjusted(np.array([p_values[name] for name in names]))
+    return dict(zip(names, corrected.tolist(), strict=True))
 
 
 def ladder(study: Study, members: Mapping[str, Member], table: pd.DataFrame) -> Any:
@@ -296,12 +296,15 @@ def print_power(
     seeds: int,
 ) -> None:
     """The chance of finding what is there, before anything is trained."""
+    c_and_l = {
+        name: [getattr(graph, measure) for measure in C_AND_L] for name, graph in graphs.items()
+    }
     for kind in KINDS:
         if not counts[kind] or seeds < 2:
             continue
         plane = pd.DataFrame(
             [
-                (one.family, name, one.number > 0, seed, 0.0, *c_and_l(graphs[name]))
+                (one.family, name, one.number > 0, seed, 0.0, *c_and_l[name])
                 for name, one in members.items()
                 if one.kind in ("graph", kind)
                 for seed in range(2)
@@ -325,14 +328,6 @@ def print_power(
                 f"{power[1]:.0%}; a difference of 0.5 in {power[0]:.0%}; in 80 % a slope of "
                 f"{c:.1f} points per unit of C, {length:.2f} per unit of L"
             )
-
-
-C_AND_L = ("clustering_coefficient", "average_path_length")
-
-
-def c_and_l(graph: RelationalGraph) -> tuple[float, float]:
-    """C and L."""
-    return graph.clustering_coefficient, graph.average_path_length
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from mpnn_arch import ChannelPartition, RelationalGraph
 from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels.dispatch.choice import cpu_name
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 WIDTH = 512  # of the dense layer
@@ -183,12 +184,8 @@ def main() -> None:
     torch.set_default_dtype(getattr(torch, arguments.dtype))
     if not cpu.is_available():
         raise SystemExit(cpu.unavailable_reason())
-    processor = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            processor = line.split(":")[1].strip()
     print(
-        f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"{arguments.dtype}"
     )
     print(f"{clock.__name__}; numpy {np.__version__}, Python {platform.python_version()}")

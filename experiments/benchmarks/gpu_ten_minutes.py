@@ -117,15 +117,9 @@ def replayed(run: Callable[[], object], calls: int = 50) -> float:
 
 
 def run_tests(receipt: Receipt, name: str, before: str, seconds: int) -> None:
-    code = (
-        f"import sys, torch, pytest\n{before}\n"
-        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '--maxfail=40',"
-        " 'tests/kernels/test_triton.py', '-k', 'every_dtype']))"
-        if SMOKE
-        else f"import sys, torch, pytest\n{before}\n"
-        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '--maxfail=40',"
-        " 'tests/kernels/test_triton.py']))"
-    )
+    options = ["-q", "-p", "no:cacheprovider", "--maxfail=40", "tests/kernels/test_triton.py"]
+    options += ["-k", "every_dtype"] if SMOKE else []
+    code = f"import sys, torch, pytest\n{before}\nsys.exit(pytest.main({options!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds
     )

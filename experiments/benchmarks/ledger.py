@@ -167,8 +167,8 @@ def measure_size(folder: Path, count: int, epochs: int) -> None:
 class MadeUpWorkers:
     """Threads in place of worker processes; they die, repeat themselves and are late.
 
-    Their clocks differ: the seconds they tell are anything. What one that died had not sent yet
-    arrives later, through another one's channel and under the old lease.
+    Their clocks differ: the seconds they report are arbitrary. What a worker that died had not sent
+    yet arrives later, through another one's channel and under the old lease.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@
 One thread each; the two are taken in turn, and the time of starting the processes counts. To be run
 on a quiet machine: beside other load, two processes get twice the share of one, and the ratio of
 wall times says nothing. So the load is printed, and the time that all programs kept the processors
-busy (Linux): how much more of it the two workers take tells what they cost each other.
+busy (Linux): how much more of it the two workers take shows what they cost each other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def seconds(config: StudyConfig, folder: Path, workers: int) -> tuple[float, flo
 
 
 def busy_seconds() -> float:
-    """Of all processors together since the machine started; 0 where /proc does not tell.
+    """Of all processors together since the machine started; 0 without /proc.
 
     All programs', since a study's workers are not children of the process that runs it.
     """
