@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.temporary import sweep, temporary_folder
 from mpnn_arch.models.saving import read_saved
 from mpnn_arch.rounds import export_choices
-from mpnn_arch.studies.building import build_model, load_data
+from mpnn_arch.studies.building import build_model, data_of
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.graph_names import expand
 from mpnn_arch.studies.ledger import Ledger
@@ -148,9 +147,7 @@ def _graph(by_spec: Graphs, run: RunDirectory, place: Place) -> RelationalGraph:
 def _data(
     run: RunDirectory, trial: Trial, data_root: str | Path | None
 ) -> ImageDataset | ImageFolder:
-    root = None if data_root is None else str(data_root)
-    source = dict(trial.sources).get(trial.dataset)
-    data, found = load_data(trial.dataset, source, root, trial.train_images, trial.test_images)
+    data, found = data_of(trial, data_root)
     if run.data_hash is not None and isinstance(data, ImageDataset) and run.data_hash != found:
         raise InputError(
             f"{run.path} was started on other images or labels of {run.config.dataset!r} "
@@ -191,10 +188,9 @@ def _restored(
 def _second_name(path: Path, name: str) -> None:
     """Give a file a second name; the first goes when ``study.json`` is written."""
     other = path.with_name(name)
-    with suppress(FileExistsError):
-        try:
-            os.link(path, other)
-        except OSError as error:
-            if isinstance(error, FileExistsError):
-                raise
-            shutil.copy2(path, other)  # a file system without hard links
+    try:
+        os.link(path, other)
+    except FileExistsError:
+        pass
+    except OSError:
+        shutil.copy2(path, other)  # a file system without hard links

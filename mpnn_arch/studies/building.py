@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,17 @@ def load_data(
         import_paths.check(name, source)
     data = load_dataset(name, data_root).subset(train_images, test_images)
     return data, data.listing_hash if isinstance(data, ImageFolder) else data.content_hash
+
+
+def data_of(trial: Trial, data_root: str | Path | None) -> tuple[ImageDataset | ImageFolder, str]:
+    """The data set of ``trial`` and its fingerprint, see :func:`load_data`."""
+    return load_data(
+        trial.dataset,
+        dict(trial.sources).get(trial.dataset),
+        None if data_root is None else str(data_root),
+        trial.train_images,
+        trial.test_images,
+    )
 
 
 def build_model(

@@ -56,17 +56,6 @@ def compare_swaps(
 ) -> list[SwapResult]:
     """The results of a study that was run, each with the time of a step; see :func:`step_times`.
 
-    ::
-
-        config = StudyConfig(
-            model="mlp", dataset="digits", graphs=("ring:8,2",), seeds=(0, 1),
-            messages=("linear", "gated"), aggrs=("sum", "max"),
-        )
-        study = Study.create("runs/swaps", config)
-        study.run(workers=0)
-        for swap in compare_swaps(study):
-            print(swap.result.message, swap.result.aggr, swap.result.mean, swap.time.ratio)
-
     Args:
         study: its trials are done; those that failed are left out.
         device, threads, data_root, trust, watch: as for :func:`step_times`.

@@ -139,8 +139,8 @@ class StudyConfig:
     def combinations(self) -> Iterator[tuple[int, str, str | None, str]]:
         """Seed, graph, message and aggregation of every trial.
 
-        Seeds vary slowest: the machine's ups and downs reach all graphs alike, and a study that is
-        stopped early has seen every graph.
+        Seeds vary slowest, so that a machine whose speed changes affects all graphs alike, and a
+        study that is stopped early has every graph.
         """
         yield from product(self.seeds, self.graphs, self.messages, self.aggrs)
 

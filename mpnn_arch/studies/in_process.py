@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.studies.building import load_data
+from mpnn_arch.studies.building import data_of
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.interrupts import Interrupts
 from mpnn_arch.studies.jobs import LAST, run_job
@@ -57,7 +57,7 @@ class InProcess:
         try:
             while not (interrupts.asked or self._storage):
                 with self.ledger.transaction():
-                    rows = self.recorder.lease(f"{socket.gethostname()}/{os.getpid()}")
+                    rows = self.ledger.lease(f"{socket.gethostname()}/{os.getpid()}")
                 if rows:
                     crash_point("lease.given")
                     self._train(rows)
@@ -73,9 +73,7 @@ class InProcess:
         """Whether what is to be trained on is what the study was made with."""
         for row in self.ledger.query("SELECT * FROM trial WHERE state = 'queued' LIMIT 1"):
             trial = Trial.from_dict(self.recorder.task(row).trial)
-            source = dict(trial.sources).get(trial.dataset)
-            root = self.recorder.settings.data_root
-            _, found = load_data(trial.dataset, source, root, trial.train_images, trial.test_images)
+            _, found = data_of(trial, self.recorder.settings.data_root)
             if found != trial.data_hash:
                 raise InputError(
                     f"the data set {trial.dataset!r} is not the one that the study was made with "

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
 
 
@@ -31,7 +32,7 @@ class Journal:
         """
         # It begins with a new line too: the one before may have no end.
         line = f"\n{json.dumps(entry)}\n".encode()
-        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             os.write(file, line[: len(line) // 2])
             crash_point("journal.half")
@@ -56,6 +57,26 @@ class Journal:
                 continue
         return [found[epoch] for epoch in range(1, epochs + 1) if epoch in found]
 
+    def read_since(self, known: int, epochs: int, what: str) -> list[dict[str, Any]]:
+        """As :meth:`read`; every epoch that the ledger lacks has to be there.
+
+        Args:
+            known: epochs that the ledger has.
+            epochs: of the checkpoint.
+            what: is trained, for the message.
+
+        Raises:
+            InputError: an epoch is missing here and in the ledger.
+        """
+        past = self.read(epochs)
+        written = {entry["metrics"]["epoch"] for entry in past}
+        if not written.issuperset(range(known + 1, epochs + 1)):
+            raise InputError(
+                f"the journal {self.path} lacks epochs up to {epochs} that the ledger lacks too; "
+                f"{what} starts again"
+            )
+        return past
+
     def clear(self) -> None:
-        """Start again."""
+        """Delete the file, if it exists."""
         self.path.unlink(missing_ok=True)

@@ -66,7 +66,7 @@ class Counts:
     def seconds_left(self, workers: int) -> float | None:
         """Until all is done, if ``workers`` keep the mean pace; None before the first epoch.
 
-        In a race it is an upper bound: nobody is counted as stopped before that is decided.
+        In a race it is an upper bound: no trial is counted as stopped before that is decided.
         It is computed from durations, so a clock that jumps does not matter.
         """
         pace = self.seconds_per_epoch
@@ -223,6 +223,12 @@ class Ledger:
             {**dict(row), "agrees": None if row["agrees"] is None else bool(row["agrees"])}
             for row in rows
         ]
+
+
+def about_trial(row: sqlite3.Row) -> dict[str, Any]:
+    """What an event says of its trial."""
+    names = ("id", "hash", "graph", "seed", "message", "aggr", "epochs")
+    return {name: row[name] for name in names}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Who is told of a study's events beside the terminal: a log of JSON lines, TensorBoard."""
+"""Listeners to a study's events beside the terminal: a log of JSON lines, TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class JSONLines:
     Each has ``time`` (ISO 8601, UTC), ``event`` (``epoch``, ``done``, ``failed``, ``waiting``,
     ``stopped`` or ``note``), of a trial its ``trial`` (number), ``hash``, ``graph``, ``seed``,
     ``message`` and ``aggr``, of an epoch its metrics, ``wall`` seconds with evaluation and
-    ``images_per_second`` (null where a continuation tells it again). Numbers that are not finite
-    are null. Every line is in the file when the next event comes, so that
-    ``tail -f`` shows it.
+    ``images_per_second`` (null where a continuation reports the epoch again). Numbers that are not
+    finite are null. Every line is in the file when the next event comes, so that ``tail -f`` shows
+    it.
 
     Args:
         path: the file; lines are added to what is there.
@@ -131,13 +131,13 @@ class TensorBoard:
 
 
 def several(*listeners: Listener) -> Listener:
-    """One listener that tells all of these, in order."""
+    """One listener that calls all of these, in order."""
 
-    def tell(event: dict[str, Any]) -> None:
+    def call_all(event: dict[str, Any]) -> None:
         for listener in listeners:
             listener(event)
 
-    return tell
+    return call_all
 
 
 def _is_number(value: Any) -> bool:

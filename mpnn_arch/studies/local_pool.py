@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class LocalPool:
     def start(self) -> str:
         """Start a process; return the worker's name."""
         self._started += 1
-        name = f"{os.uname().nodename}/{os.getpid()}/{self._started}"
+        name = f"{socket.gethostname()}/{os.getpid()}/{self._started}"
         self._workers[name] = _Worker(name, self._starter.start())
         return name
 

@@ -1,8 +1,8 @@
 """What a runner of studies has to do: carry jobs to workers and events back.
 
 The driver (:mod:`mpnn_arch.studies.runner`) leases trials, decides what is trained next and writes
-down what comes back. A pool is the road between it and the workers, on this machine or on others:
-it holds no opinion about trials and never opens the ledger.
+down what comes back. A pool connects it with the workers, on this machine or on others; it decides
+nothing about trials and never opens the ledger.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Pool(Protocol):
         ...
 
     def kill(self, workers: Sequence[str]) -> Events:
-        """End these workers at once; return what they had sent and nobody has taken."""
+        """End these workers at once; return what they had sent and was not taken yet."""
         ...
 
     def close(self) -> None:

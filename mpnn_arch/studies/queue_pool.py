@@ -1,9 +1,10 @@
-"""A pool whose workers are looked after by threads that put what they sent into one queue."""
+"""A pool with a thread for each worker, which puts what the worker sent into one queue."""
 
 from __future__ import annotations
 
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ _MOST_BATCH = 1000  # events in one transaction
 class QueuePool:
     """What pools of remote workers share; see :class:`~mpnn_arch.studies.pool.Pool`.
 
-    A subclass starts threads that call :meth:`put`; what a worker is, it alone knows. Events of a
-    worker that was forgotten are dropped: its trials have gone to others.
+    A subclass starts threads that call :meth:`put`, and defines what a worker is. Events of workers
+    that were forgotten are dropped: their trials have gone to others.
 
     Args:
         kind: first part of the workers' names.
@@ -34,7 +35,7 @@ class QueuePool:
 
     def _new_name(self) -> str:
         self._started += 1
-        name = f"{self._kind}/{os.uname().nodename}/{os.getpid()}/{self._started}"
+        name = f"{self._kind}/{socket.gethostname()}/{os.getpid()}/{self._started}"
         self._names.add(name)
         return name
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mpnn_arch.studies.ledger import Ledger
+from mpnn_arch.studies.ledger import Ledger, about_trial
 
 if TYPE_CHECKING:
     from mpnn_arch.studies.writer import LedgerWriter
@@ -80,7 +80,8 @@ def advance(ledger: LedgerWriter, rungs: Sequence[int], keep: float) -> list[dic
                     gone_on = True
                 elif place > kept and waits:
                     ledger.stop(row["id"], rung, reason)
-                    events.append(_event(row, rung, reason))
+                    stopped = {"is": "stopped", "rung": rung, "reason": reason}
+                    events.append({**about_trial(row), **stopped})
         if gone_on:
             return events  # the next rung is decided when they are there
     return events
@@ -89,8 +90,8 @@ def advance(ledger: LedgerWriter, rungs: Sequence[int], keep: float) -> list[dic
 def correlations(ledger: Ledger, rungs: Sequence[int]) -> list[RungCorrelation]:
     """Of every rung, the rank correlation with the end over the candidates that were let run.
 
-    They are the best at that rung, so the correlation over all would be higher or lower: what the
-    stopped ones would have come to is not known.
+    They are the best at that rung. The correlation over all candidates may differ and is not known,
+    since the others were stopped.
     """
     trials = list(ledger.trials())
     found = []
@@ -142,12 +143,6 @@ def _mean(errors: Sequence[float | None]) -> float:
     if not errors or any(error is None for error in errors):
         return math.inf
     return statistics.fmean(error for error in errors if error is not None)
-
-
-def _event(row: sqlite3.Row, rung: int, reason: str) -> dict[str, Any]:
-    names = ("id", "hash", "graph", "seed", "message", "aggr", "epochs")
-    about = {name: row[name] for name in names}
-    return {**about, "is": "stopped", "rung": rung, "reason": reason}
 
 
 def _spearman(first: Sequence[float], second: Sequence[float]) -> float | None:

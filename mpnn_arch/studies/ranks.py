@@ -1,7 +1,7 @@
 """Trials that are trained by all processes of ``torchrun`` together.
 
-Rank 0 is the driver of the study. It tells the others what to do, over the group: make the trainer
-of a task, train an epoch, end; :func:`follow` is what they do.
+Rank 0 is the driver of the study. It broadcasts commands to the others: make the trainer of a task,
+train an epoch, end; :func:`follow` carries them out.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class _OutOfStepError(Exception):
 
 
 class _Led(DistributedTrainer):
-    """Rank 0's: before an epoch it tells the others."""
+    """Rank 0's trainer, which broadcasts the command for an epoch before it trains it."""
 
     def train_epoch(self) -> EpochMetrics:
         try:

@@ -227,7 +227,7 @@ class RayPool(QueuePool):
         lock = self._folder.absolute() / "lock"
         while True:
             try:
-                return self._meet(worker, str(lock), lock.read_text())
+                return self._meet(worker, str(lock), lock.read_text(encoding="utf-8"))
             except self._ray.exceptions.RayActorError as error:
                 own_fault = "creation task" in str(error)  # its imports failed, say
                 if own_fault or worker.ended or time.monotonic() - worker.since > PATIENCE:

@@ -33,7 +33,7 @@ class RayWorker:
             text: what stands in it, which no other study's lock and no copy has.
         """
         try:
-            shared = Path(lock).read_text() == text
+            shared = Path(lock).read_text(encoding="utf-8") == text
         except (OSError, ValueError):
             shared = False
         return {"host": socket.gethostname(), "process": os.getpid(), "shared": shared}

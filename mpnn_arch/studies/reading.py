@@ -28,8 +28,3 @@ def open_ledger(folder: str | Path) -> Iterator[Ledger]:
     else:
         with Study.open(folder).ledger() as ledger:
             yield ledger
-
-
-def is_readable(folder: Path) -> bool:
-    """Whether :func:`open_ledger` takes a folder for one of the two."""
-    return (folder / "study.json").is_file() or is_run_directory(folder)

@@ -14,7 +14,7 @@ from typing import Any
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.jobs import Job
-from mpnn_arch.studies.ledger import Ledger
+from mpnn_arch.studies.ledger import Ledger, about_trial
 from mpnn_arch.studies.racing import advance
 from mpnn_arch.studies.tasks import Task
 from mpnn_arch.studies.writer import LedgerWriter
@@ -72,7 +72,7 @@ class Recorder:
         return 1 + (row["last"] or 0)
 
     def go_on(self, watch: Callable[[dict[str, Any]], None]) -> bool:
-        """Let a race go on when nobody trains; return whether there is something to train.
+        """Let a race go on when no trial runs; return whether there is something to train.
 
         Args:
             watch: called with an event for every trial that was stopped.
@@ -86,10 +86,6 @@ class Recorder:
             self.clean_up(event)
             watch(event)
         return self.queued_jobs(1) > 0
-
-    def lease(self, worker: str) -> list[sqlite3.Row]:
-        """The trials of the next job, leased to ``worker``; none if nothing is queued."""
-        return self.ledger.lease(worker)
 
     def job(self, rows: Sequence[sqlite3.Row]) -> Job:
         """The job of trials that were leased together."""
@@ -140,7 +136,7 @@ class Recorder:
             event: with ``is``, ``id`` and ``lease``.
         """
         kind, trial, lease = event["is"], event["id"], event["lease"]
-        described = {**about(row), **event}
+        described = {**about_trial(row), **event}
         if kind == "started":
             self.ledger.started(trial, lease, event)
             return []
@@ -178,7 +174,7 @@ class Recorder:
 
 
 def unneeded_populations(ledger: Ledger, trial: int) -> list[str]:
-    """Hashes of the populations that this trial is in and that nobody trains any more."""
+    """Hashes of the populations that this trial is in and that are not trained any more."""
     rows = ledger.query(
         "SELECT hash FROM member JOIN population ON population.id = member.population"
         " WHERE member.trial = ? AND NOT EXISTS (SELECT 1 FROM trial WHERE trial.population ="
@@ -191,12 +187,6 @@ def unneeded_populations(ledger: Ledger, trial: int) -> list[str]:
 def storage_error(reason: str) -> InputError:
     """The error of a run where the study's folder cannot be written."""
     return InputError(f"{reason}, and give the same command again: what is recorded stays")
-
-
-def about(row: sqlite3.Row) -> dict[str, Any]:
-    """What an event says of its trial."""
-    names = ("id", "hash", "graph", "seed", "message", "aggr", "epochs")
-    return {name: row[name] for name in names}
 
 
 def weights_name(row: sqlite3.Row | Mapping[str, Any]) -> str:

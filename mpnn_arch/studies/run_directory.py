@@ -19,7 +19,7 @@ from mpnn_arch.models.saving import read_saved
 from mpnn_arch.studies.metrics import MetricsRow
 from mpnn_arch.training.checkpoint import generations
 from mpnn_arch.training.config import RunConfig
-from mpnn_arch.training.trainer import EpochMetrics
+from mpnn_arch.training.loop import EpochMetrics
 
 _COLUMNS = (
     "graph",

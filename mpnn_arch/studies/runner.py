@@ -11,8 +11,9 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.interrupts import Interrupts
 from mpnn_arch.studies.jobs import LAST
+from mpnn_arch.studies.ledger import about_trial
 from mpnn_arch.studies.pool import Events, Pool
-from mpnn_arch.studies.recording import Recorder, about, storage_error
+from mpnn_arch.studies.recording import Recorder, storage_error
 
 GRACE = 1.5
 """Seconds that workers get to end their epoch after Ctrl-C."""
@@ -79,7 +80,7 @@ class Driver:
             idle.append(self._pool.start())
             self._workers[idle[-1]] = {}
         with self.ledger.transaction():
-            leased = {name: self.recorder.lease(name) for name in idle[:wanted]}
+            leased = {name: self.ledger.lease(name) for name in idle[:wanted]}
         crash_point("lease.given")
         for name, rows in leased.items():
             if rows:
@@ -144,7 +145,9 @@ class Driver:
         for row in rows:
             reason = event["reason"]
             gone = self.ledger.fail(row["id"], row["lease"], reason, outcome="killed")
-            recorded.append({**about(row), "is": "failed", "reason": reason, "given_up": gone})
+            recorded.append(
+                {**about_trial(row), "is": "failed", "reason": reason, "given_up": gone}
+            )
         return recorded
 
     # -- the end --------------------------------------------------------------------------------

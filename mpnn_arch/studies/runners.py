@@ -153,7 +153,8 @@ class Runner:
             settings: from :meth:`settings`.
 
         Raises:
-            InputError: a package that is not installed, or a cluster that does not answer.
+            InputError: a package that is not installed, a cluster that does not answer, or a
+                system without ``fork`` (Windows).
         """
         from mpnn_arch.training.processes import Processes
 
@@ -188,6 +189,11 @@ class Runner:
             executor = make_executor(folder / "submitted" / "logs", self.cluster, job)
             yield lambda workers: SubmititPool(executor, folder, workers=workers)
         else:
+            if not hasattr(os, "fork"):
+                raise InputError(
+                    "worker processes are forked, which this system cannot do; train in this "
+                    "process with --workers 0"
+                )
             from mpnn_arch.studies.local_pool import LocalPool
             from mpnn_arch.studies.nursery import Nursery
 

@@ -43,7 +43,7 @@ CREATE INDEX trial_by_state ON trial (state, id);
 CREATE INDEX trial_by_population ON trial (population, id);
 
 -- Trials that one worker trains side by side. Fixed before the first of them begins, since the
--- rounding of each depends on who is there; kept when a member has failed.
+-- rounding of each depends on the others; kept when a member has failed.
 CREATE TABLE population (
     id INTEGER PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE  -- of its members' hashes in order; names its checkpoint

@@ -6,13 +6,15 @@ import dataclasses
 import socket
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from mpnn_arch.studies.jobs import Job
 from mpnn_arch.studies.pool import Pool
 from mpnn_arch.studies.recording import Recorder
 from mpnn_arch.studies.tasks import Task
+from mpnn_arch.training.devices import free_memory
 
 _SECONDS = 2.0  # in which steps are counted
 _PATIENCE = 120.0  # until all workers have to be ready
@@ -20,7 +22,7 @@ _WORTH_IT = 0.05  # more processes are taken where they gain this share: they ta
 _SHARE_OF_MEMORY = 0.8  # of what is free
 
 
-def settle_workers(
+def choose_workers(
     recorder: Recorder,
     make_pool: Callable[[int], Pool],
     cores: int,
@@ -36,7 +38,7 @@ def settle_workers(
         recorder: its settings are replaced.
         make_pool: a pool of so many workers on this machine.
         cores: to share.
-        is_stopping: asked all the time; if true the trial ends without an answer.
+        is_stopping: asked while the trial runs; if true it ends without an answer.
 
     Returns:
         What was found, in words; None where nothing was tried.
@@ -57,7 +59,7 @@ def settle_workers(
         if found is None:  # the study itself will say why
             return None
         rates[workers], memory = found
-        free = _free_memory()
+        free = free_memory(torch.device("cpu"))
         if free is not None:
             most = min(most, _SHARE_OF_MEMORY * (free + workers * memory) / memory)
         workers *= 2
@@ -122,12 +124,3 @@ def rate(
         pool.close()
     steps = sum(found["steps"] for found in results.values())
     return steps / seconds, max(found["memory"] for found in results.values())
-
-
-def _free_memory() -> int | None:
-    """Bytes; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return 1024 * int(next(x for x in lines if x.startswith("MemAvailable:")).split()[1])
-    except (OSError, StopIteration):
-        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -35,5 +35,12 @@ def count_steps(
             ends.append(time.monotonic())
             while ends[0] < ends[-1] - seconds:
                 ends.popleft()
-    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    emit({"is": "counted", "steps": len(ends), "memory": memory})
+    emit({"is": "counted", "steps": len(ends), "memory": _largest_memory()})
+
+
+def _largest_memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    import resource  # not on Windows, where a study is trained in the calling process
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

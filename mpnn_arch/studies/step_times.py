@@ -20,7 +20,7 @@ from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.io.files import write_text
 from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.rounds import import_choices
-from mpnn_arch.studies.building import build_model, graph_of, load_data
+from mpnn_arch.studies.building import build_model, data_of, graph_of
 from mpnn_arch.studies.study import Study
 from mpnn_arch.studies.trial import Trial
 from mpnn_arch.training.sources import source_of
@@ -140,13 +140,7 @@ def _step(
     choices: str | None,
 ) -> tuple[nn.Module, Callable[[], object]]:
     """The network of ``trial``, and a step on its first batch."""
-    data, _ = load_data(
-        trial.dataset,
-        dict(trial.sources).get(trial.dataset),
-        None if data_root is None else str(data_root),
-        trial.train_images,
-        trial.test_images,
-    )
+    data, _ = data_of(trial, data_root)
     source = source_of(data.to(device), trial.recipe)
     first = torch.arange(min(trial.recipe.batch_size, source.num_train))
     images, labels = next(iter(source.train_batches(trial.recipe, first, torch.Generator())))

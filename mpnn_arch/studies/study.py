@@ -43,7 +43,7 @@ class Study:
         checkpoints/     trainings under way; empty when the study is done
         weights/         trained models, one file a trial, as ``weights`` of the configuration says
         report/          findings, where ``mpnn-arch sweep`` wrote them
-        lock             who runs it, while it is being run
+        lock             which process runs it, while one does
 
     Make one with :meth:`create`, open one that is there with :meth:`open`. Opening imports nothing
     that the study names.
@@ -265,8 +265,7 @@ class Study:
                 as many threads in each, as train most steps a second in a short trial; 0: the
                 trials are trained in this process, one after another.
             threads: of torch in each; None: the cores shared among the workers, and without workers
-                what torch has. A trial that was
-                begun keeps its number, and with it its bits.
+                what torch has. A trial that was begun keeps its number, and with it its bits.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
             data_root: see :func:`mpnn_arch.training.data.load_dataset`.
             trust: run models, data sets and messages by import path although the study was not
@@ -276,7 +275,8 @@ class Study:
                 :func:`mpnn_arch.training.train_population`: ``"auto"`` as a short timed trial and
                 the memory say, ``"off"`` or 1 each alone; None: as in the run before, else
                 ``"auto"``, and ``"off"`` without workers and for the studies of ``train`` and
-                ``compare``. Who is with whom is fixed in the ledger when a training begins.
+                ``compare``. Which trials are trained together is fixed in the ledger when a
+                training begins.
             runner: where the workers are; None: on this machine.
             cuda_graphs: capture each training's step as one CUDA graph, see
                 :class:`mpnn_arch.training.Trainer`; each network is trained alone.
@@ -294,7 +294,7 @@ class Study:
         from mpnn_arch.studies.run_options import alone, check_run_options
         from mpnn_arch.studies.runner import Driver
         from mpnn_arch.studies.runners import Runner, available_cores, check_processes
-        from mpnn_arch.studies.sizing import settle_workers
+        from mpnn_arch.studies.sizing import choose_workers
         from mpnn_arch.studies.writer import LedgerWriter
 
         check_run_options(workers, threads, population)
@@ -331,7 +331,7 @@ class Study:
                 else:
                     with runner.open(self.path, settings) as make_pool:
                         if workers == "auto" and runner.sizes(settings):
-                            said = settle_workers(
+                            said = choose_workers(
                                 recorder,
                                 make_pool,
                                 available_cores(),
@@ -349,7 +349,7 @@ class Study:
     def _plan(
         self, recorder: Any, population: Any, watch: Callable[[dict[str, Any]], object]
     ) -> None:
-        """Fix who is trained with whom."""
+        """Fix which trials are trained together."""
         from mpnn_arch.studies.populations import plan_populations
 
         # The few networks of the other commands have the bits of single trainings.

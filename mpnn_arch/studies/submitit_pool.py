@@ -155,7 +155,7 @@ class SubmititPool(QueuePool):
         while found.open and not found.ended:
             self._read(found)
             if found.open and self._is_over(found):
-                self._tell_end(found)
+                self._report_end(found)
                 break
             time.sleep(self._pause)
         for path in found.base.parent.glob(f"{found.base.name}.*"):
@@ -189,7 +189,7 @@ class SubmititPool(QueuePool):
         here = type(found.job).__name__ == "LocalJob"
         return here or now - found.quiet_since > SILENCE
 
-    def _tell_end(self, found: _Submitted) -> None:
+    def _report_end(self, found: _Submitted) -> None:
         self._read(found)
         if not found.open:
             return

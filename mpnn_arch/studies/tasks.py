@@ -19,7 +19,7 @@ from mpnn_arch.io.files import WriteError, write_error
 from mpnn_arch.io.tensor_file import write_tensors
 from mpnn_arch.models.saving import save
 from mpnn_arch.rounds import export_choices, import_choices
-from mpnn_arch.studies.building import build_model, graph_of, load_data
+from mpnn_arch.studies.building import build_model, data_of, graph_of
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.journal import Journal
 from mpnn_arch.studies.machine import machine
@@ -42,7 +42,7 @@ class Task:
 
     Attributes:
         id, lease: of the trial in the ledger, sent back with every result. Lease 0: the trial is
-            trained along with others, and nobody waits for its results.
+            trained along with others, and its results are not recorded.
         trial: ``Trial.to_dict()``.
         hash: of the trial.
         num_nodes, adjacency: the graph, its bits in hexadecimal.
@@ -106,13 +106,7 @@ def make_model(task: Task) -> tuple[Trial, Any, ImageDataset | ImageFolder]:
     graph = task.make_graph()
     if graph.content_hash != trial.graph_hash:
         raise InputError(f"the graph {trial.graph!r} was changed in the ledger; restore the ledger")
-    data, found = load_data(
-        trial.dataset,
-        dict(trial.sources).get(trial.dataset),
-        task.data_root,
-        trial.train_images,
-        trial.test_images,
-    )
+    data, found = data_of(trial, task.data_root)
     if found != trial.data_hash:
         raise InputError(
             f"the data set {trial.dataset!r} is not the one that the study was made with "
@@ -167,14 +161,14 @@ def train_task(
     """
     crash_point("worker.received")
     torch.set_num_threads(task.threads)
-    trial, trainer = make(task)
+    _, trainer = make(task)
     journal = Journal(task.journal)
     try:
-        trainer, past = _continued(task, trial, trainer, journal)
+        past = _continued(task, trainer, journal)
     except InputError as error:
         emit({"is": "note", "text": str(error)})
         delete_checkpoint(task.checkpoint)
-        (trial, trainer), past = make(task), []
+        (_, trainer), past = make(task), []
     choices = export_choices(trainer.model)
     emit({"is": "started", **about_model(task, trainer.model, trainer, choices)})
     sent: Mapping[str, Any] | None = None
@@ -239,22 +233,13 @@ def folder_error(path: Path, error: OSError) -> StorageError:
     return StorageError(str(error if isinstance(error, WriteError) else write_error(path, error)))
 
 
-def _continued(
-    task: Task, trial: Trial, trainer: Trainer, journal: Journal
-) -> tuple[Trainer, list[dict[str, Any]]]:
-    """The trainer where its checkpoint left it, and the epochs so far; or as it was, and none."""
+def _continued(task: Task, trainer: Trainer, journal: Journal) -> list[dict[str, Any]]:
+    """Bring the trainer to its checkpoint, if there is one; return the epochs so far."""
     if not has_checkpoint(task.checkpoint):
         journal.clear()
-        return trainer, []
+        return []
     restore(trainer, task.checkpoint, task.hash)
-    past = journal.read(trainer.epoch)
-    written = {entry["metrics"]["epoch"] for entry in past}
-    if not written.issuperset(range(task.epochs_known + 1, trainer.epoch + 1)):
-        raise InputError(
-            f"the journal {journal.path} lacks epochs up to {trainer.epoch} that the ledger lacks "
-            "too; the trial starts again"
-        )
-    return trainer, past
+    return journal.read_since(task.epochs_known, trainer.epoch, "the trial")
 
 
 def about_model(

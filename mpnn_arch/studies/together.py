@@ -83,24 +83,24 @@ def train_together(
     for place, task in asked.items():
         about = about_model(task, population.members[place], population, choices)
         emit(place, {"is": "started", **about})
-    told: set[int] = set()
+    reported: set[int] = set()
 
-    def tell(entry: dict[str, Any], known: bool) -> None:
+    def report(entry: dict[str, Any], known: bool) -> None:
         for place, task in asked.items():
             metrics = entry["members"].get(str(place))
             if metrics and not (known and metrics["epoch"] <= task.epochs_known):
                 event = {"is": "epoch", "metrics": metrics, "wall": entry["wall"]}
                 emit(place, {**event, **pace(population, metrics["seconds"])})
 
-    def tell_diverged() -> None:
-        for place in sorted(population.diverged.keys() & asked.keys() - told):
-            told.add(place)
+    def report_diverged() -> None:
+        for place in sorted(population.diverged.keys() & asked.keys() - reported):
+            reported.add(place)
             reason = population.diverged[place]
             emit(place, {"is": "failed", "reason": reason, "detail": "", "final": True})
 
     for entry in past:
-        tell(entry, known=True)
-    tell_diverged()
+        report(entry, known=True)
+    report_diverged()
     while not population.finished:
         start = time.perf_counter()
         metrics = population.train_epoch()
@@ -117,16 +117,16 @@ def train_together(
                 crash_point("checkpoint.written", checkpoint)
         except OSError as error:
             raise folder_error(checkpoint, error) from error
-        tell(entry, known=False)
-        tell_diverged()
+        report(entry, known=False)
+        report_diverged()
         crash_point("epoch.sent")
         if not population.finished and is_stopping():
-            for place in sorted(asked.keys() - told):
+            for place in sorted(asked.keys() - reported):
                 emit(place, {"is": "stopped"})
             return
     population.release()
     for place, task in asked.items():
-        if place not in told:
+        if place not in reported:
             save_weights(task, population.members[place])
             emit(place, {"is": "done"})
             crash_point("result.sent")
@@ -143,17 +143,10 @@ def _continued(
     journal: Journal,
     name: str,
 ) -> list[dict[str, Any]]:
-    """Bring the population to its checkpoint; gives the epochs so far."""
+    """Bring the population to its checkpoint, if there is one; return the epochs so far."""
     if not has_checkpoint(checkpoint):
         journal.clear()
         return []
     restore(cast(Any, population), checkpoint, name)
-    past = journal.read(population.epoch)
-    written = {entry["metrics"]["epoch"] for entry in past}
     known = min(task.epochs_known for task in asked.values())
-    if not written.issuperset(range(known + 1, population.epoch + 1)):
-        raise InputError(
-            f"the journal {journal.path} lacks epochs up to {population.epoch} that the ledger "
-            "lacks too; the population starts again"
-        )
-    return past
+    return journal.read_since(known, population.epoch, "the population")

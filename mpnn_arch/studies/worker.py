@@ -33,7 +33,7 @@ def work(channel: socket.socket) -> None:
             try:
                 message = decode(connection.recv_bytes())
             except (EOFError, OSError):
-                os._exit(0)  # nobody is left to give results to
+                os._exit(0)  # the driver has ended
             if message["do"] == "stop":
                 stop.set()
             else:

@@ -1,8 +1,9 @@
-"""Selecting a device by name."""
+"""Devices by name, and their free memory."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import torch
 
@@ -28,6 +29,18 @@ def find_device(name: str) -> torch.device:
             "devices; choose cpu"
         )
     return device
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of memory that are free; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(line for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    return 1024 * int(free.split()[1])
 
 
 def check_graphs(device: torch.device) -> None:

@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from torch import nn
 from mpnn_arch.kernels.dispatch.turns import time_turns
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
+from mpnn_arch.training.devices import free_memory
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import EVALUATION_BATCH, EpochLoop
 from mpnn_arch.training.population import Population
@@ -135,7 +135,7 @@ def _number_that_fits(
     members: Sequence[nn.Module], config: TrainingConfig, device: torch.device
 ) -> int:
     """Members whose weights, gradients, momentum and activations fit half of the free memory."""
-    free = _free_memory(device)
+    free = free_memory(device)
     if free is None or not members:
         return 2**31  # as many as one likes
     largest = max(_bytes(member, config.batch_size) for member in members)
@@ -151,15 +151,3 @@ def _bytes(member: nn.Module, batch_size: int) -> int:
     )
     # Before and after each norm, and the gradients of both.
     return 4 * weights + 4 * channels * max(batch_size, EVALUATION_BATCH) * size
-
-
-def _free_memory(device: torch.device) -> int | None:
-    """Bytes; None where the system does not say."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(line for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
-    return 1024 * int(free.split()[1])

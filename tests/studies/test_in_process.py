@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -30,6 +32,32 @@ CONFIG = StudyConfig(
 @pytest.fixture
 def study(tmp_path):
     return Study.create(tmp_path / "study", CONFIG)
+
+
+# Without what Windows lacks, file locks aside. The packages imported first ask for it on Linux.
+WITHOUT = """
+import os, sys
+import numpy, psutil, torch
+sys.modules["resource"] = None
+for name in ("O_CLOEXEC", "fork", "uname"):
+    delattr(os, name)
+from mpnn_arch import InputError
+from mpnn_arch.studies import Study
+study = Study.open(sys.argv[1])
+assert study.run(workers=0).done == 4
+study.extend(type(study.config).from_dict({**study.config.to_dict(), "seeds": (2,)}))
+try:
+    study.run(workers=2)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_study_is_trained_where_there_are_no_forks(study):
+    command = [sys.executable, "-c", WITHOUT, str(study.path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.startswith("worker processes are forked"), done.stderr
+    assert "--workers 0" in done.stdout
 
 
 def pretend(monkeypatch, do=lambda task, epoch: None):

@@ -138,7 +138,7 @@ def together(tmp_path):
 def train(recorder, is_stopping=lambda: False):
     """Lease a job, train it and record what it says."""
     with recorder.ledger.transaction():
-        rows = recorder.lease("w")
+        rows = recorder.ledger.lease("w")
     assert len(rows) == 3
     said, fit = events_of(recorder, rows, is_stopping)
     assert fit
@@ -183,7 +183,7 @@ def test_a_member_that_diverges_is_failed_and_touches_no_other(together, monkeyp
     # Tried again it is trained alone.
     with together.ledger.transaction():
         together.ledger.requeue(failed=True)
-        (row,) = together.lease("w")
+        (row,) = together.ledger.lease("w")
     assert row["id"] == 2
     assert together.job([row]).population is None
 
@@ -192,12 +192,12 @@ def test_a_population_that_always_fails_is_dissolved_and_its_members_go_on_alone
     ledger = together.ledger
     for attempt in range(1, MOST_FAILURES + 1):
         with ledger.transaction():
-            rows = together.lease("w")
+            rows = together.ledger.lease("w")
             assert len(rows) == 3
             given_up = [ledger.fail(r["id"], r["lease"], "out of memory") for r in rows]
         assert given_up == [False] * 3, attempt
     with ledger.transaction():
-        (row,) = together.lease("w")
+        (row,) = together.ledger.lease("w")
     assert row["population"] is None
     said = []
     train_task(together.task(row), said.append)
@@ -215,7 +215,7 @@ def test_what_has_begun_stays_and_the_rest_is_planned_as_asked(together):
     assert found[0] == found[1] is not None
     assert found[2] is None
     with ledger.transaction():
-        together.lease("w")
+        together.ledger.lease("w")
         ledger.requeue()
     plan_populations(together, "off")
     assert [row["population"] for row in ledger.trials()] == found

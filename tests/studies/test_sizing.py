@@ -58,7 +58,7 @@ def settle(new_ledger, tmp_path, monkeypatch):
             pools.append(MadeUpPool(size, rates, **more))
             return pools[-1]
 
-        said = sizing.settle_workers(recorder, make_pool, cores, is_stopping)
+        said = sizing.choose_workers(recorder, make_pool, cores, is_stopping)
         assert all(pool.closed for pool in pools)
         tried = [(pool.size, pool.jobs["w0"].tasks[0].threads) for pool in pools]
         return recorder.settings, said, tried
@@ -83,7 +83,7 @@ def test_more_processes_have_to_gain_five_percent(settle):
 
 
 def test_no_more_workers_than_the_memory_holds(settle, monkeypatch):
-    monkeypatch.setattr(sizing, "_free_memory", lambda: 2.0e6)
+    monkeypatch.setattr(sizing, "free_memory", lambda device: 2.0e6)
     settings, _, tried = settle({1: 1.0, 2: 2.0, 4: 4.0})
     assert [size for size, _ in tried] == [1, 2]
     assert settings.workers == 2

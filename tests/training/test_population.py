@@ -285,7 +285,7 @@ def test_auto_takes_the_quickest_size_that_is_worth_it(doubles, monkeypatch):
     from mpnn_arch.training import population_size
 
     def choose(seconds, free=None):
-        monkeypatch.setattr(population_size, "_free_memory", lambda device: free)
+        monkeypatch.setattr(population_size, "free_memory", lambda device: free)
         monkeypatch.setattr(
             population_size,
             "time_sizes",
