@@ -1,4 +1,4 @@
-"""Training in a process of its own, which ends when nobody looks any more."""
+"""Training in a process of its own, which ends when the page no longer asks for it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class LiveTraining:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def look(self) -> list[MetricsRow]:
-        """The epochs that are done; also says that somebody still looks."""
+        """The epochs that are done; also keeps the training going, see ``patience``."""
         self._seen.touch()
         try:
             with Study.open(self._folder / "run").ledger() as ledger:
@@ -132,7 +132,8 @@ def _main(folder: Path, patience: float, config: StudyConfig) -> None:
     watch = threading.Thread(target=_end_when_unseen, args=(folder / "seen", patience), daemon=True)
     watch.start()
     try:
-        counts = Study.create(folder / "run", config, command="train").run(workers=0, watch=_tell)
+        study = Study.create(folder / "run", config, command="train")
+        counts = study.run(workers=0, watch=_log_failure)
     except InputError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:  # stopped, or seen no more
@@ -141,7 +142,7 @@ def _main(folder: Path, patience: float, config: StudyConfig) -> None:
         sys.exit(1)
 
 
-def _tell(event: dict[str, Any]) -> None:
+def _log_failure(event: dict[str, Any]) -> None:
     """Write into the log why a training failed."""
     if event["is"] == "failed":
         print(event["reason"], file=sys.stderr, flush=True)

@@ -32,7 +32,7 @@ SCHEDULES = ("cosine", "cosine_by_epoch")
 #: ========================= ======= ==== ======= =====
 #:
 #: ``foreach`` gave the bits of ``loop``, ``fused`` others (3e-9 away after five steps of the MLP).
-#: So the default stays ``loop``, whose results are kept, and the recipes that are new take
+#: So the default stays ``loop``, which repeats earlier results to the bit; newer recipes take
 #: ``fused``.
 OPTIMIZER_STEPS = ("loop", "foreach", "fused")
 
@@ -167,13 +167,13 @@ class TrainingConfig:
         return self.learning_rate_at(step, self.epochs * steps_per_epoch)
 
     def is_evaluated(self, epoch: int) -> bool:
-        """Whether the test images are looked at after this epoch, counted from 1."""
+        """Whether the network is evaluated after this epoch, counted from 1."""
         return epoch % self.evaluate_every == 0 or epoch == self.epochs
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-able values; those that were added since only where they are set.
+        """The settings as JSON-able values, ``evaluate_every`` only where it is not 1.
 
-        So what was trained before has the hash that it had.
+        So trials that were trained before that field was added keep their hash.
         """
         values = dataclasses.asdict(self)
         if self.evaluate_every == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.rounds import export_choices, import_choices
+from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.training import sharding
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
@@ -89,12 +89,12 @@ class DistributedTrainer(Trainer):
         self._left = 0  # images of the epoch that were not trained on yet
         super().__init__(model, dataset, config, generator=generator, device=device)
         if parallel == "ddp":
-            self._settle_buckets()
+            self._fix_buckets()
 
     def _make_network(self) -> Callable[[Tensor], Any]:
         if self.parallel == "fsdp2":
             if self.processes.leads:
-                self._twin = copy.deepcopy(self.model).cpu()
+                self._twin = deep_copy(self.model).cpu()
             if self.config.optimizer == "fused":
                 self.config = dataclasses.replace(self.config, optimizer="foreach")
         with torch.no_grad():
@@ -102,18 +102,19 @@ class DistributedTrainer(Trainer):
                 dist.broadcast(tensor, src=0)
         self.model = over_processes(self.model, self.device)
         network: Any = self.model
-        synchronise: dict[str, Any] = {_SYNC_BUFFERS: False}
         if self.parallel == "fsdp2":
             sharding.shard(self.model, self.device)
         else:
+            # Statistics of the global batch are the same on every process.
+            without_buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
             network = nn.parallel.DistributedDataParallel(
                 self.model,
                 device_ids=[self.device] if self.device.type == "cuda" else None,
-                **synchronise,  # statistics of the global batch are the same everywhere
+                **without_buffers,
             )
         return torch.compile(network) if self.config.compile else network
 
-    def _settle_buckets(self) -> None:
+    def _fix_buckets(self) -> None:
         """Take a backward pass whose gradients are thrown away.
 
         DDP arranges gradients in other buckets after its first backward pass, and sums over three
@@ -190,16 +191,14 @@ class DistributedTrainer(Trainer):
         """Take over rank 0's state, which it may have read from a checkpoint."""
         if self._in_step:
             return
-        loaded = self._loaded is not None
-        epoch, random, choices, loaded = self.processes.broadcast(
-            (self.epoch, self.generator.get_state(), export_choices(self.model), loaded)
-            if self.processes.leads
-            else None
+        has_loaded = self._loaded is not None
+        own = (self.epoch, self.generator.get_state(), export_choices(self.model), has_loaded)
+        self.epoch, random, choices, has_loaded = self.processes.broadcast(
+            own if self.processes.leads else None
         )
-        self.epoch = epoch
         self.generator.set_state(random)
         import_choices(self.model, choices)
-        if loaded:
+        if has_loaded:
             sharding.scatter(self.model, self.optimizer, self._loaded)
             self._loaded = None
         self._in_step = True

@@ -70,7 +70,7 @@ def check_environment(
                 f"{otherwise}"
             )
     for name, words in _NOTED.items():
-        if name in started and started[name] != now[name]:
+        if name in started and name in now and started[name] != now[name]:
             warnings.warn(
                 f"{what} was started with another {words} ({str(started[name])[:80]}, now "
                 f"{now[name]}); its result may have other bits than without the interruption",

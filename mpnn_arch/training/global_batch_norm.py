@@ -31,7 +31,7 @@ class GlobalBatchNorm(_BatchNorm):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """See the class."""
-        if not self.training:
+        if not self.training and self.running_mean is not None:
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )

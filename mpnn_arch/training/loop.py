@@ -207,10 +207,11 @@ class EpochLoop(ABC):
         return {}
 
     def prepare_to_load(self, metadata: Mapping[str, str]) -> None:
-        """Make ``model`` and ``optimizer`` such that the checkpoint's tensors fit.
+        """Called before a checkpoint's tensors are loaded; a population drops frozen members.
 
         Raises:
-            InputError: the checkpoint is a population's and this is none, or the other way round.
+            InputError: the checkpoint is a population's and this is none, or the other way round,
+                or it was written by another number of processes.
         """
         if "diverged" in metadata:
             raise InputError(
@@ -226,8 +227,8 @@ class EpochLoop(ABC):
 
     def _diverged(self, loss: float, epoch: int) -> str:
         return (
-            f"the training loss became {loss} in epoch {epoch}: lower the "
-            f"learning rate (it is {self.config.learning_rate})"
+            f"the training loss became {loss} in epoch {epoch}: lower the learning rate (it is "
+            f"{self.config.learning_rate})"
         )
 
     def _train_steps(self) -> Steps:

@@ -23,7 +23,7 @@ def mnist1d(data_root: Path) -> ImageDataset:
     """24,000 signals of 40 numbers, 10 classes: 4,000 for training, 20,000 for testing.
 
     Templates of the ten digits, padded, scaled, moved, sheared and made noisy at random. The
-    published set has 4,000 and 1,000; a test set of 20,000 tells smaller differences apart. A
+    published set has 4,000 and 1,000; a test set of 20,000 resolves smaller differences. A
     signal is an image of 1 channel, 1 row and 40 columns.
 
     Source: the package mnist1d; Greydanus, Kobak, *Scaling Down Deep Learning with MNIST-1D*,

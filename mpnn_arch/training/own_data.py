@@ -107,7 +107,7 @@ def call_function(name: str) -> object:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # An import that fails within the module is the module's own affair.
+        # An import that fails inside the module is an error of the user's code.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise InputError(
@@ -127,6 +127,6 @@ def call_function(name: str) -> object:
         raise InputError(
             f"the function {name!r} is called without arguments ({error}); give them defaults"
         ) from None
-    except ValueError:  # a function of C, which tells no signature
+    except ValueError:  # a function in C without a signature
         pass
     return function()

@@ -18,7 +18,7 @@ from mpnn_arch.errors import InputError
 T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(hours=2)
-"""So long a process waits for the others: rank 0 may be evaluating, writing or loading data."""
+"""How long a process waits for the others: rank 0 may be evaluating, writing or loading data."""
 
 
 @dataclass

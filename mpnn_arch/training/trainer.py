@@ -16,8 +16,6 @@ from mpnn_arch.training.graphed_step import GraphedStep
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import NOT_EVALUATED, DivergedError, EpochLoop, EpochMetrics
 
-__all__ = ["DivergedError", "EpochMetrics", "Trainer"]
-
 
 class Trainer(EpochLoop):
     """Trains ``model`` on ``dataset`` with the recipe ``config``, one epoch at a time.

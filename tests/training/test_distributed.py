@@ -1,14 +1,18 @@
 """Two processes on one batch train what one process trains on it."""
 
+import contextlib
 import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
-from mpnn_arch import InputError
+from mpnn_arch import InputError, graphs, models
+from mpnn_arch.training import TrainingConfig, load_dataset
 from mpnn_arch.training.checkpoint import load_checkpoint
+from mpnn_arch.training.distributed import DistributedTrainer
 from mpnn_arch.training.global_batch_norm import over_processes
 from mpnn_arch.training.processes import Processes
 from mpnn_arch.training.share import Share
@@ -160,17 +164,13 @@ def test_a_group_that_is_half_described_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("affine", [True, False])
-def test_batch_norm_over_one_process_is_batch_norm(momentum, affine, tmp_path):
-    import torch.distributed as dist
-
-    dist.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
-    )
-    try:
-        plain = nn.BatchNorm2d(5, momentum=momentum, affine=affine).double()
+@pytest.mark.parametrize("tracked", [True, False])
+def test_batch_norm_over_one_process_is_batch_norm(momentum, affine, tracked, tmp_path):
+    options = {"momentum": momentum, "affine": affine, "track_running_stats": tracked}
+    with alone_in_a_group(tmp_path):
+        plain = nn.BatchNorm2d(5, **options).double()
         ours = over_processes(
-            nn.Sequential(nn.BatchNorm2d(5, momentum=momentum, affine=affine)).double(),
-            torch.device("cpu"),
+            nn.Sequential(nn.BatchNorm2d(5, **options)).double(), torch.device("cpu")
         )
         generator = torch.Generator().manual_seed(0)
         for _ in range(3):
@@ -186,5 +186,36 @@ def test_batch_norm_over_one_process_is_batch_norm(momentum, affine, tmp_path):
         for name, value in ours.state_dict().items():
             torch.testing.assert_close(value, expected[name[2:]], rtol=1e-12, atol=0)
         torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_a_pruned_network_is_trained_and_stays_pruned(parallel, tmp_path):
+    data = load_dataset("digits").subset(100, 50)
+    model = models.build("mlp", graphs.ring(8, 2), in_features=64, hidden_features=32)
+    prune.l1_unstructured(model.rounds[0].message_function, "weight", 0.5)
+    with alone_in_a_group(tmp_path):
+        trainer = DistributedTrainer(
+            model,
+            data,
+            TrainingConfig(epochs=1, batch_size=50),
+            generator=torch.Generator().manual_seed(0),
+            processes=Processes(0, 1, 0),
+            parallel=parallel,
+        )
+        trainer.train_epoch()
+        trained = trainer.trained_model()
+    with torch.no_grad():
+        trained(data.test_images)  # masks the weight that was trained
+    weight = trained.rounds[0].weight
+    assert int((weight == 0).sum()) == round(0.5 * weight.numel())
+
+
+@contextlib.contextmanager
+def alone_in_a_group(folder):
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=0, world_size=1)
+    try:
+        yield
     finally:
         dist.destroy_process_group()
