@@ -124,14 +124,14 @@ def density_null(
 
 
 def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.DataFrame, float]:
-    placed = binned(graphs.assign(residual=residual, row=np.arange(len(graphs))), plane_of(graphs))
+    plane = plane_of(graphs)
+    placed = binned(graphs.assign(row=np.arange(len(graphs))), plane)
     number = placed["bin"].rank(method="dense").to_numpy().astype(int) - 1
     size = np.bincount(number).astype(np.float64)
     rows = placed["row"].to_numpy()
     means = np.bincount(number, residual[rows]) / size
     null = np.stack([np.bincount(number, draw[rows]) / size for draw in shuffled])
     extreme = (np.abs(null) >= np.abs(means)).sum(axis=0)
-    plane = plane_of(graphs)
     first = placed.sort_values("bin").drop_duplicates("bin")
     c, length = plane.centres(first["c_bin"].to_numpy(), first["l_bin"].to_numpy())
     bins = pd.DataFrame(

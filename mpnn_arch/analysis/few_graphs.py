@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mpnn_arch.analysis.correlation import Correlation, correlate
-from mpnn_arch.analysis.graph_rows import identify
+from mpnn_arch.analysis.graph_rows import identify, list_files
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Numbers, per_graph, without_baseline
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.remote import data_folders
 
 COUNTS = (13, 26, 52, 104, 208, 449, 900, 1800)
 
@@ -104,14 +103,12 @@ def few_graphs_by_count(
 def listed_subsets(table: pd.DataFrame, folder: Path) -> Mapping[int, list[str]]:
     """The published lists at hand that are a part of the results' graphs: count -> names."""
     ours = set(without_baseline(table)["graph"])
-    sizes = table["num_nodes"].unique()
     lists: dict[int, list[str]] = {}
-    for place in dict.fromkeys([folder, *data_folders(None)]):
-        for path in sorted(place.glob(f"graphs_n{int(sizes[0])}_*.csv")):
-            rows = pd.read_csv(path).rename(columns={"seed": "graph_seed"}).assign(graph="ws_flex")
-            names = list(identify(rows, folder)[0]["graph"])
-            if len(names) < len(ours) and ours.issuperset(names):
-                lists.setdefault(len(names), names)
+    for path in list_files(folder, int(table["num_nodes"].iloc[0])):
+        rows = pd.read_csv(path).rename(columns={"seed": "graph_seed"}).assign(graph="ws_flex")
+        names = list(identify(rows, folder)[0]["graph"])
+        if len(names) < len(ours) and ours.issuperset(names):
+            lists.setdefault(len(names), names)
     return dict(sorted(lists.items()))
 
 

@@ -62,15 +62,17 @@ def rebuild(names: Iterable[str]) -> tuple[dict[str, RelationalGraph], list[str]
     return graphs, unknown
 
 
+def list_files(folder: Path, num_nodes: int) -> list[Path]:
+    """The files of lists of graphs in ``folder`` and in the folders of published data."""
+    places = dict.fromkeys([folder, *data_folders(None)])
+    return [path for place in places for path in sorted(place.glob(f"graphs_n{num_nodes}_*.csv"))]
+
+
 def published_lists(folder: Path, num_nodes: int) -> pd.DataFrame:
     """All graphs of the lists ``graphs_n{num_nodes}_*.csv`` that are at hand, once each."""
     columns = ["num_nodes", "density", "rewiring_probability", "seed", *C_AND_L]
-    tables = []
-    for place in dict.fromkeys([folder, *data_folders(None)]):
-        for path in sorted({*place.glob(f"graphs_n{num_nodes}_*.csv")}):
-            table = pd.read_csv(path)
-            if set(columns) <= set(table.columns):
-                tables.append(table[columns])
+    read = map(pd.read_csv, list_files(folder, num_nodes))
+    tables = [table[columns] for table in read if set(columns) <= set(table.columns)]
     if not tables:
         return pd.DataFrame(columns=columns)
     return pd.concat(tables, ignore_index=True).drop_duplicates(columns[:4])

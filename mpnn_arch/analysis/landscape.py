@@ -95,7 +95,11 @@ def paper_plane(
     return Plane(*edges, c_closed=c_closed)
 
 
-def plane_of(table: pd.DataFrame, resolution: Resolution = "coarse", **options: str) -> Plane:
+def plane_of(
+    table: pd.DataFrame,
+    resolution: Resolution = "coarse",
+    c_closed: Literal["left", "right"] = "right",
+) -> Plane:
     """:func:`paper_plane` for the graphs of a tidy table.
 
     Raises:
@@ -108,7 +112,7 @@ def plane_of(table: pd.DataFrame, resolution: Resolution = "coarse", **options: 
             "analyse each size by itself"
         )
     longest = float(table["average_path_length"].max())
-    return paper_plane(int(sizes[0]), resolution, longest=longest, **options)  # type: ignore[arg-type]
+    return paper_plane(int(sizes[0]), resolution, c_closed, longest)
 
 
 def binned(graphs: pd.DataFrame, plane: Plane) -> pd.DataFrame:

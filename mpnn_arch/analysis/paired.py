@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,8 @@ def variance_shares(table: pd.DataFrame) -> Shares:
         >>> round(shares.graph, 2)  # of the variance, due to the graph
         0.97
     """
-    graphs, seeds = (errors := _matrix(table)[1]).shape
+    _, errors = _matrix(table)
+    graphs, seeds = errors.shape
     whole = errors.mean()
     graph = seeds * ((errors.mean(axis=1) - whole) ** 2).sum() / (graphs - 1)
     seed = graphs * ((errors.mean(axis=0) - whole) ** 2).sum() / (seeds - 1)
@@ -60,7 +62,7 @@ def variance_shares(table: pd.DataFrame) -> Shares:
 
 
 def paired_sweet_spot(
-    table: pd.DataFrame, unit: Unit | str = "auto", alpha: float = 0.05
+    table: pd.DataFrame, unit: Unit | Literal["auto"] = "auto", alpha: float = 0.05
 ) -> SweetSpot:
     """The paper's rule with paired t-tests over the training seeds.
 
@@ -76,7 +78,7 @@ def paired_sweet_spot(
         9
     """
     graphs, errors = _matrix(table)
-    candidates, unit = candidates_of(table, unit)  # type: ignore[arg-type]
+    candidates, unit = candidates_of(table, unit)
     if unit == "bin":
         seeds = pd.DataFrame(errors)
         placed = binned(pd.concat([graphs, seeds], axis=1), plane_of(graphs))
@@ -99,7 +101,7 @@ def paired_sweet_spot(
         p_value=p_value,
         kept=kept,
     )
-    return region(rows, unit)  # type: ignore[arg-type]
+    return region(rows, unit)
 
 
 def _matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import xml.etree.ElementTree
 from pathlib import Path
@@ -148,6 +149,9 @@ def test_a_name_cannot_break_the_page(small_results, tmp_path):
     assert "a&lt;b&gt;&amp;&#x27;{{data}}" in text
     assert file_name(path.stem) == "a_b_data_"
     assert (tmp_path / "out" / "figures" / "a_b_data__landscape_coarse.png").is_file()
+    named = re.findall(r"\((tables/[^)]*\.csv)\)", text)
+    assert named
+    assert all((tmp_path / "out" / name).is_file() for name in named)
 
 
 def test_poor_results_are_analysed_as_far_as_they_go(tmp_path, results_file):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from mpnn_arch.analysis.report.drawn import draw_landscape
 from mpnn_arch.analysis.report.findings import findings
 from mpnn_arch.analysis.report.page import render_page
 from mpnn_arch.analysis.report.readings import Reading, agreement_readings, readings
-from mpnn_arch.analysis.report.tables import readings_table, tables_of
+from mpnn_arch.analysis.report.tables import file_name, readings_table, tables_of
 from mpnn_arch.analysis.results import Results, read_many
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import write_text, write_whole
@@ -96,11 +95,6 @@ def write_report(
         out / "report.html", render_page(analyses, charts, common, tables, pairs, said, notes)
     )
     return said
-
-
-def file_name(name: str) -> str:
-    """``name`` with what a file's name should not hold replaced."""
-    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _safe(chart: Chart) -> Chart:

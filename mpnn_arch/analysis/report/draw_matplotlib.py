@@ -17,7 +17,7 @@ FORMATS = ("png", "svg")
 
 
 def save_chart(chart: Chart, folder: Path) -> list[Path]:
-    """Write the chart in every format; the files, whole."""
+    """Write the chart in every format, each file atomically; return the paths."""
     figure = new_figure(*chart.size)
     axes = figure.add_subplot()
     draw_chart(chart, axes)

@@ -18,7 +18,7 @@ from mpnn_arch.analysis.report.analyses import Analysis
 from mpnn_arch.analysis.report.chart import Chart
 from mpnn_arch.analysis.report.draw_plotly import plotly_figure
 from mpnn_arch.analysis.report.readings import FAILS, IN_PART, SURVIVES, Reading
-from mpnn_arch.analysis.report.tables import readings_table
+from mpnn_arch.analysis.report.tables import file_name, readings_table
 from mpnn_arch.analysis.report.tested import TESTED
 from mpnn_arch.analysis.sweet_spot import intersection
 from mpnn_arch.errors import InputError
@@ -141,7 +141,7 @@ def _section(
         _figure(chart, f"{place}/{index}") for index, chart in enumerate(_beside_landscape(charts))
     ]
     listed = [
-        f"<details><summary>{title} (tables/{escape(one.name)}_{kind}.csv)</summary>"
+        f"<details><summary>{title} (tables/{file_name(one.name)}_{kind}.csv)</summary>"
         f'<div class="panel scroll">{_table(tables[kind])}</div></details>'
         for kind, title in SHOWN.items()
         if kind in tables

@@ -1,4 +1,4 @@
-"""What survives: every claim of the paper with the test it was put to, and the reading."""
+"""Every claim of the paper with the result of its test: whether it survives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SURVIVES, IN_PART, FAILS = "survives", "in part", "does not survive"
 
 @dataclass(frozen=True)
 class Reading:
-    """One claim and what became of it.
+    """One claim and the result of its test.
 
     Args:
         results: the results file, or the pair.

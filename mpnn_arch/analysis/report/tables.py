@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -37,8 +38,13 @@ def tables_of(analysis: Analysis) -> dict[str, pd.DataFrame]:
     return {name: table for name, table in tables.items() if table is not None and len(table)}
 
 
+def file_name(name: str) -> str:
+    """``name`` with what a file's name should not hold replaced."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
 def readings_table(readings: Sequence[Reading]) -> pd.DataFrame:
-    """The claims and what became of them."""
+    """A row a claim: the fields of its reading."""
     return pd.DataFrame([vars(one) for one in readings])
 
 
