@@ -37,7 +37,7 @@ class Choice:
     """A graph, and what stands on it; the same choice is the same numbers in every process.
 
     Attributes:
-        graph: a specification, as ``"ws_flex:16,4,0.1,0"``; see :func:`mpnn_arch.graphs.parse_one`.
+        graph: a specification, as ``"ws_flex:16,4,0.3,0"``; see :func:`mpnn_arch.graphs.parse_one`.
         subject: one of :data:`SUBJECTS`.
         channels: of the round, in and out; a network has its own.
         dataset: of the digits, ``"digits"`` or ``"mnist5k"``.
@@ -46,7 +46,7 @@ class Choice:
         InputError: an unknown subject, or fewer channels than 1.
     """
 
-    graph: str = "ws_flex:16,4,0.1,0"
+    graph: str = "ws_flex:16,4,0.3,0"
     subject: str = "linear"
     channels: int = 64
     dataset: str = "digits"

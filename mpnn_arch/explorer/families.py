@@ -25,7 +25,7 @@ RANGES = {
     "average_degree": Range(2, 63, 0.5, 4),
     "degree": Range(2, 63, 1, 4),
     "edges_per_node": Range(1, 16, 1, 2),
-    "rewiring_probability": Range(0, 1, 0.05, 0.1),
+    "rewiring_probability": Range(0, 1, 0.05, 0.3),
     "branching": Range(1, 8, 1, 2),
     "num_modules": Range(1, 8, 1, 4),
     "within_probability": Range(0, 1, 0.05, 0.9),

@@ -2,8 +2,9 @@
 
 import pytest
 
+from mpnn_arch.explorer.choice import Choice
 from mpnn_arch.explorer.families import families, label, parameters, spec
-from mpnn_arch.graphs import parse_one
+from mpnn_arch.graphs import parse_one, ring
 
 
 def test_the_papers_family_comes_first():
@@ -16,6 +17,20 @@ def test_the_papers_family_comes_first():
 def test_a_family_begins_with_a_graph(family):
     graph = parse_one(spec(family, {name: one.value for name, one in parameters(family).items()}))
     assert graph.num_nodes == 16
+
+
+@pytest.mark.parametrize("family", ["ws_flex", "ws"])
+def test_the_first_small_world_has_shortcuts(family):
+    # With few edges and a low probability no edge may move, and the graph is the ring.
+    values = {name: one.value for name, one in parameters(family).items()}
+    graph = parse_one(spec(family, values))
+    assert graph.num_edges == 32
+    assert (graph.adjacency & ~ring(16, 4).adjacency).sum() / 2 >= 3
+
+
+def test_the_page_begins_with_the_first_small_world():
+    values = {name: one.value for name, one in parameters("ws_flex").items()}
+    assert Choice().graph == spec("ws_flex", values)
 
 
 def test_a_specification_names_what_it_has_to():
