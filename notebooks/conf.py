@@ -7,6 +7,7 @@ checks every reference in them. Nothing is downloaded, neither when building nor
 Lessons without outputs are executed (``MPNN_ARCH_QUICK=1``: in their quick setting).
 """
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -47,6 +48,10 @@ nb_execution_mode = "auto"  # those without outputs
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"
+# What a cell draws is described by the text around it; without this, its alt text is a file's name.
+nb_render_image_options = {"alt": "What the code above draws"}
+# A backend without a screen, as tests set it, would leave the lessons without pictures.
+os.environ.pop("MPLBACKEND", None)
 # A widget needs Python; beside it a lesson has its picture.
 nb_mime_priority_overrides = [("*", "application/vnd.jupyter.widget-view+json", None)]
 nb_ipywidgets_js = {}  # by default a link to a server of others

@@ -17,18 +17,18 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches.
+    """An empty figure of this size in inches, which notebooks show.
 
     Raises:
         InputError: matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from mpnn_arch.io.picture import Picture
     except ImportError:
         raise InputError(
             'figures need matplotlib, which is not installed: pip install "mpnn-arch[demo]"'
         ) from None
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return Picture(figsize=(width, height), layout="constrained", dpi=150)
 
 
 def lay_out(figure: Figure) -> None:

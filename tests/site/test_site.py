@@ -27,7 +27,7 @@ def site(tmp_path_factory):
     command = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run(
         [*command, str(PAGES), str(out)],
-        env=os.environ | {"MPNN_ARCH_QUICK": "1"},
+        env=os.environ | {"MPNN_ARCH_QUICK": "1", "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
     )
@@ -36,11 +36,11 @@ def site(tmp_path_factory):
 
 
 class Links(HTMLParser):
-    """What a page links to, what it loads, and its anchors."""
+    """What a page links to, what it loads, its anchors, and what it says of its pictures."""
 
     def __init__(self, page):
         super().__init__()
-        self.links, self.loads, self.anchors = [], [], set()
+        self.links, self.loads, self.anchors, self.pictures = [], [], set(), []
         self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
@@ -48,6 +48,8 @@ class Links(HTMLParser):
         self.anchors.update(given[name] for name in ("id", "name") if given.get(name))
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
+        if tag == "img":
+            self.pictures.append(given.get("alt") or "")
         if tag in ("img", "script", "iframe", "source") and given.get("src"):
             self.loads.append(given["src"])
         if tag == "link" and given.get("rel") in ("stylesheet", "preload", "icon"):
@@ -73,6 +75,15 @@ def test_every_link_inside_the_site_leads_somewhere(site):
             if not ok:
                 broken.append((str(page.relative_to(site)), link))
     assert not broken
+
+
+def test_every_lesson_has_its_pictures_and_says_what_they_are(site):
+    for page in sorted(site.glob("0*.html")):
+        pictures = Links(page).pictures
+        assert len(pictures) > 2, page.name  # its thumbnail, the widget, and a plot
+        assert not [alt for alt in pictures if not alt or alt.endswith(".png")], page.name
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"&lt;\w+ size \d+x\d+ with", text), page.name
 
 
 def test_a_page_loads_nothing_from_elsewhere(site):
