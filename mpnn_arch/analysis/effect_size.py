@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,9 +61,13 @@ def effect(
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if min(len(a), len(b)) < 2:
         raise InputError(f"groups of {len(a)} and {len(b)} are too small to vary; give two or more")
-    if a.std() == 0 and b.std() == 0:
+    if np.ptp(a) == 0 and np.ptp(b) == 0:  # a deviation may be 1e-17 by rounding
         raise InputError("neither group varies, so the difference has no interval")
-    test = stats.ttest_ind(b, a, equal_var=False)
+    with warnings.catch_warnings():
+        # One group may be of equal errors; what rounding makes of its variance is nothing beside
+        # the other's.
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        test = stats.ttest_ind(b, a, equal_var=False)
     low, high = test.confidence_interval(0.95)
     runs = a if first_runs is None else np.asarray(first_runs, dtype=np.float64)
     g, variance = effectsize_smd(

@@ -315,6 +315,7 @@ def _names(spec: str, count: int) -> list[str]:
 def _title(name: str, graph: Any) -> str:
     """The name, in lines that fit above the drawing, and what is measured."""
     from mpnn_arch.graphs.drawing import LARGEST_DRAWN
+    from mpnn_arch.io.figures import plain
 
     name = shown_path(name)
     if len(name) > 120:
@@ -322,10 +323,10 @@ def _title(name: str, graph: Any) -> str:
     lines = [name[i : i + 40] for i in range(0, len(name), 40)]
     size = f"{graph.num_nodes:,} nodes, {graph.num_edges:,} edges"
     if graph.num_nodes > LARGEST_DRAWN:
-        return "\n".join([*lines, size])
+        return plain("\n".join([*lines, size]))
     measured = f"C {graph.clustering_coefficient:.3f}, "
     try:
         measured += f"L {graph.average_path_length:.3f}"
     except InputError:  # pairs that no path joins
         measured += "not connected"
-    return "\n".join([*lines, size, measured]).replace("$", r"\$")
+    return plain("\n".join([*lines, size, measured]))

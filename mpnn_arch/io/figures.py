@@ -31,6 +31,14 @@ def new_figure(width: float, height: float) -> Figure:
     return Picture(figsize=(width, height), layout="constrained", dpi=150)
 
 
+def plain(text: str) -> str:
+    """``text`` for a figure as it is: matplotlib reads what stands between two $ as a formula.
+
+    Names of files and folders may hold them, and what is no formula raises when it is drawn.
+    """
+    return text.replace("$", r"\$")
+
+
 def lay_out(figure: Figure) -> None:
     """Place everything in ``figure`` now, for one that is saved several times.
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
+from mpnn_arch.io.figures import COLOURS, new_figure, plain, save_figure
 from mpnn_arch.studies.results import Result, read_results
 from mpnn_arch.studies.step_times import StepTime, step_times
 from mpnn_arch.studies.study import Study
+
+MOST_DRAWN = 12
+"""Graphs in the figure of a comparison; ``compare.csv`` has all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +108,12 @@ def compare_swaps(
 def plot_swaps(path: Path, title: str, swaps: Sequence[SwapResult]) -> None:
     """Write test errors with their deviations over the seeds as PNG, one colour per message.
 
+    Of more than :data:`MOST_DRAWN` graphs the first are drawn: matplotlib has a largest height.
+
     Raises:
         InputError: matplotlib is not installed.
     """
-    graphs = list(dict.fromkeys(swap.result.graph for swap in swaps))
+    graphs = list(dict.fromkeys(swap.result.graph for swap in swaps))[:MOST_DRAWN]
     messages = list(dict.fromkeys(swap.result.message for swap in swaps))
     aggrs = list(dict.fromkeys(swap.result.aggr for swap in swaps))
     figure = new_figure(1.6 + 1.3 * len(aggrs), 4.2 * len(graphs))
@@ -129,13 +134,14 @@ def plot_swaps(path: Path, title: str, swaps: Sequence[SwapResult]) -> None:
                 fmt="o",
                 capsize=3,
                 color=COLOURS[place % len(COLOURS)],
-                label=message or "the model's own",
+                label=plain(message or "the model's own"),
             )
-        axes.set_xticks(range(len(aggrs)), aggrs)
+        axes.set_xticks(range(len(aggrs)), [plain(aggr) for aggr in aggrs])
         axes.set_xlim(-0.6, len(aggrs) - 0.4)
         axes.set_xlabel("aggregation")
         axes.set_ylabel("test error (%)")
-        axes.set_title(f"{title}, {graph}" if row == 0 else graph, loc="left", fontweight="bold")
+        name = plain(f"{title}, {graph}" if row == 0 else graph)
+        axes.set_title(name, loc="left", fontweight="bold")
         axes.grid(True, axis="y", color="0.9", lw=0.8)
         axes.legend(frameon=False, title="message; bar: standard deviation over seeds")
     save_figure(figure, path)

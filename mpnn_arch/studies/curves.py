@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
+from mpnn_arch.io.figures import COLOURS, new_figure, plain, save_figure
 from mpnn_arch.studies.metrics import MetricsRow
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def plot_curves(
         label = f"{name}, {message or 'own message'}, {aggr}" if swapped else name
         colour = COLOURS[place % len(COLOURS)] if swapped else colours.get(name, COLOURS[0])
         _draw_curve(curves, label, mine, colour)
-    curves.set_title(title, loc="left", fontweight="bold")
+    curves.set_title(plain(title), loc="left", fontweight="bold")
     curves.set_xlabel("epoch")
     curves.set_ylabel("test error (%)")
     _style_error_axis(curves)
@@ -60,7 +60,7 @@ def plot_curves(
     for place, (name, graph, caption) in enumerate(drawn):
         axes = figure.add_subplot(grid[place, 1])
         _draw_graph(axes, graph, "0.3" if swapped else colours[name])
-        axes.set_title(f"{name}\n{caption}", fontsize=8.5)
+        axes.set_title(plain(f"{name}\n{caption}"), fontsize=8.5)
     save_figure(figure, path)
 
 
@@ -77,7 +77,7 @@ def _draw_curve(axes: Axes, name: str, rows: Sequence[MetricsRow], colour: str) 
         epochs, [min(e) for e in errors], [max(e) for e in errors], color=colour, alpha=0.18, lw=0
     )
     mean = [float(np.mean(e)) for e in errors]
-    axes.plot(epochs, mean, color=colour, lw=2, label=f"{name}: {mean[-1]:.2f} %")
+    axes.plot(epochs, mean, color=colour, lw=2, label=plain(f"{name}: {mean[-1]:.2f} %"))
     axes.plot(epochs[-1:], mean[-1:], "o", color=colour, ms=5)
 
 

@@ -1,5 +1,7 @@
 """Each statistic against scipy or statsmodels, or against a known answer."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,6 +59,18 @@ def test_an_effect_of_means_against_runs_is_in_deviations_of_runs():
     assert found.hedges_interval == pytest.approx(every.hedges_interval)
     # The means of a graph's runs are independent, its runs are not: the interval is theirs.
     assert found.interval == analysis.effect(means, dense).interval
+
+
+def test_an_effect_on_a_group_of_equal_errors():
+    equal, varied = np.full(3, 0.1), [0.2, 0.3, 0.25]
+    assert equal.std() > 0  # by rounding
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a warning of scipy's would be printed by `mpnn-arch sweep`
+        found = analysis.effect(equal, varied)
+    low, high = stats.ttest_1samp(varied, 0.1).confidence_interval(0.95)
+    assert found.interval == pytest.approx((low - 0.1, high - 0.1))
+    with pytest.raises(InputError, match="neither group varies"):
+        analysis.effect(equal, np.full(3, 0.7))
 
 
 def test_variance_shares_are_those_of_the_two_way_analysis(made_up):

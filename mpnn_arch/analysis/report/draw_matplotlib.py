@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpnn_arch.analysis.report.chart import Bars, Chart, Heat, Line, Points, Rectangle
-from mpnn_arch.io.figures import COLOURS, lay_out, new_figure, save_figure
+from mpnn_arch.io.figures import COLOURS, lay_out, new_figure, plain, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ def save_chart(chart: Chart, folder: Path) -> list[Path]:
     axes = figure.add_subplot()
     draw_chart(chart, axes)
     # Of the figure, not of the axes, which long names of bars push to the right.
-    figure.suptitle(chart.title, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    figure.suptitle(plain(chart.title), x=0.01, ha="left", fontsize=9, fontweight="bold")
     paths = [folder / f"{chart.name}.{ending}" for ending in FORMATS]
     lay_out(figure)
     for path in paths:
@@ -97,7 +97,7 @@ def _points(axes: Axes, layer: Points, colour: str) -> None:
         # Thousands of points: drawn as an image within the SVG.
         style = {"s": 16 if len(x) < 200 else 5, "alpha": 0.8 if len(x) < 200 else 0.35}
         style |= {"linewidths": 0, "rasterized": len(x) > 200}
-    axes.scatter(x, y, color=colour, label=layer.label or None, **style)
+    axes.scatter(x, y, color=colour, label=plain(layer.label) or None, **style)
     bars = _error_bars(layer, y)
     if bars is not None:
         axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=colour, elinewidth=1, alpha=0.6)
@@ -110,7 +110,7 @@ def _line(axes: Axes, layer: Line, colour: str) -> None:
         color=colour,
         lw=1.8,
         ls="--" if layer.dashed else "-",
-        label=layer.label or None,
+        label=plain(layer.label) or None,
         marker="o" if len(layer.x) < 15 else None,
         ms=4,
     )
@@ -124,7 +124,7 @@ def _rectangle(axes: Axes, layer: Rectangle, colour: str) -> None:
     corner = (layer.x[0], layer.y[0])
     size = (layer.x[1] - layer.x[0], layer.y[1] - layer.y[0])
     style: dict[str, Any] = {"ls": "--" if layer.dashed else "-", "lw": 2, "zorder": 4}
-    axes.add_patch(Patch(corner, *size, fill=False, ec=colour, label=layer.label, **style))
+    axes.add_patch(Patch(corner, *size, fill=False, ec=colour, label=plain(layer.label), **style))
 
 
 def _bars(axes: Axes, layer: Bars, place: int, of: int, colour: str) -> None:
@@ -132,7 +132,9 @@ def _bars(axes: Axes, layer: Bars, place: int, of: int, colour: str) -> None:
     height = 0.8 / of
     at = np.arange(len(values)) + (place - (of - 1) / 2) * height
     bars = _error_bars(layer, values)
-    axes.barh(at, values, height, color=colour, label=layer.label or None, xerr=bars, ecolor="0.4")
+    axes.barh(
+        at, values, height, color=colour, label=plain(layer.label) or None, xerr=bars, ecolor="0.4"
+    )
     if place == 0:
-        axes.set_yticks(range(len(values)), layer.names, fontsize=8)
+        axes.set_yticks(range(len(values)), [plain(name) for name in layer.names], fontsize=8)
         axes.invert_yaxis()

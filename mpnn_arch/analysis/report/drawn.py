@@ -14,7 +14,7 @@ from mpnn_arch.analysis.report.charts import landscape_chart
 from mpnn_arch.analysis.report.draw_matplotlib import draw_chart
 from mpnn_arch.analysis.sweet_spot import sweet_spot
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.figures import new_figure
+from mpnn_arch.io.figures import new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,5 +58,5 @@ def draw_landscape(
     assert chart is not None
     axes = new_figure(6.5, 4.5).add_subplot() if ax is None else ax
     draw_chart(chart, axes)
-    axes.set_title(chart.title, fontsize=9)
+    axes.set_title(plain(chart.title), fontsize=9)
     return axes
