@@ -118,7 +118,19 @@ class Ledger:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.connection.close()
+        try:
+            if isinstance(error, Exception) and not isinstance(error, InputError | OSError):
+                self._blame_damage(error)
+        finally:
+            self.connection.close()
+
+    def _blame_damage(self, error: Exception) -> None:
+        """Raise one sentence if what failed may have failed by a value that is damaged."""
+        from mpnn_arch.studies.damage import find_damage
+
+        found = find_damage(self.connection)
+        if found is not None:
+            raise damaged(self.path, found) from error
 
     def query(self, sql: str, *values: Any) -> Iterator[sqlite3.Row]:
         """Rows of a query, one at a time.
@@ -127,7 +139,10 @@ class Ledger:
             InputError: the file is damaged.
         """
         with translated(self.path):
-            yield from self.connection.execute(sql, values)
+            # Not `yield from`: it would close the cursor of a generator that is dropped later than
+            # the connection, which raises.
+            for row in self.connection.execute(sql, values):  # noqa: UP028
+                yield row
 
     def counts(self) -> Counts:
         """How far the study is; the time it takes does not depend on the number of epochs."""
@@ -248,8 +263,18 @@ def translated(path: Path) -> Iterator[None]:
         elif "locked" in reason:
             do = "close the other program that writes into it"
         else:
-            do = "restore it from a copy, or start a new study with another --out"
+            raise damaged(path, reason) from None
         raise InputError(f"the ledger {path} cannot be used ({reason}); {do}") from None
+    except UnicodeDecodeError as error:  # a name or a message of SQLite's, from a damaged file
+        raise damaged(path, str(error)) from None
+
+
+def damaged(path: Path, reason: str) -> InputError:
+    """The error of a ledger that holds what no driver wrote."""
+    return InputError(
+        f"the ledger {path} cannot be used ({reason}); restore it from a copy, or start a new "
+        "study with another --out"
+    )
 
 
 def check_file(path: Path) -> None:

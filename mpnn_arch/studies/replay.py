@@ -124,8 +124,7 @@ def _training(tasks: list[Task], place: int) -> Callable[[], EpochMetrics]:
 def machine_differs(study: Study, which: str, device: str = "cpu") -> list[str]:
     """What is other here than where the trial was trained: processor, versions."""
     with study.ledger() as ledger:
-        row = ledger.find_trial(which)
-    then: dict[str, Any] = json.loads(row["machine"] or "{}")
+        then: dict[str, Any] = json.loads(ledger.find_trial(which)["machine"] or "{}")
     return [
         f"{name} {then[name]} then, {value} now"
         for name, value in {**machine(device), "processes": in_words(1, "")}.items()
