@@ -20,6 +20,12 @@ SURELY_FITS = 2**28
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
+def device_or_default(device: torch.device | str | None) -> torch.device | str:
+    """``device``, or where torch makes a tensor now; ``get_default_device`` of torch 2.6 does not
+    see a ``with torch.device(...)``."""
+    return torch.empty(0).device if device is None else device
+
+
 def require_memory(num_bytes: int, device: torch.device | str, what: str, instead: str) -> None:
     """Refuse an allocation larger than all memory of ``device``.
 

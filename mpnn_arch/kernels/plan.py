@@ -146,6 +146,11 @@ class RoundPlan:
         return _register(plan)
 
     @_table
+    def edge_index(self) -> Tensor:
+        """(2, E) senders and receivers."""
+        return torch.stack([self.source, self.target])
+
+    @_table
     def in_sizes(self) -> Tensor:
         """(N,) input channels of each node."""
         return self.in_offsets.diff()

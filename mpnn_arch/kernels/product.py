@@ -32,11 +32,14 @@ class Product:
     plan: RoundPlan
     backend: Backend
     geometry: ConvGeometry | None = None
+    weight_shape: torch.Size = field(init=False)
     _product: Callable[..., Tensor] = field(init=False)
     _adds_bias: bool = field(init=False)
     _linear_grads: Callable[..., tuple[Tensor, Tensor]] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        kernel = () if self.geometry is None else self.geometry.kernel_size
+        self.weight_shape = torch.Size((self.plan.num_weights, *kernel))
         self._adds_bias = getattr(self.backend, "ADDS_BIAS", False)
         if self.geometry is None:
             self._product = partial(self.backend.linear_forward, plan=self.plan)

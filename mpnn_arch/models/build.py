@@ -12,6 +12,7 @@ from torch_geometric.nn import Aggregation
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.backends import check_name
+from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.models.assignment import Graphs, as_graphs
 from mpnn_arch.models.budget import match_widths
 from mpnn_arch.models.init import Init, initialise
@@ -77,7 +78,7 @@ def build(
         >>> model.widths  # wider than the dense model's 512, at its cost
         (1263,)
     """
-    device = torch.get_default_device() if device is None else device
+    device = device_or_default(device)
     settings = make_config(name, **model_kwargs)
     _check_names(order, init, backend, message)
     graphs = as_graphs(graph)

@@ -15,6 +15,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import shown_path
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.io.weights import load_weights
+from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.models.build import build
 from mpnn_arch.models.old_names import renamed
 from mpnn_arch.models.relationalize.report import RelationalizeReport
@@ -154,7 +155,7 @@ def load(
             "it again"
         ) from error
     _warn_if_not_finite(path, weights)
-    return model.to(torch.get_default_device() if device is None else device)
+    return model.to(device_or_default(device))
 
 
 def read_saved(path: str | os.PathLike[str]) -> SavedModel:

@@ -11,6 +11,7 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.dispatch.tracing import has_own_forward
 from mpnn_arch.models.dense import Dense
 from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.rounds.fused_round import HOOKED_STEPS, FusedRound
@@ -87,6 +88,10 @@ def why_not_dense(layer: MessageRound) -> str | None:
     """Why a round cannot be a dense layer with norm and activation; None if it can."""
     if not isinstance(layer, FusedRound) or layer.graph is None:
         return "its graph comes with the input" if layer.graph is None else "it is no FusedRound"
+    if type(layer).forward not in (FusedRound.forward, RelationalConv2d.forward):
+        return f"{type(layer).__name__} overrides forward"
+    if has_own_forward(layer) or has_own_forward(layer.message_function):
+        return "its forward was replaced"
     if layer._own_steps:
         return f"{type(layer).__name__} overrides {', '.join(sorted(layer._own_steps))}"
     if hook := layer._hook(HOOKED_STEPS):

@@ -17,7 +17,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
-from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_exporting, is_plain
+from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, has_own_forward, is_exporting, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.shares import batched, merge_shares, own_channels, split_shares
@@ -113,11 +113,14 @@ class FusedRound(MessageRound):
             bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
             if (
                 is_plain(x, weight)
+                and weight.dtype == x.dtype
+                and weight.device == x.device
+                and "forward" not in function.__dict__
                 and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
                 and not torch.is_autocast_enabled(x.device.type)
             ):
                 product = self.picker.products.get((x.shape, x.dtype, x.device))
-                if product is not None:
+                if product is not None and weight.shape == product.weight_shape:
                     out = product(x, weight, bias)
                     return self._sigma(out, x if residual is None and self.residual else residual)
         return self._forward(x, residual)
@@ -150,7 +153,7 @@ class FusedRound(MessageRound):
             return self.update(self.message_and_aggregate(self.edge_index, x), residual)
         # PyG takes its fused path for an `EdgeIndex` sorted by column (the target).
         size = (self.plan.num_nodes, self.plan.num_nodes)
-        edges = EdgeIndex(self.edge_index, sparse_size=size, sort_order="col")
+        edges = EdgeIndex(self._edges, sparse_size=size, sort_order="col")
         return self.propagate(edges, size=size, x=x, residual=residual)
 
     # -- how it is computed, decided when an attribute changes --------------------------------
@@ -192,11 +195,16 @@ class FusedRound(MessageRound):
 
     @property
     def passes_messages(self) -> bool:
-        """Whether messages are passed: requested, not one product, hooked or explained."""
+        """Whether messages are passed: requested, not one product, hooked or explained.
+
+        Also where the message function's ``forward`` was replaced, as by libraries that fetch its
+        weights for the call: they see the call then.
+        """
         return (
             self._backend == "reference"
             or bool(self._explain)
             or self._hook(_MESSAGE_HOOKS) is not None
+            or has_own_forward(self.message_function)
             or (self._backend == "auto" and self.why_not_fused() is not None)
         )
 
@@ -256,6 +264,8 @@ class FusedRound(MessageRound):
             return f"reference: a {hook} is registered, and a fused round computes no messages"
         if self._explain:
             return "reference: an explainer reads the messages"
+        if has_own_forward(self.message_function):
+            return "reference: the message function's forward was replaced"
         reason = self.why_not_fused()
         if reason:
             return f"reference: {reason}"
@@ -287,7 +297,7 @@ class FusedRound(MessageRound):
 
         def run(shares: Tensor, start: int, end: int) -> Tensor:
             edges = slice(plan.edge_bounds[start], plan.edge_bounds[end])
-            source, target = self.edge_index[:, edges]
+            source, target = self._edges[:, edges]
             x_i = shares.index_select(0, target) if "x_i" in function.arguments else None
             messages = function(shares.index_select(0, source), x_i, target, edges)
             own = own_channels(target, plan)

@@ -13,6 +13,7 @@ from torch_geometric.typing import OptTensor
 from mpnn_arch.checks import check_flag
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
+from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.partition import ChannelPartition, Order
 from mpnn_arch.rounds.aggregations import (
@@ -129,7 +130,7 @@ class MessageRound(MessagePassing):
         graph = round_graph(graph)
         check_flag("bias", bias)
         check_kwargs(message_kwargs=message_kwargs, aggr_kwargs=aggr_kwargs)
-        device = torch.get_default_device() if device is None else device
+        device = device_or_default(device)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_partition = share_channels(in_channels, graph, order, "input")
         self.out_partition = share_channels(out_channels, graph, order, "output")
@@ -150,7 +151,8 @@ class MessageRound(MessagePassing):
             register_graph(self, graph)
             self.to(dtype=dtype)
             self.reset_parameters(generator)
-        self.to(device=device)
+        # Those on the meta device stay: a library that loads their values put them there.
+        self._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
         self.prepare()
 
     @batched
@@ -158,7 +160,7 @@ class MessageRound(MessagePassing):
         """One round: messages along every edge, aggregation at every node, update."""
         if residual is None and self.residual:
             residual = x
-        return self.propagate(self.edge_index, x=split_shares(x, self.plan), residual=residual)
+        return self.propagate(self._edges, x=split_shares(x, self.plan), residual=residual)
 
     def message(self, x_j: Tensor, x_i: Tensor, index: Tensor) -> Tensor:
         """f_vu(x_u) on every edge: (E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
@@ -189,6 +191,15 @@ class MessageRound(MessagePassing):
     def plan(self) -> RoundPlan:
         """Index tensors of the round."""
         return self.message_function._plan
+
+    @property
+    def _edges(self) -> Tensor:
+        """(2, E) along which messages flow: ``edge_index``, whatever was written to that buffer.
+
+        Averages of networks with their buffers, as of ``timm.utils.ModelEmaV2``, round its numbers.
+        """
+        own = self.edge_index
+        return own if own.is_meta else self.plan.edge_index
 
     def aggregate_shares(self, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
         """AGG, node by node: (E, B, largest_out, ...) -> (N, B, largest_out, ...)."""

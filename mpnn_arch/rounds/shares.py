@@ -134,6 +134,9 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
             )
         if spatial and not (tracing or torch.compiler.is_compiling()):
             check_maps(x, self.message_function._geometry, self.out_channels)
+        if not torch.compiler.is_compiling() and x.device != self.plan.device:
+            # Parameters were put there one by one, and not by `Module.to`.
+            self.message_function.move_plan(x.device)
         if channel_dim == 1:
             return forward(self, x, residual)
         leading = x.shape[:channel_dim]

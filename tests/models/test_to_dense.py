@@ -163,3 +163,26 @@ def test_a_pruned_network_after_a_step(generator: torch.Generator) -> None:
     with torch.no_grad():  # the copies have weights of their own
         layer.bias_orig.zero_()
     assert not torch.allclose(dense(x), network(x))
+
+
+class Scaled(RelationalLinear):
+    """A layer of a user's own around the round."""
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        return 3 * super().forward(x, residual)
+
+
+def test_a_forward_of_ones_own_stays(generator: torch.Generator) -> None:
+    replaced = RelationalLinear(GRAPH, 16, 16, generator=generator)
+    forward = replaced.forward
+    replaced.forward = lambda x: forward(x) - 1  # type: ignore[method-assign]
+    model = nn.Sequential(
+        RelationalLinear(GRAPH, 16, 16, generator=generator),
+        Scaled(GRAPH, 16, 16, generator=generator),
+        replaced,
+    )
+    with pytest.warns(UserWarning, match=r"Scaled overrides forward.*its forward was replaced"):
+        twin = to_dense(model)
+    assert [type(layer) for layer in twin] == [nn.Linear, Scaled, RelationalLinear]
+    x = torch.randn(5, 16, generator=generator)
+    torch.testing.assert_close(twin(x), model(x))

@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dis
 _peek_transforms = torch._C._functorch.peek_interpreter_stack
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+# Whether `torch.export` runs; torch 2.6 does not tell it from `torch.compile`.
+is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def is_plain(first: Tensor, second: Tensor) -> bool:
@@ -71,6 +73,15 @@ def is_transformed(tensor: Tensor) -> bool:
     return (
         _peek_transforms() is not None or forward_ad._current_level >= 0 or _is_batched(tensor)
     ) and not torch.compiler.is_compiling()
+
+
+def has_own_forward(module: torch.nn.Module) -> bool:
+    """Whether ``forward`` was replaced on the object, as by libraries that fetch its weights.
+
+    One that was put back, as they do in the end, is the class's own.
+    """
+    own = module.__dict__.get("forward")
+    return own is not None and getattr(own, "__func__", None) is not type(module).forward
 
 
 @contextmanager

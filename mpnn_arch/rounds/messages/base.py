@@ -171,20 +171,24 @@ class MessageFunction(nn.Module):
 
     def prepare(self) -> None:
         """Build the index tensors of the messages, so that they are not built under tracing."""
-        _ = self._plan.in_index, self._plan.out_index
+        _ = self._plan.edge_index, self._plan.in_index, self._plan.out_index
         if self.plan_layout:
             _ = self._plan.block_index
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """Move the plan's index tensors along with the parameters."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        device = fn(torch.empty(0, device=self._plan.device)).device
-        if device.type != "meta":
-            moved = self._plan.to(device)
-            if self.__dict__.get("plan") is self._plan:
-                self.plan = moved
-            self._plan = moved
+        self.move_plan(fn(torch.empty(0, device=self._plan.device)).device)
         return self
+
+    def move_plan(self, device: torch.device) -> None:
+        """Move the plan's index tensors alone, which never are on the meta device."""
+        if device.type == "meta":
+            return
+        moved = self._plan.to(device)
+        if self.__dict__.get("plan") is self._plan:
+            self.plan = moved
+        self._plan = moved
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As ``nn.Module``'s, with one clear message for a name that is taken.

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mpnn_arch.kernels.memory import require_memory
+from mpnn_arch.kernels.memory import device_or_default, require_memory
 from mpnn_arch.kernels.plan import RoundPlan
 
 
@@ -22,7 +22,7 @@ def new_parameter(
     entry = torch.empty(0, dtype=dtype, device="cpu").element_size()
     require_memory(
         math.prod(shape) * entry,
-        torch.get_default_device() if device is None else device,
+        device_or_default(device),
         f"a parameter of shape {shape}",
         "use fewer channels, a sparser graph, or device='meta'",
     )

@@ -1,0 +1,72 @@
+"""Weights that were changed after a call: the cached product checks what the first call checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
+from mpnn_arch.kernels import cpu
+
+GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
+BACKENDS = ["auto", "masked", "gather", *(["cpu"] if cpu.is_available() else [])]
+LAYERS = {
+    "linear": (lambda **kw: RelationalLinear(GRAPH, 16, 24, bias=False, **kw), (5, 16)),
+    "conv": (lambda **kw: RelationalConv2d(GRAPH, 16, 24, 3, bias=False, **kw), (2, 16, 5, 5)),
+}
+
+
+def longer(layer: nn.Module) -> None:
+    weight = layer.weight
+    layer.weight = nn.Parameter(torch.cat([weight, weight]).detach())
+
+
+def shorter(layer: nn.Module) -> None:
+    layer.weight.data = layer.weight.data[1:]
+
+
+CHANGES: dict[str, Callable[[nn.Module], object]] = {
+    "to bfloat16": lambda layer: layer.bfloat16(),
+    "to float64": lambda layer: layer.double(),
+    "to the meta device": lambda layer: layer.to("meta"),
+    "longer": longer,
+    "shorter": shorter,
+    "a matrix": lambda layer: setattr(layer, "weight", nn.Parameter(layer.dense_weight())),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_mismatch_is_torchs_runtime_error_at_every_call(
+    name: str, backend: str, change: str, generator: torch.Generator
+) -> None:
+    make, shape = LAYERS[name]
+    x = torch.randn(shape, generator=generator)
+    said = []
+    for calls_before in (0, 2):
+        layer = make(backend=backend)
+        for _ in range(calls_before):
+            layer(x)
+        CHANGES[change](layer)
+        with pytest.raises(RuntimeError) as caught:
+            layer(x)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_values_that_changed_are_read(name: str, backend: str, generator: torch.Generator) -> None:
+    make, shape = LAYERS[name]
+    x = torch.randn(shape, generator=generator)
+    layer = make(backend=backend, generator=generator)
+    once = layer(x), layer(x)
+    layer.weight.data.mul_(2)
+    torch.testing.assert_close(layer(x), 2 * once[0])
+    every_second = torch.stack([layer.weight, layer.weight], -1).detach()[..., 0]
+    layer.weight = nn.Parameter(every_second)  # not contiguous
+    torch.testing.assert_close(layer(x), 2 * once[0])
