@@ -22,7 +22,8 @@ def register_graph(layer: Any, graph: RelationalGraph) -> None:
     """
     layer.graph = graph
     for name, tensor in _graph_tensors(layer).items():
-        layer.register_buffer(name, tensor)
+        layer.register_buffer(name, tensor.clone())  # the graph's own tensor stays as it is
+    layer.register_state_dict_pre_hook(_before_saving)
     layer.register_load_state_dict_pre_hook(_before_loading)
 
 
@@ -34,12 +35,16 @@ def forget_graph(layer: Any) -> None:
 
 
 def restore_graph(layer: Any) -> None:
-    """Set the buffers from the graph where they hold something else, as after ``to_empty``."""
+    """Set the buffers from the graph where they hold something else.
+
+    After ``to_empty`` they are undefined, and an average of two networks with their buffers, as of
+    ``timm.utils.ModelEmaV2``, rounds them: ``0.9 * 7 + 0.1 * 7`` is 6.
+    """
     for name, expected in _graph_tensors(layer).items():
         own = layer._buffers.get(name)
         if type(own) is not Tensor or own.is_meta or torch.equal(own.cpu(), expected):
             continue
-        layer._buffers[name] = expected.to(own.device)
+        layer._buffers[name] = expected.clone().to(own.device)
 
 
 def _graph_tensors(layer: Any) -> dict[str, Tensor]:
@@ -54,14 +59,25 @@ def _graph_tensors(layer: Any) -> dict[str, Tensor]:
         }
 
 
+def _before_saving(layer: Any, *_: Any) -> None:
+    if layer.graph is not None:
+        restore_graph(layer)
+
+
 def _before_loading(layer: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
     if layer.graph is None:
         return
     expected = _graph_tensors(layer)
     _take_dense(layer, state, prefix, expected)
+    for name in _BUFFERS:
+        tensor = state.get(prefix + name)
+        if tensor is not None and tensor.is_floating_point():  # a weighted mean of state dicts
+            state[prefix + name] = tensor.round().to(expected[name].dtype)
     given = {name: state.get(prefix + name) for name in _BUFFERS}
     for name, tensor in given.items():
-        if tensor is None or tensor.is_meta or torch.equal(tensor.cpu(), expected[name]):
+        if tensor is None or tensor.is_meta:
+            continue
+        if torch.equal(tensor.cpu(), expected[name]):
             continue
         raise StateDictError(
             f"the weights at {prefix or 'the top'!r} belong to {_describe(given)}, this round "
