@@ -101,8 +101,9 @@ class RoundPlan:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        edge_index = torch.stack([self.source, self.target]).cpu()
-        return _restore, (edge_index, self.in_sizes.cpu(), self.out_sizes.cpu(), str(self.device))
+        # By value: the shared memory of tensors is gone before a spawned process opens it.
+        tables = (self.edge_index, self.in_sizes, self.out_sizes)
+        return _restore, (*(table.cpu().numpy() for table in tables), str(self.device))
 
     @property
     def num_edges(self) -> int:
@@ -259,8 +260,10 @@ def _register(plan: RoundPlan) -> RoundPlan:
         return _PLANS.setdefault((plan.key, plan.device), plan)
 
 
-def _restore(edge_index: Tensor, in_sizes: Tensor, out_sizes: Tensor, device: str) -> RoundPlan:
-    return make_plan(edge_index, in_sizes.tolist(), out_sizes.tolist()).to(device)
+def _restore(edge_index: Any, in_sizes: Any, out_sizes: Any, device: str) -> RoundPlan:
+    """From arrays; from tensors in older pickles."""
+    edges = torch.as_tensor(edge_index, device="cpu")
+    return make_plan(edges, in_sizes.tolist(), out_sizes.tolist()).to(device)
 
 
 @_untraced
