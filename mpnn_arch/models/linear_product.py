@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as of_torch
 
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.dispatch.choice import is_small
@@ -28,6 +28,13 @@ from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.kernels.product import Product
 
 _torch = backends.get(backends.PLAIN)
+# Those of all modules, as `nn.Module` reads them in every version of torch.
+_GLOBAL_HOOKS = (
+    of_torch._global_forward_hooks,
+    of_torch._global_forward_pre_hooks,
+    of_torch._global_backward_hooks,
+    of_torch._global_backward_pre_hooks,
+)
 
 
 def add_picker(layer: nn.Linear, backend: str = "auto") -> nn.Linear:
@@ -142,7 +149,7 @@ def _is_watched(layer: nn.Module) -> bool:
         or layer._forward_pre_hooks
         or layer._backward_hooks
         or layer._backward_pre_hooks
-        or _has_any_global_hook()
+        or any(_GLOBAL_HOOKS)
         or "forward" in layer.__dict__
         or layer._compiled_call_impl is not None
         or torch._C._len_torch_function_stack()

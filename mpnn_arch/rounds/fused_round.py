@@ -314,7 +314,10 @@ class FusedRound(MessageRound):
 
     def _hook(self, steps: tuple[str, ...]) -> str | None:
         """The kind of a hook that is registered on one of these steps."""
-        return next((kind for kind in _hook_kinds(steps) if self.__dict__[f"_{kind}s"]), None)
+        for kind in _hook_kinds(steps):  # a loop: the compiler of torch 2.7 cannot trace `next`
+            if self.__dict__[f"_{kind}s"]:
+                return kind
+        return None
 
     # -- weights and repr ---------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def read_graph(layer: Any, x: Any, edges: Any, value: Any = None, size: Any = No
     """
     if edges is None:
         raise InputError("the graph of this round comes with the input: call round(x, edge_index)")
-    bipartite = isinstance(x, tuple | list)
+    bipartite = isinstance(x, (tuple, list))
     source, target = x if bipartite else (x, x)
     _check_features(source, layer.source_channels)
     if target is not None and bipartite:

@@ -16,7 +16,7 @@ def channel_pair(in_channels: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         InputError: numbers below 1, other than -1.
     """
-    pair = in_channels if isinstance(in_channels, tuple | list) else (in_channels, in_channels)
+    pair = in_channels if isinstance(in_channels, (tuple, list)) else (in_channels, in_channels)
     if len(pair) != 2:
         raise InputError(
             f"in_channels is a number or a pair of numbers, of senders and receivers; not "
@@ -42,7 +42,7 @@ class LazyChannels(nn.Module):
         """Keep the arguments of a layer whose channels are unknown."""
         layer = super().__new__(cls)
         given = args[0] if args else kwargs.get("in_channels")
-        if given == -1 or (isinstance(given, tuple | list) and -1 in given):
+        if given == -1 or (isinstance(given, (tuple, list)) and -1 in given):
             object.__setattr__(layer, "_awaiting", (args, kwargs))
         return layer
 
@@ -52,11 +52,11 @@ class LazyChannels(nn.Module):
             return
         args, kwargs = self._awaiting
         given = args[0] if args else kwargs["in_channels"]
-        pair = x if isinstance(x, tuple | list) else (x, x)
+        pair = x if isinstance(x, (tuple, list)) else (x, x)
         found = [1 if one is None else one.shape[-1] for one in pair]
-        if isinstance(given, tuple | list):
+        if isinstance(given, (tuple, list)):
             found = [new if old == -1 else old for old, new in zip(given, found, strict=True)]
-        known = tuple(found) if isinstance(given, tuple | list) else found[0]
+        known = tuple(found) if isinstance(given, (tuple, list)) else found[0]
         if args:
             fresh = type(self)(known, *args[1:], **kwargs)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -179,6 +180,26 @@ def test_bits_of_torch_where_nothing_is_timed(no_trials: None) -> None:
 def test_double_precision_passes_gradcheck(small_limit: None, no_trials: None) -> None:
     layer, x = add_picker(nn.Linear(5, 3)).double(), draw(4, 5).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: linear_product(layer, x), (x,))
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        nn.modules.module.register_module_forward_hook,
+        nn.modules.module.register_module_forward_pre_hook,
+        nn.modules.module.register_module_full_backward_hook,
+        nn.modules.module.register_module_full_backward_pre_hook,
+    ],
+)
+def test_hooks_on_all_modules_see_the_call(register: Any, calls: list[str]) -> None:
+    layer, x = layer_of(OTHERS[0]), draw(BATCH, INS).requires_grad_()
+    seen: list[nn.Module] = []
+    handle = register(lambda module, *_: seen.append(module))
+    try:
+        linear_product(layer, x).sum().backward()
+    finally:
+        handle.remove()
+    assert seen == [layer]
 
 
 @pytest.mark.parametrize("selected", OTHERS)

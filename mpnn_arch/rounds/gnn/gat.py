@@ -104,7 +104,7 @@ class GAT(GraphRound):
         self.out_channels, self.heads, self.concat = out_channels, heads, concat
         self.add_self_loops, self.edge_dim, self.fill_value = add_self_loops, edge_dim, fill_value
         wide, width = heads * out_channels, heads * out_channels if concat else out_channels
-        pair, target = isinstance(in_channels, tuple | list), self.target_channels
+        pair, target = isinstance(in_channels, (tuple, list)), self.target_channels
         self.target_map = linear(target, wide, False, generator, **factory) if pair else None
         self.edge_map = None
         self.edge_logit = None

@@ -71,7 +71,7 @@ class GCN(GraphRound):
         self, x: Any, edge_index: Any = None, edge_weight: OptTensor = None
     ) -> Tensor:
         """One round along ``edge_index``."""
-        if isinstance(x, tuple | list):
+        if isinstance(x, (tuple, list)):
             raise InputError(
                 "a GCN normalises by the degrees of one set of nodes and takes no pair of features "
                 "(it does not support bipartite message passing): use SAGE or Graph"

@@ -55,7 +55,7 @@ class GIN(GraphRound):
         aggr_kwargs: dict[str, Any] | None = None,
         flow: str = "source_to_target",
     ) -> None:
-        if isinstance(in_channels, tuple | list):
+        if isinstance(in_channels, (tuple, list)):
             raise InputError(
                 f"a GIN adds senders and receivers, so both have the same channels: give one "
                 f"in_channels, not {in_channels!r}"

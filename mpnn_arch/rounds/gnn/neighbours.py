@@ -45,7 +45,7 @@ class LinearOfNeighbours(GraphRound):
         dtype: torch.dtype | None = None,
     ) -> None:
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        width = in_channels[0] if isinstance(in_channels, tuple | list) else in_channels
+        width = in_channels[0] if isinstance(in_channels, (tuple, list)) else in_channels
         if aggr == "lstm":
             widths = {"in_channels": max(1, width), "out_channels": max(1, width)}
             aggr_kwargs = widths | (aggr_kwargs or {})
