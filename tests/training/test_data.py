@@ -95,7 +95,7 @@ def test_a_user_without_a_home_has_data_in_the_current_folder(monkeypatch):
     monkeypatch.delenv("MPNN_ARCH_DATA", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     assert load_dataset("digits").num_classes == 10
-    with pytest.raises(InputError, match="data/ILSVRC|data.*train"):
+    with pytest.raises(InputError, match=r"data.*train"):
         load_dataset("imagenet")
 
 

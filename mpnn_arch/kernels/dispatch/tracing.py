@@ -14,8 +14,6 @@ from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dis
 _peek_transforms = torch._C._functorch.peek_interpreter_stack
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-# Whether `torch.export` runs; torch 2.6 does not tell it from `torch.compile`.
-is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def is_plain(first: Tensor, second: Tensor) -> bool:
