@@ -21,8 +21,7 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 
 def device_or_default(device: torch.device | str | None) -> torch.device | str:
-    """``device``, or where torch makes a tensor now; ``get_default_device`` of torch 2.6 does not
-    see a ``with torch.device(...)``."""
+    """``device``, or where torch makes a tensor now, in a ``with torch.device(...)`` too."""
     return torch.empty(0).device if device is None else device
 
 

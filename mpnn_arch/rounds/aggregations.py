@@ -161,7 +161,7 @@ def _by_name(name: str) -> Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation
 
 def is_channelwise(aggr: pyg.Aggregation) -> bool:
     """Whether every channel of the result depends on that channel of the messages only."""
-    if isinstance(aggr, pyg.SoftmaxAggregation | pyg.PowerMeanAggregation):
+    if isinstance(aggr, (pyg.SoftmaxAggregation, pyg.PowerMeanAggregation)):
         return bool(aggr.channels == 1)
     if isinstance(aggr, pyg.QuantileAggregation):
         return bool(aggr.q.numel() == 1)
@@ -225,7 +225,7 @@ def aggregate_messages(
         if segmented is None:
             # On the CPU, mean and softmax are faster with torch's own operations; see
             # experiments/benchmarks/aggregations.py.
-            faster = messages.is_cuda or isinstance(aggr, pyg.MaxAggregation | pyg.MinAggregation)
+            faster = messages.is_cuda or isinstance(aggr, (pyg.MaxAggregation, pyg.MinAggregation))
             segmented = torch_geometric.typing.WITH_TORCH_SCATTER and faster
         if segmented and isinstance(aggr, SEGMENTED):
             out = aggr(messages.contiguous(), ptr=index2ptr(index, num_nodes), dim=0)
@@ -243,7 +243,7 @@ def restore_quantiles(aggr: pyg.Aggregation) -> None:
             continue
         if part.q.is_meta or type(part.q) is not Tensor:
             continue
-        ranks = part._q if isinstance(part._q, list | tuple) else [part._q]
+        ranks = part._q if isinstance(part._q, (list, tuple)) else [part._q]
         expected = torch.tensor(ranks, device="cpu").view(-1, 1).to(part.q.dtype)
         if not torch.equal(part.q.cpu(), expected):
             part.q = expected.to(part.q.device)

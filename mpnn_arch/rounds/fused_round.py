@@ -17,7 +17,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
-from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, has_own_forward, is_exporting, is_plain
+from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, has_own_forward, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.shares import batched, merge_shares, own_channels, split_shares
@@ -276,7 +276,7 @@ class FusedRound(MessageRound):
     def _chunks(self, x: Tensor) -> list[tuple[int, int]]:
         """Ranges of target nodes whose messages fit ``max_message_elements``."""
         plan, function = self.plan, self.message_function
-        if is_exporting():  # for every size of the batch
+        if torch.compiler.is_exporting():  # for every size of the batch
             return [(0, plan.num_nodes)]
         per_edge = x.shape[0] * max(plan.largest_in, plan.largest_out) * math.prod(x.shape[2:])
         if per_edge * plan.num_edges <= self.max_message_elements:
@@ -314,8 +314,9 @@ class FusedRound(MessageRound):
 
     def _hook(self, steps: tuple[str, ...]) -> str | None:
         """The kind of a hook that is registered on one of these steps."""
-        for kind in _hook_kinds(steps):  # a loop: the compiler of torch 2.7 cannot trace `next`
-            if self.__dict__[f"_{kind}s"]:
+        # `len`, as the compiler of torch 2.9 takes every `_Hooks` for true.
+        for kind in _hook_kinds(steps):
+            if len(self.__dict__[f"_{kind}s"]) > 0:
                 return kind
         return None
 

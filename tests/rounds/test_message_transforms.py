@@ -47,12 +47,6 @@ def test_an_empty_batch(name):
     assert x.grad.shape == x.shape
 
 
-def test_messages_pass_with_torch_2_6_which_does_not_tell_an_export(monkeypatch, generator):
-    monkeypatch.delattr(torch.compiler, "is_exporting", raising=False)
-    layer, x = linear(aggr="max")(), torch.randn(5, 16, generator=generator)
-    assert layer(x).shape == (5, 16)
-
-
 @pytest.mark.parametrize("name", [name for name in LAYERS if name.split()[1] not in QUANTILES])
 def test_it_is_exported_for_every_size_of_a_batch(name, generator):
     make, shape = LAYERS[name]

@@ -80,7 +80,7 @@ def machine_for(device: torch.device) -> Machine:
     return A100
 
 
-# What torch's public attributes read, in a seventh of their time; torch 2.9 and later.
+# What torch's public attributes read, in a seventh of their time; a private name of torch's.
 _PRECISION: Any = getattr(torch._C, "_get_fp32_precision_getter", None)
 
 

@@ -46,12 +46,6 @@ def jit_tracing() -> bool:
     return torch._C._get_tracing_state() is not None and not torch.compiler.is_compiling()
 
 
-def is_exporting() -> bool:
-    """Whether ``torch.export`` runs; in torch 2.6, which has no such flag, or ``torch.compile``."""
-    of_torch = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return bool(of_torch())
-
-
 def in_functorch() -> bool:
     """Whether a ``torch.func`` transform or forward-mode AD is active.
 

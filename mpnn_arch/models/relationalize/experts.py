@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.graphs.given import GivenGraph
-from mpnn_arch.kernels.dispatch.tracing import is_exporting
 from mpnn_arch.rounds import RelationalLinear
 
 
@@ -85,7 +84,7 @@ class RelationalExperts(nn.Module):
             for number in range(top_k_index.shape[-1]):
                 out = out + self._expert(number % self.num_experts, hidden_states)
             return out
-        if is_exporting():
+        if torch.compiler.is_exporting():
             for number in range(self.num_experts):
                 share = torch.where(top_k_index == number, top_k_weights, 0).sum(-1, keepdim=True)
                 out = out + (self._expert(number, hidden_states) * share).to(out.dtype)
