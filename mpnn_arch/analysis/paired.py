@@ -93,7 +93,8 @@ def paired_sweet_spot(
         )
     kept = p_value > alpha
     kept[best] = True
-    where = candidates.set_index("name").loc[by_seed.index, [*C_AND_L, "graphs"]].reset_index()
+    where = candidates.set_index("name").loc[by_seed.index, [*C_AND_L, "graphs"]]
+    where = where.reset_index(names="name")  # pandas 2 names it as `by_seed` does
     rows = where.assign(
         count=values.shape[1],
         mean=values.mean(axis=1),

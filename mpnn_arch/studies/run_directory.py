@@ -143,7 +143,6 @@ class RunDirectory:
             raise InputError(f"{self.metrics} cannot be read ({error}); {fix}") from None
         lines = csv.reader(io.StringIO(text, newline=""))
         rows: dict[tuple[str, int, int], MetricsRow] = {}
-        number = 0
         try:
             for number, line in enumerate(lines, start=1):
                 if number == 1:
@@ -164,7 +163,7 @@ class RunDirectory:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"line {max(number, 1)} of {self.metrics} is not a line of metrics; {fix}"
+                f"line {max(lines.line_num, 1)} of {self.metrics} is not a line of metrics; {fix}"
             ) from None
         return list(rows.values())
 

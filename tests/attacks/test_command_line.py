@@ -489,9 +489,18 @@ def test_a_full_disk_is_one_line(unbuffered):
 @pytest.mark.parametrize("delay", [0.3, 1.5])
 def test_ctrl_c_exits_with_130(delay):
     # A graph that is drawn for much longer than the delay; the import takes less.
-    process = start("graphs", "make", "ba:3000000,5", stdout=subprocess.DEVNULL)
+    code, err = _interrupted(delay, "graphs", "make", "ba:3000000,5")
+    while code == -signal.SIGINT and "mpnn_arch" not in err and delay < 20:
+        # A loaded machine: Python itself was still starting, and nothing of ours had run.
+        delay *= 2
+        code, err = _interrupted(delay, "graphs", "make", "ba:3000000,5")
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def _interrupted(delay, *arguments):
+    process = start(*arguments, stdout=subprocess.DEVNULL)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "Traceback" not in err
+    return process.returncode, err
