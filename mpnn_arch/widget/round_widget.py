@@ -35,6 +35,20 @@ def _in_marimo() -> bool:
     return marimo is not None and bool(marimo.running_in_notebook())
 
 
+_SET_BY_USER = (
+    "aggr",
+    "message",
+    "playing",
+    "round_index",
+    "sample",
+    "selected",
+    "step",
+    "theme",
+    "toggled",
+    "views",
+)
+
+
 class _Refused(InputError, traitlets.TraitError):
     """A trait cannot have this value; being a ``TraitError``, the trait keeps its old one."""
 
@@ -135,7 +149,20 @@ class RoundWidget(anywidget.AnyWidget):
         self.step = self.num_steps
         self.observe(self._rebuild, names=list(REBUILDING))
         for name, value in shown.items():
+            if not self.has_trait(name):
+                raise InputError(
+                    f"RoundWidget has no {name!r}; its arguments are x, seed and the traits "
+                    f"{', '.join(_SET_BY_USER)}"
+                )
             setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except InputError:
+            raise
+        except traitlets.TraitError as error:
+            raise _Refused(str(error)) from None
 
     @property
     def model(self) -> nn.Module:

@@ -35,6 +35,20 @@ def test_it_shows_a_round_that_is_done(widget, layer):
     assert widget.rounds == ["RelationalLinear"]
 
 
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        ({"veiws": ["graph"]}, "has no 'veiws'.*theme, toggled, views"),
+        ({"views": ["graf"]}, "'graph', 'matrix', 'equation'.*'graf'"),
+        ({"theme": "black"}, "'auto', 'light', 'dark'.*'black'"),
+        ({"step": "last"}, "an int, not the str 'last'"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(layer, shown, words):
+    with pytest.raises(InputError, match=words):
+        RoundWidget(layer, **shown)
+
+
 def test_toggling_rebuilds_the_layer_and_keeps_the_other_weights(widget, layer):
     before = widget.scene["facts"]
     widget.toggle(4, 0)
