@@ -174,7 +174,7 @@ def float32_products(receipt: Receipt) -> None:
 
 def grouped(x: Tensor, weight: Tensor, plan: RoundPlan) -> Callable[[], object] | None:
     """One product a node by ``torch._grouped_mm``: bfloat16, shares and fan-ins of one size."""
-    shares, widths = plan.out_sizes.unique(), plan.row_width.unique()
+    shares, widths = plan.out_sizes.unique(), plan.fan_in.unique()
     if x.dtype != torch.bfloat16 or len(shares) != 1 or len(widths) != 1 or SMOKE:
         return None
     n, share, fan_in = plan.num_nodes, int(shares), int(widths)

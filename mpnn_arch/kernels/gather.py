@@ -147,7 +147,7 @@ def release(plan: RoundPlan) -> None:
 
 def _make(plan: RoundPlan, *, transposed: bool) -> Walk:
     source, target = plan.source.cpu().numpy(), plan.target.cpu().numpy()
-    row_width = plan.row_width.cpu().numpy()
+    fan_in = plan.fan_in.cpu().numpy()
     start = plan.weight_offset.cpu().numpy()[target] + plan.edge_column.cpu().numpy()
     read, written = plan.in_offsets.cpu().numpy(), plan.out_offsets.cpu().numpy()
     if transposed:
@@ -173,7 +173,7 @@ def _make(plan: RoundPlan, *, transposed: bool) -> Walk:
         row, across = np.arange(sizes[v])[:, None], np.arange(fetched[u])
         if transposed:
             row, across = across, row
-        weights[v, : sizes[v], block] = start[edge] + row * row_width[receiver] + across
+        weights[v, : sizes[v], block] = start[edge] + row * fan_in[receiver] + across
         column[v] = block.stop
     flat = weights.reshape(-1)
     position = np.flatnonzero(flat < plan.num_weights)

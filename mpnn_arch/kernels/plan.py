@@ -64,7 +64,7 @@ class RoundPlan:
         edge_ptr: (N + 1,) the edges of target v are ``edge_ptr[v]:edge_ptr[v + 1]``.
         in_offsets: (N + 1,) node u's input channels are ``in_offsets[u]:in_offsets[u + 1]``.
         out_offsets: (N + 1,) the same for output channels.
-        row_width: (N,) fan_in_v, the fan-in of node v: input channels of all its neighbours.
+        fan_in: (N,) the fan-in of node v: input channels of all its neighbours.
         weight_offset: (N + 1,) where node v's [size_v, fan_in_v] weights start.
         edge_column: (E,) the first column of the edge's block within its target's fan_in_v columns.
         num_nodes, in_channels, out_channels: N, C_in and C_out.
@@ -77,7 +77,7 @@ class RoundPlan:
         >>> plan = RelationalLinear(graphs.ring(4, 2), 6, 6).plan
         >>> plan.num_edges, plan.num_weights
         (12, 28)
-        >>> plan.in_offsets, plan.row_width
+        >>> plan.in_offsets, plan.fan_in
         (tensor([0, 2, 4, 5, 6]), tensor([5, 5, 4, 4]))
     """
 
@@ -86,7 +86,7 @@ class RoundPlan:
     edge_ptr: Tensor
     in_offsets: Tensor
     out_offsets: Tensor
-    row_width: Tensor
+    fan_in: Tensor
     weight_offset: Tensor
     edge_column: Tensor
     num_nodes: int
@@ -215,7 +215,7 @@ class RoundPlan:
         row = torch.arange(self.largest_out, device=device)[None, :, None]
         column = torch.arange(self.largest_in, device=device)[None, None, :]
         start = (self.weight_offset[self.target] + self.edge_column)[:, None, None]
-        index = start + row * self.row_width[self.target][:, None, None] + column
+        index = start + row * self.fan_in[self.target][:, None, None] + column
         real = (row < self.out_sizes[self.target][:, None, None]) & (
             column < self.in_sizes[self.source][:, None, None]
         )
@@ -312,15 +312,15 @@ def make_plan(edge_index: Tensor, in_sizes: Sequence[int], out_sizes: Sequence[i
         return known
     edge_ptr = offsets_of(np.bincount(target, minlength=num_nodes))
     message_ptr = offsets_of(in_size[source])  # where each message's channels start
-    row_width = np.diff(message_ptr[edge_ptr])
-    weight_offset = offsets_of(out_size * row_width)
+    fan_in = np.diff(message_ptr[edge_ptr])
+    weight_offset = offsets_of(out_size * fan_in)
     plan = RoundPlan(
         source=torch.from_numpy(source.copy()),
         target=torch.from_numpy(target.copy()),
         edge_ptr=torch.from_numpy(edge_ptr),
         in_offsets=torch.from_numpy(offsets_of(in_size)),
         out_offsets=torch.from_numpy(offsets_of(out_size)),
-        row_width=torch.from_numpy(row_width),
+        fan_in=torch.from_numpy(fan_in),
         weight_offset=torch.from_numpy(weight_offset),
         edge_column=torch.from_numpy(message_ptr[:-1] - message_ptr[edge_ptr[target]]),
         num_nodes=num_nodes,

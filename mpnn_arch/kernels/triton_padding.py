@@ -117,7 +117,7 @@ def _make(plan: RoundPlan, device: torch.device, multiple: int, nodes: int) -> P
     if padded is plan:
         padded = replace(plan)  # what is cached for a plan must not keep it alive
     edge_ptr, start = download(plan.edge_ptr), download(padded.weight_offset)[group]
-    width = download(padded.row_width)[group]
+    width = download(padded.fan_in)[group]
     first_row = out_offsets[:-1] - merged_out[group]
     column = download(padded.edge_column)[edge] + (in_offsets[source] - merged_in[group[source]])
     weights = [np.zeros(0, dtype=np.int64)]

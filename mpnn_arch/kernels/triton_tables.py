@@ -102,7 +102,7 @@ def _make(plan: RoundPlan, device: torch.device) -> Tables:
 
     source, target = download(plan.source), download(plan.target)
     in_offsets, out_offsets = download(plan.in_offsets), download(plan.out_offsets)
-    edge_column, row_width = download(plan.edge_column), download(plan.row_width)
+    edge_column, fan_in = download(plan.edge_column), download(plan.fan_in)
     weight_offset, edge_ptr = download(plan.weight_offset), download(plan.edge_ptr)
     in_size, out_size = np.diff(in_offsets), np.diff(out_offsets)
     in_granule, out_granule = _granule(in_offsets), _granule(out_offsets)
@@ -127,7 +127,7 @@ def _make(plan: RoundPlan, device: torch.device) -> Tables:
         list_ptr=offsets_of(out_size[targets])[first_message],
         channel=out_offsets[receiver] + row,
         weight_start=(
-            weight_offset[receiver] + row * row_width[receiver] + edge_column[by_source][edge]
+            weight_offset[receiver] + row * fan_in[receiver] + edge_column[by_source][edge]
         ),
         offsets=in_offsets,
         granule=out_granule,

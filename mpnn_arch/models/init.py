@@ -78,9 +78,9 @@ def _fill_round(layer: MessageRound, init: Init, generator: torch.Generator) -> 
     area = function.kernel_area
     std: float | Tensor
     if init == "kaiming":
-        fan_in = (plan.row_width * area).double()
+        fan_in = (plan.fan_in * area).double()
         per_node = (2 / fan_in).sqrt().to(function.weight.dtype)
-        per_entry = per_node.repeat_interleave(plan.out_sizes * plan.row_width)
+        per_entry = per_node.repeat_interleave(plan.out_sizes * plan.fan_in)
         std = per_entry.view(-1, *[1] * (function.weight.dim() - 1))
     elif is_conv:
         std = math.sqrt(2 / (area * plan.out_channels * plan.block_density))

@@ -59,7 +59,7 @@ def _reset(layer: Any, generator: torch.Generator | None, by_degree: bool) -> No
 
 def _reset_bias(layer: Any, generator: torch.Generator | None) -> None:
     plan, area = layer.plan, layer.message_function.kernel_area
-    fan_in = (plan.row_width * area).repeat_interleave(plan.out_sizes)
+    fan_in = (plan.fan_in * area).repeat_interleave(plan.out_sizes)
     bound = fan_in.to(torch.float64).rsqrt().to(layer.bias.dtype)
     drawn = torch.empty(layer.out_channels, dtype=layer.bias.dtype)
     drawn.uniform_(-1, 1, generator=generator)

@@ -47,7 +47,7 @@ def loop_over_edges(
     for u, v in zip(plan.source.tolist(), plan.target.tolist(), strict=True):
         size_v, size_u = out[v + 1] - out[v], into[u + 1] - into[u]
         rows = weight[int(plan.weight_offset[v]) : int(plan.weight_offset[v + 1])]
-        rows = rows.view(size_v, int(plan.row_width[v]), *weight.shape[1:])
+        rows = rows.view(size_v, int(plan.fan_in[v]), *weight.shape[1:])
         block = rows[:, column[v] : column[v] + size_u]
         nodes[v] = nodes[v] + product(x[:, into[u] : into[u + 1]], block)
         column[v] += size_u

@@ -34,7 +34,7 @@ def test_plans_die_with_their_layers() -> None:
 def test_blocks_of_a_path() -> None:
     plan = path_plan()
     # Node 1 receives channels 0..6 (3 + 2 + 2) and has two rows of the dense (5, 7) matrix.
-    assert plan.row_width.tolist() == [5, 7, 4]
+    assert plan.fan_in.tolist() == [5, 7, 4]
     assert plan.weight_offset.tolist() == [0, 5, 19, 27]
     assert plan.dense_mask.int().tolist() == [
         [1, 1, 1, 1, 1, 0, 0],

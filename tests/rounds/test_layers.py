@@ -174,7 +174,7 @@ def test_initial_weights_are_bounded_by_the_nodes_own_fan_in(graph):
     plan = layer.plan
     for node in range(graph.num_nodes):
         start, end = plan.weight_offset[node : node + 2].tolist()
-        bound = plan.row_width[node].item() ** -0.5
+        bound = plan.fan_in[node].item() ** -0.5
         largest = layer.weight[start:end].abs().max().item()
         assert 0.9 * bound < largest <= bound
 

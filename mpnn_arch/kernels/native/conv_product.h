@@ -169,7 +169,7 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
         if (height <= 0) continue;
         int64_t local = row - side.channels[v], first_term = side.start[v] * work.tap_rows;
         int64_t count = side.start[v + 1] * work.tap_rows - first_term;
-        int64_t stride = work.transposed ? area : plan.row_width[v] * area;
+        int64_t stride = work.transposed ? area : plan.fan_in[v] * area;
         const T* w = work.gathered ? weights + side.cost[v] * area
                                    : work.weight +
                                          (work.transposed ? 0 : plan.weight_offset[v] * area);

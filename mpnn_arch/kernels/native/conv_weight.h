@@ -133,7 +133,7 @@ struct WeightSum {
         const Geometry& g = l.g;
         from.clear();
         column_at.clear();
-        for (int64_t k = 0; k < plan.row_width[v]; ++k)
+        for (int64_t k = 0; k < plan.fan_in[v]; ++k)
             for (int64_t a = 0; a < g.kernel[0]; ++a) {
                 int64_t term = plan.forward.term[plan.forward.start[v] + k];
                 int64_t phase = l.place_of(0, l.phase(0, a)) * l.used[1].size();
@@ -211,7 +211,7 @@ struct WeightSum {
             int64_t bands = from.empty() ? 0 : parts_of(height, SHIFTED_ROWS);
             for (int64_t b = 0; b < bands; ++b) {
                 Range part = even_part(height, b, bands);
-                Band band = {row + part.first, part.last - part.first, plan.row_width[v] * area};
+                Band band = {row + part.first, part.last - part.first, plan.fan_in[v] * area};
                 band.out = weight + plan.weight_offset[v] * area +
                            (band.channel - plan.forward.channels[v]) * band.row_width;
                 for (const Segment& s : segments) {

@@ -59,7 +59,7 @@ void sum_rows(const Plan& plan, Range rows, const T* g, int64_t g_panel, const T
         int64_t vectors = columns.start[v + 1] - columns.start[v] - 1;
         int64_t columns_at_once = outer_cols((height + tiles - 1) / tiles);
         int64_t spans = (vectors + columns_at_once - 1) / columns_at_once;
-        T* to = out + plan.weight_offset[v] + (row - plan.forward.channels[v]) * plan.row_width[v];
+        T* to = out + plan.weight_offset[v] + (row - plan.forward.channels[v]) * plan.fan_in[v];
         // A span of x stays in the L1 cache while the tiles are processed.
         for (int64_t s = 0; s < spans; ++s) {
             Range span = even_part(vectors, s, spans);
@@ -73,8 +73,8 @@ void sum_rows(const Plan& plan, Range rows, const T* g, int64_t g_panel, const T
                                      units_held,
                                      columns.channel + at,
                                      columns.column + at,
-                                     int32_t(plan.row_width[v]),
-                                     to + tile.first * plan.row_width[v],
+                                     int32_t(plan.fan_in[v]),
+                                     to + tile.first * plan.fan_in[v],
                                      add};
                 bool next = t == tiles - 1 && s < spans - 1;
                 pick_outer<T>(tile.last - tile.first, span.last - span.first, next)(task);

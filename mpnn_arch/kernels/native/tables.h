@@ -40,7 +40,7 @@ struct Plan {
     int64_t in_channels;
     int64_t out_channels;
     const int64_t* weight_offset;
-    const int64_t* row_width;
+    const int64_t* fan_in;
     Side forward;
     Side backward;
     Columns narrow;            // for float

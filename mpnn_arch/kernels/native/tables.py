@@ -29,7 +29,7 @@ class _Plan(ctypes.Structure):
         ("in_channels", ctypes.c_int64),
         ("out_channels", ctypes.c_int64),
         ("weight_offset", ctypes.c_void_p),
-        ("row_width", ctypes.c_void_p),
+        ("fan_in", ctypes.c_void_p),
         ("forward", _Side),
         ("backward", _Side),
         ("narrow", _Columns),
@@ -49,7 +49,7 @@ class Tables:
         self._arrays: list[npt.NDArray[np.generic]] = []
         self._source, self._target = plan.source.numpy(), plan.target.numpy()
         self._ins, self._outs = plan.in_offsets.numpy(), plan.out_offsets.numpy()
-        self._width, self._weights = plan.row_width.numpy(), plan.weight_offset.numpy()
+        self._width, self._weights = plan.fan_in.numpy(), plan.weight_offset.numpy()
         self._edge_column = plan.edge_column.numpy()
         self.structure = _Plan(
             plan.num_nodes,

@@ -52,5 +52,5 @@ def fan_in_bound(plan: RoundPlan, kernel_area: int, gain: Tensor) -> Tensor:
     With a gain of 1 this is the rule of ``nn.Linear`` and ``nn.Conv2d``.
     """
     plan = plan.to("cpu")
-    bound = gain * (plan.row_width * kernel_area).to(torch.float64).rsqrt()
-    return bound.repeat_interleave(plan.out_sizes * plan.row_width)
+    bound = gain * (plan.fan_in * kernel_area).to(torch.float64).rsqrt()
+    return bound.repeat_interleave(plan.out_sizes * plan.fan_in)

@@ -26,7 +26,7 @@ class _SharedMessage(MessageFunction):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Uniform; a node of average degree starts at the scale of separate weights."""
-        fan_in = (self.plan.row_width.cpu() * self.kernel_area).to(torch.float64)
+        fan_in = (self.plan.fan_in.cpu() * self.kernel_area).to(torch.float64)
         bound = float((self.initial_gain.square() / fan_in).mean().sqrt())
         fill_uniform(self.weight, bound, generator)
 
