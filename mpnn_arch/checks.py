@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from mpnn_arch.errors import InputError
 
@@ -124,6 +128,63 @@ def as_list(name: str, values: Any) -> list[Any]:
         return list(values)
     except TypeError:
         raise InputError(f"{name} is a list, not {shown(values)}; put it in brackets") from None
+
+
+def as_numbers(name: str, values: Any) -> npt.NDArray[np.float64]:
+    """``values`` as an array of one dimension or more.
+
+    Raises:
+        InputError: text, a single number, or what holds anything but numbers.
+    """
+    try:
+        numbers = np.asarray(values)
+        if numbers.ndim == 0 or numbers.dtype.kind not in "biuf":
+            raise TypeError
+        return numbers.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise InputError(
+            f"{name} is a list of numbers, not {shown(values)}; give numbers"
+        ) from None
+
+
+def check_kind(name: str, value: Any, kind: type, fix: str) -> None:
+    """Refuse a value that is no ``kind``; ``fix`` says where to get one.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is a {kind.__name__}, not {shown(value)}; {fix}")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse a value that is not one of the texts ``choices``.
+
+    Raises:
+        InputError: it is not.
+    """
+    named = list(choices)
+    if not (isinstance(value, str) and value in named):
+        raise InputError(f"{name} is {' or '.join(named)}, not {shown(value)}; choose one of them")
+
+
+def check_columns(table: Any, columns: Iterable[str], fix: str) -> None:
+    """Refuse what is no table with these columns.
+
+    Args:
+        table: a DataFrame; pandas is not imported for the check.
+        columns: that it has.
+        fix: where to get such a table.
+
+    Raises:
+        InputError: no DataFrame, or a column is missing.
+    """
+    there = getattr(table, "columns", None)
+    if there is None or not hasattr(table, "iloc"):
+        raise InputError(f"a table is a pandas.DataFrame, not {shown(table)}; {fix}")
+    missing = [name for name in columns if name not in there]
+    if missing:
+        raise InputError(f"the table has no column {missing[0]!r}; {fix}")
 
 
 def check_path(path: Any) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +12,8 @@ from mpnn_arch.analysis.correlation import Correlation, correlate
 from mpnn_arch.analysis.density_curve import DensityCurve, with_density
 from mpnn_arch.analysis.landscape import binned, landscape, plane_of
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
+from mpnn_arch.analysis.results import check_table
+from mpnn_arch.checks import check_kind
 from mpnn_arch.errors import InputError
 
 
@@ -103,6 +106,7 @@ def consistency(tables: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, list[str
         >>> len(pairs)
         1
     """
+    check_kind("tables", tables, Mapping, "give them by name, as {'mlp': table}")
     rows, notes = [], []
     for (one, first), (other, second) in combinations(tables.items(), 2):
         try:
@@ -125,6 +129,8 @@ def consistency(tables: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, list[str
 
 
 def _same_size(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    for table in (first, second):
+        check_table(table)
     sizes = [sorted(map(int, table["num_nodes"].unique())) for table in (first, second)]
     if sizes[0] != sizes[1]:
         raise InputError(

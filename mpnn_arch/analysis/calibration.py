@@ -11,6 +11,7 @@ from mpnn_arch.analysis.corrected import BestSet, adjusted, flatness
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Flags, Numbers, error_matrix
 from mpnn_arch.analysis.sweet_spot import worse_than
+from mpnn_arch.checks import check_kind
 from mpnn_arch.errors import InputError
 
 ALPHA = 0.05
@@ -122,6 +123,7 @@ def calibrate(
         >>> sorted(set(rules["depth"]))
         [0.0, 1.0]
     """
+    check_kind("design", design, Design, "make it with mpnn_arch.analysis.design_of")
     random = np.random.default_rng(seed)
     best_set = _best_set(design)
     rows = []

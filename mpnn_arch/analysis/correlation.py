@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from mpnn_arch.checks import as_numbers
 from mpnn_arch.errors import InputError
 
 
@@ -53,7 +54,7 @@ def correlate(first: npt.ArrayLike, second: npt.ArrayLike) -> Correlation:
         >>> round(found.pearson, 2), round(found.spearman, 2)
         (0.8, 0.8)
     """
-    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    x, y = as_numbers("first", first), as_numbers("second", second)
     if len(x) < 4:
         raise InputError(f"{len(x)} pairs are too few for a correlation; give four or more")
     if np.ptp(x) == 0 or np.ptp(y) == 0:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 from statsmodels.stats.meta_analysis import effectsize_smd
 
+from mpnn_arch.checks import as_numbers
 from mpnn_arch.errors import InputError
 
 
@@ -58,7 +59,7 @@ def effect(
         >>> round(found.difference, 2), found.p_value < 0.05
         (-1.1, True)
     """
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    a, b = as_numbers("first", first), as_numbers("second", second)
     if min(len(a), len(b)) < 2:
         raise InputError(f"groups of {len(a)} and {len(b)} are too small to vary; give two or more")
     if np.ptp(a) == 0 and np.ptp(b) == 0:  # a deviation may be 1e-17 by rounding
@@ -69,7 +70,7 @@ def effect(
         warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
         test = stats.ttest_ind(b, a, equal_var=False)
     low, high = test.confidence_interval(0.95)
-    runs = a if first_runs is None else np.asarray(first_runs, dtype=np.float64)
+    runs = a if first_runs is None else as_numbers("first_runs", first_runs)
     g, variance = effectsize_smd(
         b.mean(), b.std(ddof=1), len(b), a.mean(), runs.std(ddof=1), len(runs)
     )

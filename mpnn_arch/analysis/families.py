@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from mpnn_arch.analysis.per_graph import Array
-from mpnn_arch.checks import check_range, check_whole
+from mpnn_arch.checks import check_columns, check_range, check_whole
 from mpnn_arch.errors import InputError
 
 COLUMNS = ("family", "graph", "is_null", "train_seed", "error")
@@ -113,9 +113,7 @@ def family_errors(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
     Raises:
         InputError: as :func:`compare_families`.
     """
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise InputError(f"the table has no column {missing[0]!r}; it takes {', '.join(COLUMNS)}")
+    check_columns(table, COLUMNS, f"it takes {', '.join(COLUMNS)}")
     if not np.isfinite(table["error"].to_numpy(dtype=np.float64)).all():
         raise InputError("some errors are not finite; leave out the families they belong to")
     keys = ["family", "is_null", "graph"]
@@ -158,6 +156,9 @@ def family_power(
         Power of the two-sided t-test of the difference (noncentral t), and of the F-test of the
         deviation (scaled F, exact where the difference is 0).
 
+    Raises:
+        InputError: a value out of its range.
+
     Example:
         >>> from mpnn_arch.analysis import family_power
         >>> power, _ = family_power(
@@ -169,6 +170,9 @@ def family_power(
     families, nulls = check_whole("families", families, 2), check_whole("nulls", nulls, 1)
     seeds = check_whole("seeds", seeds, 2)
     alpha = check_range("alpha", alpha, 1e-12, 0.5)
+    seed_deviation = check_range("seed_deviation", seed_deviation, 1e-12, 1e6)
+    within_deviation = check_range("within_deviation", within_deviation, 0, 1e6)
+    difference = check_range("difference", difference, -1e6, 1e6)
     one = within_deviation**2 + seed_deviation**2 / seeds
     shift = difference / np.sqrt(one * (1 + 1 / nulls) / families)
     limit = stats.t.isf(alpha / 2, families - 1)

@@ -8,6 +8,7 @@ import pandas as pd
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.correlation import correlate
 from mpnn_arch.analysis.per_graph import Array
+from mpnn_arch.analysis.results import check_table
 from mpnn_arch.errors import InputError
 
 
@@ -108,6 +109,7 @@ def curves(table: pd.DataFrame) -> tuple[list[int], Array, list[str]]:
     Raises:
         InputError: one epoch, or fewer than four graphs with all seeds and epochs.
     """
+    check_table(table)
     epochs = sorted(map(int, table["epoch"].unique()))
     if len(epochs) < 2:
         raise InputError(

@@ -13,7 +13,7 @@ import torch
 from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor, nn
 
-from mpnn_arch.checks import check_range, check_whole, shown
+from mpnn_arch.checks import as_list, check_range, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import GraphBatch, RelationalGraph
 from mpnn_arch.graphs.measures import average_path_length
@@ -220,7 +220,7 @@ def _square_weights(model: Network) -> list[Array]:
         found = [weight for weight in found if weight.shape[0] == weight.shape[1]]
         what = "the network has no square linear layer; give one with hidden layers of equal width"
     else:
-        found = list(model)
+        found = as_list("model", model)
         what = "there is no weight matrix; give one or more"
     if not found:
         raise InputError(what)

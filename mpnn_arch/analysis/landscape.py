@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph
+from mpnn_arch.checks import check_choice, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.bins import PAPER_BINS
 
@@ -79,8 +80,8 @@ def paper_plane(
         >>> type(paper_plane(64, "coarse")).__name__
         'Plane'
     """
-    if resolution not in ("coarse", "fine"):
-        raise InputError(f"there is no resolution {resolution!r}; choose coarse or fine")
+    check_choice("resolution", resolution, ("coarse", "fine"))
+    num_nodes = check_whole("num_nodes", num_nodes, 2)
     if num_nodes in PAPER_BINS:
         choices = sorted(PAPER_BINS[num_nodes].values(), key=lambda bins: bins.count)
         bins = choices[0 if resolution == "coarse" else -1]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS
-from mpnn_arch.analysis.results import final, is_baseline
+from mpnn_arch.analysis.results import check_table, final, is_baseline
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -28,7 +28,7 @@ def per_graph(table: pd.DataFrame) -> pd.DataFrame:
         ``sum``, ``squares`` (sum of squares) and ``seeds`` (their number).
 
     Raises:
-        InputError: an empty table.
+        InputError: no table of results, or an empty one.
 
     Example:
         >>> from mpnn_arch.analysis import load_results, per_graph
@@ -36,6 +36,7 @@ def per_graph(table: pd.DataFrame) -> pd.DataFrame:
         >>> best["graph"], round(best["mean"], 2)
         ('ws_flex:64,12.273960139051601,0.2192369212872339,26', np.float64(38.55))
     """
+    check_table(table)
     last = final(table) if len(table) else table
     if last.empty:
         raise InputError("there is no result to analyse; give a table with one row or more")

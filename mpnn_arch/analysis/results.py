@@ -13,6 +13,7 @@ import pandas as pd
 
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS, identify
+from mpnn_arch.checks import as_list, check_columns, check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.graphs.remote import data_folders
@@ -136,7 +137,7 @@ def read_results(path: str | os.PathLike[str]) -> list[Results]:
     Raises:
         InputError: as there.
     """
-    path = Path(path)
+    path = check_path(path)
     if _is_study(path):
         return tidy(_study_table(path), path.resolve().name, path / "study.json")
     path = _file(path)
@@ -200,7 +201,7 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
         ['results']
     """
     files: list[Path] = []
-    for path in map(Path, paths):
+    for path in map(check_path, as_list("paths", paths)):
         several = (
             path.is_dir()
             and not _is_study(path)
@@ -216,20 +217,44 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     return _merged(_unique_names(read))
 
 
+def check_table(table: pd.DataFrame, columns: Iterable[str] = COLUMNS[1:]) -> None:
+    """Refuse what is no table of results, or lacks one of ``columns``.
+
+    Raises:
+        InputError: it is not, or does.
+    """
+    check_columns(table, columns, "load one with mpnn_arch.analysis.load_results")
+
+
 def final(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last epoch."""
+    """The rows of the last epoch.
+
+    Raises:
+        InputError: no table of results.
+    """
+    check_table(table)
     last: pd.DataFrame = table[table["epoch"] == table["epoch"].max()]
     return last
 
 
 def is_baseline(table: pd.DataFrame) -> pd.Series:
-    """Which rows are the complete graph's."""
+    """Which rows are the complete graph's.
+
+    Raises:
+        InputError: no table with a column ``graph``.
+    """
+    check_table(table, ["graph"])
     answer: pd.Series = table["graph"].str.startswith("complete:")
     return answer
 
 
 def has_epochs(table: pd.DataFrame) -> bool:
-    """Whether the table knows more than one epoch."""
+    """Whether the table knows more than one epoch.
+
+    Raises:
+        InputError: no table with a column ``epoch``.
+    """
+    check_table(table, ["epoch"])
     return table["epoch"].nunique() > 1
 
 

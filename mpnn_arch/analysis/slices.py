@@ -10,6 +10,7 @@ import pandas as pd
 from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
+from mpnn_arch.checks import check_choice
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -68,8 +69,7 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
         >>> type(slice_of(load_results("results.csv"), "average_path_length", (0, 1))).__name__
         'Slice'
     """
-    if along not in PAPER_SLICES:
-        raise InputError(f"a slice runs along {' or '.join(C_AND_L)}, not {along!r}")
+    check_choice("along", along, C_AND_L)
     across, *ends = PAPER_SLICES[along]
     low, high = within if within is not None else ends
     graphs = per_graph(without_baseline(table))

@@ -11,7 +11,7 @@ from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.families import family_errors
 from mpnn_arch.analysis.per_graph import Array
-from mpnn_arch.checks import check_range
+from mpnn_arch.checks import as_numbers, check_columns, check_range
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -104,9 +104,7 @@ def differences(table: pd.DataFrame) -> tuple[Array, Array]:
     Raises:
         InputError: as :func:`structure_slopes`.
     """
-    missing = [name for name in C_AND_L if name not in table]
-    if missing:
-        raise InputError(f"the table has no column {missing[0]!r}; add the graphs' C and L")
+    check_columns(table, C_AND_L, "add the graphs' C and L")
     if not np.isfinite(table[list(C_AND_L)].to_numpy(dtype=np.float64)).all():
         raise InputError("some graphs have no finite C or L; leave out their families")
     wide, errors = family_errors(table)
@@ -139,7 +137,7 @@ def detectable_slope(
         >>> round(c, 2), round(length, 2)  # points of error per unit of C, of L
         (2.63, 2.56)
     """
-    excess = np.asarray(excess, dtype=np.float64)
+    excess = as_numbers("excess", excess)
     deviation = check_range("deviation", deviation, 1e-12, 1e6)
     alpha = check_range("alpha", alpha, 1e-12, 0.5)
     power = check_range("power", power, alpha, 1 - 1e-9)

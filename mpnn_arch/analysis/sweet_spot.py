@@ -11,6 +11,7 @@ from scipy import stats
 
 from mpnn_arch.analysis.landscape import landscape
 from mpnn_arch.analysis.per_graph import Array, per_graph
+from mpnn_arch.checks import as_list, check_kind
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -140,12 +141,18 @@ def intersection(spots: list[SweetSpot]) -> tuple[Range, Range] | None:
 
     The paper reports it as the union of its six (C 0.43-0.50, L 1.82-2.28).
 
+    Raises:
+        InputError: no list of sweet spots.
+
     Example:
         >>> from mpnn_arch.analysis import intersection, load_results, sweet_spot
         >>> spot = sweet_spot(load_results("results.csv"))
         >>> intersection([spot, spot]) == (spot.clustering_coefficient, spot.average_path_length)
         True
     """
+    spots = as_list("spots", spots)
+    for spot in spots:
+        check_kind("a spot", spot, SweetSpot, "make it with mpnn_arch.analysis.sweet_spot")
     if not spots:
         return None
     c = [spot.clustering_coefficient for spot in spots]

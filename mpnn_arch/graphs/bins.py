@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import as_list, check_whole, shown
+from mpnn_arch.checks import as_list, check_columns, check_kind, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -91,7 +91,7 @@ def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
         The selected rows, ordered by bin. Rows outside the bins are never selected.
 
     Raises:
-        InputError: the table lacks a column.
+        InputError: a table that lacks a column, or no bins.
 
     Example:
         >>> import pandas as pd
@@ -100,9 +100,7 @@ def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
         >>> len(graphs.subsample(table, graphs.Bins(3, path_length=(1, 4))))
         7
     """
-    for name in C_AND_L:
-        if name not in table.columns:
-            raise InputError(f"a table to sub-sample has a column {name}; measure it first")
+    _check(table, bins)
     bin_number, inside = bins.place(table)
     kept = np.flatnonzero(inside)
     order = kept[np.lexsort((kept, bins.off_centre(table)[kept], bin_number[kept]))]
@@ -113,13 +111,23 @@ def subsample(table: pd.DataFrame, bins: Bins) -> pd.DataFrame:
 def coverage(ours: pd.DataFrame, theirs: pd.DataFrame, bins: Bins) -> float:
     """Fraction of the bins occupied by ``theirs`` that ``ours`` occupies too.
 
+    Raises:
+        InputError: a table that lacks a column, or no bins.
+
     Example:
         >>> from mpnn_arch import graphs
         >>> table = graphs.measure(graphs.sample(64, 52))
         >>> round(graphs.coverage(table[:26], table, graphs.Bins(3, path_length=(1, 4))), 2)
         0.57
     """
+    _check(ours, bins)
+    _check(theirs, bins)
     mine, my_inside = bins.place(ours)
     other, other_inside = bins.place(theirs)
     wanted = np.unique(other[other_inside])
     return float(np.isin(wanted, mine[my_inside]).mean())
+
+
+def _check(table: pd.DataFrame, bins: Bins) -> None:
+    check_columns(table, C_AND_L, "make one with mpnn_arch.graphs.measure")
+    check_kind("bins", bins, Bins, "give mpnn_arch.graphs.Bins(count, (lowest L, highest L))")

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import shown_path, write_whole
 from mpnn_arch.io.json_text import parse_json
@@ -118,8 +119,8 @@ def recorded_checksum(path: str | os.PathLike[str]) -> str:
 
 def _check_file(path: str | os.PathLike[str]) -> None:
     try:
-        found = Path(path).is_file()
-    except (OSError, ValueError):  # a name too long, a folder that may not be read, a NUL
+        found = check_path(path).is_file()
+    except OSError:  # a name too long, or a folder that may not be read
         found = False
     if not found:
         raise InputError(

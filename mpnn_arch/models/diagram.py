@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from mpnn_arch.checks import check_kind
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.figures import new_figure
 from mpnn_arch.models.complexity import complexity
@@ -39,6 +40,7 @@ def diagram(model: nn.Module) -> Figure:
         >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=128)
         >>> models.diagram(model).savefig("mlp.png")
     """
+    check_kind("model", model, nn.Module, "give one")
     named = _groups(model)
     groups = [[part for _, part in items] for items in named]
     if not groups:

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.checks import check_choice, check_kind
 from mpnn_arch.rounds import ConvMessage, LinearMessage, MessageRound
 
 Init = Literal["published", "kaiming"]
@@ -31,7 +31,7 @@ def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None
     ``reset_parameters`` drew.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or no model.
 
     Source: He, Zhang, Ren, Sun, ICCV 2015; the published runs of You, Leskovec, He, Xie, 2020.
 
@@ -41,8 +41,8 @@ def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None
         >>> model = models.build("mlp", graphs.ring(16, 4), in_features=64, hidden_features=128)
         >>> models.initialise(model, "kaiming", torch.Generator().manual_seed(1))
     """
-    if init not in INITS:
-        raise InputError(f"there is no init {init!r}; choose one of {', '.join(INITS)}")
+    check_kind("model", model, nn.Module, "give one")
+    check_choice("init", init, INITS)
     for module in model.modules():
         if isinstance(module, MessageRound):
             _fill_round(module, init, generator)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from mpnn_arch.checks import check_kind
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.picker import Picker
 
@@ -17,6 +18,9 @@ def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:
     Store it with the weights and pass it to :func:`import_choices`: a resumed run then uses the
     same backends and is bit-identical.
 
+    Raises:
+        InputError: no model.
+
     Example:
         >>> import torch
         >>> from mpnn_arch import RelationalLinear, graphs
@@ -25,6 +29,7 @@ def export_choices(model: nn.Module) -> dict[str, dict[str, str]]:
         >>> export_choices(model)  # nothing was computed yet
         {}
     """
+    check_kind("model", model, nn.Module, "give one")
     pickers = {name: _picker(module) for name, module in model.named_modules()}
     return {name: p.choices for name, p in pickers.items() if p is not None and p.choices}
 
@@ -33,7 +38,8 @@ def import_choices(model: nn.Module, choices: Mapping[str, Mapping[str, str]]) -
     """Set the choices of the layers of ``model`` to those of :func:`export_choices`.
 
     Raises:
-        InputError: a name of nothing in the model that selects a backend, or an unknown backend.
+        InputError: no model, a name of nothing in the model that selects a backend, or an unknown
+            backend.
 
     Example:
         >>> import torch
@@ -47,6 +53,8 @@ def import_choices(model: nn.Module, choices: Mapping[str, Mapping[str, str]]) -
         >>> export_choices(second) == export_choices(first)
         True
     """
+    check_kind("model", model, nn.Module, "give one")
+    check_kind("choices", choices, Mapping, "give what export_choices returned")
     modules = dict(model.named_modules())
     for name, stored in choices.items():
         picker = _picker(modules.get(name))

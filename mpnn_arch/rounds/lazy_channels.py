@@ -42,7 +42,8 @@ class LazyChannels(nn.Module):
         """Keep the arguments of a layer whose channels are unknown."""
         layer = super().__new__(cls)
         given = args[0] if args else kwargs.get("in_channels")
-        if given == -1 or (isinstance(given, (tuple, list)) and -1 in given):
+        pair = given if isinstance(given, tuple | list) else (given,)
+        if any(isinstance(number, int) and number == -1 for number in pair):
             object.__setattr__(layer, "_awaiting", (args, kwargs))
         return layer
 

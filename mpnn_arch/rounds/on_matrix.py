@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mpnn_arch.checks import check_kind
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dense import dense_weight, on_edges
 from mpnn_arch.kernels.plan import RoundPlan
@@ -92,6 +93,7 @@ def initialise_matrix(layer: FusedRound, init: Callable[..., object], **kwargs: 
         >>> torch.equal(layer.dense_weight(), matrix * (layer.dense_weight() != 0))
         True
     """
+    check_kind("layer", layer, FusedRound, "give a RelationalLinear or RelationalConv2d")
     function = layer.message_function
     if not function.plan_layout:
         raise InputError(
@@ -129,6 +131,7 @@ def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any)
         >>> layer(torch.zeros(2, 8)).shape
         torch.Size([2, 8])
     """
+    check_kind("layer", layer, FusedRound, "give a RelationalLinear or RelationalConv2d")
     holder = nn.Module()
     holder.weight = nn.Parameter(layer.dense_weight().detach().clone())
     inner: nn.Module = cast(Any, apply(holder, **kwargs)).parametrizations["weight"][0]

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.schema import APPLICATION, AS_VERSION_2, VERSION
 
@@ -95,7 +96,7 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = check_path(path)
         check_file(self.path)
         name = quote(str(self.path.absolute()))
         # A ledger in a read-only folder has no log to read along with.

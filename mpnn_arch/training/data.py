@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mpnn_arch.checks import check_kind, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.registry import Registry
 from mpnn_arch.training.own_data import call_function, is_function_name, read_image_folder
@@ -66,6 +67,7 @@ class ImageDataset:
     num_classes: int
 
     def __post_init__(self) -> None:
+        check_whole("num_classes", self.num_classes, 1)
         for part in ("train", "test"):
             images, labels = self._part(part)
             self._check(part, images, labels)
@@ -86,6 +88,8 @@ class ImageDataset:
         return getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
 
     def _check(self, part: str, images: Tensor, labels: Tensor) -> None:
+        for what, tensor in (("images", images), ("labels", labels)):
+            check_kind(f"{part}_{what}", tensor, Tensor, "convert it with torch.as_tensor")
         if images.ndim != 4 or not images.is_floating_point():
             raise InputError(
                 f"the {part} images of {self.name!r} have shape {tuple(images.shape)} and type "

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import DATASETS
@@ -70,7 +71,7 @@ class ImageFolder:
         image_size: int = 224,
         workers: int | None = None,
     ) -> None:
-        self.root, self.name, self.image_size = Path(root), name, image_size
+        self.root, self.name, self.image_size = check_path(root), name, image_size
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
         self.device = torch.device("cpu")
         classes, self._train = _listed(self.root / "train")

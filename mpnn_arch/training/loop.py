@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpnn_arch.checks import check_kind, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.training.batch_norm import reestimate_batch_norm
@@ -108,6 +109,14 @@ class EpochLoop(ABC):
         generator: torch.Generator,
         device: torch.device | str = "cpu",
     ) -> None:
+        check_kind("model", model, nn.Module, "build one with mpnn_arch.models.build")
+        if not isinstance(dataset, ImageDataset | ImageFolder):
+            raise InputError(
+                f"dataset is an ImageDataset or an ImageFolder, not {shown(dataset)}; load one "
+                "with mpnn_arch.training.load_dataset"
+            )
+        check_kind("config", config, TrainingConfig, "make one, as TrainingConfig(epochs=1)")
+        check_kind("generator", generator, torch.Generator, "give torch.Generator()")
         self.device = torch.device(device)
         self.model = model.to(self.device)
         if config.channels_last:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from mpnn_arch.checks import check_kind
 from mpnn_arch.kernels.dispatch.turns import time_turns
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
@@ -18,7 +19,7 @@ from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import EVALUATION_BATCH, EpochLoop
 from mpnn_arch.training.population import Population
 from mpnn_arch.training.trainer import Trainer
-from mpnn_arch.training.union import why_not_joined
+from mpnn_arch.training.union import check_members, why_not_joined
 
 _TURNS, _SECONDS_ENOUGH = 9, 3.0
 # A population is taken where it saves this share of a member's time: a trial is noisy.
@@ -57,7 +58,12 @@ def choose_population_size(
     Args:
         members: networks to train; if one cannot be in a population the size is 1.
         dataset, config, device: as for :class:`~mpnn_arch.training.population.Population`.
+
+    Raises:
+        InputError: members that are no networks, or no recipe.
     """
+    members = check_members(members)
+    check_kind("config", config, TrainingConfig, "make one, as TrainingConfig(epochs=1)")
     device = torch.device(device)
     fits = _number_that_fits(members, config, device)
     most = min(len(members), _LARGEST[device.type])

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
@@ -17,6 +18,7 @@ from mpnn_arch.training.loop import DivergedError, EpochMetrics
 from mpnn_arch.training.population import Population
 from mpnn_arch.training.population_size import choose_population_size
 from mpnn_arch.training.trainer import Trainer
+from mpnn_arch.training.union import check_members
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +93,13 @@ def train_population(
         >>> [len(result.metrics) for result in results]
         [2, 2]
     """
-    if size == "auto":
+    members = check_members(members)
+    if isinstance(size, str) and size == "auto":
         size = choose_population_size(members, dataset, config, device=device).size
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise InputError(f"a population has at least 1 member, {size!r} was given; or use 'auto'")
+        raise InputError(
+            f"a population has at least 1 member, {shown(size)} was given; or use 'auto'"
+        )
     results: list[MemberResult] = []
     for start in range(0, len(members), size):
         group = members[start : start + size]

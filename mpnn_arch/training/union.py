@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, cast
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
+from mpnn_arch.checks import as_list, check_kind
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.block_matmul import block_product
@@ -20,6 +21,18 @@ from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.models.architectures.mlp import MLP
 from mpnn_arch.models.dense import Dense
 from mpnn_arch.rounds import LinearMessage, RelationalLinear
+
+
+def check_members(members: Iterable[Any]) -> list[nn.Module]:
+    """The networks of a population as a list.
+
+    Raises:
+        InputError: no list of modules.
+    """
+    listed = as_list("members", members)
+    for member in listed:
+        check_kind("a member", member, nn.Module, "build it with mpnn_arch.models.build")
+    return listed
 
 
 class MLPUnion(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
+from mpnn_arch.checks import check_kind
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dense import dense_weight
 from mpnn_arch.kernels.geometry import ConvGeometry
@@ -104,6 +105,7 @@ class MessageFunction(nn.Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        check_kind("plan", plan, RoundPlan, "take that of a round, as layer.plan")
         if kernel_size is None and self.vectors_instead:
             raise InputError(
                 f"{name} works on maps and needs a kernel_size; over vectors use "
