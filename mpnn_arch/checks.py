@@ -130,20 +130,21 @@ def as_list(name: str, values: Any) -> list[Any]:
         raise InputError(f"{name} is a list, not {shown(values)}; put it in brackets") from None
 
 
-def as_numbers(name: str, values: Any) -> npt.NDArray[np.float64]:
-    """``values`` as an array of one dimension or more.
+def as_numbers(name: str, values: Any, dimensions: int = 1) -> npt.NDArray[np.float64]:
+    """``values`` as an array of that many dimensions.
 
     Raises:
-        InputError: text, a single number, or what holds anything but numbers.
+        InputError: text, an array of another shape, or what holds anything but numbers.
     """
     try:
         numbers = np.asarray(values)
-        if numbers.ndim == 0 or numbers.dtype.kind not in "biuf":
+        if numbers.ndim != dimensions or numbers.dtype.kind not in "biuf":
             raise TypeError
         return numbers.astype(np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError(
-            f"{name} is a list of numbers, not {shown(values)}; give numbers"
+            f"{name} is {'a list' if dimensions == 1 else 'a table'} of numbers, not "
+            f"{shown(values)}; give numbers"
         ) from None
 
 
@@ -157,6 +158,16 @@ def check_kind(name: str, value: Any, kind: type, fix: str) -> None:
         raise InputError(f"{name} is a {kind.__name__}, not {shown(value)}; {fix}")
 
 
+def check_callable(name: str, value: Any, fix: str) -> None:
+    """Refuse what cannot be called; ``fix`` says what to give.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not callable(value):
+        raise InputError(f"{name} is a function, not {shown(value)}; {fix}")
+
+
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Refuse a value that is not one of the texts ``choices``.
 
@@ -165,7 +176,9 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """
     named = list(choices)
     if not (isinstance(value, str) and value in named):
-        raise InputError(f"{name} is {' or '.join(named)}, not {shown(value)}; choose one of them")
+        *others, last = named
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(f"there is no {name} {shown(value)}; choose {listed}")
 
 
 def check_columns(table: Any, columns: Iterable[str], fix: str) -> None:

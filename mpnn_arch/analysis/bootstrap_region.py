@@ -13,6 +13,7 @@ from scipy import stats
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Flags, per_graph
 from mpnn_arch.analysis.sweet_spot import Range, Unit, candidates_of
+from mpnn_arch.checks import check_range, check_whole
 from mpnn_arch.graphs.design_space import C_AND_L
 
 # Mean, variance and number of errors of every candidate in one resample.
@@ -59,6 +60,8 @@ def bootstrap_region(
         >>> region.draws
         50
     """
+    draws, seed = check_whole("draws", draws, 1, 10**6), check_whole("seed", seed, 0)
+    alpha = check_range("alpha", alpha, 0, 1)
     candidates, unit = candidates_of(table, unit)
     random = np.random.default_rng(seed)
     draw = _draw_bins(table) if unit == "bin" else _draw_graphs(candidates)

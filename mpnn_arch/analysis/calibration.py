@@ -11,7 +11,7 @@ from mpnn_arch.analysis.corrected import BestSet, adjusted, flatness
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Flags, Numbers, error_matrix
 from mpnn_arch.analysis.sweet_spot import worse_than
-from mpnn_arch.checks import check_kind
+from mpnn_arch.checks import as_numbers, check_kind, check_whole
 from mpnn_arch.errors import InputError
 
 ALPHA = 0.05
@@ -124,6 +124,8 @@ def calibrate(
         [0.0, 1.0]
     """
     check_kind("design", design, Design, "make it with mpnn_arch.analysis.design_of")
+    depths = tuple(as_numbers("depths", depths))
+    repeats, seed = check_whole("repeats", repeats, 1, 10**6), check_whole("seed", seed, 0)
     random = np.random.default_rng(seed)
     best_set = _best_set(design)
     rows = []

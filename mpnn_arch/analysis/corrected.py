@@ -18,6 +18,7 @@ from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, per_graph
 from mpnn_arch.analysis.results import final
 from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, region, sweet_spot
+from mpnn_arch.checks import check_choice, check_range, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -88,11 +89,10 @@ def adjusted(p_value: Array, method: Literal["holm", "fdr_bh"] = "holm") -> Arra
     Raises:
         InputError: no such method.
     """
+    check_choice("correction", method, ("holm", "fdr_bh"))
     if method == "fdr_bh":
         corrected: Array = stats.false_discovery_control(p_value)
         return corrected
-    if method != "holm":
-        raise InputError(f"there is no correction {method!r}; choose holm or fdr_bh")
     order = np.argsort(p_value)
     stepped = np.maximum.accumulate(p_value[order] * np.arange(len(p_value), 0, -1))
     values = np.empty(len(p_value))
@@ -136,6 +136,8 @@ def simultaneous_sweet_spot(
         >>> found.exists
         True
     """
+    alpha = check_range("alpha", alpha, 0, 1)
+    draws, seed = check_whole("draws", draws, 1, 10**6), check_whole("seed", seed, 0)
     groups, unit = values_by_candidate(table, unit)
     names = groups["name"].to_numpy()
     mean, within, count, free = moments(groups)

@@ -17,6 +17,7 @@ from mpnn_arch.analysis.density_curve import (
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph, without_baseline
 from mpnn_arch.analysis.resampled_r2 import resampled_r2
+from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 
 
@@ -74,6 +75,9 @@ def density_null(
         >>> found.both_r2 > found.density_r2
         True
     """
+    draws, seed = check_whole("draws", draws, 1, 10**6), check_whole("seed", seed, 0)
+    if strata is not None:
+        strata = check_whole("strata", strata, 1, 10**6)
     graphs = with_density(per_graph(without_baseline(table)))
     if len(graphs) < 12:
         raise InputError(

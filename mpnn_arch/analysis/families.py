@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from mpnn_arch.analysis.per_graph import Array
-from mpnn_arch.checks import check_columns, check_range, check_whole
+from mpnn_arch.checks import LARGEST_COUNT, check_columns, check_range, check_whole
 from mpnn_arch.errors import InputError
 
 COLUMNS = ("family", "graph", "is_null", "train_seed", "error")
@@ -167,8 +167,9 @@ def family_power(
         >>> power > 0.5
         True
     """
-    families, nulls = check_whole("families", families, 2), check_whole("nulls", nulls, 1)
-    seeds = check_whole("seeds", seeds, 2)
+    families = check_whole("families", families, 2, LARGEST_COUNT)
+    nulls = check_whole("nulls", nulls, 1, LARGEST_COUNT)
+    seeds = check_whole("seeds", seeds, 2, LARGEST_COUNT)
     alpha = check_range("alpha", alpha, 1e-12, 0.5)
     seed_deviation = check_range("seed_deviation", seed_deviation, 1e-12, 1e6)
     within_deviation = check_range("within_deviation", within_deviation, 0, 1e6)

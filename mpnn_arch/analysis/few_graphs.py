@@ -12,6 +12,7 @@ from mpnn_arch.analysis.correlation import Correlation, correlate
 from mpnn_arch.analysis.graph_rows import identify, list_files
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Numbers, per_graph, without_baseline
+from mpnn_arch.checks import as_list, check_whole
 from mpnn_arch.errors import InputError
 
 COUNTS = (13, 26, 52, 104, 208, 449, 900, 1800)
@@ -39,7 +40,7 @@ def few_graphs(table: pd.DataFrame, chosen: Sequence[str]) -> Correlation:
         True
     """
     graphs = _placed(table)
-    few = graphs[graphs["graph"].isin(list(chosen))]
+    few = graphs[graphs["graph"].isin(as_list("chosen", chosen))]
     if few.empty:
         raise InputError("none of the chosen graphs is in the results; choose from their graphs")
     pairs = pd.concat([_bin_means(few), _bin_means(graphs)], axis=1, join="inner").to_numpy()
@@ -71,6 +72,8 @@ def few_graphs_by_count(
             ...
         mpnn_arch.errors.InputError: there is one graph a bin, so fewer graphs are fewer bins; ...
     """
+    counts = [check_whole("a count", count, 1) for count in as_list("counts", counts)]
+    draws, seed = check_whole("draws", draws, 1, 10**6), check_whole("seed", seed, 0)
     graphs = _placed(table)
     random = np.random.default_rng(seed)
     place = graphs["bin"].rank(method="dense").to_numpy().astype(int) - 1

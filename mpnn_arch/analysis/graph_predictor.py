@@ -20,6 +20,7 @@ from mpnn_arch.analysis.cross_validation import explained, explained_interval
 from mpnn_arch.analysis.density_curve import density_features, plane_features, with_density
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import Array, Flags, per_graph, without_baseline
+from mpnn_arch.checks import check_range, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
@@ -117,8 +118,10 @@ def predict_from_graphs(
         >>> sorted(table["tested_on"].unique())
         [np.int64(13)]
     """
-    if not 0 < test_share < 1:
-        raise InputError(f"a test share of {test_share} leaves nothing on one side; give 0.25")
+    test_share = check_range("test_share", test_share, 1e-9, 1 - 1e-9)
+    epochs, rounds = check_whole("epochs", epochs, 1, 10**6), check_whole("rounds", rounds, 1, 1000)
+    hidden = check_whole("hidden", hidden, 1, 10**5)
+    seed = check_whole("seed", seed, 0, 2**32 - 1)
     rows = with_density(per_graph(without_baseline(table)))
     by_name = rebuild(rows["graph"])[0] if graphs is None else as_named_graphs(graphs)
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph
-from mpnn_arch.checks import check_choice, check_whole
+from mpnn_arch.checks import check_choice, check_kind, check_range, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.bins import PAPER_BINS
 
@@ -86,11 +86,12 @@ def paper_plane(
         choices = sorted(PAPER_BINS[num_nodes].values(), key=lambda bins: bins.count)
         bins = choices[0 if resolution == "coarse" else -1]
         count, ends = bins.count, bins.path_length
-    elif longest is None or not np.isfinite(longest):
+    elif longest is None or (isinstance(longest, float) and np.isnan(longest)):
         raise InputError(
             f"the paper has no bins for {num_nodes} nodes, only for 64 and 16; give the longest L"
         )
     else:
+        longest = check_range("longest", longest, 1, 1e9)
         count, ends = 15 if resolution == "coarse" else 135, (1.0, np.floor(longest * 2) / 2 + 0.5)
     edges = np.linspace(0, 1, count + 1), np.linspace(*ends, count + 1)
     return Plane(*edges, c_closed=c_closed)
@@ -152,7 +153,9 @@ def landscape(
         (53, np.float64(38.6))
     """
     graphs = per_graph(table)
-    plane = plane_of(graphs, resolution) if plane is None else plane
+    if plane is None:
+        plane = plane_of(graphs, resolution)
+    check_kind("plane", plane, Plane, "make it with mpnn_arch.analysis.paper_plane")
     placed = binned(graphs, plane)
     if placed.empty:
         raise InputError(

@@ -11,6 +11,7 @@ from mpnn_arch.analysis.cross_validation import explained, explained_interval, h
 from mpnn_arch.analysis.density_curve import density_features, with_density
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
+from mpnn_arch.checks import as_list, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import GraphBatch, list_measures
 from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
@@ -56,6 +57,9 @@ def rank_measures(
         >>> ranking["measure"][0]
         'average_path_length'
     """
+    most, seed = check_whole("most", most, 10), check_whole("seed", seed, 0, 2**32 - 1)
+    if names is not None:
+        names = as_list("names", names)
     rows = with_density(per_graph(without_baseline(table)))
     if len(rows) > most:
         rows = rows.iloc[np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])]

@@ -12,6 +12,7 @@ from scipy import stats
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, error_matrix
 from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, region
+from mpnn_arch.checks import check_range
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -77,6 +78,7 @@ def paired_sweet_spot(
         >>> int(spot.candidates["kept"].sum())
         9
     """
+    alpha = check_range("alpha", alpha, 0, 1)
     graphs, errors = _matrix(table)
     candidates, unit = candidates_of(table, unit)
     if unit == "bin":

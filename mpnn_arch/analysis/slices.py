@@ -10,7 +10,7 @@ import pandas as pd
 from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.checks import check_choice
+from mpnn_arch.checks import as_numbers, check_choice, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -69,9 +69,12 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
         >>> type(slice_of(load_results("results.csv"), "average_path_length", (0, 1))).__name__
         'Slice'
     """
-    check_choice("along", along, C_AND_L)
+    check_choice("measure to slice along", along, C_AND_L)
     across, *ends = PAPER_SLICES[along]
-    low, high = within if within is not None else ends
+    ends = as_numbers("within", ends if within is None else within).tolist()
+    if len(ends) != 2:
+        raise InputError(f"within is a lowest and a highest value, not {shown(within)}; give two")
+    low, high = ends
     graphs = per_graph(without_baseline(table))
     points = graphs[graphs[across].between(low, high)].sort_values(along)
     if points[along].nunique() < 5:

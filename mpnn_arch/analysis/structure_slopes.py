@@ -137,11 +137,11 @@ def detectable_slope(
         >>> round(c, 2), round(length, 2)  # points of error per unit of C, of L
         (2.63, 2.56)
     """
-    excess = as_numbers("excess", excess)
+    excess = as_numbers("excess", excess, dimensions=2)
     deviation = check_range("deviation", deviation, 1e-12, 1e6)
     alpha = check_range("alpha", alpha, 1e-12, 0.5)
     power = check_range("power", power, alpha, 1 - 1e-9)
-    if excess.ndim != 2 or excess.shape[1] != 2 or len(excess) < 4:
+    if excess.shape[1] != 2 or len(excess) < 4:
         raise InputError(f"excess has shape (graphs, 2), 4 graphs or more, not {excess.shape}")
     free = len(excess) - 2
     limit = stats.f.isf(alpha, 2, free)

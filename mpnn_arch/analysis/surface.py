@@ -13,6 +13,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from mpnn_arch.analysis.cross_validation import explained, explained_interval, held_out
 from mpnn_arch.analysis.density_curve import density_features, plane_features, with_density
 from mpnn_arch.analysis.per_graph import Array, per_graph, without_baseline
+from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -52,6 +53,7 @@ def surfaces(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         >>> bool(table["r2"]["quadratic"] > table["r2"]["density"])
         True
     """
+    seed = check_whole("seed", seed, 0, 2**32 - 1)
     graphs = with_density(per_graph(without_baseline(table)))
     errors = graphs["mean"].to_numpy(dtype=np.float64)
     if np.ptp(errors) == 0:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from mpnn_arch.analysis.landscape import landscape
 from mpnn_arch.analysis.per_graph import Array, per_graph
-from mpnn_arch.checks import as_list, check_kind
+from mpnn_arch.checks import as_list, check_choice, check_kind, check_range
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -74,6 +74,7 @@ def sweet_spot(
         >>> spot.unit, [round(end, 2) for end in spot.average_path_length]
         ('graph', [1.82, 2.51])
     """
+    alpha = check_range("alpha", alpha, 0, 1)
     candidates, unit = candidates_of(table, unit)
     best = int(candidates["mean"].argmin())
     p_value = worse_than(candidates, best)
@@ -94,8 +95,7 @@ def candidates_of(
     Raises:
         InputError: no such unit, or fewer than two candidates with an error to spare for a test.
     """
-    if unit not in ("auto", "bin", "graph"):
-        raise InputError(f"there is no unit {unit!r} of a sweet spot; choose bin, graph or auto")
+    check_choice("unit", unit, ("auto", "bin", "graph"))
     bins = landscape(table)
     if unit == "auto":
         unit = "bin" if bins["graphs"].median() > 1 else "graph"

@@ -13,6 +13,7 @@ from mpnn_arch.analysis.density_curve import density_features, plane_features, w
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
 from mpnn_arch.analysis.resampled_r2 import resampled_r2
+from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import measure
 from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
@@ -50,6 +51,7 @@ def variance_ladder(
         >>> variance_ladder(load_results("results.csv"), draws=20)["step"].tolist()
         ['density', 'degrees', 'C and L']
     """
+    draws, seed = check_whole("draws", draws, 1, 10**6), check_whole("seed", seed, 0)
     rows = with_density(per_graph(without_baseline(table)))
     by_name = rebuild(rows["graph"])[0] if graphs is None else as_named_graphs(graphs)
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)

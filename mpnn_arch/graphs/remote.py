@@ -10,6 +10,7 @@ from typing import TypeVar
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.cache_folder import user_cache
 from mpnn_arch.io.files import write_error, write_whole
@@ -27,7 +28,7 @@ ENVIRONMENT = "MPNN_ARCH_DATA"
 def data_folders(root: str | Path | None) -> list[Path]:
     """Folders to search: ``root`` alone if given, else $MPNN_ARCH_DATA, then the cache."""
     if root is not None:
-        return [Path(root)]
+        return [check_path(root)]
     named, cache = os.environ.get(ENVIRONMENT), user_cache()
     return ([Path(named)] if named else []) + ([cache] if cache else [])
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.temporary import sweep, temporary_folder
 
@@ -98,7 +99,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         WriteError: a folder, a device, a NUL in the name, a name that is too long, or a folder that
             does not exist or that this user may not write.
     """
-    path = Path(path)
+    path = check_path(path)
     try:
         try:
             mode = os.stat(path).st_mode

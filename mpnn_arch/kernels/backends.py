@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import Pair
 from mpnn_arch.kernels.plan import RoundPlan
@@ -180,9 +181,9 @@ def check_name(name: str, *others: str) -> None:
     Raises:
         InputError: an unknown name; the message lists the choices.
     """
-    if name not in (*others, *_BACKENDS):
+    if not isinstance(name, str) or name not in (*others, *_BACKENDS):
         raise InputError(
-            f"there is no backend {name!r}; choose one of {', '.join((*others, *_BACKENDS))}"
+            f"there is no backend {shown(name)}; choose one of {', '.join((*others, *_BACKENDS))}"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from mpnn_arch.checks import check_whole
+from mpnn_arch.checks import check_kind, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.assignment import Graphs, as_graphs
 from mpnn_arch.models.config import ModelConfig
@@ -60,6 +60,7 @@ def match_widths(
         >>> models.match_widths(models.make_config("mlp", in_features=784), graphs.ring(64, 8))
         (1539,)
     """
+    check_kind("config", config, ModelConfig, "make it with mpnn_arch.models.make_config")
     graphs = as_graphs(graph)
     if not graphs:
         raise InputError("match_budget needs a graph; without one the model is dense already")

@@ -50,7 +50,7 @@ class Meter:
         check: bool = True,
     ) -> None:
         self.graphs = graphs
-        self.size = image_size or (1, 1)
+        self.size = (1, 1) if image_size is None else image_size
         self.multiply_adds = 0
         self._order = order
         self._round_meter = round_meter

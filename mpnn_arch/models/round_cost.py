@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from mpnn_arch.checks import check_choice
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.graphs.given import GivenGraph, as_graph
@@ -60,6 +61,7 @@ def _larger_first(num_nodes: int, order: Order) -> np.ndarray:
 
 def round_cost(graph: GivenGraph, order: Order = "published") -> RoundCost:
     """The cached :class:`RoundCost` of ``graph``."""
+    check_choice("partition order", order, ("first", "published"))
     return _cached(as_graph(graph), order)
 
 

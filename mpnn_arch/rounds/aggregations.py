@@ -18,6 +18,7 @@ from torch_geometric.index import index2ptr
 from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.resolver import aggregation_resolver
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.plan import RoundPlan
@@ -304,6 +305,11 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
             raise InputError(
                 f"the aggregation {aggr} does not accept messages of {channels} channels: {error}"
             ) from error
+    if not isinstance(out, Tensor):
+        raise InputError(
+            f"the aggregation {aggr} returns {shown(out)} for 3 messages of {channels} channels; "
+            "choose one that returns a tensor"
+        )
     if out.dim() != 2 or out.shape[0] != 2 or out.shape[1] % channels or not out.shape[1]:
         raise InputError(
             f"the aggregation {aggr} returns shape {tuple(out.shape)} for 3 messages of "

@@ -10,6 +10,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import Aggregation, QuantileAggregation
 from torch_geometric.typing import OptTensor
 
+from mpnn_arch.checks import check_choice
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.rounds.aggregations import is_channelwise
@@ -92,8 +93,7 @@ class GraphRound(LazyChannels, MessageRound):
         type(self)._orig_propagate = _PLAIN_PROPAGATE  # type: ignore[attr-defined]
         self.in_channels = in_channels  # type: ignore[assignment]
         self.source_channels, self.target_channels = source, target
-        if flow not in ("source_to_target", "target_to_source"):
-            raise InputError(f"flow is 'source_to_target' or 'target_to_source', not {flow!r}")
+        check_choice("flow", flow, ("source_to_target", "target_to_source"))
         self.flow = flow
         if "degree-scaled" in str(self.aggr) and "deg" not in (kwargs.get("aggr_kwargs") or {}):
             raise InputError(

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpnn_arch.checks import whole_number
-from mpnn_arch.errors import InputError
+from mpnn_arch.checks import check_choice, whole_number
 from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.kernels.dispatch.tracing import jit_tracing
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
@@ -17,6 +16,7 @@ from mpnn_arch.rounds.fused_round import FusedRound
 from mpnn_arch.rounds.groups import copies, group_channels
 from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.shares import round_graph
+from mpnn_arch.rounds.updates import check_kwargs
 
 
 class RelationalLinear(FusedRound):
@@ -149,8 +149,8 @@ class RelationalConv2d(FusedRound):
         dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(padding_mode, str) or padding_mode not in _FILLS:
-            raise InputError(f"padding_mode is one of {', '.join(_FILLS)}, not {padding_mode!r}")
+        check_choice("padding_mode", padding_mode, _FILLS)
+        check_kwargs(message_kwargs=message_kwargs)
         geometry, margins = _margins(kernel_size, stride, padding, dilation, padding_mode)
         if whole_number("groups", groups) > 1:
             order = kwargs.get("order", "first")

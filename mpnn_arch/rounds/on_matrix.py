@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mpnn_arch.checks import check_kind
+from mpnn_arch.checks import check_callable, check_kind
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dense import dense_weight, on_edges
 from mpnn_arch.kernels.plan import RoundPlan
@@ -94,6 +94,7 @@ def initialise_matrix(layer: FusedRound, init: Callable[..., object], **kwargs: 
         True
     """
     check_kind("layer", layer, FusedRound, "give a RelationalLinear or RelationalConv2d")
+    check_callable("init", init, "give one of torch.nn.init, as nn.init.orthogonal_")
     function = layer.message_function
     if not function.plan_layout:
         raise InputError(
@@ -132,6 +133,7 @@ def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any)
         torch.Size([2, 8])
     """
     check_kind("layer", layer, FusedRound, "give a RelationalLinear or RelationalConv2d")
+    check_callable("apply", apply, "give one of torch.nn.utils.parametrizations, as spectral_norm")
     holder = nn.Module()
     holder.weight = nn.Parameter(layer.dense_weight().detach().clone())
     inner: nn.Module = cast(Any, apply(holder, **kwargs)).parametrizations["weight"][0]

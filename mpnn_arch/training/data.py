@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mpnn_arch.checks import check_kind, check_whole
+from mpnn_arch.checks import LARGEST_COUNT, check_kind, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.registry import Registry
 from mpnn_arch.training.own_data import call_function, is_function_name, read_image_folder
@@ -67,7 +67,7 @@ class ImageDataset:
     num_classes: int
 
     def __post_init__(self) -> None:
-        check_whole("num_classes", self.num_classes, 1)
+        check_whole("num_classes", self.num_classes, 1, LARGEST_COUNT)
         for part in ("train", "test"):
             images, labels = self._part(part)
             self._check(part, images, labels)

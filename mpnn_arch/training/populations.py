@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import check_callable, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
@@ -94,6 +94,8 @@ def train_population(
         [2, 2]
     """
     members = check_members(members)
+    seed = check_whole("seed", seed, 0, 2**63 - 1)
+    check_callable("watch", watch, "give one of a member's number and its metrics")
     if isinstance(size, str) and size == "auto":
         size = choose_population_size(members, dataset, config, device=device).size
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpnn_arch.checks import check_flag
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.devices import check_graphs
@@ -66,7 +67,7 @@ class Trainer(EpochLoop):
         device: torch.device | str = "cpu",
         cuda_graphs: bool = False,
     ) -> None:
-        if cuda_graphs:
+        if check_flag("cuda_graphs", cuda_graphs):
             check_graphs(torch.device(device))
             config = dataclasses.replace(config, optimizer="fused")
         super().__init__(model, dataset, config, generator=generator, device=device)

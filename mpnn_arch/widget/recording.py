@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpnn_arch.checks import check_kind
+from mpnn_arch.checks import check_kind, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.rounds import FusedRound, MessageRound, RelationalConv2d
@@ -127,6 +127,7 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
     """
     check_kind("model", model, nn.Module, "give a round, or a network of rounds")
     check_kind("x", x, Tensor, "give a batch, as the model takes it")
+    sample = check_whole("sample", sample, 0)
     rounds = rounds_of(model)
     if not rounds:
         raise InputError(

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.nn.utils.prune import BasePruningMethod
 from torch_geometric.nn.aggr import DegreeScalerAggregation
 
+from mpnn_arch.checks import check_kind, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
@@ -93,6 +94,8 @@ def rewire(
         >>> layer.weight.numel(), denser.weight.numel()
         (48, 64)
     """
+    check_kind("layer", layer, MessageRound, "give a RelationalLinear or RelationalConv2d")
+    seed = check_whole("seed", seed, 0, 2**63 - 1)
     graph = as_graph(graph)
     made = deep_copy(layer)
     sizes = layer.in_partition.sizes, layer.out_partition.sizes

@@ -53,7 +53,7 @@ def test_structure_is_learned_from_the_graph(made_up):
 
 def test_refusals(made_up):
     table = made_up("bowl", count=52, seeds=1)
-    with pytest.raises(InputError, match="test share"):
+    with pytest.raises(InputError, match="test_share"):
         predict_from_graphs(table, test_share=1.0)
     few = table[table["graph"].isin(table["graph"].unique()[:20])]
     with pytest.raises(InputError, match="40 or more"):

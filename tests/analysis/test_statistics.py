@@ -168,7 +168,7 @@ def test_a_slice_is_the_quadratic_that_was_planted(made_up):
     np.testing.assert_allclose(along.curve["error"], np.polyval(fit, at), rtol=1e-9)
     assert (along.curve["low"] < along.curve["error"]).all()
     assert along.r2 > 0.9
-    with pytest.raises(InputError, match="runs along"):
+    with pytest.raises(InputError, match="slice along"):
         analysis.slice_of(table, "density")
     with pytest.raises(InputError, match="widen"):
         analysis.slice_of(table, "average_path_length", (0.99, 1.0))

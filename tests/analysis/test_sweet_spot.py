@@ -160,7 +160,7 @@ def test_intersection():
 
 
 def test_refusals(bowl_table):
-    with pytest.raises(InputError, match="choose bin, graph or auto"):
+    with pytest.raises(InputError, match="choose auto, bin or graph"):
         analysis.sweet_spot(bowl_table, "edge")
     one = bowl_table[bowl_table["graph"] == bowl_table["graph"].iloc[0]]
     with pytest.raises(InputError, match="one bin only"):

@@ -23,7 +23,7 @@ from mpnn_arch.analysis.report.page import render_page
 from mpnn_arch.analysis.report.readings import Reading, agreement_readings, readings
 from mpnn_arch.analysis.report.tables import file_name, readings_table, tables_of
 from mpnn_arch.analysis.results import Results, read_many
-from mpnn_arch.checks import as_list, check_path
+from mpnn_arch.checks import as_list, check_callable, check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import write_text, write_whole
 
@@ -62,6 +62,7 @@ def write_report(
             ...
         mpnn_arch.errors.InputError: there is no file nowhere.csv; give a CSV file of results
     """
+    check_callable("progress", progress, "give one of a text")
     given = [check_path(path) for path in as_list("paths", paths)]
     progress("reading results")
     results = read_many(given)

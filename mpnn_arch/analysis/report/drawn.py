@@ -13,6 +13,7 @@ from mpnn_arch.analysis.report.analyses import Analysis
 from mpnn_arch.analysis.report.charts import landscape_chart
 from mpnn_arch.analysis.report.draw_matplotlib import draw_chart
 from mpnn_arch.analysis.sweet_spot import sweet_spot
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.figures import new_figure, plain
 
@@ -42,6 +43,8 @@ def draw_landscape(
         ('clustering coefficient C', 'average path length L')
         >>> axes.figure.savefig("landscape.png")
     """
+    if ax is not None and not hasattr(ax, "imshow"):
+        raise InputError(f"ax is a matplotlib Axes, not {shown(ax)}; give one of plt.subplots()")
     bins = landscape(table, resolution)
     name = str(table["results"].iloc[0])
     analysis = Analysis(name, table, [], per_graph(table), None)

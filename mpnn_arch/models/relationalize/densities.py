@@ -151,6 +151,7 @@ def erdos_renyi_kernel(
     if not isinstance(module, nn.Module):
         raise InputError(f"densities are those of a torch module, not {shown(module)}; give one")
     num_nodes = check_whole("num_nodes", num_nodes, 4)
+    seed = check_whole("seed", seed, 0)
     shapes = _shapes(module, num_nodes, skip)
     if not shapes:
         raise InputError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
-from mpnn_arch.checks import check_kind
+from mpnn_arch.checks import check_kind, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dense import dense_weight
 from mpnn_arch.kernels.geometry import ConvGeometry
@@ -310,7 +310,8 @@ def make_message(
     kind = message_functions.get(message) if isinstance(message, str) else message
     if not (isinstance(kind, type) and issubclass(kind, MessageFunction)):
         raise InputError(
-            f"a message is the name of a message function or a MessageFunction class, not {kind!r}"
+            f"a message is the name of a message function or a MessageFunction class, "
+            f"not {shown(kind)}"
         )
     try:
         return kind(plan, **kwargs)
