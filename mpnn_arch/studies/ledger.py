@@ -106,9 +106,10 @@ class Ledger:
             self.connection = sqlite3.connect(
                 f"file:{name}?{'immutable=1' if fixed else 'mode=ro'}", uri=True, timeout=30
             )
-            self.connection.row_factory = sqlite3.Row
-            if check_version(self.connection, self.path) == 1:
-                self.connection.executescript(AS_VERSION_2)
+            with closed_on_error(self.connection):
+                self.connection.row_factory = sqlite3.Row
+                if check_version(self.connection, self.path) == 1:
+                    self.connection.executescript(AS_VERSION_2)
 
     def __enter__(self) -> Self:
         return self
@@ -245,6 +246,16 @@ def about_trial(row: sqlite3.Row) -> dict[str, Any]:
     """What an event says of its trial."""
     names = ("id", "hash", "graph", "seed", "message", "aggr", "epochs")
     return {name: row[name] for name in names}
+
+
+@contextmanager
+def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    """Close ``connection`` if it turns out to be of no use: Python 3.13 warns of one left open."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ import numpy as np
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.studies.crash import crash_point
-from mpnn_arch.studies.ledger import METRICS, Ledger, check_file, check_version, translated
+from mpnn_arch.studies.ledger import (
+    METRICS,
+    Ledger,
+    check_file,
+    check_version,
+    closed_on_error,
+    translated,
+)
 from mpnn_arch.studies.schema import APPLICATION, TABLES, UPGRADE, VERSION
 from mpnn_arch.studies.trial import Trial, canonical_json
 
@@ -43,8 +50,9 @@ class LedgerWriter(Ledger):
         check_file(self.path)
         with translated(self.path):
             self.connection = _connect(self.path)
-            if check_version(self.connection, self.path) < VERSION:
-                self._upgrade()
+            with closed_on_error(self.connection):
+                if check_version(self.connection, self.path) < VERSION:
+                    self._upgrade()
 
     @classmethod
     def create(cls, path: str | Path) -> LedgerWriter:
@@ -56,14 +64,14 @@ class LedgerWriter(Ledger):
         path = Path(path)
         with translated(path):
             connection = _connect(path)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(
-                f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
-                f"{TABLES} COMMIT;"
-            )
-            # Everything into the file itself: its header is what a later check reads.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.close()
+            with closing(connection):
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(
+                    f"BEGIN; PRAGMA application_id = {APPLICATION};"
+                    f" PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
+                )
+                # Everything into the file itself: its header is what a later check reads.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return cls(path)
 
     def _upgrade(self) -> None:
@@ -439,9 +447,10 @@ class LedgerWriter(Ledger):
 def _connect(path: Path) -> sqlite3.Connection:
     # Transactions are begun by hand; each is on the disk when its COMMIT returns.
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
+    with closed_on_error(connection):
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
     return connection
 
 

@@ -266,6 +266,22 @@ def test_a_ledger_of_another_version_is_refused(new_ledger):
         Ledger(new_ledger.path)
 
 
+@pytest.mark.parametrize("kind", [Ledger, LedgerWriter])
+def test_a_ledger_that_is_refused_is_closed(new_ledger, monkeypatch, kind):
+    new_ledger.connection.execute("PRAGMA user_version = 99")
+    opened, connect = [], sqlite3.connect
+
+    def watched(*args, **kwargs):
+        opened.append(connect(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    with pytest.raises(InputError, match="version 99"):
+        kind(new_ledger.path)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
+
+
 @pytest.fixture
 def old_ledger(tmp_path):
     """A ledger with the tables of version 1: a trial that is done, and one that is queued."""
