@@ -6,6 +6,8 @@ import math
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -265,22 +267,24 @@ def check_bytes(what: str, count: int, fix: str) -> None:
 
 def memory_limit() -> int:
     """Bytes that this process may still use: what is free, or the limit of its container."""
-    limits = []
+    limit = host_memory() or 2**36
     try:  # Linux
         table = Path("/proc/meminfo").read_text()
-        limits.append(1024 * int(table.split("MemAvailable:")[1].split()[0]))
+        return min(limit, 1024 * int(table.split("MemAvailable:")[1].split()[0]))
     except (OSError, ValueError, IndexError):
-        pass
-    try:
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        limits.append(2**36)
+        return limit
+
+
+@cache
+def host_memory() -> int | None:
+    """Bytes of memory of this machine or container; None where the system does not say."""
+    found = []
+    with suppress(AttributeError, OSError, ValueError):  # not a POSIX system
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for file in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups 2 and 1
-        try:
-            limits.append(int((Path("/sys/fs/cgroup") / file).read_text()))
-        except (OSError, ValueError):  # absent, or "max"
-            continue
-    return min(limits)
+        with suppress(OSError, ValueError):  # absent, or "max"
+            found.append(int((Path("/sys/fs/cgroup") / file).read_text()))
+    return min((number for number in found if number > 0), default=None)
 
 
 def _in_gib(count: int) -> str:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mpnn_arch.checks import host_memory
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import ConvGeometry
 
 # Smaller allocations are not checked: a product's dense matrix is checked at every call.
 SURELY_FITS = 2**28
-
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def device_or_default(device: torch.device | str | None) -> torch.device | str:
@@ -71,17 +66,4 @@ def memory_of(device: torch.device) -> int | None:
     """Bytes of memory that this process can use on ``device``; None where unknown or unlimited."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return _host_memory() if device.type == "cpu" else None
-
-
-@cache
-def _host_memory() -> int | None:
-    found = []
-    with contextlib.suppress(OSError, ValueError):
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for path in _LIMITS:
-        try:
-            found.append(int(Path(path).read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return min((number for number in found if number > 0), default=None)
+    return host_memory() if device.type == "cpu" else None

@@ -310,7 +310,7 @@ def test_a_stride_past_the_map_has_no_effect(stride, generator):
 @pytest.fixture
 def small_machine(monkeypatch):
     """A gigabyte of memory, whatever this machine has."""
-    monkeypatch.setattr(memory, "_host_memory", lambda: 2**30)
+    monkeypatch.setattr(memory, "host_memory", lambda: 2**30)
 
 
 def ring_of(nodes: int) -> RoundPlan:
