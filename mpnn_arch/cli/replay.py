@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 def replay(*, folder: Path, trial: str, device: str, data_root: Path | None, trust: bool) -> None:
     """Train TRIAL of the study in FOLDER again and compare it with the ledger, bit for bit.
 
-    TRIAL is a number or the first digits of a hash, as in the table of `mpnn-arch export`. Nothing
-    is written. The exit code is 1 if an epoch differs.
+    TRIAL is a number, as in the column trial_number of the table of `mpnn-arch export`, or four
+    digits or more of a hash, as in its column trial. Nothing is written. The exit code is 1 if an
+    epoch differs.
     """
     from mpnn_arch.studies.replay import machine_differs
     from mpnn_arch.studies.replay import replay as again

@@ -50,6 +50,7 @@ _TAIL = (
     "graph_spec",
     "graph_hash",
     "trial",
+    "trial_number",
     "state",
     "stopped_after",
     "published_top1_error",
@@ -70,8 +71,26 @@ _READ = (
     "seconds",
 )
 
-_WHOLE = {"num_nodes", "graph_seed", "train_seed", "first_stage_width", "epoch", "stopped_after"}
-_TEXT = {"graph", *_TAIL[3:-2]}
+_WHOLE = {
+    "num_nodes",
+    "graph_seed",
+    "train_seed",
+    "first_stage_width",
+    "epoch",
+    "trial_number",
+    "stopped_after",
+}
+_TEXT = {
+    "graph",
+    "model",
+    "dataset",
+    "message",
+    "aggr",
+    "graph_spec",
+    "graph_hash",
+    "trial",
+    "state",
+}
 
 _PARQUET_ROWS = 100_000
 
@@ -88,9 +107,12 @@ def export(ledger: Ledger, path: Path, *, all_epochs: bool = False) -> int:
         InputError: another ending, pyarrow missing, or a path that cannot be written.
     """
     writers = {".csv": _write_csv, ".parquet": _write_parquet}
-    write = writers.get(path.suffix)
+    write = writers.get(path.suffix.lower())
     if write is None:
-        raise InputError(f"{path} ends in neither .csv nor .parquet; give one of the two")
+        raise InputError(
+            f"the table is written as CSV or as Parquet, by the ending of its name, and {path} has "
+            "neither; give a name such as results.csv or results.parquet"
+        )
     written = [0]
 
     def fill(temporary: Path) -> None:
@@ -108,8 +130,9 @@ def read_rows(
     ``density`` is the average degree that a WS-flex graph was asked for over the number of nodes,
     rounded to 6 digits as ``rewiring_probability`` is, and 1 for the complete graph with the graph
     seed 1, so that tables join with the published ones on these and ``graph_seed``. ``gflops`` are
-    10^9 multiply-adds, ``top1_error`` is in percent, ``stopped_after`` the epochs of a trial that a
-    race stopped (only with all epochs).
+    10^9 multiply-adds, ``top1_error`` is in percent, ``trial`` is its hash and ``trial_number`` its
+    place in the study, counted from 1, either of which ``mpnn-arch replay`` takes.
+    ``stopped_after`` are the epochs of a trial that a race stopped (only with all epochs).
     """
     return COLUMNS, _rows(ledger, all_epochs)
 
@@ -180,6 +203,7 @@ def _tail(row: sqlite3.Row, graphs: dict[str, sqlite3.Row]) -> tuple[Any, ...]:
         row["graph"],
         row["graph_hash"],
         row["hash"],
+        row["id"],
         row["state"],
         row["rung"],
         published_errors(spec["model"]).get(key),  # type: ignore[call-overload]

@@ -190,8 +190,8 @@ class Ledger:
         if len(found) != 1:
             count = "several trials" if found else "no trial"
             raise InputError(
-                f"{which!r} names {count} of {self.path.parent}; give a number or a hash of "
-                "`mpnn-arch export`"
+                f"{which!r} names {count} of {self.path.parent}; give the trial_number or the "
+                "first digits of the trial in the table of `mpnn-arch export`"
             )
         return found[0]
 

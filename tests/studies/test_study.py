@@ -129,6 +129,7 @@ def test_export_has_the_published_columns_and_one_row_a_trial(drivers, finished,
     with Ledger(finished / "ledger.sqlite") as ledger:
         for row in rows:
             trial = ledger.find_trial(row["trial"])
+            assert ledger.find_trial(row["trial_number"]) == trial
             assert float(row["top1_error"]) == trial["test_error"]
             assert float(row["gflops"]) * 1e9 == pytest.approx(trial["multiply_adds"])
 
@@ -140,13 +141,15 @@ def test_all_epochs_and_parquet_hold_the_same_numbers(finished, tmp_path):
     from mpnn_arch.studies.export import export
 
     with Study.open(finished).ledger() as ledger:
-        for name in ("all.csv", "all.parquet"):
+        for name in ("all.CSV", "all.csv", "all.parquet"):
             assert export(ledger, tmp_path / name, all_epochs=True) == 8
-        with pytest.raises(InputError, match=r"neither .csv nor .parquet"):
-            export(ledger, tmp_path / "all.xls")
+        for name in ("all.xls", ".csv"):
+            with pytest.raises(InputError, match=r"give a name such as results.csv"):
+                export(ledger, tmp_path / name)
     table = pd.read_parquet(tmp_path / "all.parquet")
     text = pd.read_csv(tmp_path / "all.csv")
-    for name in ("top1_error", "train_loss", "test_loss", "epoch", "train_seed", "graph_spec"):
+    same = ("top1_error", "train_loss", "test_loss", "epoch", "train_seed", "graph_spec")
+    for name in (*same, "trial_number", "state"):
         assert table[name].tolist() == text[name].tolist()
     assert table["epoch"].tolist() == [1, 2] * 4
     last = Study.open(finished).table()
