@@ -287,7 +287,8 @@ def _file(path: Path) -> Path:
                 return path / name
         raise InputError(f"the folder {path} has no {' or '.join(_IN_FOLDER)}; give a CSV file")
     if not path.is_file():
-        raise InputError(f"there is no file {path}; give a CSV file of results")
+        what = f"{path} is a device or a pipe" if path.exists() else f"there is no file {path}"
+        raise InputError(f"{what}; give a CSV file of results")
     return path
 
 
@@ -296,7 +297,8 @@ def _name(path: Path) -> str:
 
 
 def _results_in(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.csv")) if _looks_like_results(path)]
+    files = (path for path in sorted(folder.glob("*.csv")) if path.is_file())
+    return [path for path in files if _looks_like_results(path)]
 
 
 def _looks_like_results(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Reading results: what is accepted, and what is refused with a sentence."""
 
+import os
 import subprocess
 import sys
 
@@ -148,6 +149,9 @@ def test_missing_files(tmp_path):
         analysis.load_results(tmp_path / "none.csv")
     with pytest.raises(InputError, match=r"no export\.csv or metrics\.csv"):
         analysis.load_results(tmp_path)
+    with pytest.raises(InputError, match=f"{os.devnull} is a device or a pipe"):
+        analysis.load_results(os.devnull)
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="no results in the folder"):
         read_many([tmp_path])
     with pytest.raises(InputError, match="no published results"):
