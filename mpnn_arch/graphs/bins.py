@@ -112,7 +112,7 @@ def coverage(ours: pd.DataFrame, theirs: pd.DataFrame, bins: Bins) -> float:
     """Fraction of the bins occupied by ``theirs`` that ``ours`` occupies too.
 
     Raises:
-        InputError: a table that lacks a column, or no bins.
+        InputError: a table that lacks a column, no bins, or ``theirs`` occupies none of them.
 
     Example:
         >>> from mpnn_arch import graphs
@@ -125,6 +125,12 @@ def coverage(ours: pd.DataFrame, theirs: pd.DataFrame, bins: Bins) -> float:
     mine, my_inside = bins.place(ours)
     other, other_inside = bins.place(theirs)
     wanted = np.unique(other[other_inside])
+    if not len(wanted):
+        low, high = bins.path_length
+        raise InputError(
+            f"none of the {len(theirs)} graphs to be covered lies in the bins, which are of C from "
+            f"0 to 1 and of L from {low:g} to {high:g}; give bins with another path_length"
+        )
     return float(np.isin(wanted, mine[my_inside]).mean())
 
 

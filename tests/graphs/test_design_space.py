@@ -144,6 +144,8 @@ def test_subsample_takes_the_graph_nearest_the_centre_of_each_bin():
     assert subsample(table, bins)["seed"].tolist() == [1, 3]
     assert subsample(table.iloc[::-1], bins)["seed"].tolist() == [1, 3]
     assert coverage(table.iloc[:3], table, bins) == 0.5
+    with pytest.raises(InputError, match=r"none of the 5 graphs .* L from 4 to 5"):
+        coverage(table, table, Bins(2, (4, 5)))
     with pytest.raises(InputError, match="average_path_length"):
         subsample(table[["clustering_coefficient"]], bins)
 
