@@ -16,7 +16,7 @@ import click
 from mpnn_arch import __version__
 from mpnn_arch.cli.failures import exit_code_of
 from mpnn_arch.cli.group import in_group, is_group
-from mpnn_arch.cli.numbers import read_numbers_strictly
+from mpnn_arch.cli.numbers import read_strictly
 from mpnn_arch.cli.streams import prepare_streams
 
 # name -> (module, function); the modules are light, see above.
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
             return None
         module, function = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), function)
-        return read_numbers_strictly(command)
+        return read_strictly(command)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

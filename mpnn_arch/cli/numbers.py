@@ -1,10 +1,11 @@
-"""Numbers and names on the command line; numbers are spelled as in graph specs."""
+"""Numbers, names and paths on the command line; numbers are spelled as in graph specs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from mpnn_arch.checks import parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
@@ -40,16 +41,46 @@ class StrictNumber(click.ParamType):
         return repr(self.inner)
 
 
-def read_numbers_strictly(command: click.Command) -> click.Command:
-    """``command``, whose options and arguments that are numbers are read by :class:`StrictNumber`.
+class StrictPath(click.ParamType):
+    """A type of click for paths that refuses the empty one, which Python takes for this folder.
+
+    Such is ``--out "$OUT"`` where no ``OUT`` is set: a report would be written over this folder.
+
+    Args:
+        inner: click's type.
+    """
+
+    def __init__(self, inner: click.Path) -> None:
+        self.inner, self.name = inner, inner.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path that ``value`` spells."""
+        if value == "":
+            self.fail("the path is empty; give one, or . for this folder", param, ctx)
+        return self.inner.convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Paths that begin so."""
+        return self.inner.shell_complete(ctx, param, incomplete)
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+
+def read_strictly(command: click.Command) -> click.Command:
+    """``command``, whose numbers are read by :class:`StrictNumber`, paths by :class:`StrictPath`.
 
     Also those of its subcommands.
     """
     for parameter in command.params:
         if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
             parameter.type = StrictNumber(parameter.type)
+        elif isinstance(parameter.type, click.Path):
+            parameter.type = StrictPath(parameter.type)
     for inner in getattr(command, "commands", {}).values():
-        read_numbers_strictly(inner)
+        read_strictly(inner)
     return command
 
 

@@ -4,7 +4,7 @@ import click
 import pytest
 
 from mpnn_arch.cli import COMMANDS, cli
-from mpnn_arch.cli.numbers import StrictNumber
+from mpnn_arch.cli.numbers import StrictNumber, StrictPath
 
 
 def commands():
@@ -28,8 +28,8 @@ def uses():
 
 
 def kind(option):
-    inner = option.type.inner if isinstance(option.type, StrictNumber) else option.type
-    return type(inner).__name__
+    strict = isinstance(option.type, StrictNumber | StrictPath)
+    return type(option.type.inner if strict else option.type).__name__
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,19 @@ def test_graphs_are_given_by_one_flag_with_its_old_name_beside_it():
 
 def test_out_is_a_place_to_write():
     for name, option in uses()["--out"].items():
-        assert isinstance(option.type, click.Path), name
+        assert isinstance(option.type, StrictPath), name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status", ""), ("report", "x.csv", "--out", ""), ("graphs", "sample", "--out", "")],
+)
+def test_an_empty_path_is_not_this_folder(run, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "the path is empty" in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_train_compare_and_sweep_take_the_same_options():
