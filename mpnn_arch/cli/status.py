@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
+    from rich.text import Text
 
 MOST_RUNNING = 16
 
@@ -26,27 +27,23 @@ def status(*, folder: Path, watch: bool, as_json: bool) -> None:
     It may be running meanwhile. Nothing that the study names is imported.
     """
     from rich.live import Live
-    from rich.table import Table
 
-    from mpnn_arch.cli.output import new_console, set_widths
+    from mpnn_arch.cli.output import new_console
 
     if as_json:
         click.echo(json.dumps(read_status(folder), indent=2))
         return
     console = new_console()
     if not watch:
-        shown = _shown(read_status(folder))
-        for part in shown.renderables:
-            if isinstance(part, Table):
-                set_widths(console, part, console.width)
-        console.print(shown, crop=False)
+        console.print(drawn(read_status(folder), console), soft_wrap=True)
         return
     try:
-        with Live(_shown(read_status(folder)), console=console, auto_refresh=False) as live:
+        first = drawn(read_status(folder), console)
+        with Live(first, console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(2)
                 found = read_status(folder)
-                live.update(_shown(found), refresh=True)
+                live.update(drawn(found, console), refresh=True)
                 if not found["queued"] + found["running"] + found["waiting"]:
                     return
     except KeyboardInterrupt:
@@ -63,6 +60,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     rungs = () if is_run_directory(folder) else Study.open(folder).race
     with open_ledger(folder) as ledger:
         counts = ledger.counts()
+        at_work = list(ledger.trials("running"))
         running = [
             {
                 "trial": row["hash"],
@@ -75,8 +73,10 @@ def read_status(folder: Path) -> dict[str, Any]:
                 "test_error": row["test_error"],
                 "attempts": row["attempts"],
             }
-            for row in ledger.trials("running")
+            for row in at_work
         ]
+        # A worker trains a population, of whose seconds each member has its share.
+        workers = len({(row["population"], row["population"] or row["id"]) for row in at_work})
         reasons = [
             {"reason": row["reason"], "trials": row["trials"], "first": row["first"]}
             for row in ledger.query(
@@ -86,7 +86,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         ]
         race = [asdict(rung) for rung in correlations(ledger, rungs)]
     driver = lock_holder(folder / "lock")
-    workers = len(running) if driver else 0
+    workers = workers if driver else 0
     pace = counts.seconds_per_epoch
     return {
         "study": str(folder),
@@ -107,6 +107,33 @@ def read_status(folder: Path) -> dict[str, Any]:
         "failures": reasons,
         "race": race,
     }
+
+
+def drawn(found: dict[str, Any], console: Console) -> Text:
+    """What the command shows, as text whose lines a terminal that is too narrow breaks.
+
+    A table would be cut off at its width while it is being watched.
+
+    Args:
+        found: from :func:`read_status`.
+        console: that it is drawn for.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from mpnn_arch.cli.output import set_widths
+
+    shown = _shown(found)
+    tables = [part for part in shown.renderables if isinstance(part, Table)]
+    width = max(console.width, *(set_widths(console, table, console.width) for table in tables))
+    lines = []
+    for segments in console.render_lines(shown, console.options.update_width(width), pad=False):
+        line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        line.rstrip()
+        lines.append(line)
+    text = Text("\n").join(lines)
+    text.overflow = "fold"
+    return text
 
 
 def _shown(found: dict[str, Any]) -> Group:
@@ -138,6 +165,13 @@ def _shown(found: dict[str, Any]) -> Group:
                 f"{_duration(found['seconds_left'])} left"
             )
         )
+    if found["failures"]:
+        table = lines("failed", "first", "reason")
+        for row in found["failures"]:
+            table.add_row(str(row["trials"]), str(row["first"]), row["reason"])
+        parts.append(table)
+    parts += [Text(text) for text in race_lines(found["race"])]
+    # Last, since a low terminal has no room for all of them.
     if found["running_trials"] and driver:
         table = lines("running", "seed", "epochs", "test error (%)", "attempt")
         for row in found["running_trials"][:MOST_RUNNING]:
@@ -150,12 +184,6 @@ def _shown(found: dict[str, Any]) -> Group:
                 str(row["attempts"]),
             )
         parts.append(table)
-    if found["failures"]:
-        table = lines("failed", "first", "reason")
-        for row in found["failures"]:
-            table.add_row(str(row["trials"]), str(row["first"]), row["reason"])
-        parts.append(table)
-    parts += [Text(text) for text in race_lines(found["race"])]
     return Group(*parts)
 
 

@@ -1,0 +1,64 @@
+"""What `mpnn-arch status` shows of a study."""
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.live import Live
+
+from mpnn_arch.cli.status import drawn, read_status
+from mpnn_arch.io.lock import FolderLock
+from mpnn_arch.studies.config import StudyConfig
+from mpnn_arch.studies.study import Study
+from mpnn_arch.studies.writer import LedgerWriter
+from mpnn_arch.training.config import TrainingConfig
+
+
+@pytest.fixture
+def study(tmp_path):
+    config = StudyConfig(
+        model="mlp",
+        dataset="digits",
+        graphs=("ring:8,2", "ring:8,4"),
+        seeds=(0, 1),
+        training=TrainingConfig(epochs=2),
+        width_multiplier=0.125,
+    )
+    return Study.create(tmp_path / "study", config)
+
+
+def test_members_of_a_population_are_not_counted_as_workers(study):
+    metrics = {"learning_rate": 0.1, "train_loss": 1, "train_error": 5, "test_loss": 1}
+    with FolderLock(study.path / "lock", "it"), LedgerWriter(study.ledger().path) as ledger:
+        with ledger.transaction():
+            ledger.put_together([1, 2], "ab")
+            for row in ledger.lease("one"):
+                ledger.record_epoch(
+                    row["id"],
+                    row["lease"],
+                    {**metrics, "epoch": 1, "test_error": 10, "seconds": 2},
+                    wall=2,  # of the four that an epoch of both takes
+                )
+        found = read_status(study.path)
+    assert found["running"] == 2
+    assert found["epochs_per_second"] == 0.5
+    assert found["seconds_left"] == 12
+
+
+@pytest.mark.parametrize("width", [1, 20, 60, 200])
+def test_nothing_is_cut_off_while_it_is_watched_in_a_narrow_terminal(study, width):
+    with LedgerWriter(study.ledger().path) as ledger, ledger.transaction():
+        for worker, reason in (("one", "it-diverged"), ("two", "")):
+            for row in ledger.lease(worker):
+                if reason:
+                    ledger.fail(row["id"], row["lease"], reason, final=True)
+    found = {**read_status(study.path), "driver": "process 7 on vm"}
+    file = io.StringIO()
+    console = Console(file=file, width=width, height=200, force_terminal=True, color_system=None)
+    with Live(drawn(found, console), console=console, auto_refresh=False):
+        pass
+    text = "".join(file.getvalue().split())
+    for word in ("trials", "queued", "epochs", "0/6", "it-diverged", "attempt"):
+        assert word in text
+    assert "ring:8,4" in text
+    assert text.index("it-diverged") < text.index("attempt")
