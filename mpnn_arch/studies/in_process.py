@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sqlite3
@@ -20,8 +19,6 @@ from mpnn_arch.studies.interrupts import Interrupts
 from mpnn_arch.studies.jobs import LAST, run_job
 from mpnn_arch.studies.recording import Recorder, storage_error
 from mpnn_arch.studies.trial import Trial
-from mpnn_arch.training.checkpoint import generations, has_checkpoint
-from mpnn_arch.training.environment import check_environment, environment
 
 
 class InProcess:
@@ -52,7 +49,6 @@ class InProcess:
             InputError: the folder cannot be written, or the data set is another one.
         """
         self._check_data()
-        self._check_environment()
         threads = torch.get_num_threads()
         try:
             while not (interrupts.asked or self._storage):
@@ -79,23 +75,6 @@ class InProcess:
                     f"the data set {trial.dataset!r} is not the one that the study was made with "
                     f"(fingerprint {found[:8]}, then {trial.data_hash[:8]}); restore it, or make a "
                     "new study"
-                )
-
-    def _check_environment(self) -> None:
-        """Whether trainings that were begun would go on here to the bits that they had alone."""
-        here = environment(torch.device(self.recorder.settings.device))
-        del here["threads"]  # a trial keeps its own
-        here["cuda_graphs"] = self.recorder.settings.cuda_graphs
-        for row in self.ledger.query(
-            "SELECT * FROM trial WHERE state = 'queued' AND epochs_done > 0"
-        ):
-            checkpoint = self.recorder.task(row).checkpoint
-            if has_checkpoint(checkpoint):
-                check_environment(
-                    f"trial {row['id']} of {self.recorder.folder}",
-                    json.loads(row["machine"] or "{}"),
-                    here,
-                    f"delete {' and '.join(map(str, generations(checkpoint)))} to train it again",
                 )
 
     def _train(self, rows: Sequence[sqlite3.Row]) -> None:

@@ -284,10 +284,12 @@ class Study:
                 ``epoch``, ``done``, ``failed``, ``waiting``, ``stopped`` or ``note``.
 
         Raises:
-            InputError: another process runs the study, the folder cannot be written, or CUDA
-                graphs are asked for without a CUDA device.
+            InputError: another process runs the study, the folder cannot be written, CUDA graphs
+                are asked for without a CUDA device, or a training that was begun would go on to
+                other bits here.
             KeyboardInterrupt: Ctrl-C; all that was given by workers is recorded.
         """
+        from mpnn_arch.studies.begun import check_begun
         from mpnn_arch.studies.in_process import InProcess
         from mpnn_arch.studies.interrupts import Interrupts
         from mpnn_arch.studies.recording import Recorder
@@ -324,6 +326,8 @@ class Study:
                 if lock.taken_over_from is not None:
                     watch({"is": "note", "text": f"goes on after {lock.taken_over_from}"})
                 recorder = Recorder(self.path, ledger, settings)
+                if runner.name == "local":  # the machines of other workers are not known here
+                    check_begun(recorder)
                 if settings.workers == 0 and runner.name == "local":
                     if population is not None:
                         self._plan(recorder, population, watch)

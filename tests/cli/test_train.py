@@ -258,7 +258,7 @@ def test_a_training_goes_on_only_where_its_bits_stay_the_same(tmp_path, monkeypa
         code, _, err = run("train", "--resume", "--out", str(out))
     assert code == 2
     assert "was started with torch" in err
-    assert ".safetensors to train it again" in err
+    assert "checkpoints to train what was begun again" in err
     assert err.splitlines()[-1].count("mpnn-arch:") == 1
 
 
