@@ -118,7 +118,9 @@ def _time_on(
         trial = Trial.from_dict(json.loads(row["spec"]))
         about = {"graph": row["graph"], "message": row["message"], "aggr": row["aggr"]}
         watch(" ".join(filter(None, about.values())))
-        network, step = _step(trial, graph, device, data_root, row["choices"])
+        # The backend of a population is none of a network that is timed by itself.
+        choices = row["choices"] if row["population"] is None else None
+        network, step = _step(trial, graph, device, data_root, choices)
         rounds: list[Any] = [m for m in network.modules() if hasattr(m, "why_not_fused")]
         backend = "messages" if any(r.why_not_fused() for r in rounds) else "fused"
         ratio, spread = 1.0, 0.0

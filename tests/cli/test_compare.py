@@ -5,8 +5,10 @@ import json
 
 import pytest
 
+from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.step_times import StepTime, step_times
 from mpnn_arch.studies.study import Study
+from mpnn_arch.training.config import TrainingConfig
 
 SMALL = [
     "compare", "--dataset", "digits", "--graph", "ring:8,2", "--epochs", "2", "--train-images",
@@ -125,6 +127,22 @@ def test_the_other_commands_read_the_folder(finished, tmp_path, run):
         assert len(list(csv.DictReader(file))) == 8
     code, out, err = run("replay", finished, "4", "--device", "cpu")
     assert (code, "same to the bit" in out) == (0, True), err
+
+
+def test_members_of_a_population_are_timed_alone(tmp_path):
+    config = StudyConfig(
+        model="mlp",
+        dataset="digits",
+        graphs=("ring:8,2", "complete:8"),
+        seeds=(0,),
+        messages=("linear",),
+        training=TrainingConfig(epochs=1),
+        width_multiplier=0.125,
+        train_images=100,
+    )
+    study = Study.create(tmp_path / "study", config)
+    assert study.run(workers=0, population=2).done == 2
+    assert [one.ratio for one in step_times(study)] == [1, 1]
 
 
 def test_times_that_are_damaged_are_one_sentence(finished, tmp_path, run):
