@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.import_paths import is_import_path
-from mpnn_arch.training.config import TrainingConfig, from_mapping
+from mpnn_arch.training.config import TrainingConfig, check_comparison, from_mapping
 
 Weights = Literal["all", "best", "none"]
 
@@ -75,37 +75,11 @@ class StudyConfig:
     def __post_init__(self) -> None:
         from mpnn_arch.training.data import full_name
 
-        for name in ("model", "dataset"):
-            if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} is a name, {getattr(self, name)!r} was given")
+        check_comparison(self, EXTENDABLE)
         object.__setattr__(self, "dataset", full_name(self.dataset))
-        for name in EXTENDABLE:
-            values = getattr(self, name)
-            if not isinstance(values, list | tuple):
-                raise InputError(f"{name} is a list, {values!r} was given")
-            if not values:
-                raise InputError(f"a study needs at least one of its {name}; give one")
-            repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
-            if repeated is not None:
-                raise InputError(f"{name} holds {repeated!r} twice; give each once")
-            object.__setattr__(self, name, tuple(values))
-        for seed in self.seeds:
-            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-                raise InputError(f"a seed is an integer of at least 0, {seed!r} was given")
-        for name in ("init", "backend", "recipe"):
-            if not isinstance(getattr(self, name), str | None):
-                raise InputError(f"{name} is a name, {getattr(self, name)!r} was given")
-        for name in ("train_images", "test_images"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise InputError(f"{name} is an integer of at least 1, {value!r} was given")
         if self.weights not in get_args(Weights):
             choices = ", ".join(get_args(Weights))
             raise InputError(f"weights is one of {choices}, {self.weights!r} was given")
-        if not isinstance(self.training, TrainingConfig):
-            raise InputError(f"training is a TrainingConfig, {self.training!r} was given")
         self._check_race()
 
     def _check_race(self) -> None:
@@ -187,8 +161,9 @@ class StudyConfig:
                 old, new = getattr(mine, name), getattr(theirs, name)
                 if name not in (*EXTENDABLE, "training", "recipe") and old != new:
                     raise InputError(
-                        f"the study was made with {holder}{name} {old}, not {new}; leave that "
-                        "out to go on with it, or make another study with another --out"
+                        f"the study was made with {holder}{name} {_in_words(old)}, not "
+                        f"{_in_words(new)}; leave that out to go on with it, or make another study "
+                        "with another --out"
                     )
 
     def added_by(self, other: StudyConfig) -> str:
@@ -197,6 +172,14 @@ class StudyConfig:
         for name in EXTENDABLE:
             new = [value for value in getattr(other, name) if value not in getattr(self, name)]
             if new:
-                shown = " ".join(map(str, new[:3])) + (" ..." if len(new) > 3 else "")
-                added.append(f"{len(new)} {name} ({shown})")
+                listed = " ".join(map(str, new[:3])) + (" ..." if len(new) > 3 else "")
+                what = {"aggrs": "aggregations"}.get(name, name)
+                added.append(f"{len(new)} more {what[:-1] if len(new) == 1 else what} ({listed})")
         return ", ".join(added)
+
+
+def _in_words(value: Any) -> str:
+    """A value as it is given to an option; ``none`` where it was not given."""
+    if value is None or value == ():
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -39,6 +39,7 @@ OPTIMIZER_STEPS = ("loop", "foreach", "fused")
 #: What the products are computed in.
 PRECISIONS = ("float32", "bfloat16")
 
+_LARGEST = 3.4028234663852886e38  # of float32
 _FIRST_FIELDS = 6  # of TrainingConfig, in its first version
 
 
@@ -236,34 +237,7 @@ class RunConfig:
     recipe: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("model", "dataset"):
-            if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} is a name, {getattr(self, name)!r} was given")
-        for name in ("graphs", "seeds"):
-            values = getattr(self, name)
-            if not isinstance(values, (list, tuple)):
-                raise InputError(f"{name} is a list, {values!r} was given")
-            if not values:
-                raise InputError(f"{name} is empty; give at least one")
-            repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
-            if repeated is not None:
-                raise InputError(f"{name} holds {repeated!r} twice; give each once")
-            object.__setattr__(self, name, tuple(values))
-        for name in ("init", "backend", "recipe"):
-            if not isinstance(getattr(self, name), str | None):
-                raise InputError(f"{name} is a name, {getattr(self, name)!r} was given")
-        _number(self, "width_multiplier")
-        for graph in self.graphs:
-            if not isinstance(graph, str):
-                raise InputError(f"a graph is given as text, {graph!r} was given")
-        for seed in self.seeds:
-            if not _is_whole(seed) or not 0 <= seed < 2**63:
-                raise InputError(f"a seed is an integer of at least 0, {seed!r} was given")
-        if not isinstance(self.training, TrainingConfig):
-            raise InputError(f"training is a TrainingConfig, {self.training!r} was given")
-        for name in ("train_images", "test_images"):
-            if getattr(self, name) is not None:
-                _whole(self, name, at_least=1)
+        check_comparison(self, ("graphs", "seeds"))
 
     @classmethod
     def from_mapping(cls, values: object) -> RunConfig:
@@ -276,6 +250,46 @@ class RunConfig:
             training = from_mapping(TrainingConfig, values["training"])
             values = {**values, "training": training}
         return from_mapping(cls, values)
+
+
+def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
+    """Check what a :class:`RunConfig` and a ``StudyConfig`` have in common.
+
+    Args:
+        config: of either; its lists become tuples.
+        lists: names of the fields that hold several values, each once.
+
+    Raises:
+        InputError: a value of a wrong type or out of its range.
+    """
+    for name in ("model", "dataset"):
+        if not isinstance(getattr(config, name), str):
+            raise InputError(f"{name} is a name, {shown(getattr(config, name))} was given")
+    for name in lists:
+        values = getattr(config, name)
+        if not isinstance(values, list | tuple):
+            raise InputError(f"{name} is a list, {shown(values)} was given")
+        if not values:
+            raise InputError(f"{name} is empty; give at least one")
+        repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
+        if repeated is not None:
+            raise InputError(f"{name} holds {shown(repeated)} twice; give each once")
+        object.__setattr__(config, name, tuple(values))
+    for graph in config.graphs:
+        if not isinstance(graph, str):
+            raise InputError(f"a graph is given as text, {shown(graph)} was given")
+    for seed in config.seeds:
+        if not _is_whole(seed) or not 0 <= seed < 2**63:
+            raise InputError(f"a seed is an integer of at least 0, {shown(seed)} was given")
+    for name in ("init", "backend", "recipe"):
+        if not isinstance(getattr(config, name), str | None):
+            raise InputError(f"{name} is a name, {shown(getattr(config, name))} was given")
+    _number(config, "width_multiplier")
+    for name in ("train_images", "test_images"):
+        if getattr(config, name) is not None:
+            _whole(config, name, at_least=1)
+    if not isinstance(config.training, TrainingConfig):
+        raise InputError(f"training is a TrainingConfig, {shown(config.training)} was given")
 
 
 def from_mapping(kind: type[C], values: object) -> C:
@@ -323,5 +337,8 @@ def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
 
 def _number(config: Any, name: str) -> None:
     value = getattr(config, name)
-    if not (_is_whole(value) or isinstance(value, float)) or not math.isfinite(value):
-        raise InputError(f"{name} is a finite number, {value!r} was given")
+    if not (_is_whole(value) or isinstance(value, float)) or not abs(value) <= _LARGEST:
+        raise InputError(
+            f"{name} is a finite number of at most {_LARGEST:.2g}, which float32 can hold, "
+            f"{shown(value)} was given"
+        )

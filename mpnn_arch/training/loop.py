@@ -309,12 +309,13 @@ def make_optimizer(
     parameters: Iterable[nn.Parameter], config: TrainingConfig
 ) -> torch.optim.Optimizer:
     """SGD as ``config`` says."""
+    # A ledger has 1.0 as 1, and torch takes no integer of more than 64 bits.
     return torch.optim.SGD(
         parameters,
-        lr=config.learning_rate,
-        momentum=config.momentum,
+        lr=float(config.learning_rate),
+        momentum=float(config.momentum),
         nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
+        weight_decay=float(config.weight_decay),
         **_OPTIMIZER_SWITCHES[config.optimizer],
     )
 

@@ -304,9 +304,9 @@ def test_resuming_needs_a_run_and_its_own_settings(finished, tmp_path, run):
     assert (code, "not a study" in err) == (2, True)
     for arguments, words in (
         (["--epochs", "3"], "made with the recipe's epochs 2, not 3"),
-        (["--seeds", "3"], "would get 1 seeds (2)"),
-        (["--graph", "ring:16"], "would get 1 graphs (ring:16)"),
-        (["--message", "gated"], "would get 1 messages (gated)"),
+        (["--seeds", "3"], "would get 1 more seed (2)"),
+        (["--graph", "ring:16"], "would get 1 more graph (ring:16)"),
+        (["--message", "gated"], "would get 1 more message (gated)"),
     ):
         code, _, err = run("train", "--resume", "--out", str(finished), *arguments)
         assert code == 2

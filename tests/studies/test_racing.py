@@ -218,7 +218,7 @@ def test_a_real_race(drivers, undisturbed, tmp_path):
     assert ends == {("done", ""), ("stopped", "1"), ("stopped", "2")}
     code, told = drivers.run("sweep", "--out", folder, "--race", "1")
     assert code == 2
-    assert "the study was made with race (1, 2), not (1,)" in told
+    assert "the study was made with race 1,2, not 1;" in told
     code, told = drivers.run(*RACE, "--population", 2, "--out", tmp_path / "other")
     assert code == 2
     assert "in a race each network is trained alone" in told

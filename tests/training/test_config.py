@@ -4,9 +4,12 @@ import json
 import math
 
 import pytest
+import torch
 
 from mpnn_arch import InputError
+from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.training.config import RunConfig, TrainingConfig, from_mapping
+from mpnn_arch.training.loop import make_optimizer
 
 
 def test_the_learning_rate_decays_to_0_along_a_half_cosine():
@@ -27,6 +30,8 @@ def test_the_learning_rate_decays_to_0_along_a_half_cosine():
         ({"batch_size": 1}, "batch_size"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"learning_rate": math.nan}, "learning_rate"),
+        ({"learning_rate": 1e39}, "learning_rate .* float32"),
+        ({"weight_decay": 10**400}, "weight_decay .* float32"),
         ({"learning_rate": "0.1"}, "learning_rate"),
         ({"momentum": 1.0}, "momentum"),
         ({"momentum": 0}, "nesterov"),
@@ -74,8 +79,16 @@ def test_the_line_of_a_checkpoint_is_the_first_versions_where_nothing_new_is_set
     assert TrainingConfig(flip=True).describe().endswith("weight_decay=0.0005, flip=True)")
 
 
-def run_config(**values):
-    return RunConfig(
+def test_a_large_integer_is_a_number_as_others_are():
+    config = from_mapping(TrainingConfig, {"weight_decay": 10**30})
+    parameter = torch.nn.Parameter(torch.ones(1))
+    parameter.grad = torch.zeros(1)
+    make_optimizer([parameter], config).step()
+    assert parameter.item() < -1e28
+
+
+def run_config(kind=RunConfig, **values):
+    return kind(
         **{"model": "mlp", "dataset": "digits", "graphs": ["ring:8"], "seeds": [0, 1]} | values
     )
 
@@ -97,13 +110,15 @@ def test_a_run_round_trips_through_json():
         ({"seeds": [-1]}, "seed"),
         ({"seeds": ["1"]}, "seed"),
         ({"train_images": 0}, "train_images"),
+        ({"width_multiplier": "1"}, "width_multiplier"),
         ({"model": 3}, "model"),
         ({"training": {}}, "TrainingConfig"),
     ],
 )
-def test_a_run_out_of_range_is_refused(values, word):
+@pytest.mark.parametrize("kind", [RunConfig, StudyConfig])
+def test_a_run_or_a_study_out_of_range_is_refused(kind, values, word):
     with pytest.raises(InputError, match=word):
-        run_config(**values)
+        run_config(kind, **values)
 
 
 def test_a_missing_field_is_named():
