@@ -99,6 +99,8 @@ def configure(defaults: Defaults, given: dict[str, Any]) -> StudyConfig:
     from mpnn_arch.training.recipes import Recipe, default_graphs, recipe
 
     fields, training = asked_for(given)
+    if "keep" in fields and "race" not in fields:
+        raise InputError("--keep is for --race; give that too, or neither")
     if "recipe" in fields:
         found = _named_recipe(fields["recipe"], fields.get("model"))
         fields.setdefault("model", found.model)

@@ -58,10 +58,16 @@ def make_runner(options: dict[str, Any]) -> Runner:
     """
     from mpnn_arch.studies.runners import Runner
     from mpnn_arch.training.distributed import PARALLEL
+    from mpnn_arch.training.processes import Processes
 
     given = {name: options.pop(name) for name in NAMES}
     if given["parallel"] not in PARALLEL:
         raise InputError(f"--parallel is {' or '.join(PARALLEL)}, {given['parallel']!r} was given")
+    if given["parallel"] != "ddp" and Processes.current is None:
+        raise InputError(
+            f"--parallel {given['parallel']} is for several processes, and there is one; leave it "
+            "out, or start them with torchrun"
+        )
     job = {}
     for text in given["job"]:
         name, sign, value = text.partition("=")

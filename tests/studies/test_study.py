@@ -296,6 +296,8 @@ def test_folders_that_are_no_study_are_refused(drivers, finished, tmp_path):
         (["--aggr", "sum,sum"], "repeats a name"),
         (["--epochs", 0], "epochs"),
         (["--weights", "some"], "all, best, none"),
+        (["--keep", 0.7], "--keep is for --race"),
+        (["--parallel", "fsdp2"], "start them with torchrun"),
         (["--extend"], "--extend needs --out"),
         (["--model", "nowhere.at_all:make"], "cannot be found"),
     ],
