@@ -311,11 +311,18 @@ def _looks_like_results(path: Path) -> bool:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        raw = pd.read_csv(path, skipinitialspace=True)
+        # Names are text, also where all of them could be read as numbers.
+        text = dict.fromkeys(("graph", "graph_spec", *_KIND), str)
+        raw = pd.read_csv(path, skipinitialspace=True, dtype=text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no CSV file of results: {str(error).strip()}") from None
     if raw.empty:
         raise InputError(f"{path} holds no row; give results of one run or more")
+    if not isinstance(raw.index, pd.RangeIndex):  # pandas takes what there is too much for names
+        raise InputError(
+            f"{path}, line 2 has more values than line 1 has names; put graphs that hold commas "
+            'into quotes, as "ring:64,4"'
+        )
     return raw
 
 
@@ -359,6 +366,8 @@ def _clean(long: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
             continue
         numbers = pd.to_numeric(long[name], errors="coerce")
         wrong = numbers.isna() & long[name].notna()
+        if numbers.dtype == bool:  # a column of True and False
+            wrong = long[name].notna()
         if name in whole:
             wrong |= numbers.notna() & (numbers % 1 != 0)
         if wrong.any():
@@ -389,9 +398,10 @@ def _clean(long: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
 
 def _refuse_value(long: pd.DataFrame, name: str, wrong: pd.Series, what: str, path: Path) -> None:
     row = long[wrong].iloc[0]
+    value = getattr(row[name], "item", lambda: row[name])()  # True, not np.True_
     raise InputError(
-        f"{path}, line {int(row['line']) + 2}: {name} is {row[name]!r}, which is not {what}; "
-        "correct it or leave the row out"
+        f"{path}, line {int(row['line']) + 2}: {name} is {value!r}, which is not {what}; correct "
+        "it or leave the row out"
     )
 
 

@@ -111,6 +111,11 @@ def with_end(line, end):
     return ",".join([*line.split(",")[:-2], end])
 
 
+def of_graph(lines, name):
+    """``lines`` with another graph."""
+    return [",".join([name, *line.split(",")[1:]]) for line in lines]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -124,6 +129,10 @@ def with_end(line, end):
         (lambda t: [*t, t[-1].replace("ws_flex", "")], "not the name of a graph"),
         (lambda t: [*t, t[-1] + "1"], "several errors for ws_flex"),
         (lambda t: [*t, "a,b,c,d,e,f,g,h,i"], "no CSV file"),
+        (lambda t: [t[0], *of_graph(t[1:], "ring:64,4")], "quotes"),
+        (lambda t: [t[0], *of_graph(t[1:], "-1")], "no graph that is known"),
+        (lambda t: [t[0], *of_graph(t[1:], "True")], "no graph that is known"),
+        (lambda t: [t[0], *(with_end(row, "True,30") for row in t[1:])], "train_seed is True"),
     ],
 )
 def test_bad_files(results_file, change, sentence):
