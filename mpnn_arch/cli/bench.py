@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mpnn_arch.diagnostics.receipt import Line
 
 
-@click.command()
+@click.command(short_help="Time a round against the dense layer of equal cost.")
 @graphs_option("six ws_flex graphs")
 @click.option("--batch-size", "--batch", default=128, show_default=True, help="Rows of the input.")
 @click.option("--width", default=512, show_default=True, help="Channels of the dense layer.")

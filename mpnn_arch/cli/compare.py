@@ -24,7 +24,7 @@ DEFAULTS = Defaults(
 )
 
 
-@click.command()
+@click.command(short_help="Train a model with several messages and aggregations.")
 @trial_options("the model's default graph", "linear,gated,low_rank", "sum,mean,max,softmax")
 @study_options(folder="runs/compare-MODEL-DATASET-TIME", workers="0", weights="none")
 def compare(*, quiet: bool, **options: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="Open a page: see a round, touch it, train its network.")
 @click.option("--port", type=click.IntRange(1, 65535), help="To listen at.  [default: a free one]")
 @click.option("--browser/--no-browser", default=True, help="Open a browser.", show_default=True)
 def explore(port: int | None, browser: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Write a study's results as one table.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--to",

@@ -9,7 +9,7 @@ from mpnn_arch.cli.numbers import check_count, read_names
 from mpnn_arch.cli.options import read_seeds, seeds_option
 
 
-@click.command()
+@click.command(short_help="Classify the Karate Club by rounds on its own graph.")
 @click.option(
     "--model",
     default="gcn",

@@ -10,7 +10,7 @@ import click
 
 from mpnn_arch.checks import check_whole
 from mpnn_arch.cli import completion
-from mpnn_arch.cli.output import new_console, print_table
+from mpnn_arch.cli.output import check_picture, new_console, print_table
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_writable, shown_path, write_whole
 
@@ -26,7 +26,7 @@ def graphs() -> None:
     """
 
 
-@graphs.command("list")
+@graphs.command("list", short_help="List families, measures and lists of graphs.")
 def list_command() -> None:
     """List the generators with their parameters, the measures, and other sources of graphs."""
     from mpnn_arch.graphs import (
@@ -57,7 +57,7 @@ def list_command() -> None:
     print_table(console, table)
 
 
-@graphs.command()
+@graphs.command(short_help="Make a graph and write it as a file.")
 @click.argument("spec", shell_complete=completion.graphs)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the graph here.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
@@ -72,7 +72,10 @@ def make(spec: str, out: Path | None, force: bool) -> None:
     if out is not None:
         _refuse_existing(out, force)
         if out.suffix not in _FORMATS:
-            raise InputError(f"{out.name} has an unknown format; write {', '.join(_FORMATS)}")
+            raise InputError(
+                f"{out.name} has an unknown format; give a name such as graph.csv that ends in one "
+                f"of {', '.join(_FORMATS)}"
+            )
     graph = parse_one(spec)
     if out is None:
         click.echo(repr(graph))
@@ -81,7 +84,7 @@ def make(spec: str, out: Path | None, force: bool) -> None:
     click.echo(f"{graph!r} -> {out}")
 
 
-@graphs.command()
+@graphs.command(short_help="Measure graphs.")
 @click.argument(
     "specs", nargs=-1, required=True, metavar="SPEC...", shell_complete=completion.graphs
 )
@@ -126,13 +129,14 @@ def measure(
     print_table(new_console(), table)
 
 
-@graphs.command()
+@graphs.command(short_help="Draw graphs side by side.")
 @click.argument("spec", shell_complete=completion.graphs)
 @click.option(
     "--layout",
     type=click.Choice(["ring", "spring", "matrix", "degrees"]),
     default="ring",
     show_default=True,
+    help="How nodes are placed, or what is drawn instead.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".png, .pdf or .svg")
 @click.option("--seed", type=int, default=0, help="Seed of the spring layout.")
@@ -146,9 +150,8 @@ def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
     from mpnn_arch.graphs.drawing import LARGEST_DRAWN
     from mpnn_arch.io.figures import new_figure, save_figure
 
-    if out.suffix not in (".png", ".pdf", ".svg"):
-        raise InputError(f"a picture is a .png, .pdf or .svg file, not {out.name}; rename it")
     _refuse_existing(out, force)
+    check_picture(out)
     parsed = parse(spec)
     if len(parsed) > 64:
         raise InputError(f"{spec!r} names {len(parsed)} graphs, one picture holds 64; take a slice")
@@ -166,15 +169,15 @@ def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
         )
 
 
-@graphs.command()
-@click.option("--num-nodes", type=int, default=64, show_default=True)
+@graphs.command(short_help="Sweep a design space and pick graphs that cover it.")
+@click.option("--num-nodes", type=int, default=64, show_default=True, help="Nodes of every graph.")
 @click.option("--degrees", type=int, default=30, show_default=True, help="Number of degrees.")
 @click.option(
     "--probabilities", type=int, default=30, show_default=True, help="Number of values of p."
 )
 @click.option("--repeats", type=int, default=2, show_default=True, help="Seeds per point.")
 @click.option("--bins", type=int, default=45, show_default=True, help="Bins along each of C and L.")
-@click.option("--workers", type=int, default=1, show_default=True)
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
 def sample(
     num_nodes: int,
@@ -222,8 +225,12 @@ def sample(
     click.echo(f"{len(table)} graphs, {len(picked)} bins filled -> {out / 'sample.csv'}")
 
 
-@graphs.command()
-@click.option("--root", type=click.Path(path_type=Path), help="Folder with the raw matrices.")
+@graphs.command(short_help="Show C and L of cat and macaque cortex.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with the raw matrices.  [default: $MPNN_ARCH_DATA, else ~/.cache/mpnn_arch]",
+)
 def connectomes(root: Path | None) -> None:
     """Show C and L of the cat and macaque cortex under each definition."""
     from mpnn_arch.graphs import connectome_measures

@@ -9,10 +9,11 @@ import click
 
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.options import graphs_option
+from mpnn_arch.cli.output import check_picture
 from mpnn_arch.errors import InputError
 
 
-@click.command()
+@click.command(short_help="List the models, or show one and its cost.")
 @click.argument("name", required=False, shell_complete=completion.models)
 @graphs_option("the model's; one for all rounds, or one for each stage or round")
 @click.option("--dense", is_flag=True, help="Show the dense model only.")
@@ -48,8 +49,8 @@ def models(
         )
         if value is not None
     }
-    if diagram is not None and diagram.is_dir():
-        raise InputError(f"{diagram} is a folder; name a file in it")
+    if diagram is not None:
+        check_picture(diagram)
     if name is None:
         if graphs or dense or layers or diagram or settings:
             raise InputError("name a model to show it; mpnn-arch models alone lists them")

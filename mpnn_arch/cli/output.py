@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import check_writable, shown_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -10,6 +14,9 @@ if TYPE_CHECKING:
 
 FOLDED = 24
 """Characters that a column with ``overflow="fold"`` has at least, where its words are longer."""
+
+PICTURES = (".png", ".pdf", ".svg")
+"""Endings of the pictures that commands draw."""
 
 _UNBOUNDED = 100_000
 
@@ -27,6 +34,20 @@ def new_console(**options: Any) -> Console:
     console = Console(markup=False, emoji=False, **options)
     console.soft_wrap = not console.is_terminal
     return console
+
+
+def check_picture(path: Path) -> None:
+    """Whether a picture can be written to ``path``; to be asked before anything is drawn.
+
+    Raises:
+        InputError: it has another ending or none, or is a folder or a device.
+    """
+    check_writable(path)
+    if path.suffix not in PICTURES:
+        raise InputError(
+            f"a picture is a {', '.join(PICTURES[:-1])} or {PICTURES[-1]} file, by the ending of "
+            f"its name, not {shown_path(path)}; give a name such as graph{PICTURES[0]}"
+        )
 
 
 def print_table(console: Console, table: Table, *, wrap: bool = False) -> None:

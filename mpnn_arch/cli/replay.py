@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mpnn_arch.studies.replay import Replayed
 
 
-@click.command()
+@click.command(short_help="Train a trial again and compare it bit for bit.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("trial")
 @device_option()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_RUNNING = 16
 
 
-@click.command()
+@click.command(short_help="Show how far a study is.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -23,7 +23,7 @@ MOST_SHOWN = 12
 """Rows of the closing table; ``mpnn-arch export`` has all."""
 
 
-@click.command()
+@click.command(short_help="Train a model on many graphs, with several seeds each.")
 @trial_options("the model's default graph and the complete graph", "the model's own", "sum")
 @race_options()
 @study_options(

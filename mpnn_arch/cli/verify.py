@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_GRAPH = "ws_flex:64,8.5,0.1,0"
 
 
-@click.command()
+@click.command(short_help="Compare the implementations of one layer.")
 @graphs_option(DEFAULT_GRAPH)
 @click.option("--in-channels", default=250, show_default=True, help="Input channels.")
 @click.option("--out-channels", default=300, show_default=True, help="Output channels.")

@@ -225,7 +225,7 @@ COMMANDS = {
     "models mlp --graph complete:600": "fewer than the 600 nodes",
     "models mlp --graph sample:64/52": "takes one graph",
     "models mlp --diagram FOLDER": "is a folder",
-    "models mlp --diagram x.nope": "cannot write",
+    "models mlp --diagram x.nope": "a picture is",
     "verify --in-channels 0": "--in-channels is at least 1",
     "verify --out-channels -1": "--out-channels is at least 1",
     "verify --batch-size 0": "--batch-size is at least 1",

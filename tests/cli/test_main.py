@@ -16,6 +16,15 @@ def test_help_lists_the_commands(run):
     assert all(name in out for name in cli.COMMANDS)
 
 
+@pytest.mark.parametrize("arguments", [[], ["graphs"]])
+def test_the_list_of_commands_is_whole_in_80_columns(run, arguments, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(*arguments, "--help")
+    listed = out.partition("Commands:")[2].strip().splitlines()
+    assert listed
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["train", "--nonsense"], ["verify", "--in-channels", "x"]]
 )

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -86,11 +87,14 @@ def test_diagram_is_written(run, tmp_path):
         (["resnet20", "--graph", "complete:40"], "fewer than the 40 nodes"),
         (["resnet20", "--image-size", "2"], "the image is too small for resnet20"),
         (["mlp", "--diagram", "nowhere/at/all.png"], "cannot write"),
+        (["mlp", "--diagram", "mlp.doc"], "a picture is a .png"),
+        (["mlp", "--diagram", ".png"], "by the ending of its name, not .png; give a name such as"),
+        (["mlp", "--diagram", os.devnull], "is a device"),
     ],
 )
 def test_bad_input_is_one_sentence(run, arguments, sentence):
-    code, _, err = run("models", *arguments)
-    assert code == 2
+    code, out, err = run("models", *arguments)
+    assert (code, out) == (2, "")
     assert sentence in err
     assert err.count("\n") == 1
 
