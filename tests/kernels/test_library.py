@@ -226,3 +226,45 @@ print("forked")
 @needs_kernels
 def test_threads_of_our_own_survive_a_fork() -> None:
     assert run(OWN + USE + FORK).splitlines() == ["worked", "forked"]
+
+
+FORKED = """
+import os, signal
+import torch
+from torch import nn
+from mpnn_arch import RelationalConv2d, RelationalLinear
+
+torch.set_num_threads(2)
+layers = {
+    "a matrix": nn.Linear(256, 256),
+    "masked": RelationalLinear("ring:8,4", 256, 256, backend="masked"),
+    "kernels": RelationalLinear("ring:8,4", 256, 256, backend=BACKEND),
+    "maps": RelationalConv2d("ring:8,4", 16, 16, 3, backend=BACKEND),
+}
+for name, layer in layers.items():
+    x = torch.ones(32, 16, 32, 32) if name == "maps" else torch.ones(512, 256)
+    expected = layer(x)
+    expected.sum().backward()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        out = layer(x)
+        out.sum().backward()
+        os._exit(0 if torch.equal(out, expected) else 1)
+    print(name, os.waitpid(child, 0)[1])
+    assert torch.equal(layer(x), expected)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_computes_with_the_threads_that_its_parent_had() -> None:
+    backend = "cpu" if cpu.is_available() else "gather"
+    said = run(f"BACKEND = {backend!r}" + FORKED)
+    assert said.splitlines() == ["a matrix 0", "masked 0", "kernels 0", "maps 0"]
+
+
+def test_the_team_is_ended_by_gnus_runtime_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Runtime("omp_pause_resource_all", "__kmpc_fork_call")
+    for runtime, ended in ((Runtime("omp_pause_resource_all"), True), (both, False), (None, False)):
+        monkeypatch.setattr(threads, "_of_torch", lambda runtime=runtime: runtime)
+        assert (threads._end_of_team.__wrapped__() is not None) == ended

@@ -4,12 +4,19 @@ Torch's threads wait for their next region on the processors, so a second set of
 compete with them. The library links no runtime (see ``team.h``); the functions of torch's are
 looked up here in the process and handed over. Where torch has none, the library starts its threads
 for each call.
+
+GNU's runtime does not survive ``os.fork``: the child has one thread, and the runtime waits for ever
+for the others. So a thread that forks ends its team before, and parent and child start another with
+their next region. That serves torch's own operations in the child, too.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -26,6 +33,7 @@ _INTERFACES = {
         "omp_get_num_threads",
     ),
 }
+_HARD = 2  # omp_pause_hard
 
 
 def share_threads(library: ctypes.CDLL, runtime: ctypes.CDLL | None = None) -> str:
@@ -48,6 +56,27 @@ def share_threads(library: ctypes.CDLL, runtime: ctypes.CDLL | None = None) -> s
             return f"torch's OpenMP threads ({names[0]})"
     library.use_own_threads()
     return "threads started for each call, as torch has no OpenMP runtime here"
+
+
+@cache
+def _end_of_team() -> Callable[[int], int] | None:
+    """The function of torch's runtime that ends the calling thread's team; None if not needed."""
+    runtime = _of_torch()
+    if _address(runtime, "__kmpc_fork_call"):  # LLVM's runtime starts anew in a child by itself
+        return None
+    end: Callable[[int], int] | None = getattr(runtime, "omp_pause_resource_all", None)
+    return end
+
+
+def _before_fork() -> None:
+    end = _end_of_team()
+    if end is not None:
+        end(_HARD)
+
+
+# Before any kernel is loaded: the index tensors of a round are made by torch's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
 
 
 def _of_torch() -> ctypes.CDLL | None:
