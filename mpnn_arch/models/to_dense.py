@@ -17,6 +17,7 @@ from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.rounds.fused_round import HOOKED_STEPS, FusedRound
 from mpnn_arch.rounds.layers import RelationalConv2d
 from mpnn_arch.rounds.message_round import MessageRound
+from mpnn_arch.rounds.wrapped import must_be_called
 
 # Where torch keeps the hooks on a module's calls.
 _HOOKS = (
@@ -90,8 +91,10 @@ def why_not_dense(layer: MessageRound) -> str | None:
         return "its graph comes with the input" if layer.graph is None else "it is no FusedRound"
     if type(layer).forward not in (FusedRound.forward, RelationalConv2d.forward):
         return f"{type(layer).__name__} overrides forward"
-    if has_own_forward(layer) or has_own_forward(layer.message_function):
+    if has_own_forward(layer):
         return "its forward was replaced"
+    if called := must_be_called(layer.message_function):
+        return called
     if layer._own_steps:
         return f"{type(layer).__name__} overrides {', '.join(sorted(layer._own_steps))}"
     if hook := layer._hook(HOOKED_STEPS):

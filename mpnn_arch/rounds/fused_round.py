@@ -17,10 +17,13 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
-from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, has_own_forward, is_plain
+from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.message_round import MessageRound
+from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.shares import batched, merge_shares, own_channels, split_shares
+from mpnn_arch.rounds.unwrapped import unwrapped
+from mpnn_arch.rounds.wrapped import must_be_called
 
 # The steps of a round, which a subclass may override.
 _STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")
@@ -103,8 +106,16 @@ class FusedRound(MessageRound):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As :meth:`MessageRound.forward`, with a direct path to the product cached for a shape."""
-        if self._is_product:
-            function = self._modules["message_function"]
+        function = self._modules["message_function"]
+        touched = (  # without a call in the usual case
+            "forward" in function.__dict__
+            or function._forward_pre_hooks
+            or function._forward_hooks
+            or function._backward_hooks
+            or function._backward_pre_hooks
+            or not isinstance(function, MessageFunction)
+        )
+        if self._is_product and not (touched and must_be_called(function)):
             weight = function._parameters.get("weight") if function.plan_layout else None
             if weight is None:  # shared by the edges, parametrised or pruned
                 weight = function.current_weight()
@@ -115,7 +126,6 @@ class FusedRound(MessageRound):
                 is_plain(x, weight)
                 and weight.dtype == x.dtype
                 and weight.device == x.device
-                and "forward" not in function.__dict__
                 and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
                 and not torch.is_autocast_enabled(x.device.type)
             ):
@@ -128,7 +138,7 @@ class FusedRound(MessageRound):
     def message_and_aggregate(self, edge_index: EdgeIndex, x: Tensor) -> Tensor:
         """``message`` and ``aggregate`` in one product: (B, C_in, ...) -> (B, C_out, ...)."""
         out = self._product(x, None)
-        if type(self.aggr_module) is MeanAggregation:
+        if self._is_mean:
             out = out / self.plan.channel_degree.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
         return out
 
@@ -167,12 +177,14 @@ class FusedRound(MessageRound):
             self._decide()
 
     def _decide(self) -> None:
-        """Decide whether a call is a product and an update, and nothing else."""
+        """Decide whether a call is a product and an update, unless the message must be called."""
         self._is_product = not (
-            self.passes_messages
-            or self._goes_through_propagate()
-            or type(self.aggr_module) is MeanAggregation
+            self._asks_for_messages() or self._goes_through_propagate() or self._is_mean
         )
+
+    @property
+    def _is_mean(self) -> bool:
+        return type(unwrapped(self.aggr_module)) is MeanAggregation
 
     def _goes_through_propagate(self) -> bool:
         """Whether hooks or overridden steps need PyG's ``propagate`` around the product."""
@@ -189,7 +201,7 @@ class FusedRound(MessageRound):
             return f"{type(function).__name__} is not a single product per edge"
         if ("message" in own or "aggregate" in own) and "message_and_aggregate" not in own:
             return f"{type(self).__name__} overrides message or aggregate"
-        if type(self.aggr_module) not in (SumAggregation, MeanAggregation):
+        if type(unwrapped(self.aggr_module)) not in (SumAggregation, MeanAggregation):
             return f"aggr={self.aggr!r} is not the sum or mean of its messages"
         return None
 
@@ -197,14 +209,17 @@ class FusedRound(MessageRound):
     def passes_messages(self) -> bool:
         """Whether messages are passed: requested, not one product, hooked or explained.
 
-        Also where the message function's ``forward`` was replaced, as by libraries that fetch its
-        weights for the call: they see the call then.
+        Also where the message function was wrapped, hooked or given another ``forward``, as by
+        libraries that fetch its weights for the call: they see the call then.
         """
+        return self._asks_for_messages() or must_be_called(self.message_function) is not None
+
+    def _asks_for_messages(self) -> bool:
+        """:attr:`passes_messages`, but for what others have done to the message function."""
         return (
             self._backend == "reference"
             or bool(self._explain)
             or self._hook(_MESSAGE_HOOKS) is not None
-            or has_own_forward(self.message_function)
             or (self._backend == "auto" and self.why_not_fused() is not None)
         )
 
@@ -238,7 +253,7 @@ class FusedRound(MessageRound):
             _ = self.plan.edge_bounds
         elif self._backend in names():
             get(self._backend).prepare(self.plan)
-        if isinstance(self.aggr_module, MeanAggregation):
+        if self._is_mean:
             _ = self.plan.channel_degree
         if not self.message_function.plan_layout and not self.passes_messages:
             _ = self.plan.block_index  # used to repeat a shared weight along the edges
@@ -264,8 +279,8 @@ class FusedRound(MessageRound):
             return f"reference: a {hook} is registered, and a fused round computes no messages"
         if self._explain:
             return "reference: an explainer reads the messages"
-        if has_own_forward(self.message_function):
-            return "reference: the message function's forward was replaced"
+        if called := must_be_called(self.message_function):
+            return f"reference: {called}"
         reason = self.why_not_fused()
         if reason:
             return f"reference: {reason}"
@@ -353,7 +368,7 @@ class FusedRound(MessageRound):
         if reason := self.why_not_fused():
             raise InputError(f"this round is not one matrix, {reason}")
         dense = self.message_function.dense_weight()
-        if isinstance(self.aggr_module, MeanAggregation):
+        if self._is_mean:
             dense = dense / self.plan.channel_degree.view(-1, *[1] * (dense.dim() - 1))
         return dense
 

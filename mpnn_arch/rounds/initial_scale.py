@@ -12,6 +12,7 @@ from torch_geometric.nn.inits import reset
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.aggregations import aggregate_messages, place_of
+from mpnn_arch.rounds.unwrapped import unwrapped
 
 
 def reset_round(
@@ -79,9 +80,10 @@ def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor
         degree: (N,) messages each node receives.
         channels: of one message.
     """
-    if isinstance(aggr, pyg.SumAggregation):
+    kind = type(unwrapped(aggr))
+    if issubclass(kind, pyg.SumAggregation):
         return torch.ones(len(degree), dtype=torch.float64)
-    if isinstance(aggr, pyg.MeanAggregation):
+    if issubclass(kind, pyg.MeanAggregation):
         return degree.to("cpu", torch.float64)
     factory = place_of(aggr)
     degrees, inverse = degree.cpu().unique(return_inverse=True)

@@ -17,6 +17,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
 from mpnn_arch.rounds.messages.vector_norms import refuse_vector_norms
+from mpnn_arch.rounds.unwrapped import unwrapped
 
 message_functions: Registry[type["MessageFunction"]] = Registry("message function")
 
@@ -273,7 +274,8 @@ class MessageFunction(nn.Module):
 
     def _products(self, method: str) -> list[EdgeProduct]:
         """Its edge products, to which ``method`` is delegated."""
-        products = [module for module in self.children() if isinstance(module, EdgeProduct)]
+        parts = [unwrapped(module) for module in self.children()]
+        products = [module for module in parts if isinstance(module, EdgeProduct)]
         if not products and any(True for _ in self.parameters()):
             raise NotImplementedError(f"{type(self).__name__} has no {method}")
         return products

@@ -1,0 +1,15 @@
+"""Parts of a round without the wrappers that torch puts around modules to save memory."""
+
+from __future__ import annotations
+
+from torch import nn
+
+# What torch's wrappers for activation checkpointing and offloading call the module in them.
+_INSIDE = "_checkpoint_wrapped_module"
+
+
+def unwrapped(part: nn.Module) -> nn.Module:
+    """The part in torch's wrappers that save activations' memory: they change no number."""
+    while (inside := part._modules.get(_INSIDE)) is not None:
+        part = inside
+    return part
