@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 
 from mpnn_arch.checks import shown
@@ -35,8 +36,9 @@ def to_dense(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in which every round that is one matrix is a dense layer.
 
     The layer's weight is :meth:`FusedRound.dense_weight`, zero where the graph has no edge, so the
-    outputs are the same; it costs the dense layer's memory and multiply-adds. A round without norm,
-    squeeze, residual and activation becomes a plain ``nn.Linear`` or ``nn.Conv2d``, another one a
+    outputs are the same; it costs the dense layer's memory and multiply-adds. Rounds that share a
+    weight or a bias share it in the copy. A round without norm, squeeze, residual and activation
+    becomes a plain ``nn.Linear`` or ``nn.Conv2d``, another one a
     :class:`~mpnn_arch.models.dense.Dense` that contains it. It is what to give to
     ``torch.ao.quantization.quantize_dynamic``, torchao, and converters without custom operators.
     Quantisers without zero points (their default for weights) keep the zeros. Training does not:
@@ -77,7 +79,8 @@ def to_dense(model: nn.Module) -> nn.Module:
     if kept:
         said = "; ".join(f"{name}: {reason}" for name, reason in kept.items())
         warnings.warn(f"these rounds are not one matrix and stay rounds: {said}", stacklevel=2)
-    made = {id(rounds[name]): _dense(rounds[name]) for name in rounds if name not in kept}
+    weights: dict[Any, nn.Parameter] = {}
+    made = {id(rounds[name]): _dense(rounds[name], weights) for name in rounds if name not in kept}
     for module in list(model.modules()):
         for name, child in module._modules.items():
             if id(child) in made:
@@ -103,7 +106,8 @@ def why_not_dense(layer: MessageRound) -> str | None:
 
 
 @torch.no_grad()
-def _dense(layer: FusedRound) -> nn.Module:
+def _dense(layer: FusedRound, weights: dict[Any, nn.Parameter]) -> nn.Module:
+    """The dense layer, with the weight of ``weights`` where another round has the same entries."""
     weight, geometry = layer.dense_weight(), layer.message_function._geometry
     kwargs: dict[str, Any] = {"device": "meta", "bias": layer.bias is not None}
     dense: nn.Linear | nn.Conv2d
@@ -118,8 +122,13 @@ def _dense(layer: FusedRound) -> nn.Module:
             layer.in_channels, layer.out_channels, kernel, stride, padding, dilation, **kwargs
         )
     trained = any(p.requires_grad for p in layer.message_function.parameters())
-    dense.weight = nn.Parameter(weight.clone(), requires_grad=trained)
-    if layer.bias is not None:
+    own = nn.Parameter(weight.clone(), requires_grad=trained)
+    shared = weights.setdefault(_origin(layer), own)
+    # Not those of a class of the caller's that makes another matrix of the same parameters.
+    dense.weight = shared if weight.is_meta or torch.equal(shared, own) else own
+    if isinstance(layer.bias, nn.Parameter):  # the very one, which another layer may have too
+        dense.bias = layer.bias
+    elif layer.bias is not None:  # computed, by pruning or a parametrisation
         dense.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
     parts = (layer.norm, layer.activation, layer.squeeze)
     made: nn.Module = dense
@@ -128,6 +137,15 @@ def _dense(layer: FusedRound) -> nn.Module:
     made.training = dense.training = layer.training
     _take_hooks(made, layer)
     return made
+
+
+def _origin(layer: FusedRound) -> tuple[Any, ...]:
+    """What decides the matrix of a round: rounds in which it is the same share their weight."""
+    function = layer.message_function
+    computed = any(isinstance(part, ParametrizationList) for part in function.modules())
+    tensors = () if computed else (*function.parameters(), *function.buffers())
+    of = map(id, tensors or (function,))
+    return (type(function), *of, layer.plan.key, layer._is_mean)
 
 
 def _take_hooks(made: nn.Module, layer: nn.Module) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.ao.quantization import quantize_dynamic
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 from mpnn_arch import (
     GraphRound,
@@ -186,3 +186,43 @@ def test_a_forward_of_ones_own_stays(generator: torch.Generator) -> None:
     assert [type(layer) for layer in twin] == [nn.Linear, Scaled, RelationalLinear]
     x = torch.randn(5, 16, generator=generator)
     torch.testing.assert_close(twin(x), model(x))
+
+
+def test_rounds_that_share_parameters_share_them_as_dense_layers(
+    generator: torch.Generator,
+) -> None:
+    def layer(**kwargs: object) -> RelationalLinear:
+        return RelationalLinear(GRAPH, 16, 16, generator=generator, **kwargs)
+
+    first, second, mean, other = layer(), layer(), layer(aggr="mean"), layer()
+    elsewhere = RelationalLinear("ws_flex:8,4,0.9,1", 16, 16, generator=generator)
+    head = nn.Linear(16, 16)
+    for tied in (second, mean, elsewhere):  # the last one has as many entries
+        tied.weight = first.weight
+    other.message_function = first.message_function
+    second.bias = head.bias = first.bias
+    model = nn.Sequential(first, second, mean, other, elsewhere, head)
+    dense = to_dense(model)
+    x = torch.randn(3, 16, generator=generator)
+    torch.testing.assert_close(dense(x), model(x))
+    assert dense[0].weight is dense[1].weight is dense[3].weight
+    assert dense[2].weight is not dense[0].weight  # divided by the degrees
+    assert dense[4].weight is not dense[0].weight
+    assert dense[0].bias is dense[1].bias is dense[5].bias is not dense[3].bias
+    assert dense[0].bias is not first.bias
+
+
+def test_another_matrix_of_the_same_parameter_is_another_weight(
+    generator: torch.Generator,
+) -> None:
+    pairs = [[RelationalLinear(GRAPH, 16, 16, generator=generator) for _ in range(2)] for _ in "ab"]
+    for one, two in pairs:
+        two.weight = one.weight
+    prune.l1_unstructured(pairs[0][1].message_function, "weight", 0.5)
+    parametrize.register_parametrization(pairs[1][1].message_function, "weight", nn.Tanh())
+    for one, two in pairs:
+        model = nn.Sequential(one, two)
+        dense = to_dense(model)
+        x = torch.randn(3, 16, generator=generator)
+        torch.testing.assert_close(dense(x), model(x))
+        assert dense[0].weight is not dense[1].weight
