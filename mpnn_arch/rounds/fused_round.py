@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.nn import MeanAggregation, SumAggregation
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.errors import InputError, ShapeError
 from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
@@ -170,6 +170,7 @@ class FusedRound(MessageRound):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight":  # a property: `nn.Module` would look for a parameter of that name
+            self._check_weight(value)
             self.message_function.weight = value
             return
         super().__setattr__(name, value)
@@ -345,6 +346,19 @@ class FusedRound(MessageRound):
         :meth:`dense_weight`.
         """
         return cast(Tensor, self.message_function.weight)
+
+    def _check_weight(self, value: Any) -> None:
+        function = self.message_function
+        if not isinstance(value, Tensor) or not function.plan_layout:
+            return
+        kernel = () if function._geometry is None else function._geometry.kernel_size
+        expected = (self.plan.num_weights, *kernel)
+        if tuple(value.shape) != expected:
+            raise ShapeError(
+                f"the weight of this round has shape {expected}, an entry for every pair of "
+                f"channels on an edge, not {tuple(value.shape)}; functions that set a matrix, as "
+                "torch.nn.utils.fusion's, take mpnn_arch.to_dense(layer)"
+            )
 
     def __getattr__(self, name: str) -> Any:
         parameter = self.__dict__.get("_parameters", {}).get(name)

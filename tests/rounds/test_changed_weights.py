@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
+from mpnn_arch import InputError, RelationalConv2d, RelationalLinear, graphs, to_dense
 from mpnn_arch.kernels import cpu
 
 GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
@@ -21,7 +22,7 @@ LAYERS = {
 
 def longer(layer: nn.Module) -> None:
     weight = layer.weight
-    layer.weight = nn.Parameter(torch.cat([weight, weight]).detach())
+    layer.message_function.weight = nn.Parameter(torch.cat([weight, weight]).detach())
 
 
 def shorter(layer: nn.Module) -> None:
@@ -34,7 +35,9 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "to the meta device": lambda layer: layer.to("meta"),
     "longer": longer,
     "shorter": shorter,
-    "a matrix": lambda layer: setattr(layer, "weight", nn.Parameter(layer.dense_weight())),
+    "a matrix": lambda layer: setattr(
+        layer.message_function, "weight", nn.Parameter(layer.dense_weight())
+    ),
 }
 
 
@@ -70,3 +73,22 @@ def test_values_that_changed_are_read(name: str, backend: str, generator: torch.
     every_second = torch.stack([layer.weight, layer.weight], -1).detach()[..., 0]
     layer.weight = nn.Parameter(every_second)  # not contiguous
     torch.testing.assert_close(layer(x), 2 * once[0])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_matrix_is_refused_where_it_is_set(name: str) -> None:
+    layer = LAYERS[name][0]()
+    before = layer.weight
+    for kind in (RuntimeError, InputError):
+        with pytest.raises(kind, match=r"the weight of this round has shape \(240,.*to_dense"):
+            layer.weight = nn.Parameter(layer.dense_weight())
+    assert layer.weight is before
+
+
+def test_torch_does_not_fold_a_norm_into_a_round() -> None:
+    layer, norm = RelationalLinear(GRAPH, 16, 24).eval(), nn.BatchNorm1d(24).eval()
+    with pytest.raises(InputError, match=r"torch\.nn\.utils\.fusion's, take mpnn_arch\.to_dense"):
+        fuse_linear_bn_eval(layer, norm)
+    one = fuse_linear_bn_eval(to_dense(layer), norm)
+    x = torch.randn(5, 16)
+    torch.testing.assert_close(one(x), norm(layer(x)))
