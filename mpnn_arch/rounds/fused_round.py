@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.edge_index import EdgeIndex
@@ -124,6 +125,8 @@ class FusedRound(MessageRound):
             bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
             if (
                 is_plain(x, weight)
+                and x.layout is torch.strided
+                and not x.is_nested
                 and weight.dtype == x.dtype
                 and weight.device == x.device
                 and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
@@ -134,6 +137,20 @@ class FusedRound(MessageRound):
                     out = product(x, weight, bias)
                     return self._sigma(out, x if residual is None and self.residual else residual)
         return self._forward(x, residual)
+
+    def of_another_layout(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """The round of a sparse or nested tensor, as by ``nn.Linear``."""
+        if (
+            self.passes_messages
+            or self._goes_through_propagate()
+            or self.message_function.spatial_dims
+        ):
+            return super().of_another_layout(x, residual)
+        if x.dim() < 2 or x.size(-1) != self.in_channels:
+            said = "a nested tensor" if x.is_nested else tuple(x.shape)
+            raise ShapeError(f"this round takes (..., {self.in_channels}), not {said}")
+        out = F.linear(x, self.dense_weight(), self.bias)
+        return self._sigma(out, x if residual is None and self.residual else residual)
 
     def message_and_aggregate(self, edge_index: EdgeIndex, x: Tensor) -> Tensor:
         """``message`` and ``aggregate`` in one product: (B, C_in, ...) -> (B, C_out, ...)."""

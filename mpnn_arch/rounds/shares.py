@@ -119,6 +119,9 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 raise InputError(f"{name} of a round is a tensor, not {shown(tensor)}")
         if x is None:
             raise InputError("a round takes a tensor, None was given")
+        if x.layout is not torch.strided or x.is_nested:
+            out: Tensor = self.of_another_layout(x, residual)
+            return out
         spatial = self.message_function.spatial_dims
         channel_dim = x.dim() - 1 - spatial
         fits = channel_dim == 0 or (channel_dim == 1 if spatial else channel_dim > 0)

@@ -234,9 +234,11 @@ def add_residual(out: Tensor, residual: Tensor) -> Tensor:
     """``out`` plus ``residual``, the nodes' features before the round.
 
     Raises:
-        InputError: the round changed the shape.
+        InputError: the round changed the shape, or ``residual`` is no tensor.
     """
-    if out.shape != residual.shape:
+    if not isinstance(residual, Tensor):
+        raise InputError(f"a residual of a round is a tensor, not {shown(residual)}")
+    if not out.is_nested and out.shape != residual.shape:
         raise InputError(
             f"a residual adds {tuple(residual.shape)} to {tuple(out.shape)}; use as many channels "
             "in as out, stride 1 and padding='same', or residual=False"

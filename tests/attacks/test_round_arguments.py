@@ -45,10 +45,31 @@ def test_an_input_that_is_no_tensor_is_refused_in_one_line(value):
         assert "\n" not in str(error.value)
 
 
+def test_a_tensor_of_another_layout_is_refused_where_there_is_no_matrix(generator):
+    x = torch.randn(4, 16, generator=generator)
+    nested = torch.nested.nested_tensor([x[:1], x[1:]], layout=torch.jagged)
+    layers = [
+        RelationalLinear(GRAPH, 16, 16, aggr="max"),
+        RelationalLinear(GRAPH, 16, 16, backend="reference"),
+        RelationalConv2d(GRAPH, 16, 16, 3),
+    ]
+    for layer in layers:
+        with pytest.raises(InputError, match=r"not a sparse_coo one: give x\.to_dense\(\)"):
+            layer(x.to_sparse())
+        with pytest.raises(InputError, match=r"not a nested one: give its rows, x\.values\(\)"):
+            layer(nested)
+    layer = RelationalLinear(GRAPH, 16, 24)
+    with pytest.raises(RuntimeError, match=r"this round takes \(\.\.\., 16\), not \(4, 15\)"):
+        layer(x[:, 1:].to_sparse())
+
+
 def test_a_residual_or_edges_that_are_no_tensor_are_refused(generator):
     x = torch.randn(4, 16, generator=generator)
-    with pytest.raises(InputError, match="a residual of a round is a tensor, not 'x'"):
-        RelationalLinear(GRAPH, 16, 16)(x, "x")
+    layer = RelationalLinear(GRAPH, 16, 16)
+    for _ in range(3):  # the later calls with a product that is cached
+        with pytest.raises(InputError, match="a residual of a round is a tensor, not 'x'"):
+            layer(x, "x")
+        layer(x)
     for edges in ("x", [[0], [1]]):
         with pytest.raises(InputError, match="an edge_index is a"):
             GraphRound(16, 4)(x, edges)

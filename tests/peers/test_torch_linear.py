@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,8 +23,6 @@ TABLE.not_applicable |= {
     "LazyLinear": "the number of channels and their shares decide the parameters; the graph comes "
     "first, so RelationalLinear(graph, in, out) says them",
     "in_features=0 or out_features=0": "every node of the graph has at least one channel",
-    "a nested tensor as input": "rows of different lengths have no common batch of messages; "
-    "torch.cat of the rows is the same product",
 }
 case = TABLE.case
 
@@ -56,6 +56,30 @@ def _(kind, g):
 @case("a column-major matrix")
 def _(kind, g):
     same(*kind.pair(g), torch.randn(IN, 5, generator=g).t())
+
+
+@case("nested tensors, of both layouts")
+def _(kind, g):
+    ours, theirs = kind.pair(g)
+    rows = [torch.randn(n, IN, generator=g) for n in (2, 3)]
+    for layout in (torch.strided, torch.jagged):
+        x = torch.nested.nested_tensor(rows, layout=layout)
+        for mine, other in zip(ours(x).unbind(), theirs(x).unbind(), strict=True):
+            torch.testing.assert_close(mine, other)
+
+
+@case("sparse matrices as input, gradients included")
+def _(kind, g):
+    layer = kind.ours(SPARSE, generator=g)
+    x = kind.x(g) * (kind.x(g) > 0)
+    expected = gradients(layer, x)[2:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that CSR is in beta
+        inputs = x.to_sparse(), x.to_sparse_csr()
+    for sparse in inputs:
+        mine = gradients(layer, x, lambda _, sparse=sparse: layer(sparse))[2:]
+        for one, two in zip(mine, expected, strict=True):
+            torch.testing.assert_close(one, two)
 
 
 @case("sequences in bfloat16, no bias")
