@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, product
 from typing import Any, Literal, get_args
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.import_paths import is_import_path
 from mpnn_arch.training.config import TrainingConfig, check_comparison, from_mapping
@@ -77,16 +78,16 @@ class StudyConfig:
 
         check_comparison(self, EXTENDABLE)
         object.__setattr__(self, "dataset", full_name(self.dataset))
-        if self.weights not in get_args(Weights):
+        if not isinstance(self.weights, str) or self.weights not in get_args(Weights):
             choices = ", ".join(get_args(Weights))
-            raise InputError(f"weights is one of {choices}, {self.weights!r} was given")
+            raise InputError(f"weights is one of {choices}, {shown(self.weights)} was given")
         self._check_race()
 
     def _check_race(self) -> None:
         if not isinstance(self.race, list | tuple) or not all(
             isinstance(rung, int) and not isinstance(rung, bool) for rung in self.race
         ):
-            raise InputError(f"race is a list of numbers of epochs, {self.race!r} was given")
+            raise InputError(f"race is a list of numbers of epochs, {shown(self.race)} was given")
         object.__setattr__(self, "race", tuple(self.race))
         rungs = (0, *self.race, self.training.epochs)
         if self.race and not all(one < next for one, next in pairwise(rungs)):
@@ -102,7 +103,7 @@ class StudyConfig:
             )
         is_share = isinstance(self.keep, int | float) and not isinstance(self.keep, bool)
         if not (is_share and 0 < self.keep < 1):
-            raise InputError(f"keep is a share between 0 and 1, {self.keep!r} was given")
+            raise InputError(f"keep is a share between 0 and 1, {shown(self.keep)} was given")
 
     @property
     def import_paths(self) -> list[str]:

@@ -117,7 +117,7 @@ class TrainingConfig:
         _number(self, "momentum")
         _number(self, "weight_decay")
         if not isinstance(self.nesterov, bool):
-            raise InputError(f"nesterov is true or false, {self.nesterov!r} was given")
+            raise InputError(f"nesterov is true or false, {shown(self.nesterov)} was given")
         if self.learning_rate <= 0:
             raise InputError(f"learning_rate is above 0, {self.learning_rate} was given")
         if not 0 <= self.momentum < 1:
@@ -141,7 +141,7 @@ class TrainingConfig:
                 )
         for name in ("drop_last", "flip", "channels_last", "compile"):
             if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is true or false, {getattr(self, name)!r} was given")
+                raise InputError(f"{name} is true or false, {shown(getattr(self, name))} was given")
         _whole(self, "crop_padding", at_least=0)
         _whole(self, "evaluate_every", at_least=1)
         _whole(self, "batch_norm_images", at_least=0)
@@ -326,13 +326,13 @@ def _is_whole(value: object) -> bool:
 def _whole(config: Any, name: str, *, at_least: int) -> None:
     value = getattr(config, name)
     if not _is_whole(value) or value < at_least:
-        raise InputError(f"{name} is an integer of at least {at_least}, {value!r} was given")
+        raise InputError(f"{name} is an integer of at least {at_least}, {shown(value)} was given")
 
 
 def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(config, name)
-    if value not in choices:
-        raise InputError(f"{name} is one of {', '.join(choices)}, {value!r} was given")
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} is one of {', '.join(choices)}, {shown(value)} was given")
 
 
 def _number(config: Any, name: str) -> None:
