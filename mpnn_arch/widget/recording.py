@@ -89,7 +89,7 @@ def input_for(model: nn.Module, x: Tensor | None, seed: int) -> Tensor:
             f"the shape of what {type(model).__name__} takes is not known: give x, a batch as it "
             "takes it"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_whole("seed", seed, 0, 2**63 - 1))
     geometry = model.message_function._geometry
     if geometry is None:
         return torch.randn(1, model.in_channels, generator=generator)

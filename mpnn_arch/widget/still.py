@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.checks import check_whole
 from mpnn_arch.io.figures import new_figure
 from mpnn_arch.widget.decoded import Array, DecodedScene
 from mpnn_arch.widget.recording import input_for, record
@@ -69,10 +69,7 @@ def draw_round(
         >>> figure.savefig("round.png")
     """
     recordings = record(layer_or_model, input_for(layer_or_model, x, seed), sample)
-    if not 0 <= round_index < len(recordings):
-        raise InputError(
-            f"round_index={round_index} is outside 0 to {len(recordings) - 1}: choose one of these"
-        )
+    round_index = check_whole("round_index", round_index, 0, len(recordings) - 1)
     name = list(recordings)[round_index]
     scene = make_scene(recordings[name], name=name, index=round_index)
     return draw_scene(scene, step=step, selected=selected)
@@ -85,9 +82,8 @@ def draw_scene(scene: Scene, *, step: int | None = None, selected: str = "") -> 
         InputError: a step or part that is not there, or matplotlib is not installed.
     """
     decoded = DecodedScene(scene)
-    step = decoded.num_steps if step is None else step
-    if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= decoded.num_steps:
-        raise InputError(f"step={step!r} is outside 0 to {decoded.num_steps}: choose one of these")
+    steps = decoded.num_steps
+    step = steps if step is None else check_whole("step", step, 0, steps)
     part = parse_part(selected, decoded.num_nodes)
     drawn = decoded.num_nodes <= MOST_NODES
     figure = new_figure(11 if drawn else 7.5, 4.3)

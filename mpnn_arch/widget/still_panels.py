@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.widget.decoded import Array, DecodedScene, SceneEdge
 
@@ -49,8 +50,8 @@ def parse_part(selected: str, num_nodes: int) -> Part | None:
     match = re.fullmatch(r"|node:(\d+)|edge:(\d+)-(\d+)", str(selected))
     if match is None or any(int(node) >= num_nodes for node in match.groups() if node):
         raise InputError(
-            f"selected={selected!r} names nothing in a graph of {num_nodes} nodes: use 'node:3', "
-            "'edge:5-3' (from 5 to 3) or ''"
+            f"selected={shown(selected)} names nothing in a graph of {num_nodes} nodes: use "
+            "'node:3', 'edge:5-3' (from 5 to 3) or ''"
         )
     node, u, v = match.groups()
     if node is not None:

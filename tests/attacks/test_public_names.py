@@ -11,7 +11,7 @@ import torch
 from mpnn_arch import InputError, RelationalLinear, graphs
 from mpnn_arch.analysis import design_of, learned_graph
 from mpnn_arch.training import ImageDataset, Trainer, TrainingConfig
-from mpnn_arch.widget import record
+from mpnn_arch.widget import RoundWidget, draw_round, record
 
 PACKAGES = [
     f"mpnn_arch{name}"
@@ -127,6 +127,17 @@ def test_a_wrong_value_for_one_option_of_an_analysis(name, function):
         for value in (-1, "nonsense", object(), np.zeros(3), torch.zeros(2, 2), 10**30):
             message = refusal_of(function, **good, **{option: value})
             assert "\n" not in (message or ""), (option, value)
+
+
+@pytest.mark.parametrize("option", ["x", "seed", "sample", "round_index", "step", "selected"])
+def test_a_wrong_value_for_one_option_of_a_picture(option):
+    layer = RelationalLinear(graphs.ring(4, 2), 8, 8)
+    for value in WRONG:
+        message = refusal_of(draw_round, layer_or_model=layer, **{option: value})
+        assert message is None or option in message or option == "x", value
+        assert "\n" not in (message or ""), value
+        if option == "seed":
+            refusal_of(RoundWidget, layer_or_model=layer, seed=value)
 
 
 @pytest.mark.parametrize("column", ["graph", "error", "train_seed", "clustering_coefficient"])

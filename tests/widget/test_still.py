@@ -133,12 +133,12 @@ def test_above_256_nodes_the_matrix_stands_alone():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"step": 49}, "step=49 is outside 0 to 48"),
-        ({"step": -1}, "step=-1 is outside"),
-        ({"step": 1.5}, "step=1.5 is outside"),
+        ({"step": 49}, "step is between 0 and 48, 49"),
+        ({"step": -1}, "step is between 0 and 48, -1"),
+        ({"step": 1.5}, "step is an integer between 0 and 48, 1.5"),
         ({"selected": "node:8"}, "selected='node:8' names nothing"),
         ({"selected": 3}, "selected=3 names nothing"),
-        ({"round_index": 1}, "round_index=1 is outside 0 to 0"),
+        ({"round_index": 1}, "round_index is between 0 and 0, 1"),
         ({"sample": 1}, "no sample 1"),
         ({"x": [1.0]}, "x is a torch tensor"),
     ],
