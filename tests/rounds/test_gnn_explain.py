@@ -134,6 +134,26 @@ def test_a_hook_that_drops_an_edge_drops_the_callers() -> None:
     torch.testing.assert_close(dropped, layer(x, edges, keep.float()))
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_explainer_reads_the_same_attention(heads: int) -> None:
+    from torch_geometric.explain import AttentionExplainer, Explainer
+    from torch_geometric.nn import GATConv
+
+    theirs = GATConv(C, 4, heads=heads)
+    ours = GAT.from_pyg(theirs)
+    x, edges = example("unsorted")
+    edges = edges[:, edges[0] != edges[1]]
+    masks = []
+    for layer in (ours, theirs):
+        explainer = Explainer(
+            layer, AttentionExplainer(), explanation_type="model", edge_mask_type="object",
+            model_config={"mode": "regression", "task_level": "node", "return_type": "raw"},
+        )  # fmt: skip
+        masks.append(explainer(x, edges).edge_mask)
+    torch.testing.assert_close(*masks)
+    assert ours._alpha is None
+
+
 def test_gnn_explainer_finds_the_same_edges() -> None:
     from torch_geometric.explain import Explainer, GNNExplainer
 

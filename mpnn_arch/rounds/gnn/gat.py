@@ -113,6 +113,7 @@ class GAT(GraphRound):
             self.edge_logit = nn.Parameter(torch.empty(heads, out_channels, **factory))
             fill_uniform(self.edge_logit, out_channels**-0.5, generator)
         self.root = linear(target, width, False, generator, **factory) if residual else None
+        self._alpha: OptTensor = None
         self.bias = nn.Parameter(torch.zeros(width, **factory)) if bias else None
 
     def forward(  # type: ignore[override]
@@ -145,7 +146,14 @@ class GAT(GraphRound):
                 graph.target, weight if self.target_map is None else self.target_map.weight
             )
         alpha = self.attention(graph, senders, receivers)  # (E, B, H)
-        out = self.exchange(graph._replace(source=senders, value=alpha))
+        if (
+            len(self.__dict__["_message_forward_hooks"]) > 0
+        ):  # where PyG's AttentionExplainer reads it
+            self._alpha = alpha if graph.leading else alpha.squeeze(1)
+        try:
+            out = self.exchange(graph._replace(source=senders, value=alpha))
+        finally:
+            self._alpha = None
         if not return_attention_weights:
             return out
         return out, self._attention_of_edges(graph, alpha, edge_index)
