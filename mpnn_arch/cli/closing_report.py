@@ -45,8 +45,9 @@ def write_closing_report(
         (row,) = ledger.query("SELECT count(DISTINCT graph) AS n FROM trial WHERE state = 'done'")
     if row["n"] < FEWEST_GRAPHS:
         return (
-            f"no report: {row['n']} graphs are done and it compares at least {FEWEST_GRAPHS}; add "
-            f"graphs by mpnn-arch sweep --out {study.path} --extend --graphs ..."
+            f"no report: it compares at least {FEWEST_GRAPHS} graphs, and {row['n']} of them "
+            f"{'is' if row['n'] == 1 else 'are'} done; add graphs by mpnn-arch sweep --out "
+            f"{study.path} --extend --graphs ..."
         )
     try:
         _write(study, page.parent, progress)

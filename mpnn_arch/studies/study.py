@@ -328,7 +328,10 @@ class Study:
                 recorder = Recorder(self.path, ledger, settings)
                 if runner.name == "local":  # the machines of other workers are not known here
                     check_begun(recorder)
-                if settings.workers == 0 and runner.name == "local":
+                # Nobody is started, and no cluster waited for, where nothing is left to train.
+                if not recorder.queued_jobs(1) and not recorder.go_on(watch):
+                    pass
+                elif settings.workers == 0 and runner.name == "local":
                     if population is not None:
                         self._plan(recorder, population, watch)
                     InProcess(recorder, watch=watch).run(interrupts)

@@ -62,6 +62,17 @@ def test_the_same_command_again_does_nothing_and_tells_the_table_again(drivers, 
         assert all(row["attempts"] == 1 for row in ledger.trials())
 
 
+def test_no_worker_and_no_cluster_is_started_for_a_study_that_is_done(copied, monkeypatch):
+    from mpnn_arch.studies.runners import Runner
+
+    def never(*arguments):
+        raise AssertionError("started")
+
+    monkeypatch.setattr(Runner, "open", never)
+    for runner in (Runner(), Runner(name="ray")):
+        assert Study.open(copied).run(runner=runner, device="cpu").done == 4
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -192,7 +203,7 @@ def test_the_closing_report_says_in_a_line_why_there_is_none(
 
     code, told = drivers.run("sweep", "--out", finished)
     assert code == 0
-    assert "no report: 2 graphs are done and it compares at least 3" in told
+    assert "no report: it compares at least 3 graphs, and 2 of them are done" in told
     assert "no report" not in drivers.run("sweep", "--out", finished, "--no-report")[1]
     study = Study.open(copied)
     monkeypatch.setattr(closing_report, "FEWEST_GRAPHS", 2)
