@@ -45,7 +45,7 @@ def write_closing_report(
         (row,) = ledger.query("SELECT count(DISTINCT graph) AS n FROM trial WHERE state = 'done'")
     if row["n"] < FEWEST_GRAPHS:
         return (
-            f"no report: it compares at least {FEWEST_GRAPHS} graphs, and {row['n']} of them "
+            f"no report: it compares at least {FEWEST_GRAPHS} graphs, and {row['n']} "
             f"{'is' if row['n'] == 1 else 'are'} done; add graphs by mpnn-arch sweep --out "
             f"{study.path} --extend --graphs ..."
         )

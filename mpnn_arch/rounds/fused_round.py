@@ -22,7 +22,13 @@ from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import MessageFunction
-from mpnn_arch.rounds.shares import batched, merge_shares, own_channels, split_shares
+from mpnn_arch.rounds.shares import (
+    another_layout,
+    batched,
+    merge_shares,
+    own_channels,
+    split_shares,
+)
 from mpnn_arch.rounds.unwrapped import unwrapped
 from mpnn_arch.rounds.wrapped import must_be_called
 
@@ -138,14 +144,14 @@ class FusedRound(MessageRound):
                     return self._sigma(out, x if residual is None and self.residual else residual)
         return self._forward(x, residual)
 
-    def of_another_layout(self, x: Tensor, residual: Tensor | None) -> Tensor:
+    def _of_another_layout(self, x: Tensor, residual: Tensor | None) -> Tensor:
         """The round of a sparse or nested tensor, as by ``nn.Linear``."""
         if (
             self.passes_messages
             or self._goes_through_propagate()
             or self.message_function.spatial_dims
         ):
-            return super().of_another_layout(x, residual)
+            raise another_layout(x)
         if x.dim() < 2 or x.size(-1) != self.in_channels:
             said = "a nested tensor" if x.is_nested else tuple(x.shape)
             raise ShapeError(f"this round takes (..., {self.in_channels}), not {said}")

@@ -187,16 +187,6 @@ class MessageRound(MessagePassing):
             inputs = add_residual(inputs, residual)
         return inputs if self.activation is None else self.activation(inputs)
 
-    def of_another_layout(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        """The round of a sparse or nested tensor, whose channels have no shares to split into.
-
-        Raises:
-            InputError: always, but where the round is a product with its matrix.
-        """
-        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
-        given = "its rows, x.values()" if x.is_nested else "x.to_dense()"
-        raise InputError(f"this round takes a strided tensor, not a {kind} one: give {given}")
-
     @property
     def plan(self) -> RoundPlan:
         """Index tensors of the round."""

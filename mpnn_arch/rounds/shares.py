@@ -99,6 +99,13 @@ def own_channels(index: Tensor, plan: RoundPlan) -> Tensor | None:
     return channel < plan.out_sizes[index][:, None]
 
 
+def another_layout(x: Tensor) -> InputError:
+    """The error for a sparse or nested tensor, whose channels have no shares to split into."""
+    kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
+    given = "its rows, x.values()" if x.is_nested else "x.to_dense()"
+    return InputError(f"this round takes a strided tensor, not a {kind} one: give {given}")
+
+
 def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Let a round's ``forward`` take any leading dimensions, as ``nn.Linear`` and ``nn.Conv2d`` do.
 
@@ -120,7 +127,10 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if x is None:
             raise InputError("a round takes a tensor, None was given")
         if x.layout is not torch.strided or x.is_nested:
-            out: Tensor = self.of_another_layout(x, residual)
+            product = getattr(self, "_of_another_layout", None)  # a fused round's
+            if product is None:
+                raise another_layout(x)
+            out: Tensor = product(x, residual)
             return out
         spatial = self.message_function.spatial_dims
         channel_dim = x.dim() - 1 - spatial
