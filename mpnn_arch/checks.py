@@ -178,9 +178,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """
     named = list(choices)
     if not (isinstance(value, str) and value in named):
-        *others, last = named
-        listed = f"{', '.join(others)} or {last}" if others else last
-        raise InputError(f"there is no {name} {shown(value)}; choose {listed}")
+        raise InputError(f"there is no {name} {shown(value)}; choose one of {', '.join(named)}")
 
 
 def check_columns(table: Any, columns: Iterable[str], fix: str) -> None:

@@ -249,7 +249,7 @@ def test_an_input_that_would_be_misread_is_refused() -> None:
         Graph(C, 4)(x, edges, features[:3, 0])
     with pytest.raises(InputError, match="would swap their sides"):
         SAGE(C, 4, flow="target_to_source")((x, x), edges)
-    with pytest.raises(InputError, match="not 'sideways'"):
+    with pytest.raises(InputError, match="no flow 'sideways'"):
         SAGE(C, 4, flow="sideways")
     with pytest.raises(InputError, match="takes a pair of 5 and 3 channels"):
         SAGE((C, 3), 4)(x, edges)
