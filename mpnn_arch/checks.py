@@ -39,6 +39,14 @@ def shown(value: object, limit: int = 80) -> str:
     return f"{text[:half]}...{text[-half:]} ({len(text)} characters)"
 
 
+def kind_of(value: object) -> str:
+    """What a function returned, in a few words: the shape of a tensor or array, else the type."""
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return "None" if value is None else f"a {type(value).__name__}"
+    return f"shape {tuple(shape)}"
+
+
 def is_whole(value: object) -> bool:
     """Whether ``value`` is an integer: a Python or numpy one, and no bool."""
     return hasattr(value, "__index__") and not isinstance(value, bool) and not _is_bool(value)

@@ -57,7 +57,7 @@ def read_graph(layer: Any, x: Any, edges: Any, value: Any = None, size: Any = No
     if edges is None:
         raise InputError("the graph of this round comes with the input: call round(x, edge_index)")
     bipartite = isinstance(x, (tuple, list))
-    source, target = x if bipartite else (x, x)
+    source, target = features_of(x)
     _check_features(source, layer.source_channels)
     if target is not None and bipartite:
         _check_features(target, layer.target_channels)
@@ -86,6 +86,34 @@ def read_graph(layer: Any, x: Any, edges: Any, value: Any = None, size: Any = No
         size=num_nodes,
         leading=tuple(source.shape[:-2]),
     )
+
+
+def features_of(x: Any) -> tuple[Tensor, Tensor | None]:
+    """Features of senders and receivers, sparse ones as dense; the same of both unless a pair.
+
+    Raises:
+        InputError: anything but a tensor of two dimensions or more, or a pair of them.
+    """
+    pair = tuple(x) if isinstance(x, (tuple, list)) else (x,)
+    fits = len(pair) in (1, 2) and (len(pair) == 2) == isinstance(x, (tuple, list))
+    if not fits or not all(
+        isinstance(one, Tensor) or (one is None and number == 1) for number, one in enumerate(pair)
+    ):
+        kinds = [type(one).__name__ for one in pair]
+        given = kinds[0] if pair == (x,) else shown(kinds).replace("'", "")
+        raise InputError(
+            "x is a tensor (..., N, C), or a pair (x_source, x_target), whose second may be None; "
+            f"{given} was given: call round(x, edge_index), for a Data round(data.x, "
+            "data.edge_index)"
+        )
+    for one in pair:
+        if one is not None and one.dim() < 2:
+            raise InputError(
+                f"x is of shape {tuple(one.shape)}, a round takes (..., N, C): a row per node, "
+                "x.unsqueeze(-1) for one number per node"
+            )
+    dense = [one if one is None or one.layout == torch.strided else one.to_dense() for one in pair]
+    return dense[0], dense[-1]
 
 
 def as_nodes(x: Tensor) -> Tensor:
@@ -146,6 +174,9 @@ def _stored_value(layer: Any, stored: Tensor, value: Tensor | None) -> Tensor | 
 def _sizes(source: Tensor, target: Tensor | None, *given: Any) -> tuple[int, int]:
     """(N, M): the rows of the features, and what ``given`` pairs say, None being unknown."""
     nodes = [source.shape[-2], None if target is None else target.shape[-2]]
+    for sizes in given:
+        if sizes is not None and not (isinstance(sizes, (tuple, list)) and len(sizes) == 2):
+            raise InputError(f"size is a pair (N, M), of senders and receivers; not {shown(sizes)}")
     for side, expected in (pair for sizes in given for pair in enumerate(sizes or ())):
         if nodes[side] is None:
             nodes[side] = expected
@@ -166,19 +197,40 @@ def _check_features(x: Tensor, channels: int) -> None:
         raise InputError(f"this round takes (..., N, {channels}), not {tuple(x.shape)}")
 
 
-def _check_edges(edge_index: Tensor, value: Tensor | None, num_nodes: tuple[int, int]) -> None:
-    if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
+def weight_of_edges(layer: Any, value: Tensor | None) -> Tensor | None:
+    """(E,) one number per edge; a column (E, 1) is taken too, as by PyG's layers.
+
+    Raises:
+        InputError: several numbers per edge.
+    """
+    if value is not None and value.numel() != value.shape[0]:
+        raise InputError(
+            f"{type(layer).__name__} takes edge weights of shape (E,), one number per edge, not "
+            f"{tuple(value.shape)}: use GINE or GAT for features of edges"
+        )
+    return value if value is None else value.reshape(-1)
+
+
+def _check_edges(edge_index: Tensor, value: Any, num_nodes: tuple[int, int]) -> None:
+    integer = not (edge_index.is_floating_point() or edge_index.is_complex())
+    integer = integer and edge_index.dtype != torch.bool
+    if edge_index.dim() != 2 or edge_index.shape[0] != 2 or not integer:
         raise InputError(
             f"an edge_index is (2, E) integers, this one is {tuple(edge_index.shape)} of "
             f"{edge_index.dtype}; row 0 contains sources, row 1 targets"
+        )
+    if value is not None and not (isinstance(value, Tensor) and value.dim()):
+        raise InputError(
+            f"weights or features of the edges are a tensor (E,) or (E, F), not {shown(value)}; "
+            "give one entry per column of edge_index"
         )
     if value is not None and value.shape[0] != edge_index.shape[1]:
         raise InputError(
             f"the graph has {edge_index.shape[1]} edges, {value.shape[0]} values are given for "
             "them: give one per column of edge_index"
         )
-    if torch.compiler.is_compiling():
-        return  # compiled code checks the bounds itself
+    if torch.compiler.is_compiling() or edge_index.is_meta:
+        return  # compiled code checks the bounds itself, and meta tensors hold no numbers
     for row, limit in zip(edge_index, num_nodes, strict=True):
         if row.numel() and not 0 <= int(row.min()) <= int(row.max()) < limit:
             worst = row.min() if row.min() < 0 else row.max()

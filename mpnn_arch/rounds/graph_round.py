@@ -1,6 +1,7 @@
 """The round whose graph comes with the input: a graph neural network's layer."""
 
 # Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -10,11 +11,11 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import Aggregation, QuantileAggregation
 from torch_geometric.typing import OptTensor
 
-from mpnn_arch.checks import check_choice
+from mpnn_arch.checks import check_choice, kind_of
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.rounds.aggregations import is_channelwise
-from mpnn_arch.rounds.graph_input import GraphInput, as_rows, read_graph
+from mpnn_arch.rounds.graph_input import GraphInput, as_rows, read_graph, weight_of_edges
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.lazy_channels import LazyChannels, channel_pair
 from mpnn_arch.rounds.message_round import MessageRound
@@ -85,6 +86,7 @@ class GraphRound(LazyChannels, MessageRound):
         **kwargs: Any,
     ) -> None:
         source, target = channel_pair(in_channels)
+        self.check_lazy(in_channels)
         # Message and update are built for a graph of one node with a self-loop.
         super().__init__(_ONE_NODE, source, out_channels, message, *args, **kwargs)
         forget_graph(self)
@@ -137,6 +139,12 @@ class GraphRound(LazyChannels, MessageRound):
             origin=graph.origin,
             batch=graph.source.shape[1],
         )
+        rows = math.prod(graph.leading) * graph.size[1]
+        if not isinstance(out, Tensor) or out.dim() != 2 or out.shape[0] != rows:
+            raise InputError(
+                f"{type(self).__name__} updated its nodes to {kind_of(out)}; expected a tensor "
+                f"({rows}, C), a row per node: check its update, or the network of a GIN"
+            )
         return out.view(*graph.leading, graph.size[1], out.shape[-1])
 
     def receivers(self, graph: GraphInput) -> Tensor:
@@ -154,7 +162,8 @@ class GraphRound(LazyChannels, MessageRound):
                 "features: give both of the pair"
             )
         messages = self.message_function(x_j, x_i, index)
-        return messages if edge_weight is None else messages * edge_weight.view(-1, 1, 1)
+        weight = weight_of_edges(self, edge_weight)
+        return messages if weight is None else messages * weight.view(-1, 1, 1)
 
     def explain_message(self, inputs: Tensor, origin: OptTensor) -> Tensor:
         """Messages times the edge mask; added self-loops, which have no entry, count in full."""
@@ -168,9 +177,13 @@ class GraphRound(LazyChannels, MessageRound):
         self, inputs: Tensor, index: Tensor, dim_size: int, dropped: OptTensor, batch: int
     ) -> Tensor:
         """AGG at every node: (E, B, C_out) -> (B * M, C_out)."""
-        if inputs.dim() != 3 or inputs.shape[:2] != (index.shape[0], batch):
+        if (
+            not isinstance(inputs, Tensor)
+            or inputs.dim() != 3
+            or inputs.shape[:2] != (index.shape[0], batch)
+        ):
             raise InputError(
-                f"{type(self).__name__} has messages of shape {tuple(inputs.shape)}; expected "
+                f"{type(self).__name__} has messages of {kind_of(inputs)}; expected "
                 f"({index.shape[0]}, {batch}, C): edges, batch, channels"
             )
         if dropped is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mpnn_arch.checks import shown, whole_number
 from mpnn_arch.errors import InputError
+from mpnn_arch.rounds.graph_input import features_of
 
 
 def channel_pair(in_channels: int | tuple[int, int]) -> tuple[int, int]:
@@ -42,33 +46,84 @@ class LazyChannels(nn.Module):
         """Keep the arguments of a layer whose channels are unknown."""
         layer = super().__new__(cls)
         given = args[0] if args else kwargs.get("in_channels")
-        pair = given if isinstance(given, tuple | list) else (given,)
-        if any(isinstance(number, int) and number == -1 for number in pair):
+        if any(isinstance(number, int) and number == -1 for number in _numbers(given)):
             object.__setattr__(layer, "_awaiting", (args, kwargs))
         return layer
+
+    def check_lazy(self, in_channels: Any) -> None:
+        """Refuse a -1 that a subclass's constructor did not have as its own first argument.
+
+        Raises:
+            InputError: a layer that could not be built anew at its first input.
+        """
+        if self._awaiting is None and -1 in _numbers(in_channels):
+            raise InputError(
+                f"{type(self).__name__} gives in_channels={in_channels!r} to the layer that it "
+                "extends, and is built anew when they are known: take in_channels as its own "
+                "first argument and hand it on"
+            )
 
     def fix_channels(self, x: Any) -> None:
         """Take unknown numbers of channels from ``x``, a tensor or a pair; None of a pair is 1."""
         if self._awaiting is None:
             return
-        args, kwargs = self._awaiting
-        given = args[0] if args else kwargs["in_channels"]
-        pair = x if isinstance(x, (tuple, list)) else (x, x)
-        found = [1 if one is None else one.shape[-1] for one in pair]
+        found = [1 if one is None else one.shape[-1] for one in features_of(x)]
+        given = self._unknown()
         if isinstance(given, (tuple, list)):
             found = [new if old == -1 else old for old, new in zip(given, found, strict=True)]
         known = tuple(found) if isinstance(given, (tuple, list)) else found[0]
+        self._adopt(self._built_for(known).train(self.training))
+
+    def _unknown(self) -> Any:
+        args, kwargs = self._awaiting or ((), {})
+        return args[0] if args else kwargs["in_channels"]
+
+    def _built_for(self, known: Any) -> Any:
+        args, kwargs = self._awaiting or ((), {})
         if args:
-            fresh = type(self)(known, *args[1:], **kwargs)
-        else:
-            fresh = type(self)(**{**kwargs, "in_channels": known})
-        self._adopt(fresh.train(self.training))
+            return type(self)(known, *args[1:], **kwargs)
+        return type(self)(**{**kwargs, "in_channels": known})
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Weights of a layer whose channels were known tell them, as in PyG's lazy layers."""
+        if self._awaiting is not None:
+            start = len(prefix)
+            self._take_channels_of(
+                {
+                    name[start:]: tuple(value.shape)
+                    for name, value in state_dict.items()
+                    if name.startswith(prefix) and isinstance(value, Tensor) and not is_lazy(value)
+                }
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _take_channels_of(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Build the layer for the channels with which its parameters have these shapes, if any."""
+        # Every size is a multiple of the channels, which are 1 until they are known.
+        quotients = {1}
+        for name, own in _shapes(self).items():
+            pairs = zip(own, shapes.get(name, ()), strict=False)
+            quotients |= {new // old for old, new in pairs if old and new % old == 0}
+        if quotients == {1}:
+            return
+        given = self._unknown()
+        options = [sorted(quotients, reverse=True) if n == -1 else [n] for n in _numbers(given)]
+        for known in itertools.product(*options):
+            with torch.random.fork_rng(devices=[]):
+                fresh = self._built_for(known if isinstance(given, (tuple, list)) else known[0])
+            if all(shapes.get(name, own) == own for name, own in _shapes(fresh).items()):
+                self._adopt(fresh.train(self.training))
+                return
 
     def _adopt(self, fresh: Any) -> None:
-        old = dict(self.named_parameters())
-        for name, parameter in fresh.named_parameters():
+        old = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        for name, value in [*fresh.named_parameters(), *fresh.named_buffers()]:
             own = old[name]
-            own.data = parameter.data.to(own.device, own.dtype)
+            # What does not depend on the channels may have been loaded or learned already.
+            if own is not value and own.shape != value.shape:
+                own.data = value.data.to(own.device, own.dtype)
             owner, _, last = name.rpartition(".")
             setattr(fresh.get_submodule(owner), last, own)
         self._modules.update(fresh._modules)
@@ -76,3 +131,13 @@ class LazyChannels(nn.Module):
             if name.endswith(("_channels", "_partition")):
                 setattr(self, name, value)
         self._awaiting = None
+
+
+def _numbers(in_channels: Any) -> tuple[Any, ...]:
+    return tuple(in_channels) if isinstance(in_channels, (tuple, list)) else (in_channels,)
+
+
+def _shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the parameters and buffers whose shapes are known."""
+    named = itertools.chain(layer.named_parameters(), layer.named_buffers())
+    return {name: tuple(value.shape) for name, value in named if not is_lazy(value)}

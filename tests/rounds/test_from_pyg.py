@@ -261,3 +261,28 @@ def test_what_would_be_lost_is_refused(change: Callable[[Any], None], message: s
 def test_unknown_channels_are_refused() -> None:
     with pytest.raises(InputError, match="not known yet"):
         SAGE.from_pyg(pyg.SAGEConv(-1, D))
+
+
+def test_improved_counts_without_edge_weights_and_from_pyg_says_so() -> None:
+    """PyG 2.8 drops the weight 2 of the self-loops where the edges have no weights."""
+    x, edges = graph(ordered=False)
+    theirs = pyg.GCNConv(C, D, improved=True)
+    with pytest.warns(UserWarning, match=r"ignores improved=True.*set improved=False"):
+        ours = ROUNDS[pyg.GCNConv].from_pyg(theirs)
+    torch.testing.assert_close(ours(x, edges), theirs(x, edges, torch.ones(edges.shape[1])))
+    ours.improved = False
+    torch.testing.assert_close(ours(x, edges), theirs(x, edges))
+
+
+@pytest.mark.parametrize("kind", [pyg.GINConv, pyg.GINEConv])
+@pytest.mark.parametrize("first", [nn.BatchNorm1d(C), nn.ReLU()])
+def test_a_learned_eps_survives_the_first_call(kind: type, first: nn.Module) -> None:
+    """A network that does not tell its channels leaves them to the first input."""
+    theirs = kind(nn.Sequential(first, nn.Linear(C, D)), eps=0.1, train_eps=True)
+    nn.init.constant_(theirs.eps, 0.7)
+    ours = ROUNDS[kind].from_pyg(theirs)
+    x, edges = graph(ordered=False)
+    rest = call(theirs, x, edges, kind)
+    theirs.eval(), ours.eval()
+    torch.testing.assert_close(ours(x, edges, **rest), theirs(x, edges, **rest))
+    assert ours.eps.item() == pytest.approx(0.7)

@@ -9,8 +9,8 @@ from torch import nn
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import to_hetero
 
-from mpnn_arch import GraphRound, InputError
-from mpnn_arch.rounds.gnn import GAT, GCN, GIN, GINE, SAGE, Graph
+from mpnn_arch import GraphRound, InputError, RelationalGraph
+from mpnn_arch.rounds.gnn import GAT, GCN, GIN, GINE, SAGE, Graph, untie
 
 C = 5
 
@@ -280,13 +280,67 @@ def test_lazy_channels_are_those_of_the_first_input(lazy: Any) -> None:
         layer(x[:, :2], edges)
 
 
+LAZY: dict[str, Any] = {
+    "round": lambda n, m: GraphRound(n, 4),
+    "gcn": lambda n, m: GCN(n, 4),
+    "sage": lambda n, m: SAGE((n, m), 4, project=True),
+    "sage of widened messages": lambda n, m: SAGE(n, 4, "multi", aggr_kwargs=MULTI),
+    "graph": lambda n, m: Graph((n, m), 4),
+    "gat": lambda n, m: GAT((n, m), 4, heads=2, residual=True),
+    "gine": lambda n, m: GINE(n, nn.Linear(C, 4), train_eps=True, edge_dim=3),
+}
+MULTI = {"aggrs": ["mean", "max"], "mode": "cat"}
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_a_lazy_layer_takes_its_channels_from_a_state_dict(name: str) -> None:
+    x, edges, features = example(6, 10)
+    known, lazy = LAZY[name](C, C - 2), nn.ModuleList([LAZY[name](-1, -1)])
+    pair = name in ("sage", "graph", "gat")
+    given = ((x, x[:, 2:]) if pair else x, edges, *([features] if name == "gine" else []))
+    expected = known(*given)
+    parameters = list(map(id, lazy.parameters()))
+    lazy.load_state_dict(nn.ModuleList([known]).state_dict())
+    assert list(map(id, lazy.parameters())) == parameters
+    torch.testing.assert_close(lazy[0](*given), expected)
+
+
+def test_a_state_dict_that_fits_no_channels_is_torchs_error() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        GCN(-1, 4).load_state_dict(GCN(C, 3).state_dict())
+
+
+def test_a_subclass_without_in_channels_of_its_own_is_not_lazy() -> None:
+    class Fixed(GraphRound):
+        def __init__(self) -> None:
+            super().__init__(-1, 4)
+
+    with pytest.raises(InputError, match="take in_channels as its own first argument"):
+        Fixed()
+
+
+# The other two count nodes by the numbers in the edges, which meta tensors do not hold.
+@pytest.mark.parametrize("name", sorted(LAYERS.keys() - {"sage median", "attention"}))
+def test_a_layer_on_the_meta_device_gives_the_shape(name: str) -> None:
+    given = arguments(name, 9, 20)
+    layer = LAYERS[name]()
+    out = layer.to("meta")(*[one.to("meta") for one in given])
+    assert out.is_meta
+    assert out.shape == LAYERS[name]()(*given).shape
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+@pytest.mark.parametrize("name", LAYERS)
+def test_sparse_features_are_taken_as_dense_ones(name: str, layout: torch.layout) -> None:
+    x, *rest = arguments(name, 6, 10)
+    layer = LAYERS[name]().eval()
+    torch.testing.assert_close(layer(x.to_sparse(layout=layout), *rest), layer(x, *rest))
+
+
 # -- what tie and untie do not copy -------------------------------------------------------------
 
 
 def test_untie_refuses_what_it_would_lose() -> None:
-    from mpnn_arch import RelationalGraph
-    from mpnn_arch.rounds.gnn import untie
-
     graph = RelationalGraph(3, [[0, 1], [1, 2]])
     with pytest.raises(InputError, match="divides messages by the degrees"):
         untie(GCN(2, 2), graph)
@@ -296,3 +350,11 @@ def test_untie_refuses_what_it_would_lose() -> None:
     with torch.no_grad():
         learned.aggr_module.t.fill_(7.0)
     assert untie(learned, graph).aggr_module.t.item() == 7.0
+
+
+def test_untie_follows_the_flow_on_a_directed_graph() -> None:
+    directed = RelationalGraph(3, [[0, 1, 2, 0], [1, 2, 0, 2]], directed=True)
+    layer = GraphRound(2, 2, bias=False, flow="target_to_source")
+    x = torch.randn(5, 3, 2)
+    expected = layer(x, directed.edge_index).flatten(1)
+    torch.testing.assert_close(untie(layer, directed)(x.flatten(1)), expected)

@@ -1,5 +1,6 @@
 """GAT: messages weighted by attention over the senders of each node."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch_geometric import nn as pyg
 from torch_geometric.typing import OptTensor, SparseTensor
 from torch_geometric.utils import is_torch_sparse_tensor, softmax, to_torch_csr_tensor
 
+from mpnn_arch.checks import check_flag, check_range, whole_number
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
 from mpnn_arch.rounds.gnn.linear import linear
@@ -85,6 +87,13 @@ class GAT(GraphRound):
         dtype: torch.dtype | None = None,
     ) -> None:
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        heads, out_channels = (
+            whole_number("heads", heads),
+            whole_number("out_channels", out_channels),
+        )
+        edge_dim = None if edge_dim is None else whole_number("edge_dim", edge_dim)
+        if not isinstance(fill_value, (str, Tensor)):
+            fill_value = check_range("fill_value", fill_value, -math.inf, math.inf)
         super().__init__(
             in_channels,
             heads * out_channels,
@@ -101,7 +110,11 @@ class GAT(GraphRound):
             generator=generator,
             **factory,
         )
-        self.out_channels, self.heads, self.concat = out_channels, heads, concat
+        self.out_channels, self.heads, self.concat = (
+            out_channels,
+            heads,
+            check_flag("concat", concat),
+        )
         self.add_self_loops, self.edge_dim, self.fill_value = add_self_loops, edge_dim, fill_value
         wide, width = heads * out_channels, heads * out_channels if concat else out_channels
         pair, target = isinstance(in_channels, (tuple, list)), self.target_channels
@@ -127,14 +140,15 @@ class GAT(GraphRound):
         """One round along ``edge_index``; with ``return_attention_weights`` also (edges, alpha),
         the edges with the self-loops that the layer adds, alpha (E, heads) or (E, B, heads)."""
         self.fix_channels(x)
-        if edge_attr is not None:
-            edge_attr = edge_attr.unsqueeze(1) if edge_attr.dim() == 1 else edge_attr
-            if edge_attr.shape[1:] != (self.edge_dim,):
+        graph = read_graph(self, x, edge_index, edge_attr, size)
+        if graph.value is not None:
+            value = graph.value.unsqueeze(1) if graph.value.dim() == 1 else graph.value
+            if value.shape[1:] != (self.edge_dim,):
                 raise InputError(
-                    f"edge_attr is of shape {tuple(edge_attr.shape)}, this GAT has edge_dim="
+                    f"edge_attr is of shape {tuple(value.shape)}, this GAT has edge_dim="
                     f"{self.edge_dim}: create it with the number of features of an edge"
                 )
-        graph = read_graph(self, x, edge_index, edge_attr, size)
+            graph = graph._replace(value=value)
         if self.add_self_loops:
             graph = replace_self_loops(graph, self.fill_value)
         weight: Any = self.message_function.weight

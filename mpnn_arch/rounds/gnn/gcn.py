@@ -1,17 +1,19 @@
 """GCN: messages normalised by the degrees of both ends."""
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric import nn as pyg
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import OptTensor
 from torch_geometric.utils import scatter
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
 from mpnn_arch.rounds.gnn.self_loops import replace_self_loops
-from mpnn_arch.rounds.graph_input import GraphInput, read_graph
+from mpnn_arch.rounds.graph_input import GraphInput, read_graph, weight_of_edges
 from mpnn_arch.rounds.graph_round import GraphRound
 
 
@@ -22,7 +24,7 @@ class GCN(GraphRound):
     Args:
         in_channels: of every node; -1 for those of the first input.
         out_channels: of every node.
-        improved: whether added self-loops weigh 2 instead of 1.
+        improved: whether added self-loops weigh 2 instead of 1, with or without edge weights.
         cached: whether the normalised edges are kept and used again while the graph is the same.
         add_self_loops: whether every node sends itself a message; None for ``normalize``.
         normalize: whether messages are normalised by the degrees.
@@ -77,8 +79,8 @@ class GCN(GraphRound):
                 "(it does not support bipartite message passing): use SAGE or Graph"
             )
         self.fix_channels(x)
-        x = x.to_dense() if x.is_sparse else x
         graph = read_graph(self, x, edge_index, edge_weight)
+        graph = graph._replace(value=weight_of_edges(self, graph.value))
         return self.exchange(self.normalised(graph) if self.normalize else graph)
 
     def normalised(self, graph: GraphInput) -> GraphInput:
@@ -116,6 +118,13 @@ class GCN(GraphRound):
             InputError: a layer, or an argument of it, that has no round.
         """
         check_layer(layer, pyg.GCNConv)
+        if layer.improved and layer.add_self_loops and not _improves_without_weights():
+            warnings.warn(
+                "this version of PyG ignores improved=True in calls without edge_weight, and gives "
+                "added self-loops the weight 1; the round gives them 2, as it does with weights. "
+                "For PyG's numbers in such calls, set improved=False on the round",
+                stacklevel=2,
+            )
         converted = cls(
             layer.in_channels,
             layer.out_channels,
@@ -129,6 +138,12 @@ class GCN(GraphRound):
         )
         copied = {"message_function.weight": layer.lin.weight, "bias": layer.bias}
         return take_over(converted, layer, copied)
+
+
+def _improves_without_weights() -> bool:
+    """Whether PyG's added self-loops weigh 2 where the edges have no weights."""
+    edge, improved = torch.tensor([[0], [1]]), True
+    return not torch.equal(gcn_norm(edge, None, 2, improved)[1], gcn_norm(edge, None, 2)[1])
 
 
 def _edges_of(graph: GraphInput, clone: bool = False) -> GraphInput:

@@ -1,5 +1,6 @@
 """GIN and GINE: a network of the sum of neighbours and node, without and with edge features."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -7,12 +8,14 @@ from torch import Tensor, nn
 from torch_geometric import nn as pyg
 from torch_geometric.typing import OptTensor
 
+from mpnn_arch.checks import check_flag, check_range, shown, whole_number
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
 from mpnn_arch.rounds.gnn.linear import linear
 from mpnn_arch.rounds.graph_input import read_graph
 from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.initial_scale import redraw
+from mpnn_arch.rounds.lazy_channels import channel_pair
 
 
 class GIN(GraphRound):
@@ -60,13 +63,20 @@ class GIN(GraphRound):
                 f"a GIN adds senders and receivers, so both have the same channels: give one "
                 f"in_channels, not {in_channels!r}"
             )
-        width = max(1, in_channels)
+        if isinstance(network, type) or not callable(network):
+            raise InputError(
+                "network is a module of torch, such as nn.Sequential(nn.Linear(8, 4), nn.ReLU()), "
+                f"not {shown(network)}: create one"
+            )
+        width, _ = channel_pair(in_channels)
         super().__init__(
             in_channels, width, "identity", aggr, bias=False, aggr_kwargs=aggr_kwargs, flow=flow
         )
-        self.initial_eps = float(eps)
+        self.initial_eps = check_range("eps", eps, -math.inf, math.inf)
         self.network = network
-        self.eps = nn.Parameter(torch.tensor(self.initial_eps), requires_grad=train_eps)
+        self.eps = nn.Parameter(
+            torch.tensor(self.initial_eps), requires_grad=check_flag("train_eps", train_eps)
+        )
 
     def forward(  # type: ignore[override]
         self, x: Any, edge_index: Any = None, size: tuple[int, int] | None = None
@@ -87,6 +97,10 @@ class GIN(GraphRound):
             redraw(self.network, generator)
             with torch.no_grad():
                 self.eps.fill_(self.initial_eps)
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows before the submodules, of which the network has the output."""
+        return f"{self.in_channels}, aggr={self.aggr!r}"
 
     @classmethod
     def from_pyg(cls, layer: pyg.GINConv, in_channels: int | None = None) -> "GIN":
@@ -159,6 +173,8 @@ class GINE(GIN):
         super().__init__(in_channels, network, eps, train_eps, **kwargs)
         width = self.source_channels
         self.edge_dim = edge_dim
+        if edge_dim is not None:
+            edge_dim = whole_number("edge_dim", edge_dim)
         self.edge_map = None if edge_dim is None else linear(edge_dim, width, True)
 
     def forward(  # type: ignore[override]

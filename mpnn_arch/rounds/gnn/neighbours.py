@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch_geometric.typing import OptTensor
 
+from mpnn_arch.checks import whole_number
 from mpnn_arch.rounds.aggregations import widening
 from mpnn_arch.rounds.gnn.linear import linear
 from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.initial_scale import redraw
+from mpnn_arch.rounds.lazy_channels import channel_pair
 
 
 class LinearOfNeighbours(GraphRound):
@@ -45,13 +47,14 @@ class LinearOfNeighbours(GraphRound):
         dtype: torch.dtype | None = None,
     ) -> None:
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        width = in_channels[0] if isinstance(in_channels, (tuple, list)) else in_channels
+        width, _ = channel_pair(in_channels)
+        out_channels = whole_number("out_channels", out_channels)
         if aggr == "lstm":
-            widths = {"in_channels": max(1, width), "out_channels": max(1, width)}
+            widths = {"in_channels": width, "out_channels": width}
             aggr_kwargs = widths | (aggr_kwargs or {})
         super().__init__(
             in_channels,
-            max(1, width),
+            width,
             "identity",
             aggr,
             bias=False,

@@ -15,8 +15,8 @@ def replace_self_loops(
 ) -> GraphInput:
     """Every node's self-loop after the caller's edges, in place of those the graph contains.
 
-    A compiled call keeps the shapes: the caller's own self-loops remain, as messages that are
-    dropped.
+    A compiled call, and one on the meta device, keeps the shapes: the caller's own self-loops
+    remain, as messages that are dropped.
 
     Args:
         graph: of a layer.
@@ -38,7 +38,7 @@ def replace_self_loops(
     edge_index = torch.cat([graph.edge_index, number.expand(2, -1)], dim=1)
     origin = torch.cat([torch.arange(num_edges, device=number.device), number * 0 + num_edges])
     dropped = torch.cat([own, torch.zeros_like(number, dtype=torch.bool)])
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or edge_index.is_meta:
         return graph._replace(edge_index=edge_index, value=value, dropped=dropped, origin=origin)
     return graph._replace(
         edge_index=edge_index[:, ~dropped],

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from mpnn_arch.checks import kind_of
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
+from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.rounds.gnn.from_pyg import fill
 from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.layers import RelationalLinear
@@ -36,6 +38,7 @@ def tie(layer: MessageRound) -> GraphRound:
         >>> nodes = x.view(3, 4, 2)  # (B, N, C)
         >>> torch.testing.assert_close(tie(layer)(nodes, graph.edge_index).flatten(1), layer(x))
     """
+    _check_round(layer)
     graph, function = layer.graph, layer.message_function
     if graph is None or not isinstance(function, SharedLinearMessage):
         raise InputError(
@@ -83,6 +86,7 @@ def untie(layer: GraphRound, graph: GivenGraph) -> RelationalLinear:
         >>> layer.weight.numel()  # a 2 x 2 matrix on each of 12 edges
         48
     """
+    _check_round(layer)
     function = layer.message_function
     if layer.graph is not None or not isinstance(function, SharedLinearMessage):
         raise InputError(
@@ -95,7 +99,14 @@ def untie(layer: GraphRound, graph: GivenGraph) -> RelationalLinear:
             "one with normalize=False"
         )
     _check_plain(layer)
+    if layer._awaiting is not None:
+        raise InputError(
+            "the channels of this layer are not known yet; call it once, or create it with its "
+            "in_channels"
+        )
     graph = round_graph(graph)
+    if layer.flow == "target_to_source" and graph.is_directed:
+        graph = RelationalGraph(graph.num_nodes, graph.edges[::-1], directed=True, self_loops=False)
     n = graph.num_nodes
     widths = (n * layer.source_channels, n * layer.out_channels)
     factory: dict[str, Any] = {"device": function.weight.device, "dtype": function.weight.dtype}
@@ -108,6 +119,15 @@ def untie(layer: GraphRound, graph: GivenGraph) -> RelationalLinear:
         copied = {"message_function.weight": tied_function.flat_weight(), "bias": bias}
         untied.aggr, untied.aggr_module = layer.aggr, copy.deepcopy(layer.aggr_module)
         return fill(untied, copied)
+
+
+def _check_round(layer: Any) -> None:
+    if not isinstance(layer, MessageRound):
+        raise InputError(
+            "tie and untie take a round of this library, not "
+            f"{kind_of(layer).removeprefix('a ')}; convert a layer of PyG with from_pyg first, as "
+            "in GCN.from_pyg(layer)"
+        )
 
 
 def _check_plain(layer: MessageRound) -> None:

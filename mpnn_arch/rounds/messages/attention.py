@@ -1,5 +1,6 @@
 """Messages with attention weights over the neighbours of the receiver."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
-from mpnn_arch.checks import whole_number
+from mpnn_arch.checks import check_range, whole_number
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
@@ -48,7 +49,7 @@ class AttentionMessage(MessageFunction):
 
     def __init__(self, plan: RoundPlan, *, negative_slope: float = 0.2, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
-        self.negative_slope = negative_slope
+        self.negative_slope = check_range("negative_slope", negative_slope, -math.inf, math.inf)
         receiver = plan.in_sizes[plan.target]
         self.value = EdgeProduct(plan, self.geometry, **self.factory)
         self.source_logit = EdgeProduct(plan, None, rows=1, **self.factory)
@@ -124,7 +125,8 @@ class SharedAttentionMessage(MessageFunction):
                 "number of heads that divides the channels, or concat=False"
             )
         self.heads, self.concat = heads, concat
-        self.negative_slope, self.dropout = negative_slope, dropout
+        self.negative_slope = check_range("negative_slope", negative_slope, -math.inf, math.inf)
+        self.dropout = check_range("dropout", dropout, 0, 1)
         per_head = plan.largest_out // heads if concat else plan.largest_out
         width = heads * per_head
         self.weight = new_parameter(width, plan.largest_in, **self.factory)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
-from mpnn_arch.checks import check_kind, shown
+from mpnn_arch.checks import check_kind, kind_of, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dense import dense_weight
 from mpnn_arch.kernels.geometry import ConvGeometry
@@ -153,6 +153,11 @@ class MessageFunction(nn.Module):
         given = {"x_j": x_j, "x_i": x_i, "index": index, "edges": edges}
         messages: Tensor = super().__call__(*[given[name] for name in self.arguments])
         expected = (*x_j.shape[:2], self._plan.largest_out)
+        if not isinstance(messages, Tensor):
+            raise InputError(
+                f"{type(self).__name__}.forward returned {kind_of(messages)}; it returns the "
+                "messages, a tensor (E, B, C)"
+            )
         if messages.dim() != x_j.dim() or messages.shape[:3] != expected:
             space = ", H', W'" if self.spatial_dims else ""
             raise InputError(
