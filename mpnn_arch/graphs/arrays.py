@@ -24,6 +24,9 @@ def as_array(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
         InputError: rows of unequal length, or a tensor that numpy cannot represent.
     """
     detach = getattr(values, "detach", None)
+    if str(getattr(values, "dtype", "")) == "torch.bfloat16":  # which numpy does not have
+        values = values.float()  # type: ignore[union-attr]
+        detach = values.detach
     try:
         return np.asarray(detach().cpu().numpy() if detach is not None else values)
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:
@@ -131,6 +134,35 @@ def edges_of(adjacency: npt.NDArray[Any]) -> Edges:
         raise refused_entry(wrong.flat[0])
     target, source = np.nonzero(adjacency)
     return np.stack([source, target])
+
+
+def is_sparse(matrix: Any) -> bool:
+    """Whether it is a sparse matrix of scipy or a sparse tensor of torch."""
+    return hasattr(matrix, "tocoo") or str(getattr(matrix, "layout", "")).startswith("torch.sparse")
+
+
+def edges_of_sparse(adjacency: Any) -> tuple[int, Edges]:
+    """N and (2, E) source and target of a sparse matrix, without its dense form.
+
+    Raises:
+        InputError: not square, or an entry other than 0 and 1.
+    """
+    if hasattr(adjacency, "tocoo"):
+        coo = adjacency.tocoo(copy=True)
+        coo.sum_duplicates()
+        target, source, entries = coo.row, coo.col, coo.data
+    else:
+        coo = adjacency.detach().cpu().to_sparse_coo().coalesce()
+        target, source = coo.indices().numpy() if coo.dim() == 2 else (None, None)
+        entries = as_array(coo.values())
+    shape = tuple(coo.shape)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise InputError(f"an adjacency matrix is square, this one has shape {shape}; give (N, N)")
+    wrong = entries[(entries != 0) & (entries != 1)]
+    if wrong.size:
+        raise refused_entry(wrong[0])
+    edges = np.stack([source, target]).astype(np.int64)
+    return shape[0], edges[:, entries != 0]
 
 
 def check_square(adjacency: npt.NDArray[Any]) -> None:

@@ -6,9 +6,12 @@ size of the file.
 
 from __future__ import annotations
 
+import csv
+import re
 import warnings
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -235,7 +238,7 @@ def _row(entries: list[str], number: int) -> npt.NDArray[np.float64]:
     except ValueError as error:
         raise InputError(
             f"line {number} contains a value that is not a number ({_one_line(error)}); leave "
-            "headers out"
+            "headers out, or pass format='edges' for a list of edges"
         ) from None
 
 
@@ -258,6 +261,27 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 )
             if stripped := line.strip():
                 yield number, stripped
+
+
+def _columns(line: str) -> list[str]:
+    """The columns of an edge list's line, quoted ones without their quotes.
+
+    They are separated by the first of comma, semicolon and tab that the line has outside quotes,
+    else by blanks: spreadsheet programs write any of them, and names may contain the others.
+    Attributes in braces, as networkx writes them, are left out.
+    """
+    line = re.sub(r"\s\{.*\}$", "", line)
+    outside = re.sub(r'"[^"]*"', "", line)
+    separator = next((one for one in ",;\t" if one in outside), " ")
+    columns = line.split(separator)
+    if '"' in line:
+        with suppress(csv.Error):  # a field of more than 131,072 characters
+            columns = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    columns = [column.strip() for column in columns]
+    if separator in ",;":
+        return columns  # an empty one is a node that is missing
+    columns = [column for column in columns if column]
+    return columns if len(columns) > 1 else line.split()
 
 
 def _read_edges(path: Path) -> tuple[int, Edges]:
@@ -288,7 +312,7 @@ def _integer_ends(path: Path) -> Edges | None:
             read: npt.NDArray[np.int64] = np.loadtxt(
                 path,
                 dtype=np.int64,
-                delimiter="," if "," in first else None,
+                delimiter=next((one for one in ",;" if one in first), None),
                 encoding="utf-8-sig",
                 ndmin=2,
             )
@@ -305,7 +329,7 @@ def _named_ends(path: Path) -> list[str]:
         line = line.partition("#")[0].strip()
         if not line:
             continue
-        parts = [part.strip() for part in line.split(",")] if "," in line else line.split()
+        parts = _columns(line)
         if len(parts) < 2 or not parts[0] or not parts[1]:
             raise InputError(
                 f"line {number} has {len(parts)} column{'s' * (len(parts) != 1)} ({shown(line)}); "

@@ -19,6 +19,8 @@ from mpnn_arch.graphs.arrays import (
     check_ends,
     edges_of,
     edges_of_networkx,
+    edges_of_sparse,
+    is_sparse,
     is_symmetric,
     sorted_edges,
 )
@@ -141,14 +143,17 @@ class RelationalGraph:
         directed: bool = False,
         self_loops: bool = True,
     ) -> RelationalGraph:
-        """From an (N, N) matrix of 0 and 1, row = target, column = source.
+        """From an (N, N) matrix of 0 and 1, row = target, column = source, dense or sparse.
 
         Raises:
             InputError: not square, or an entry other than 0 and 1.
         """
-        matrix = as_array(adjacency)
-        edges = edges_of(matrix)
-        return cls(len(matrix), edges, directed=directed, self_loops=self_loops)
+        if is_sparse(adjacency):
+            num_nodes, edges = edges_of_sparse(adjacency)
+        else:
+            matrix = as_array(adjacency)
+            num_nodes, edges = len(matrix) if matrix.ndim else 0, edges_of(matrix)
+        return cls(num_nodes, edges, directed=directed, self_loops=self_loops)
 
     @classmethod
     def from_networkx(cls, graph: nx.Graph, *, self_loops: bool = True) -> RelationalGraph:
@@ -179,8 +184,9 @@ class RelationalGraph:
         Args:
             path: ``.txt``, ``.csv``, ``.tsv`` and ``.npy`` (without pickles) hold a matrix, row =
                 target, column = source, one row per line; ``.edges`` and ``.edgelist`` two nodes
-                per line; ``.graphml`` and ``.gexf`` those formats. Text of two columns that can be
-                no matrix of 0 and 1 is an edge list under any of these names.
+                per line, between them a comma, semicolon, tab or blank; ``.graphml`` and ``.gexf``
+                those formats. Text of two columns that can be no matrix of 0 and 1 is an edge list
+                under any of these names.
             format: the format, if the suffix does not imply it.
             directed: False adds every edge's reverse; None keeps the directions of the file (edge
                 lists are undirected).

@@ -140,6 +140,15 @@ def test_regular_graphs_expand():
         assert second <= 2 * 3**0.5 + 0.2
 
 
+@pytest.mark.parametrize("tiny", [5e-324, 1e-300, 1e-17])
+def test_a_probability_too_small_for_a_float_is_0(tiny):
+    """networkx divides by log(1 - p)."""
+    exact = generate("core_periphery", 8, 3, 0.5, 0.0, 1.0, seed=0)
+    assert generate("core_periphery", 8, 3, 0.5, tiny, 1.0, seed=0) == exact
+    with pytest.raises(InputError, match="no connected graph"):
+        generate("modular", 12, 2, 0.5, tiny)
+
+
 def test_blocks_are_denser_within():
     graph = generate("modular", 60, 3, 0.6, 0.05, seed=1).adjacency
     inside = np.kron(np.eye(3), np.ones((20, 20))).astype(bool)

@@ -287,9 +287,28 @@ def test_two_columns_that_can_be_no_matrix_are_edges(tmp_path, name, content):
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "0;1\r\n1;2\r\n2;3\r\n",
+        "a;b\nb;c\nc;d\n",
+        '"a";"b"\n"b";"c"\n"c";d\n',
+        '"Smith, J","Doe; A"\n"Doe; A",c\nc,d\n',
+        '"New York" Boston\nBoston  Rome\nRome Oslo\n',
+        "New York\tBoston\nBoston\t\tRome\nRome\tOslo\n",
+        "0 1 {'weight': 1.0, 'kind': 2}\n1 2 {}\n2 3 {'kind': 2, 'weight': 1.0}\n",
+    ],
+)
+def test_edge_lists_of_spreadsheets_and_of_networkx(tmp_path, content):
+    (tmp_path / "a.edges").write_text(content)
+    path = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
+    assert RelationalGraph.from_file(tmp_path / "a.edges") == path
+
+
+@pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
         ("a.csv", "1,0\n0,1\n1,1\n", "square"),
+        ("a.csv", "Alice,Bob\nBob,Carl\n", "pass format='edges' for a list of edges"),
         ("a.csv", "1,0\n0\n", "between 1 and 2 entries"),
         ("a.csv", "0,2\n2,0\n", "holds 0 and 1"),
         ("a.csv", "0,nan\n1,0\n", "holds 0 and 1"),

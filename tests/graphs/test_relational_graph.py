@@ -6,6 +6,8 @@ import sys
 import networkx as nx
 import numpy as np
 import pytest
+import torch
+from scipy import sparse
 
 from mpnn_arch import InputError
 from mpnn_arch.graphs import RelationalGraph, generate
@@ -72,6 +74,26 @@ def test_content_hash_distinguishes_graphs_and_is_stable():
 
 def test_repr_shows_nodes_edges_and_density():
     assert "4 nodes, 3 edges, density=0.375" in repr(path(4))
+
+
+def test_an_adjacency_may_be_sparse_or_in_bfloat16():
+    graph = RelationalGraph(4, [[0, 1, 2, 3], [1, 2, 3, 1]], directed=True)
+    dense = torch.from_numpy(graph.adjacency).float()
+    scipy = [
+        getattr(sparse, f"{kind}_array")(dense.numpy()) for kind in ("coo", "csr", "csc", "lil")
+    ]
+    torchs = [dense.to_sparse(), dense.to_sparse_csr(), dense.to_sparse_csc(), dense.bfloat16()]
+    for matrix in (*scipy, *torchs):
+        assert RelationalGraph.from_adjacency(matrix, directed=True) == graph
+    stored_zero = sparse.csr_array(([0.0, 1.0], ([0, 1], [1, 0])), shape=(2, 2))
+    assert RelationalGraph.from_adjacency(stored_zero, directed=True).edges.shape[1] == 3
+    for matrix, words in (
+        (sparse.csr_array(np.full((2, 2), 0.5)), "holds 0.5; threshold"),
+        (torch.ones(2, 3).to_sparse(), r"square, this one has shape \(2, 3\)"),
+        (torch.ones(2, 2, 2).to_sparse(), "square"),
+    ):
+        with pytest.raises(InputError, match=words):
+            RelationalGraph.from_adjacency(matrix)
 
 
 @pytest.mark.parametrize(

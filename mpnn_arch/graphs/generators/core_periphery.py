@@ -9,7 +9,7 @@ from mpnn_arch.graphs.generators.family import (
     GENERATORS,
     check_isolated,
     check_num_nodes,
-    check_range,
+    check_probability,
     check_size,
     check_whole,
     connected,
@@ -49,9 +49,9 @@ def core_periphery(
     """
     num_nodes = check_num_nodes(num_nodes)
     core_size = check_whole("core_size", core_size, 1, num_nodes - 1)
-    core = check_range("core_probability", core_probability, 0, 1)
-    outer = check_range("periphery_probability", periphery_probability, 0, 1)
-    cross = check_range("cross_probability", cross_probability, 0, 1)
+    core = check_probability("core_probability", core_probability)
+    outer = check_probability("periphery_probability", periphery_probability)
+    cross = check_probability("cross_probability", cross_probability)
     num_outer = num_nodes - core_size
     check_size(
         "core_periphery",

@@ -176,6 +176,18 @@ def check_num_nodes(num_nodes: Any, least: int = 2) -> int:
     return check_whole("num_nodes", whole, least, LARGEST_COUNT)
 
 
+def check_probability(name: str, value: Any) -> float:
+    """``value`` as a float in [0, 1], and 0 where it is too small to differ from 0 in 1 - p.
+
+    networkx divides by log(1 - p), which then is 0.
+
+    Raises:
+        InputError: it is not a number, or outside.
+    """
+    number = check_range(name, value, 0, 1)
+    return number if 1 - number < 1 else 0.0
+
+
 def check_size(family: str, num_nodes: float, num_edges: float) -> None:
     """Refuse a graph that networkx would take minutes to draw, or more memory than there is.
 

@@ -9,7 +9,7 @@ from mpnn_arch.graphs.generators.family import (
     GENERATORS,
     check_isolated,
     check_num_nodes,
-    check_range,
+    check_probability,
     check_size,
     check_whole,
     connected,
@@ -48,8 +48,8 @@ def modular(
     """
     num_nodes = check_num_nodes(num_nodes)
     num_modules = check_whole("num_modules", num_modules, 1, num_nodes)
-    within = check_range("within_probability", within_probability, 0, 1)
-    between = check_range("between_probability", between_probability, 0, 1)
+    within = check_probability("within_probability", within_probability)
+    between = check_probability("between_probability", between_probability)
     small, larger = divmod(num_nodes, num_modules)
     pairs_within = num_modules * small * (small - 1) / 2 + larger * small
     pairs_between = num_nodes * (num_nodes - 1) / 2 - pairs_within
