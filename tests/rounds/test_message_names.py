@@ -100,6 +100,78 @@ def test_a_parameter_may_not_hide_what_a_message_of_the_library_reads():
         RelationalLinear(GRAPH, 16, 16, message=Shifted)
 
 
+class Unlike(MessageFunction):
+    """What a message of one's own may get wrong, but for one thing at a time."""
+
+    def forward(self, x_j):
+        return x_j
+
+
+class WithoutSuper(Unlike):
+    def __init__(self, plan, **kwargs):
+        self.scale = 2.0
+
+
+class LateSuper(Unlike):
+    def __init__(self, plan, **kwargs):
+        self.part = nn.Linear(2, 2)
+        super().__init__(plan, **kwargs)
+
+
+class WithoutReset(Unlike):
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        self.part = nn.Linear(2, 2)
+
+
+class WithoutForward(MessageFunction):
+    pass
+
+
+class Nothing(Unlike):
+    def forward(self, x_j):
+        x_j.sin()
+
+
+class Two(Unlike):
+    def forward(self, x_j):
+        return x_j, x_j
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (WithoutSuper, r"begin it with super\(\).__init__\(plan, \*\*kwargs\)"),
+        (LateSuper, r"begin it with super\(\).__init__\(plan, \*\*kwargs\)"),
+        (WithoutReset, "has no reset_parameters, .*: define reset_parameters"),
+        (WithoutForward, r"WithoutForward has no forward: define forward\(self, x_j\)"),
+        (Nothing, r"Nothing.forward returned None; it returns the messages"),
+        (Two, r"Two.forward returned a tuple; it returns the messages"),
+    ],
+)
+def test_a_mistake_in_a_message_of_ones_own_is_one_sentence(message, words):
+    with pytest.raises(InputError, match=words):
+        RelationalLinear(GRAPH, 16, 16, message=message)(torch.zeros(1, 16))
+
+
+def no_method():
+    class Wrong(MessageFunction):
+        @staticmethod
+        def forward(x_j):
+            return x_j
+
+
+def no_function():
+    class Wrong(MessageFunction):
+        forward = 3
+
+
+@pytest.mark.parametrize("define", [no_method, no_function])
+def test_a_forward_that_is_no_method_is_refused_where_it_is_defined(define):
+    with pytest.raises(InputError, match=r"Wrong.forward is a method, such as"):
+        define()
+
+
 def test_a_message_over_maps_too(generator):
     x = torch.randn(2, 16, 4, 4, generator=generator)
     adjacency = torch.from_numpy(GRAPH.adjacency).float()

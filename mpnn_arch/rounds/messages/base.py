@@ -130,7 +130,12 @@ class MessageFunction(nn.Module):
         super().__init_subclass__(**kwargs)
         if "forward" not in cls.__dict__:
             return
-        _, *declared = inspect.signature(cls.forward).parameters.values()
+        forward = cls.__dict__["forward"]
+        if not callable(forward) or isinstance(forward, staticmethod):
+            raise InputError(
+                f"{cls.__name__}.forward is a method, such as forward(self, x_j); not {forward!r}"
+            )
+        declared = list(inspect.signature(forward).parameters.values())[1:]
         unknown = [p.name for p in declared if p.name not in _ARGUMENTS and p.default is p.empty]
         if unknown or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in declared):
             raise InputError(
@@ -282,8 +287,17 @@ class MessageFunction(nn.Module):
         parts = [unwrapped(module) for module in self.children()]
         products = [module for module in parts if isinstance(module, EdgeProduct)]
         if not products and any(True for _ in self.parameters()):
-            raise NotImplementedError(f"{type(self).__name__} has no {method}")
+            raise InputError(
+                f"{type(self).__name__} has no {method}, and parameters other than those of "
+                f"EdgeProduct modules, whose scale and cost are known: define {method}"
+            )
         return products
+
+
+_WITHOUT_SUPER = (
+    "{0}.__init__ does not call MessageFunction's first: begin it with "
+    "super().__init__(plan, **kwargs)"
+)
 
 
 def _is_built_in(kind: type) -> bool:
@@ -320,7 +334,18 @@ def make_message(
             f"a message is the name of a message function or a MessageFunction class, "
             f"not {shown(kind)}"
         )
+    if kind.forward is nn.Module.forward:
+        raise InputError(
+            f"{kind.__name__} has no forward: define forward(self, x_j), which returns the messages"
+        )
     try:
-        return kind(plan, **kwargs)
+        made = kind(plan, **kwargs)
     except TypeError as error:
         raise InputError(f"{kind.__name__} rejected its arguments: {error}") from error
+    except AttributeError as error:
+        if "before Module.__init__" not in str(error):
+            raise
+        raise InputError(_WITHOUT_SUPER.format(kind.__name__)) from None
+    if "_plan" not in vars(made):
+        raise InputError(_WITHOUT_SUPER.format(kind.__name__))
+    return made
