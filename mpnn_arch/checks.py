@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from mpnn_arch.errors import InputError
+
+if TYPE_CHECKING:  # the command line checks numbers without loading numpy
+    import numpy as np
+    import numpy.typing as npt
 
 LARGEST_COUNT = 2**31 - 1
 """The largest number of nodes, channels or classes: what 32-bit indices can name."""
@@ -146,6 +147,8 @@ def as_numbers(name: str, values: Any, dimensions: int = 1) -> npt.NDArray[np.fl
     Raises:
         InputError: text, an array of another shape, or what holds anything but numbers.
     """
+    import numpy as np
+
     try:
         numbers = np.asarray(values)
         if numbers.ndim != dimensions or numbers.dtype.kind not in "biuf":

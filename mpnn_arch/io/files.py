@@ -92,6 +92,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline=""))
 
 
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    """``path`` as a Path. A NUL is refused where it is written, like other impossible names."""
+    return Path(path) if isinstance(path, str | os.PathLike) else check_path(path)
+
+
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """``path``, if a file can be written there as far as can be seen without writing.
 
@@ -99,7 +104,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         WriteError: a folder, a device, a NUL in the name, a name that is too long, or a folder that
             does not exist or that this user may not write.
     """
-    path = check_path(path)
+    path = _as_path(path)
     try:
         try:
             mode = os.stat(path).st_mode
@@ -127,7 +132,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         WriteError: a file, a NUL in the name, a name that is too long, or no permission.
     """
-    path = existing = Path(path)
+    path = existing = _as_path(path)
     try:
         while True:
             try:

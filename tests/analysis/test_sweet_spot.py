@@ -37,7 +37,7 @@ def test_other_sizes_need_a_longest_path():
     with pytest.raises(InputError, match="64 and 16"):
         analysis.paper_plane(32)
     assert analysis.paper_plane(32, longest=2.7).l_edges[-1] == 3.0
-    with pytest.raises(InputError, match="no resolution .rough."):
+    with pytest.raises(InputError, match="no resolution 'rough'"):
         analysis.paper_plane(64, "rough")
 
 
@@ -80,7 +80,7 @@ def test_corrections_are_those_of_statsmodels():
     p = np.random.default_rng(0).random(40) ** 3
     for method in ("holm", "fdr_bh"):
         np.testing.assert_allclose(adjusted(p, method), multipletests(p, 0.05, method)[1])
-    with pytest.raises(InputError, match="no correction .none."):
+    with pytest.raises(InputError, match="no correction 'none'"):
         adjusted(p, "none")
 
 

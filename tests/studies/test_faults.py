@@ -91,7 +91,7 @@ def test_an_extension_that_was_cut_off_is_completed(drivers, undisturbed, tmp_pa
     wider = (*SMALL, "--seeds", 2, "--out", folder)
     code, told = drivers.run(*wider)
     assert code == 2
-    assert "1 seeds (1)" in told
+    assert "1 more seed (1)" in told
     assert "--extend" in told
     code, _ = drivers.run(
         *wider, "--extend", MPNN_ARCH_CRASH="study.described", MPNN_ARCH_CRASH_ONCE=once

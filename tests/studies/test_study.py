@@ -203,7 +203,7 @@ def test_the_closing_report_says_in_a_line_why_there_is_none(
 
     code, told = drivers.run("sweep", "--out", finished)
     assert code == 0
-    assert "no report: it compares at least 3 graphs, and 2 of them are done" in told
+    assert "no report: it compares at least 3 graphs, and 2 are done" in told
     assert "no report" not in drivers.run("sweep", "--out", finished, "--no-report")[1]
     study = Study.open(copied)
     monkeypatch.setattr(closing_report, "FEWEST_GRAPHS", 2)
