@@ -8,7 +8,7 @@ import pandas as pd
 
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS
-from mpnn_arch.analysis.results import check_table, final, is_baseline
+from mpnn_arch.analysis.results import final, is_baseline
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -36,8 +36,7 @@ def per_graph(table: pd.DataFrame) -> pd.DataFrame:
         >>> best["graph"], round(best["mean"], 2)
         ('ws_flex:64,12.273960139051601,0.2192369212872339,26', np.float64(38.55))
     """
-    check_table(table)
-    last = final(table) if len(table) else table
+    last = final(table)
     if last.empty:
         raise InputError("there is no result to analyse; give a table with one row or more")
     described = last.drop_duplicates("graph").set_index("graph")[[*PARAMETERS, *C_AND_L]]

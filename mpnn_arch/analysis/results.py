@@ -121,7 +121,7 @@ def published_results(root: str | os.PathLike[str] | None = None) -> list[Result
 
 
 def _published_folder(root: str | os.PathLike[str] | None) -> Path:
-    for place in data_folders(None if root is None else check_path(root)):
+    for place in data_folders(root):
         for folder in (place, place / "published"):
             if folder.is_dir() and _results_in(folder):
                 return folder

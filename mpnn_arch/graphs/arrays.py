@@ -128,7 +128,7 @@ def edges_of(adjacency: npt.NDArray[Any]) -> Edges:
     Raises:
         InputError: not square, or an entry other than 0 and 1.
     """
-    check_square(adjacency)
+    check_square(adjacency.shape, adjacency.dtype)
     wrong = adjacency[(adjacency != 0) & (adjacency != 1)]
     if wrong.size:
         raise refused_entry(wrong.flat[0])
@@ -155,30 +155,24 @@ def edges_of_sparse(adjacency: Any) -> tuple[int, Edges]:
         coo = adjacency.detach().cpu().to_sparse_coo().coalesce()
         target, source = coo.indices().numpy() if coo.dim() == 2 else (None, None)
         entries = as_array(coo.values())
-    shape = tuple(coo.shape)
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise InputError(f"an adjacency matrix is square, this one has shape {shape}; give (N, N)")
+    check_square(tuple(coo.shape), entries.dtype)
     wrong = entries[(entries != 0) & (entries != 1)]
     if wrong.size:
         raise refused_entry(wrong[0])
     edges = np.stack([source, target]).astype(np.int64)
-    return shape[0], edges[:, entries != 0]
+    return coo.shape[0], edges[:, entries != 0]
 
 
-def check_square(adjacency: npt.NDArray[Any]) -> None:
+def check_square(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Refuse what is no matrix of real numbers, as many rows as columns.
 
     Raises:
         InputError: another shape, or text, objects or complex numbers.
     """
-    if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
-        raise InputError(
-            f"an adjacency matrix is square, this one has shape {adjacency.shape}; give (N, N)"
-        )
-    if adjacency.dtype.kind not in "biuf":
-        raise InputError(
-            f"an adjacency matrix holds 0 and 1, this one holds {adjacency.dtype}; convert it"
-        )
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise InputError(f"an adjacency matrix is square, this one has shape {shape}; give (N, N)")
+    if dtype.kind not in "biuf":
+        raise InputError(f"an adjacency matrix holds 0 and 1, this one holds {dtype}; convert it")
 
 
 def refused_entry(entry: Any) -> InputError:

@@ -132,7 +132,7 @@ def _matrix_edges(path: Path) -> tuple[int, Edges]:
     """Number of nodes, and (2, E) source and target of the entries that are 1."""
     if path.suffix.lower() == ".npy":
         matrix = _open_npy(path)
-        check_square(matrix)
+        check_square(matrix.shape, matrix.dtype)
         num_nodes = len(matrix)
         at_once = max(1, _ENTRIES // max(1, num_nodes))
         blocks: Iterator[npt.NDArray[Any]] = (

@@ -25,7 +25,7 @@ REPOSITORY = (
 ENVIRONMENT = "MPNN_ARCH_DATA"
 
 
-def data_folders(root: str | Path | None) -> list[Path]:
+def data_folders(root: str | os.PathLike[str] | None) -> list[Path]:
     """Folders to search: ``root`` alone if given, else $MPNN_ARCH_DATA, then the cache."""
     if root is not None:
         return [check_path(root)]

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import check_choice
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import Pair
 from mpnn_arch.kernels.plan import RoundPlan
@@ -181,10 +181,7 @@ def check_name(name: str, *others: str) -> None:
     Raises:
         InputError: an unknown name; the message lists the choices.
     """
-    if not isinstance(name, str) or name not in (*others, *_BACKENDS):
-        raise InputError(
-            f"there is no backend {shown(name)}; choose one of {', '.join((*others, *_BACKENDS))}"
-        )
+    check_choice("backend", name, (*others, *_BACKENDS))
 
 
 _REASONS: dict[str, str] = {}

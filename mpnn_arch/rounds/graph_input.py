@@ -94,13 +94,13 @@ def features_of(x: Any) -> tuple[Tensor, Tensor | None]:
     Raises:
         InputError: anything but a tensor of two dimensions or more, or a pair of them.
     """
-    pair = tuple(x) if isinstance(x, (tuple, list)) else (x,)
-    fits = len(pair) in (1, 2) and (len(pair) == 2) == isinstance(x, (tuple, list))
-    if not fits or not all(
+    is_pair = isinstance(x, (tuple, list))
+    pair = tuple(x) if is_pair else (x,)
+    if len(pair) != 1 + is_pair or not all(
         isinstance(one, Tensor) or (one is None and number == 1) for number, one in enumerate(pair)
     ):
         kinds = [type(one).__name__ for one in pair]
-        given = kinds[0] if pair == (x,) else shown(kinds).replace("'", "")
+        given = kinds[0] if not is_pair else shown(kinds).replace("'", "")
         raise InputError(
             "x is a tensor (..., N, C), or a pair (x_source, x_target), whose second may be None; "
             f"{given} was given: call round(x, edge_index), for a Data round(data.x, "

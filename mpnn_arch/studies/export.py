@@ -80,17 +80,7 @@ _WHOLE = {
     "trial_number",
     "stopped_after",
 }
-_TEXT = {
-    "graph",
-    "model",
-    "dataset",
-    "message",
-    "aggr",
-    "graph_spec",
-    "graph_hash",
-    "trial",
-    "state",
-}
+_TEXT = {"graph", *_TAIL[3:-1]} - _WHOLE
 
 _PARQUET_ROWS = 100_000
 

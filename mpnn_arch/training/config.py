@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import check_kind, shown
 from mpnn_arch.errors import InputError
 
 C = TypeVar("C")
@@ -250,6 +250,15 @@ class RunConfig:
             training = from_mapping(TrainingConfig, values["training"])
             values = {**values, "training": training}
         return from_mapping(cls, values)
+
+
+def check_training(config: Any) -> None:
+    """Refuse what is no :class:`TrainingConfig`.
+
+    Raises:
+        InputError: it is none.
+    """
+    check_kind("config", config, TrainingConfig, "make one, as TrainingConfig(epochs=1)")
 
 
 def check_comparison(config: Any, lists: tuple[str, ...]) -> None:

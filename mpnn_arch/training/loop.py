@@ -16,7 +16,7 @@ from mpnn_arch.checks import check_kind, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.training.batch_norm import reestimate_batch_norm
-from mpnn_arch.training.config import TrainingConfig
+from mpnn_arch.training.config import TrainingConfig, check_training
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.share import WHOLE, Share, in_words
@@ -115,7 +115,7 @@ class EpochLoop(ABC):
                 f"dataset is an ImageDataset or an ImageFolder, not {shown(dataset)}; load one "
                 "with mpnn_arch.training.load_dataset"
             )
-        check_kind("config", config, TrainingConfig, "make one, as TrainingConfig(epochs=1)")
+        check_training(config)
         check_kind("generator", generator, torch.Generator, "give torch.Generator()")
         self.device = torch.device(device)
         self.model = model.to(self.device)

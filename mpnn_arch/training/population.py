@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpnn_arch.checks import check_kind
 from mpnn_arch.errors import InputError
-from mpnn_arch.training.config import TrainingConfig
+from mpnn_arch.training.config import TrainingConfig, check_training
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import NOT_EVALUATED, EpochLoop, EpochMetrics, make_optimizer
@@ -67,7 +66,7 @@ class Population(EpochLoop):
         device: torch.device | str = "cpu",
     ) -> None:
         members = check_members(members)
-        check_kind("config", config, TrainingConfig, "make one, as TrainingConfig(epochs=1)")
+        check_training(config)
         self.members = [member.to(device) for member in members]
         self.active = list(range(len(members)))
         self.diverged: dict[int, str] = {}

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mpnn_arch.checks import check_kind
 from mpnn_arch.kernels.dispatch.turns import time_turns
-from mpnn_arch.training.config import TrainingConfig
+from mpnn_arch.training.config import TrainingConfig, check_training
 from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.devices import free_memory
 from mpnn_arch.training.image_folder import ImageFolder
@@ -63,7 +62,7 @@ def choose_population_size(
         InputError: members that are no networks, or no recipe.
     """
     members = check_members(members)
-    check_kind("config", config, TrainingConfig, "make one, as TrainingConfig(epochs=1)")
+    check_training(config)
     device = torch.device(device)
     fits = _number_that_fits(members, config, device)
     most = min(len(members), _LARGEST[device.type])

@@ -87,10 +87,8 @@ class GAT(GraphRound):
         dtype: torch.dtype | None = None,
     ) -> None:
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        heads, out_channels = (
-            whole_number("heads", heads),
-            whole_number("out_channels", out_channels),
-        )
+        heads = whole_number("heads", heads)
+        out_channels = whole_number("out_channels", out_channels)
         edge_dim = None if edge_dim is None else whole_number("edge_dim", edge_dim)
         if not isinstance(fill_value, (str, Tensor)):
             fill_value = check_range("fill_value", fill_value, -math.inf, math.inf)
@@ -110,11 +108,8 @@ class GAT(GraphRound):
             generator=generator,
             **factory,
         )
-        self.out_channels, self.heads, self.concat = (
-            out_channels,
-            heads,
-            check_flag("concat", concat),
-        )
+        self.out_channels, self.heads = out_channels, heads
+        self.concat = check_flag("concat", concat)
         self.add_self_loops, self.edge_dim, self.fill_value = add_self_loops, edge_dim, fill_value
         wide, width = heads * out_channels, heads * out_channels if concat else out_channels
         pair, target = isinstance(in_channels, (tuple, list)), self.target_channels
@@ -160,9 +155,8 @@ class GAT(GraphRound):
                 graph.target, weight if self.target_map is None else self.target_map.weight
             )
         alpha = self.attention(graph, senders, receivers)  # (E, B, H)
-        if (
-            len(self.__dict__["_message_forward_hooks"]) > 0
-        ):  # where PyG's AttentionExplainer reads it
+        # Where PyG's AttentionExplainer reads it.
+        if len(self.__dict__["_message_forward_hooks"]) > 0:
             self._alpha = alpha if graph.leading else alpha.squeeze(1)
         try:
             out = self.exchange(graph._replace(source=senders, value=alpha))
