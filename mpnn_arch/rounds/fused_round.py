@@ -21,7 +21,6 @@ from mpnn_arch.kernels.dispatch.picker import Picker
 from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.message_round import MessageRound
-from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.shares import (
     another_layout,
     batched,
@@ -114,15 +113,7 @@ class FusedRound(MessageRound):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As :meth:`MessageRound.forward`, with a direct path to the product cached for a shape."""
         function = self._modules["message_function"]
-        touched = (  # without a call in the usual case
-            "forward" in function.__dict__
-            or function._forward_pre_hooks
-            or function._forward_hooks
-            or function._backward_hooks
-            or function._backward_pre_hooks
-            or not isinstance(function, MessageFunction)
-        )
-        if self._is_product and not (touched and must_be_called(function)):
+        if self._is_product and must_be_called(function) is None:
             weight = function._parameters.get("weight") if function.plan_layout else None
             if weight is None:  # shared by the edges, parametrised or pruned
                 weight = function.current_weight()

@@ -20,6 +20,14 @@ def must_be_called(function: nn.Module) -> str | None:
     Returns:
         None if it may.
     """
+    if isinstance(function, MessageFunction) and not (
+        "forward" in function.__dict__
+        or function._forward_hooks
+        or function._forward_pre_hooks
+        or function._backward_hooks
+        or function._backward_pre_hooks
+    ):
+        return None  # the usual case, without a call: every call of a round asks
     function = unwrapped(function)
     if not isinstance(function, MessageFunction):
         return f"the message function is in a {type(function).__name__}"

@@ -34,7 +34,7 @@ def python_calls(layer: torch.nn.Module, x: torch.Tensor) -> list[Path]:
 
 
 @pytest.mark.skipif(not cpu.is_available(), reason=cpu.unavailable_reason())
-def test_a_warm_linear_round_on_the_cpu_kernels_is_twelve_calls():
+def test_a_warm_linear_round_on_the_cpu_kernels_is_thirteen_calls():
     generator = torch.Generator().manual_seed(0)
     graph = graphs.ws_flex(16, average_degree=4, rewiring_probability=0.1, seed=0)
     layer = RelationalLinear(graph, 64, 64, backend="cpu", generator=generator)
@@ -42,5 +42,5 @@ def test_a_warm_linear_round_on_the_cpu_kernels_is_twelve_calls():
     layer(x)  # prepares the product of this shape
     files = python_calls(layer, x)
     own = {path for path in files if path.is_relative_to(PACKAGE)}
-    assert 0 < len(files) <= 12
-    assert len(own) <= 5
+    assert 0 < len(files) <= 13
+    assert len(own) <= 6
