@@ -53,7 +53,10 @@ class Backend(Protocol):
 
     @property
     def DTYPES(self) -> tuple[torch.dtype, ...] | None:
-        """Supported dtypes; None: every floating-point dtype of torch."""
+        """Supported dtypes; None: all real ones, and complex ones too where ``DIFFERENTIABLE``.
+
+        The gradients of complex numbers are products with conjugates, not the other two products.
+        """
 
     @property
     def DIFFERENTIABLE(self) -> bool:
@@ -185,6 +188,7 @@ def check_name(name: str, *others: str) -> None:
 
 
 _REASONS: dict[str, str] = {}
+_REAL = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @torch.compiler.assume_constant_result  # a tracer cannot follow an import, nor functools.cache
@@ -198,7 +202,12 @@ def _limits(name: str) -> tuple[str, str | None, tuple[torch.dtype, ...] | None]
         if name not in _REASONS:
             _REASONS[name] = backend.unavailable_reason()
     reason = _REASONS[name]
-    return (reason, None, None) if reason else ("", backend.device_type(), backend.DTYPES)
+    if reason:
+        return reason, None, None
+    dtypes = backend.DTYPES
+    if dtypes is None and not backend.DIFFERENTIABLE:
+        dtypes = _REAL
+    return "", backend.device_type(), dtypes
 
 
 def unavailable_reason(backend: str, device: str, dtype: torch.dtype) -> str:

@@ -166,7 +166,13 @@ def _name(
     backends.check_name(backend, "auto")
     if backend == "auto":
         return choose(x, weight, plan, geometry).backend
-    return backends.PLAIN if plan.is_complete else backend
+    if plan.is_complete:
+        return backends.PLAIN
+    if x.dtype.is_complex and (
+        reason := backends.unavailable_reason(backend, x.device.type, x.dtype)
+    ):
+        raise InputError(f"{reason}; use backend={backends.PLAIN!r}")
+    return backend
 
 
 def _casts(x: Tensor, weight: Tensor) -> bool:

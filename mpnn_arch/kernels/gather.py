@@ -1,7 +1,7 @@
 """The gather backend: gather each node's input channels, then one batched matrix product.
 
-Runs on any device and dtype, and is the simplest form of a fused round. Every gradient is again a
-gather and a product, never a scatter-add, so results are deterministic.
+Runs on any device, in every real dtype, and is the simplest form of a fused round. Every gradient
+is again a gather and a product, never a scatter-add, so results are deterministic.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 is linear in x and in W, so its gradients are two products of the same kind, whose own gradients are
 again among the three: a backend implements the three as plain functions, and derivatives of any
-order follow.
+order follow. That is so for real numbers; the gradients of complex ones are left to autograd.
 """
 
 from __future__ import annotations

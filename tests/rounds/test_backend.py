@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mpnn_arch import FusedRound, InputError, RelationalGraph
+from mpnn_arch import FusedRound, InputError, MessageRound, RelationalGraph
+from mpnn_arch.kernels import backends
+from mpnn_arch.kernels.block_matmul import block_matmul
 from mpnn_arch.rounds import RelationalLinear, export_choices, import_choices
 
 PATH = RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
@@ -173,3 +175,37 @@ def test_a_hooked_round_is_copied_and_pickled_with_its_hooks(
         assert torch.equal(copied(x), before)
         never_run = backend == "reference" and step == "message_and_aggregate"
         assert torch.equal(again, before) == never_run
+
+
+@pytest.mark.parametrize("kind", ["vectors", "maps"])
+@pytest.mark.parametrize("backend", ["auto", *backends.names()])
+@pytest.mark.filterwarnings("ignore:the .* backend", "ignore:Complex modules")
+def test_complex_numbers_have_the_gradients_of_the_equation(
+    backend: str, kind: str, generator: torch.Generator
+) -> None:
+    maps = {"message": "conv", "message_kwargs": {"kernel_size": (3, 3)}} if kind == "maps" else {}
+    layer = FusedRound(PATH, 8, 8, backend=backend, dtype=torch.complex64, **maps)
+    equation = MessageRound(PATH, 8, 8, dtype=torch.complex64, **maps)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            drawn = torch.randn(*parameter.shape, 2, generator=generator)
+            parameter.copy_(torch.view_as_complex(drawn))
+    equation.load_state_dict(layer.state_dict())
+    space = (5, 5) if maps else ()
+    x = torch.view_as_complex(torch.randn(3, 8, *space, 2, generator=generator)).requires_grad_()
+    for _ in range(2):  # the second time with a product that is cached
+        out, expected = layer(x), equation(x)
+        torch.testing.assert_close(out, expected)
+        got = torch.autograd.grad(out.abs().square().sum(), [x, *layer.parameters()])
+        want = torch.autograd.grad(expected.abs().square().sum(), [x, *equation.parameters()])
+        for mine, true in zip(got, want, strict=True):
+            torch.testing.assert_close(mine, true, rtol=1e-4, atol=1e-4)
+
+
+def test_a_product_of_complex_numbers_needs_a_backend_with_conjugates() -> None:
+    plan = FusedRound(PATH, 8, 8).plan
+    x = torch.ones(3, 8, dtype=torch.complex64)
+    weight = torch.ones(plan.num_weights, dtype=torch.complex64)
+    assert block_matmul(x, weight, plan, "masked").is_complex()
+    with pytest.raises(InputError, match=r"no kernels for torch\.complex64; use backend='masked'"):
+        block_matmul(x, weight, plan, "gather")
