@@ -354,7 +354,9 @@ def _read_networkx(path: Path, kind: str, directed: bool | None) -> Any:
 
     check_bytes("the tree of its elements", _TREE * path.stat().st_size, "save an edge list")
     try:
-        graph = nx.read_graphml(path) if kind == "graphml" else nx.read_gexf(path)
+        graph = _only_graphml(path) if kind == "graphml" else nx.read_gexf(path)
+    except InputError:
+        raise
     except Exception as error:  # two parsers, each with its own exceptions
         raise InputError(
             f"it cannot be read as {kind} ({_one_line(error)}); check its content"
@@ -364,6 +366,17 @@ def _read_networkx(path: Path, kind: str, directed: bool | None) -> Any:
     if directed is False and graph.is_directed():
         graph = graph.to_undirected()
     return graph
+
+
+def _only_graphml(path: Path) -> Any:
+    """The graph of a GraphML file, of which ``networkx.read_graphml`` returns the first."""
+    import networkx as nx
+
+    graphs = list(nx.GraphMLReader()(path=path))
+    if len(graphs) > 1:
+        raise InputError(f"it contains {len(graphs)} graphs; save each in a file of its own")
+    # Without a namespace there is none yet, and `read_graphml` supplies it.
+    return graphs[0] if graphs else nx.read_graphml(path)
 
 
 def _one_line(error: Exception) -> str:

@@ -304,6 +304,15 @@ def test_edge_lists_of_spreadsheets_and_of_networkx(tmp_path, content):
     assert RelationalGraph.from_file(tmp_path / "a.edges") == path
 
 
+TWO_GRAPHS = "".join(
+    [
+        '<graphml xmlns="http://graphml.graphdrawing.org/xmlns">',
+        *2 * ['<graph edgedefault="undirected"><node id="a"/></graph>'],
+        "</graphml>",
+    ]
+)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
@@ -316,6 +325,7 @@ def test_edge_lists_of_spreadsheets_and_of_networkx(tmp_path, content):
         ("a.csv", "", "between 0 and 0 entries"),
         ("a.npy", "0,1\n1,0\n", "not a .npy file"),
         ("a.graphml", "<graph", "cannot be read as graphml"),
+        ("a.graphml", TWO_GRAPHS, "contains 2 graphs; save each in a file of its own"),
         ("a.edgelist", "", "no nodes"),
         ("a.pdf", "0", "unknown format"),
     ],
