@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import is_whole, shown
 from mpnn_arch.errors import InputError
 
 
@@ -175,8 +175,15 @@ def _sizes(source: Tensor, target: Tensor | None, *given: Any) -> tuple[int, int
     """(N, M): the rows of the features, and what ``given`` pairs say, None being unknown."""
     nodes = [source.shape[-2], None if target is None else target.shape[-2]]
     for sizes in given:
-        if sizes is not None and not (isinstance(sizes, (tuple, list)) and len(sizes) == 2):
-            raise InputError(f"size is a pair (N, M), of senders and receivers; not {shown(sizes)}")
+        if sizes is not None and not (
+            isinstance(sizes, (tuple, list))
+            and len(sizes) == 2
+            and all(one is None or (is_whole(one) and one >= 0) for one in sizes)
+        ):
+            raise InputError(
+                f"size is a pair (N, M), of senders and receivers, in whole numbers; not "
+                f"{shown(sizes)}"
+            )
     for side, expected in (pair for sizes in given for pair in enumerate(sizes or ())):
         if nodes[side] is None:
             nodes[side] = expected

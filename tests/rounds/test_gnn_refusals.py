@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GCNConv
+from torch_geometric.nn import MLP, GCNConv, GINConv
 
 from mpnn_arch import GraphRound, InputError
 from mpnn_arch.rounds.gnn import GAT, GCN, GIN, GINE, SAGE, Graph, tie, untie
@@ -80,6 +80,9 @@ def test_a_mask_is_no_edge_index_and_a_number_no_size() -> None:
         SAGE(C, 4)(x, edges.bool())
     with pytest.raises(InputError, match=r"size is a pair \(N, M\), of senders"):
         SAGE(C, 4)((x, None), edges, size=6)
+    for size in ((6, "6"), (6, 6.0), (6, -6)):
+        with pytest.raises(InputError, match=r"size is a pair \(N, M\), .* in whole numbers; not"):
+            SAGE(C, 4)((x, None), edges, size=size)
 
 
 WRONG: dict[str, tuple[Any, str]] = {
@@ -124,5 +127,17 @@ def test_what_a_subclass_returns_is_checked() -> None:
         GIN(C, nn.LSTM(C, 4))(x, edges)
 
 
-def test_a_gin_shows_no_output_channels_of_its_own() -> None:
+def test_the_output_channels_of_a_gin_are_those_of_its_network() -> None:
     assert repr(GIN(C, network())).startswith("GIN(\n  5, aggr='sum'\n")
+    deep = nn.Sequential(nn.Sequential(nn.Linear(C, 7), nn.BatchNorm1d(7)), nn.ReLU())
+    x, edges, _ = example()
+    for layer, channels in [
+        (GIN(C, network()), 4),
+        (GIN(C, deep), 7),
+        (GIN(C, nn.ReLU()), C),
+        (GIN(-1, nn.Linear(C, 3)), 3),
+        (GIN.from_pyg(GINConv(deep)), 7),
+        (GIN.from_pyg(GINConv(MLP([C, 7, 3]))), 3),
+    ]:
+        assert layer(x, edges).shape[-1] == layer.out_channels == channels
+    assert GIN(C, nn.LSTM(C, 4)).out_channels is None

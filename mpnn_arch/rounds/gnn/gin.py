@@ -74,6 +74,7 @@ class GIN(GraphRound):
         )
         self.initial_eps = check_range("eps", eps, -math.inf, math.inf)
         self.network = network
+        self.out_channels = _out_channels_of(network, width)  # type: ignore[assignment]
         self.eps = nn.Parameter(
             torch.tensor(self.initial_eps), requires_grad=check_flag("train_eps", train_eps)
         )
@@ -217,6 +218,20 @@ class GINE(GIN):
         copied = {"edge_map.weight": layer.lin.weight, "edge_map.bias": layer.lin.bias}
         width = layer.lin.weight.shape[0]
         return cls._converted(layer, width, copied, edge_dim=layer.lin.weight.shape[1])
+
+
+def _out_channels_of(network: Any, width: int | None) -> int | None:
+    """Output features of the network, ``width`` if no part changes them; None where unknown."""
+    if not isinstance(network, nn.Sequential):
+        for name in ("out_features", "out_channels", "num_features"):
+            found = getattr(network, name, None)
+            if isinstance(found, int) and found > 0:
+                return found
+        plain = isinstance(network, nn.Module) and not [*network.parameters(), *network.children()]
+        return width if plain else None
+    for part in network:
+        width = _out_channels_of(part, width)
+    return width
 
 
 def _in_channels_of(network: Any) -> int:
