@@ -114,8 +114,8 @@ class FusedRound(MessageRound):
         """As :meth:`MessageRound.forward`, with a direct path to the product cached for a shape."""
         function = self._modules["message_function"]
         if self._is_product and must_be_called(function) is None:
-            weight = function._parameters.get("weight") if function.plan_layout else None
-            if weight is None:  # shared by the edges, parametrised or pruned
+            weight = function._parameters.get("weight") if function._weight_is_flat else None
+            if weight is None:  # shared by the edges, computed, parametrised or pruned
                 weight = function.current_weight()
             # Without a call, unless a parametrisation has made it a property.
             parameters = self._parameters

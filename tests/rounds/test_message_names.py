@@ -8,9 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalLinear, graphs
+from mpnn_arch import (
+    InputError,
+    MessageFunction,
+    MessageRound,
+    RelationalConv2d,
+    RelationalLinear,
+    graphs,
+)
 from mpnn_arch.rounds import LinearMessage
 from mpnn_arch.rounds.fused_round import FusedRound
+from mpnn_arch.rounds.messages import EdgeProduct
 
 GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
 
@@ -124,6 +132,13 @@ class WithoutReset(Unlike):
         self.part = nn.Linear(2, 2)
 
 
+class HalfReset(Unlike):
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        self.product = EdgeProduct(plan, self.geometry, **self.factory)
+        self.part = nn.Linear(2, 2)
+
+
 class WithoutForward(MessageFunction):
     pass
 
@@ -144,6 +159,7 @@ class Two(Unlike):
         (WithoutSuper, r"begin it with super\(\).__init__\(plan, \*\*kwargs\)"),
         (LateSuper, r"begin it with super\(\).__init__\(plan, \*\*kwargs\)"),
         (WithoutReset, "has no reset_parameters, .*: define reset_parameters"),
+        (HalfReset, "HalfReset has no reset_parameters, and parameters other than those of Edge"),
         (WithoutForward, r"WithoutForward has no forward: define forward\(self, x_j\)"),
         (Nothing, r"Nothing.forward returned None; it returns the messages"),
         (Two, r"Two.forward returned a tuple; it returns the messages"),
@@ -179,3 +195,51 @@ def test_a_message_over_maps_too(generator):
         layer = RelationalConv2d(GRAPH, 16, 16, 1, message=scaled(name), bias=False)
         expected = 3 * torch.einsum("vu,buchw->bvchw", adjacency, x.unflatten(1, (8, 2)))
         torch.testing.assert_close(layer(x), expected.flatten(1, 2))
+
+
+class Several(MessageFunction):
+    """A sum of products that are in a list, as heads would be."""
+
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        products = [EdgeProduct(plan, self.geometry, **self.factory) for _ in range(3)]
+        self.products = nn.ModuleList(products)
+
+    def forward(self, x_j, edges):
+        return sum(product(x_j, edges) for product in self.products)
+
+
+def test_products_at_any_depth_are_drawn_and_counted():
+    first, second = (
+        RelationalLinear(GRAPH, 16, 16, message=Several, generator=torch.Generator().manual_seed(0))
+        for _ in range(2)
+    )
+    for name, weight in first.named_parameters():
+        assert torch.equal(weight, second.get_parameter(name)), name
+        assert weight.unique().numel() == weight.numel(), name
+    assert first.multiply_adds() == 3 * RelationalLinear(GRAPH, 16, 16).multiply_adds()
+
+
+class Signs(LinearMessage):
+    """Weights of +1 and -1, with the gradient of the weights behind them."""
+
+    def flat_weight(self):
+        weight = super().flat_weight()
+        return weight + (weight.sign() - weight).detach()
+
+
+def test_a_flat_weight_of_ones_own_is_that_of_every_path(generator):
+    x = torch.randn(3, 16, generator=generator)
+    layer = RelationalLinear(GRAPH, 16, 16, message=Signs, bias=False)
+    expected = x @ layer.dense_weight().T
+    assert set(layer.dense_weight().unique().tolist()) == {-1.0, 0.0, 1.0}
+    for backend in ("masked", "gather", "auto", "reference"):
+        layer.backend = backend
+        for _ in range(2):  # the second call of a shape takes a shorter path
+            out = layer(x)
+            torch.testing.assert_close(out, expected)
+        (gradient,) = torch.autograd.grad(out.sum(), layer.message_function.weight)
+        assert gradient.count_nonzero() == gradient.numel()
+    literal = MessageRound(GRAPH, 16, 16, Signs, bias=False)
+    literal.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(literal(x), expected)

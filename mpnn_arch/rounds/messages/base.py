@@ -17,7 +17,6 @@ from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
 from mpnn_arch.rounds.messages.edge_product import ALL_EDGES, EdgeProduct
 from mpnn_arch.rounds.messages.vector_norms import refuse_vector_norms
-from mpnn_arch.rounds.unwrapped import unwrapped
 
 message_functions: Registry[type["MessageFunction"]] = Registry("message function")
 
@@ -34,8 +33,9 @@ class MessageFunction(nn.Module):
     A subclass creates its parameters in ``__init__`` and computes the messages in ``forward``,
     which declares the arguments it needs, as in PyG: ``forward(self, x_j)``, or ``x_j, x_i``, in
     any order.
-    Where the parameters are :class:`EdgeProduct` modules, :meth:`reset_parameters` and
-    :meth:`multiply_adds` are inherited; otherwise the subclass defines them. A parameter may have
+    Where all parameters are those of :class:`EdgeProduct` modules, at any depth,
+    :meth:`reset_parameters` and :meth:`multiply_adds`, which counts each of them once, are
+    inherited; otherwise the subclass defines them. A parameter may have
     any name that is not a method or class attribute of ``MessageFunction`` or ``nn.Module``; one
     that is called ``plan``, ``geometry``, ``factory`` or ``initial_gain`` hides that attribute from
     the subclass's own code, and from nothing else.
@@ -92,6 +92,8 @@ class MessageFunction(nn.Module):
     fusable: ClassVar[bool] = False
     vectors_instead: ClassVar[str | None] = None
     maps_instead: ClassVar[str | None] = None
+    # Whether `flat_weight` is the parameter `weight`, which a fused round then reads by itself.
+    _weight_is_flat: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -128,6 +130,8 @@ class MessageFunction(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Read the arguments of ``forward``; if overridden, it is not fusable by default."""
         super().__init_subclass__(**kwargs)
+        own_layout = cls.flat_weight is MessageFunction.flat_weight
+        cls._weight_is_flat = cls.plan_layout and own_layout
         if "forward" not in cls.__dict__:
             return
         forward = cls.__dict__["forward"]
@@ -283,10 +287,10 @@ class MessageFunction(nn.Module):
         return f"{edges}, {arguments}"
 
     def _products(self, method: str) -> list[EdgeProduct]:
-        """Its edge products, to which ``method`` is delegated."""
-        parts = [unwrapped(module) for module in self.children()]
-        products = [module for module in parts if isinstance(module, EdgeProduct)]
-        if not products and any(True for _ in self.parameters()):
+        """Its edge products, at any depth, to which ``method`` is delegated."""
+        products = [module for module in self.modules() if isinstance(module, EdgeProduct)]
+        known = {id(parameter) for product in products for parameter in product.parameters()}
+        if any(id(parameter) not in known for parameter in self.parameters()):
             raise InputError(
                 f"{type(self).__name__} has no {method}, and parameters other than those of "
                 f"EdgeProduct modules, whose scale and cost are known: define {method}"

@@ -54,7 +54,7 @@ class ConvMessage(MessageFunction):
 
     def edge_blocks(self, edges: slice = ALL_EDGES) -> Tensor:
         """Every W_vu, zero-padded: (E, largest_out, largest_in, K, K)."""
-        return F.pad(self.weight, [0, 0, 0, 0, 0, 1])[self.plan.block_index[edges]]
+        return F.pad(self.flat_weight(), [0, 0, 0, 0, 0, 1])[self.plan.block_index[edges]]
 
     def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""

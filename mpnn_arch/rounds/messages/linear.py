@@ -50,7 +50,7 @@ class LinearMessage(MessageFunction):
 
     def edge_blocks(self, edges: slice = ALL_EDGES) -> Tensor:
         """Every W_vu, zero-padded: (E, largest_out, largest_in)."""
-        return F.pad(self.weight, [0, 1])[self.plan.block_index[edges]]
+        return F.pad(self.flat_weight(), [0, 1])[self.plan.block_index[edges]]
 
     def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in) -> (E, B, largest_out)."""
