@@ -23,6 +23,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
+from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.rounds.messages.initial import fill_uniform
 
 Aggr: TypeAlias = str | pyg.Aggregation | type[pyg.Aggregation] | Sequence[str | pyg.Aggregation]
@@ -122,6 +123,7 @@ def make_aggregation(
     """
     kwargs = copy.deepcopy(aggr_kwargs or {})
     if isinstance(aggr, pyg.Aggregation):
+        _check_initialised(aggr)
         if kwargs:
             raise InputError(
                 f"aggr_kwargs {sorted(kwargs)} do not apply to an instance, {aggr}; give its name "
@@ -134,7 +136,7 @@ def make_aggregation(
     with torch.random.fork_rng(devices=[]):
         try:
             if isinstance(aggr, type) and issubclass(aggr, pyg.Aggregation):
-                return aggr(**kwargs)
+                return _check_initialised(aggr(**kwargs))
             if isinstance(aggr, str):
                 return _by_name(aggr)(plan, kwargs)
             return multi(plan, {"aggrs": [*cast(Sequence[Any], aggr)]} | kwargs)
@@ -142,6 +144,24 @@ def make_aggregation(
             raise
         except (TypeError, ValueError) as error:
             raise InputError(f"the aggregation {aggr!r} rejected its arguments: {error}") from error
+        except AttributeError as error:
+            if "before Module.__init__" not in str(error):
+                raise
+            raise InputError(_WITHOUT_SUPER.format(aggregation_name(aggr))) from None
+
+
+_WITHOUT_SUPER = "{0}.__init__ does not call Aggregation's first: begin it with super().__init__()"
+
+
+def _check_initialised(aggr: pyg.Aggregation) -> pyg.Aggregation:
+    """``aggr``, if it is a module already.
+
+    Raises:
+        InputError: a subclass's constructor does not call its parent's.
+    """
+    if "_parameters" not in vars(aggr):
+        raise InputError(_WITHOUT_SUPER.format(type(aggr).__name__))
+    return aggr
 
 
 def _by_name(name: str) -> Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation]:
@@ -323,9 +343,18 @@ def aggregation_multiply_adds(aggr: pyg.Aggregation, plan: RoundPlan, pixels: in
     """Multiply-adds of the networks inside the aggregation, for one sample, counted in a run."""
     if next(aggr.parameters(), None) is None:
         return 0
-    table = torch.zeros(plan.num_edges, 1, plan.largest_out, **place_of(aggr))
+    # On the CPU, since some read their indices, which have no values on the meta device.
+    probe = deep_copy(aggr).requires_grad_(False)
+    if any(parameter.is_meta for parameter in probe.parameters()):
+        probe = probe.to_empty(device="cpu")
+        for parameter in probe.parameters():
+            parameter.fill_(1)
+        restore_quantiles(probe)
+    # In float64 an LSTM is products that the counter sees, and not one call of oneDNN.
+    probe = probe.to("cpu", torch.float64)
+    table = torch.ones(plan.num_edges, 1, plan.largest_out, **place_of(probe))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        aggregate_messages(aggr, table, plan.target.to(table.device), plan.num_nodes)
+        aggregate_messages(probe, table, plan.target.cpu(), plan.num_nodes)
     return int(counter.get_total_flops()) // 2 * pixels
 
 

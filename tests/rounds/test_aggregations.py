@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import aggr as pyg
 
-from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear
+from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear, models
 from mpnn_arch.rounds.aggregations import aggregate_messages, aggregations, make_aggregation
 
 GRAPH = RelationalGraph(4, [[0, 1, 2, 0], [1, 2, 3, 2]])
@@ -83,7 +83,41 @@ def test_arguments_reach_the_aggregation():
     assert float(scaled.aggr_module.avg_deg_lin) == pytest.approx(degrees.mean().item())
 
 
-def test_the_seed_draws_the_aggregations_parameters_too():
+def test_the_cost_of_an_lstm_is_that_of_its_products():
+    widths = {"in_channels": 2, "out_channels": 2}
+    layer = RelationalLinear(GRAPH, 8, 8, aggr="lstm", aggr_kwargs=widths)
+    # PyG pads every node's messages to the largest degree: 4 gates, each of 2 x 2 twice.
+    steps = 4 * int(layer.plan.edge_ptr.diff().max())
+    assert layer.multiply_adds() == 12 * 4 + steps * 4 * 2 * (2 + 2)
+
+
+class LargestTwo(pyg.Aggregation):
+    """Learned weights of the two largest messages, channel by channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 0.5]))
+
+    def forward(self, x, index=None, ptr=None, dim_size=None, dim=-2):
+        table, _ = self.to_dense_batch(x, index, ptr, dim_size, dim, fill_value=-1e9)
+        largest = table.topk(2, dim=1).values
+        return (largest.clamp(min=-1e3) * self.weight.view(1, 2, 1)).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("aggr", "arguments"), [("power-mean", {"learn": True}), (LargestTwo, None)]
+)
+def test_a_model_has_aggregations_that_read_values_or_indices(aggr, arguments):
+    settings = {"in_features": 20, "hidden_features": 64, "seed": 0}
+    model, plain = (
+        models.build("mlp", "ring:16,4", **chosen, **settings)
+        for chosen in ({"aggr": aggr, "aggr_kwargs": arguments}, {})
+    )
+    assert model(torch.zeros(2, 20)).shape == plain(torch.zeros(2, 20)).shape
+    # Its parameters multiply no matrix, so both have the same widths and cost.
+    assert model.widths == plain.widths
+    assert models.complexity(model).multiply_adds == models.complexity(plain).multiply_adds
+
     def build(seed):
         generator = torch.Generator().manual_seed(seed)
         return RelationalLinear(GRAPH, 8, 8, aggr="attentional", generator=generator)
