@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.blocks import SqueezeExcitation
-from mpnn_arch.rounds import MessageRound, RelationalConv2d
+from mpnn_arch.rounds import GraphRound, MessageRound, RelationalConv2d
 from mpnn_arch.rounds.copied import deep_copy
 
 
@@ -131,7 +131,9 @@ def complexity(
             model was built for, else 3; None: the size that the model was built for.
         inputs: instead of a size, an example of what the model takes: a tensor, such as a batch of
             token indices, or a dict of its arguments; the first dimension is the batch, and the
-            cost is that of one input.
+            cost is that of one input. For a graph neural network, ``x`` as (1, N, C) and
+            ``edge_index``: its messages are counted on that graph, with every self-loop in it
+            beside those that a layer adds.
 
     Returns:
         A :class:`Complexity`; its ``str`` is a table.
@@ -226,9 +228,14 @@ def on_meta(model: nn.Module) -> nn.Module:
             copies[id(module.plan)] = module.plan
     copied = deep_copy(model, copies).eval()
     for module in copied.modules():
-        if isinstance(module, MessageRound):
+        if _has_graph(module):
             module.forward = _shape_of(module)  # type: ignore[assignment, method-assign]
     return copied
+
+
+def _has_graph(module: nn.Module) -> TypeGuard[MessageRound]:
+    """Whether this is a round whose cost its own graph tells, and not that of its input."""
+    return isinstance(module, MessageRound) and not isinstance(module, GraphRound)
 
 
 def _shape_of(layer: MessageRound) -> Callable[..., Tensor]:
@@ -317,7 +324,7 @@ class _Tally:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             out = next(_tensors(output), None)
             cost = complete = self._leave() // self._batch
-            if isinstance(module, MessageRound) and out is not None:
+            if _has_graph(module) and out is not None:
                 cost, complete = (one // self._batch for one in _round_cost(module, out))
             channels = _channels(module)
             if count_bias and channels[1] is not None:

@@ -2,12 +2,11 @@
 
 # Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Optional
 
 import torch
 import torch_geometric.typing
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import Aggregation, QuantileAggregation
 from torch_geometric.typing import OptTensor
 
@@ -22,7 +21,6 @@ from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.state_dict import forget_graph
 
-_PLAIN_PROPAGATE = getattr(MessagePassing, "_orig_propagate", MessagePassing.propagate)
 _ONE_NODE = RelationalGraph(1, [[0], [0]])
 
 
@@ -90,9 +88,6 @@ class GraphRound(LazyChannels, MessageRound):
         # Message and update are built for a graph of one node with a self-loop.
         super().__init__(_ONE_NODE, source, out_channels, message, *args, **kwargs)
         forget_graph(self)
-        # PyG keeps what a class inherits as its plain `propagate`, which may be the parent's
-        # generated one, without edge masks.
-        type(self)._orig_propagate = _PLAIN_PROPAGATE  # type: ignore[attr-defined]
         self.in_channels = in_channels  # type: ignore[assignment]
         self.source_channels, self.target_channels = source, target
         check_choice("flow", flow, ("source_to_target", "target_to_source"))
@@ -153,7 +148,7 @@ class GraphRound(LazyChannels, MessageRound):
         return index if graph.dropped is None else index.masked_fill(graph.dropped, graph.size[1])
 
     def message(  # type: ignore[override]
-        self, x_j: Tensor, x_i: OptTensor, index: Tensor, edge_weight: OptTensor
+        self, x_j: Tensor, x_i: OptTensor, index: Tensor, edge_weight: OptTensor = None
     ) -> Tensor:
         """f(x_u), times the edge's weight: (E, B, C_in) -> (E, B, C_out)."""
         if x_i is None and "x_i" in self.message_function.arguments:
@@ -174,17 +169,23 @@ class GraphRound(LazyChannels, MessageRound):
         return inputs * mask.view(-1, *[1] * (inputs.dim() - 1))
 
     def aggregate(  # type: ignore[override]
-        self, inputs: Tensor, index: Tensor, dim_size: int, dropped: OptTensor, batch: int
+        self,
+        inputs: Tensor,
+        index: Tensor,
+        dim_size: int,
+        dropped: OptTensor = None,
+        batch: Optional[int] = None,  # noqa: UP045
     ) -> Tensor:
         """AGG at every node: (E, B, C_out) -> (B * M, C_out)."""
         if (
             not isinstance(inputs, Tensor)
             or inputs.dim() != 3
-            or inputs.shape[:2] != (index.shape[0], batch)
+            or inputs.shape[0] != index.shape[0]
+            or (batch is not None and inputs.shape[1] != batch)
         ):
             raise InputError(
                 f"{type(self).__name__} has messages of {kind_of(inputs)}; expected "
-                f"({index.shape[0]}, {batch}, C): edges, batch, channels"
+                f"({index.shape[0]}, {'B' if batch is None else batch}, C): edges, batch, channels"
             )
         if dropped is None:
             return as_rows(self.aggregate_shares(inputs, index, dim_size))
@@ -210,6 +211,17 @@ class GraphRound(LazyChannels, MessageRound):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Redraw all parameters; the scale cannot depend on the degrees, which are unknown."""
         reset_round(self, generator, by_degree=False)
+
+    def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
+        """Refused: the cost depends on the graph of the input.
+
+        Raises:
+            InputError: always, naming what counts it.
+        """
+        raise InputError(
+            f"the multiply-adds of a {type(self).__name__} depend on the graph of its input; use "
+            "mpnn_arch.models.complexity(model, inputs={'x': x[None], 'edge_index': edge_index})"
+        )
 
     @property
     def decomposed_layers(self) -> int:

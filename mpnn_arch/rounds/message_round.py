@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 
-from mpnn_arch.checks import check_flag
+from mpnn_arch.checks import check_flag, kind_of
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.kernels.memory import device_or_default
@@ -36,6 +36,7 @@ from mpnn_arch.rounds.shares import (
     split_shares,
 )
 from mpnn_arch.rounds.state_dict import register_graph, restore_graph
+from mpnn_arch.rounds.steps import check_steps, make_propagate
 from mpnn_arch.rounds.updates import (
     add_residual,
     check_kwargs,
@@ -126,7 +127,16 @@ class MessageRound(MessagePassing):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__("sum", node_dim=0)
+        try:
+            super().__init__("sum", node_dim=0)
+        except AttributeError as error:
+            if "UnionType" not in str(error):
+                raise
+            raise InputError(
+                f"PyG reads the annotations of {type(self).__name__}'s message, aggregate and "
+                "update, and no X | None among them: write Optional[X], or none"
+            ) from None
+        check_steps(self)
         graph = round_graph(graph)
         check_flag("bias", bias)
         check_kwargs(message_kwargs=message_kwargs, aggr_kwargs=aggr_kwargs)
@@ -167,11 +177,36 @@ class MessageRound(MessagePassing):
         return self.message_function(x_j, x_i, index)
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        """AGG over the messages each node receives, then concatenation of the nodes' shares."""
-        return merge_shares(self.aggregate_shares(inputs, index, dim_size), self.plan)
+        """AGG over the messages each node receives, then concatenation of the nodes' shares.
 
-    def update(self, inputs: Tensor, residual: OptTensor) -> Tensor:
+        Raises:
+            InputError: messages of another shape, from a ``message`` that was overridden.
+        """
+        plan, dims = self.plan, 3 + self.message_function.spatial_dims
+        if (
+            not isinstance(inputs, Tensor)
+            or inputs.dim() != dims
+            or inputs.shape[::2][:2] != (len(index), plan.largest_out)
+        ):
+            raise InputError(
+                f"{type(self).__name__} has messages of {kind_of(inputs)}; expected "
+                f"({len(index)}, B, {plan.largest_out}{', H, W' * (dims > 3)}): edges, batch, "
+                "channels of the largest share"
+            )
+        return merge_shares(self.aggregate_shares(inputs, index, dim_size), plan)
+
+    def update(self, inputs: Tensor, residual: OptTensor = None) -> Tensor:
         """sigma, as activation(norm(sum + bias) + residual): (B, C_out, ...) -> (B, C_out, ...)."""
+        if residual is None and self.residual:
+            raise InputError(
+                f"this {type(self).__name__} has residual=True, and its forward hands none to "
+                "propagate: call self.propagate(..., residual=...)"
+            )
+        if inputs.dim() < 2 or inputs.shape[1] != self.out_channels:
+            raise InputError(
+                f"{type(self).__name__} has aggregates of shape {tuple(inputs.shape)}; expected "
+                f"{self.out_channels} channels: check its message and aggregate"
+            )
         bias = self.bias
         if bias is not None:  # in the sum's dtype under autocast, as in `nn.Linear`
             inputs = inputs + bias.to(inputs.dtype).view(-1, *[1] * (inputs.dim() - 2))
@@ -218,6 +253,11 @@ class MessageRound(MessagePassing):
             restore_graph(self)
         restore_quantiles(self.aggr_module)
         return self
+
+    def _set_jittable_templates(self, raise_on_error: bool = False) -> None:
+        """Called by PyG, which generates ``propagate`` at the first object of a class."""
+        generate = super()._set_jittable_templates
+        make_propagate(type(self), lambda: generate(raise_on_error))
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
         """Multiply-adds for one sample, ``spatial_size`` being the output's height and width."""

@@ -7,8 +7,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpnn_arch import InputError
+from mpnn_arch import GraphRound, InputError
 from mpnn_arch.models import complexity
+from mpnn_arch.rounds.gnn import GAT, GCN, GIN, SAGE, Graph
 
 
 class Language(nn.Module):
@@ -74,3 +75,26 @@ def test_multi_head_attention(options):
 def test_wrong_inputs(inputs, size):
     with pytest.raises(InputError):
         complexity(Language(True), size, inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        GraphRound(5, 4),
+        GCN(5, 4, add_self_loops=False),
+        GIN(5, nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 4))),
+        SAGE(5, 4, aggr=["mean", "max"]),
+        Graph(5, 4),
+        GAT(5, 4, heads=2, add_self_loops=False),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_rounds_whose_graph_comes_with_the_input(layer):
+    edge_index = torch.tensor([[0, 1, 2, 3, 0], [1, 0, 3, 2, 2]])
+    x = torch.randn(1, 6, 5)
+    costs = complexity(layer.eval(), inputs={"x": x, "edge_index": edge_index})
+    assert 2 * costs.multiply_adds == flops(layer, x, edge_index) > 0
+    assert costs.layers[0].output_shape == tuple(layer(x, edge_index).shape[1:])
+    assert costs.layers[0].parameters == sum(p.numel() for p in layer.parameters())
+    with pytest.raises(InputError, match=r"depend on the graph of its input; use mpnn_arch.models"):
+        layer.multiply_adds()
