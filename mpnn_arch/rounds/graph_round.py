@@ -20,6 +20,7 @@ from mpnn_arch.rounds.lazy_channels import LazyChannels, channel_pair
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.state_dict import forget_graph
+from mpnn_arch.rounds.steps import check_messages
 
 _ONE_NODE = RelationalGraph(1, [[0], [0]])
 
@@ -177,16 +178,7 @@ class GraphRound(LazyChannels, MessageRound):
         batch: Optional[int] = None,  # noqa: UP045
     ) -> Tensor:
         """AGG at every node: (E, B, C_out) -> (B * M, C_out)."""
-        if (
-            not isinstance(inputs, Tensor)
-            or inputs.dim() != 3
-            or inputs.shape[0] != index.shape[0]
-            or (batch is not None and inputs.shape[1] != batch)
-        ):
-            raise InputError(
-                f"{type(self).__name__} has messages of {kind_of(inputs)}; expected "
-                f"({index.shape[0]}, {'B' if batch is None else batch}, C): edges, batch, channels"
-            )
+        check_messages(self, inputs, (len(index), "B" if batch is None else batch, "C"))
         if dropped is None:
             return as_rows(self.aggregate_shares(inputs, index, dim_size))
         index = index.masked_fill(dropped, dim_size)

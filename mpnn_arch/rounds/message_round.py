@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import OptTensor
 
-from mpnn_arch.checks import check_flag, kind_of
+from mpnn_arch.checks import check_flag
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.kernels.memory import device_or_default
@@ -36,7 +36,13 @@ from mpnn_arch.rounds.shares import (
     split_shares,
 )
 from mpnn_arch.rounds.state_dict import register_graph, restore_graph
-from mpnn_arch.rounds.steps import check_steps, make_propagate
+from mpnn_arch.rounds.steps import (
+    check_aggregates,
+    check_messages,
+    check_steps,
+    make_propagate,
+    readable_steps,
+)
 from mpnn_arch.rounds.updates import (
     add_residual,
     check_kwargs,
@@ -127,15 +133,8 @@ class MessageRound(MessagePassing):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        try:
+        with readable_steps(type(self)):
             super().__init__("sum", node_dim=0)
-        except AttributeError as error:
-            if "UnionType" not in str(error):
-                raise
-            raise InputError(
-                f"PyG reads the annotations of {type(self).__name__}'s message, aggregate and "
-                "update, and no X | None among them: write Optional[X], or none"
-            ) from None
         check_steps(self)
         graph = round_graph(graph)
         check_flag("bias", bias)
@@ -182,31 +181,18 @@ class MessageRound(MessagePassing):
         Raises:
             InputError: messages of another shape, from a ``message`` that was overridden.
         """
-        plan, dims = self.plan, 3 + self.message_function.spatial_dims
-        if (
-            not isinstance(inputs, Tensor)
-            or inputs.dim() != dims
-            or inputs.shape[::2][:2] != (len(index), plan.largest_out)
-        ):
-            raise InputError(
-                f"{type(self).__name__} has messages of {kind_of(inputs)}; expected "
-                f"({len(index)}, B, {plan.largest_out}{', H, W' * (dims > 3)}): edges, batch, "
-                "channels of the largest share"
-            )
+        plan, maps = self.plan, "HW"[: self.message_function.spatial_dims]
+        check_messages(self, inputs, (len(index), "B", plan.largest_out, *maps))
         return merge_shares(self.aggregate_shares(inputs, index, dim_size), plan)
 
     def update(self, inputs: Tensor, residual: OptTensor = None) -> Tensor:
-        """sigma, as activation(norm(sum + bias) + residual): (B, C_out, ...) -> (B, C_out, ...)."""
-        if residual is None and self.residual:
-            raise InputError(
-                f"this {type(self).__name__} has residual=True, and its forward hands none to "
-                "propagate: call self.propagate(..., residual=...)"
-            )
-        if inputs.dim() < 2 or inputs.shape[1] != self.out_channels:
-            raise InputError(
-                f"{type(self).__name__} has aggregates of shape {tuple(inputs.shape)}; expected "
-                f"{self.out_channels} channels: check its message and aggregate"
-            )
+        """sigma, as activation(norm(sum + bias) + residual): (B, C_out, ...) -> (B, C_out, ...).
+
+        Raises:
+            InputError: aggregates of another shape, or no residual where the round adds one, from
+                a step that was overridden.
+        """
+        check_aggregates(self, inputs, residual)
         bias = self.bias
         if bias is not None:  # in the sum's dtype under autocast, as in `nn.Linear`
             inputs = inputs + bias.to(inputs.dtype).view(-1, *[1] * (inputs.dim() - 2))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
+from mpnn_arch.checks import kind_of
 from mpnn_arch.errors import InputError
 
 _STEPS = ("message", "aggregate", "update")
@@ -39,6 +42,24 @@ def make_propagate(cls: Any, generate: Callable[[], None]) -> None:
     cls._orig_propagate = _PLAIN
 
 
+@contextmanager
+def readable_steps(cls: type) -> Iterator[None]:
+    """Name the annotations that PyG cannot read when it inspects the steps of a class.
+
+    Raises:
+        InputError: ``X | None`` among them.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if "UnionType" not in str(error):
+            raise
+        raise InputError(
+            f"PyG reads the annotations of {cls.__name__}'s message, aggregate and update, and no "
+            "X | None among them: write Optional[X], or none"
+        ) from None
+
+
 def check_steps(layer: Any) -> None:
     """Refuse a step that names an argument which its round does not hand to ``propagate``.
 
@@ -64,3 +85,43 @@ def check_steps(layer: Any) -> None:
                 f"{kind}.{step} names {name}, and {kind}.forward hands {handed} to propagate; "
                 f"leave it out, or hand {source} to propagate in a forward of your own"
             )
+
+
+def check_messages(layer: Any, messages: Any, shape: tuple[int | str, ...]) -> None:
+    """Refuse what a ``message`` of one's own returned, if AGG cannot take it.
+
+    Args:
+        layer: the round.
+        messages: what it returned.
+        shape: as they are to be; a letter stands for any size.
+
+    Raises:
+        InputError: no tensor, or one of another shape.
+    """
+    if isinstance(messages, Tensor) and messages.dim() == len(shape):
+        sizes = zip(messages.shape, shape, strict=True)
+        if all(isinstance(wanted, str) or size == wanted for size, wanted in sizes):
+            return
+    raise InputError(
+        f"{type(layer).__name__} has messages of {kind_of(messages)}; expected "
+        f"({', '.join(map(str, shape))}): edges, batch, channels of the largest share"
+    )
+
+
+def check_aggregates(layer: Any, aggregates: Tensor, residual: Tensor | None) -> None:
+    """Refuse what a step of one's own handed to ``update``, if the round cannot add to it.
+
+    Raises:
+        InputError: no residual where the round adds one, or another number of channels.
+    """
+    kind = type(layer).__name__
+    if residual is None and layer.residual:
+        raise InputError(
+            f"this {kind} has residual=True, and its forward hands none to propagate: call "
+            "self.propagate(..., residual=...)"
+        )
+    if aggregates.dim() < 2 or aggregates.shape[1] != layer.out_channels:
+        raise InputError(
+            f"{kind} has aggregates of shape {tuple(aggregates.shape)}; expected "
+            f"{layer.out_channels} channels: check its message and aggregate"
+        )
