@@ -16,7 +16,7 @@ from mpnn_arch.analysis.density_curve import (
 )
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph, without_baseline
-from mpnn_arch.analysis.resampled_r2 import resampled_r2
+from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 
@@ -31,7 +31,8 @@ class DensityNull:
         plane_r2: share that a quadratic surface in C and L explains, without density.
         both_r2: share that the two explain together.
         gain: ``both_r2`` less ``density_r2``: what C and L add.
-        gain_interval: 95 %, over resampled graphs.
+        gain_interval: 95 %, over resampled graphs, less what any features would add by chance; the
+            lower end is below 0 where C and L may add nothing.
         density_gain: ``both_r2`` less ``plane_r2``: what density adds to C and L.
         f_p: p-value of no gain by C and L (F-test).
         permutation_p: the same, errors exchanged among graphs of about equal density.
@@ -96,8 +97,7 @@ def density_null(
 
     random = np.random.default_rng(seed)
     sizes = [1 + density.shape[1], both.shape[1]]
-    resampled = np.diff(resampled_r2(both, sizes, errors, draws, random), axis=1)
-    low, high = np.quantile(resampled, [0.025, 0.975])
+    resampled = np.diff(resampled_r2(both, sizes, errors, draws, random), axis=1)[:, 0]
 
     gain = fits[2].rsquared - fits[0].rsquared
     stratum = _strata(graphs["density"].to_numpy(), strata)
@@ -118,7 +118,7 @@ def density_null(
         float(fits[1].rsquared),
         float(fits[2].rsquared),
         float(gain),
-        (float(low), float(high)),
+        gain_interval(gain, resampled),
         float(fits[2].rsquared - fits[1].rsquared),
         f_p,
         permutation_p,

@@ -12,7 +12,7 @@ from statsmodels.regression.linear_model import OLS
 from mpnn_arch.analysis.density_curve import density_features, plane_features, with_density
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.analysis.resampled_r2 import resampled_r2
+from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import measure
@@ -40,8 +40,9 @@ def variance_ladder(
 
     Returns:
         A row a step: ``step``, ``r2`` with all steps so far, ``added`` by this one with
-        ``added_low`` and ``added_high`` (95 % over resampled graphs), ``p_value`` (F-test of
-        nothing added, in the regression) and ``graphs``.
+        ``added_low`` and ``added_high`` (95 % over resampled graphs, less what any features would
+        add by chance: below 0 where nothing may be added), ``p_value`` (F-test of nothing added, in
+        the regression) and ``graphs``.
 
     Raises:
         InputError: fewer than 20 graphs that can be made, or no variance.
@@ -75,13 +76,15 @@ def variance_ladder(
     random = np.random.default_rng(seed)
     sizes = [features.shape[1] for features in sets]
     resampled = np.diff(resampled_r2(sets[-1], sizes, errors, draws, random), axis=1)
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
     r2 = np.array([0.0, *(fit.rsquared for fit in fits[1:])])
+    added = np.diff(r2)
+    ends = [gain_interval(*step) for step in zip(added, resampled.T, strict=True)]
+    low, high = zip(*ends, strict=True)
     return pd.DataFrame(
         {
             "step": list(steps),
             "r2": r2[1:],
-            "added": np.diff(r2),
+            "added": added,
             "added_low": low,
             "added_high": high,
             "p_value": [float(more.compare_f_test(less)[1]) for less, more in pairwise(fits)],

@@ -16,7 +16,7 @@ from mpnn_arch.analysis.calibration import RULES, planted
 from mpnn_arch.analysis.cross_validation import explained, held_out
 from mpnn_arch.analysis.density_curve import DensityCurve
 from mpnn_arch.analysis.per_graph import per_graph
-from mpnn_arch.analysis.resampled_r2 import resampled_r2
+from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
 
 
 def test_correlations():
@@ -121,6 +121,7 @@ def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):
     assert nothing.gain < 0.02
     assert nothing.permutation_p > 0.05
     assert nothing.best_bin_p > 0.01
+    assert nothing.gain_interval[0] < 0 < nothing.gain_interval[1]
     something = analysis.density_null(bowl_table, draws=200)
     assert something.gain > 0.2
     assert something.gain_interval[0] > 0.1
@@ -139,6 +140,7 @@ def test_the_ladder_adds_up(bowl_table, density_table):
     assert nothing.loc["density", "added"] > 0.7
     assert nothing.loc["C and L", "added"] < 0.02
     assert nothing.loc["C and L", "p_value"] > 0.01
+    assert (nothing["added_low"] < 0).tolist() == [False, True, True]
     null = analysis.density_null(bowl_table, draws=20)
     assert steps.loc["density", "r2"] == pytest.approx(null.density_r2)
     with pytest.raises(InputError, match="20 graphs"):
@@ -295,3 +297,18 @@ def test_resampled_shares_are_those_of_a_regression_on_each_resample(graphs):
             fit = sm.OLS(errors[rows], features[rows, :size]).fit()
             assert share == pytest.approx(fit.rsquared, abs=1e-9)
     assert not resampled_r2(features, [3], np.ones(graphs), 2, again).any()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_the_interval_of_what_features_add_holds_what_they_add(slope):
+    # Four features, of which the first explains slope^2 / (slope^2 + 1) of the variance.
+    random = np.random.default_rng(5)
+    covered, share = 0, slope**2 / (slope**2 + 1)
+    for _ in range(100):
+        features = np.column_stack([np.ones(50), random.standard_normal((50, 4))])
+        errors = slope * features[:, 1] + random.standard_normal(50)
+        gain = sm.OLS(errors, features).fit().rsquared
+        resampled = resampled_r2(features, [5], errors, 100, random)[:, 0]
+        low, high = gain_interval(gain, resampled)
+        covered += low <= share <= high
+    assert covered >= 88

@@ -30,8 +30,9 @@ mean by the share of variance that is luck.</dd>
 <dt>Structure or density</dt>
 <dd>Density enters as a cubic of its logarithm, C and L as a second-degree surface. What they add
 is tested by an F-test, by resampling graphs, and by exchanging the errors that density leaves
-among graphs of about equal density (Freedman and Lane). The baseline is left out. A ladder of
-nested regressions shows what the degrees add to density, and C and L to both.</dd>
+among graphs of about equal density (Freedman and Lane). The interval is of the resamples less
+their excess, as any features add something to the errors at hand. The baseline is left out. A
+ladder of nested regressions shows what the degrees add to density, and C and L to both.</dd>
 <dt>Smooth function</dt>
 <dd>Second-degree regressions along the paper's two slices with confidence bands. Surfaces,
 Gaussian processes and single measures are judged by the share of the variance between graphs that
