@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from mpnn_arch.analysis.landscape import binned, plane_of
-from mpnn_arch.analysis.per_graph import Array, error_matrix
+from mpnn_arch.analysis.per_graph import Array, error_matrix, run_variance
 from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, region
 from mpnn_arch.checks import check_range
 from mpnn_arch.errors import InputError
@@ -51,9 +51,7 @@ def variance_shares(table: pd.DataFrame) -> Shares:
     whole = errors.mean()
     graph = seeds * ((errors.mean(axis=1) - whole) ** 2).sum() / (graphs - 1)
     seed = graphs * ((errors.mean(axis=0) - whole) ** 2).sum() / (seeds - 1)
-    fitted = errors.mean(axis=1, keepdims=True) + errors.mean(axis=0) - whole
-    free = (graphs - 1) * (seeds - 1)
-    rest = ((errors - fitted) ** 2).sum() / free
+    free, rest = (graphs - 1) * (seeds - 1), run_variance(errors)
     parts = np.array([max(0.0, (graph - rest) / seeds), max(0.0, (seed - rest) / graphs), rest])
     if parts.sum() == 0:
         raise InputError("all errors are equal, so there is no variance to share out")

@@ -69,6 +69,20 @@ def error_matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
     return described, wide.to_numpy(dtype=np.float64)
 
 
+def run_variance(errors: Array) -> float:
+    """Variance of one run that neither its graph nor its training seed explains.
+
+    A seed that is good for all graphs shifts all their means alike, so the variance of a graph over
+    its seeds overstates the chance in the differences between graphs.
+
+    Args:
+        errors: (graphs, seeds), two of each or more.
+    """
+    graphs, seeds = errors.shape
+    rest = errors - errors.mean(axis=1, keepdims=True) - errors.mean(axis=0) + errors.mean()
+    return float((rest**2).sum() / ((graphs - 1) * (seeds - 1)))
+
+
 def baseline(table: pd.DataFrame) -> pd.Series | None:
     """The row of the complete graph, None if it is not there."""
     graphs = per_graph(table)

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from mpnn_arch.analysis.per_graph import error_matrix
+from mpnn_arch.analysis.per_graph import error_matrix, run_variance
 from mpnn_arch.errors import InputError
 
 
@@ -67,7 +67,7 @@ def selection_bias(table: pd.DataFrame) -> SelectionBias:
         rows.append((count, len(outcomes), apparent, held_out, held_out - apparent, rank))
     columns = ["chosen_on", "splits", "apparent", "held_out", "bias", "rank"]
     means = errors.mean(axis=1)
-    luck = errors.var(axis=1, ddof=1).mean() / seeds
+    luck = run_variance(errors) / seeds
     spread = means.var(ddof=1)
     keep = max(0.0, 1 - luck / spread) if spread > 0 else 0.0
     expected = means.mean() + keep * (means.min() - means.mean())

@@ -115,6 +115,22 @@ def test_the_best_of_equals_is_luck(made_up):
         analysis.selection_bias(made_up("bowl", seeds=1))
 
 
+def test_what_a_seed_does_to_all_graphs_is_no_luck_of_one(made_up):
+    table = made_up("bowl", count=52, seeds=4, noise=0.2)
+    shift = np.array([-2.0, 0.5, 3.0, -1.5])
+    moved = table.assign(error=table["error"] + shift[table["train_seed"]])
+    plain, same = (analysis.selection_bias(one) for one in (table, moved))
+    assert same.expected == pytest.approx(plain.expected, abs=1e-9)
+    ceilings = [
+        analysis.surfaces(one).set_index("function").loc["ceiling", "r2"] for one in (table, moved)
+    ]
+    assert ceilings[1] == pytest.approx(ceilings[0], abs=1e-9)
+    # Graphs that have no seed in common still have a ceiling.
+    own = table["graph"].rank(method="dense").astype(int) * 10 + table["train_seed"]
+    alone = analysis.surfaces(table.assign(train_seed=own)).set_index("function")
+    assert alone.loc["ceiling", "r2"] == pytest.approx(ceilings[0], abs=0.1)
+
+
 def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):
     nothing = analysis.density_null(density_table, draws=200)
     assert nothing.density_r2 > 0.7

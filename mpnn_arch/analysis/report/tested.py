@@ -37,7 +37,7 @@ ladder of nested regressions shows what the degrees add to density, and C and L 
 <dd>Second-degree regressions along the paper's two slices with confidence bands. Surfaces,
 Gaussian processes and single measures are judged by the share of the variance between graphs that
 they predict in ten-fold cross-validation. The ceiling is one less the share of that variance
-which is chance in the training seeds.</dd>
+which is chance in the training seeds, what a seed does to all graphs alike left out.</dd>
 <dt>Agreement</dt>
 <dd>Pearson's and Spearman's correlation over the coarse bins that two results share, C's bins
 closed on the left, so that the complete graph is a bin of its own; 95 % by Fisher's
