@@ -14,7 +14,8 @@ and for studies of your own:
   but the complete one have one mean (one-way analysis of variance over training seeds);
 - the share of the variance between graphs that density explains, what C and L add to it with the
   p-value of nothing added (``analysis.variance_ladder``), and the share that is not chance in the
-  seeds, which nothing can exceed;
+  seeds (``not_chance``; what a seed does to all graphs alike counts as chance, as in F, so that it
+  may be a little more);
 - the correlation of the graphs' means with their density, with those of the first study, and with
   the published CIFAR-10 errors of the same graphs where these are at hand.
 

@@ -33,6 +33,11 @@ Analysis, for each kind of null, at level 0.05 with Holm's correction for the th
    (``analysis.structure_slopes``). A dozen of the 52 graphs are dense and have the C and L of their
    nulls, which dilutes the first two tests and not this one.
 
+After the fact, and described only: ``split`` has the mean difference of the graphs whose nulls have
+nearly their C, at most 0.02 more or less, and of those that rewiring takes 0.3 of C or more;
+``drift`` is the difference that is left where C and L are those of the nulls (the intercept, were
+one fitted), as a change of the machine between graphs and nulls would show.
+
 Reading: structure matters beyond what the nulls share with the graph if a test is significant after
 correction; else the intervals, and what the design finds in 80 % of cases, are the result. What C
 and L explain beyond density and degrees (``analysis.variance_ladder``, graphs and nulls of equal
@@ -60,6 +65,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch import InputError
 from mpnn_arch.analysis import (
@@ -255,7 +262,7 @@ def analyse(table: pd.DataFrame, kind: str) -> dict[str, Any]:
         "slopes": slopes.p_value,
     }
     corrected = holm(p_values)
-    excess = differences(mine)[1]
+    gap, excess = differences(mine)
     deviation = np.sqrt(test.seed_deviation**2 / test.seeds * (1 + 1 / test.nulls))
     c, length = detectable_slope(excess, deviation)
     return {
@@ -264,8 +271,44 @@ def analyse(table: pd.DataFrame, kind: str) -> dict[str, Any]:
         "p_holm": corrected,
         "structure_matters": min(corrected.values()) < LEVEL,
         "slope_found_in_80_percent": {"clustering": c, "path_length": length},
+        "split": split(gap, excess[:, 0]),
+        "drift": drift(gap, excess),
         "left_out_families": sorted(set(table["family"]) - set(families)),
     }
+
+
+def split(gap: np.ndarray, taken: np.ndarray) -> dict[str, Any]:
+    """Mean differences in error where rewiring hardly changes C, and where it takes much of it.
+
+    Args:
+        gap: (F,) error of every graph less its nulls'.
+        taken: (F,) C of every graph less its nulls'.
+    """
+    parts = {
+        "C_within_0.02_of_the_nulls": np.abs(taken) <= 0.02,
+        "0.3_of_C_or_more_taken": taken >= 0.3,
+    }
+    return {
+        name: {
+            "graphs": int(part.sum()),
+            "difference": float(gap[part].mean()),
+            "standard_error": float(stats.sem(gap[part])),
+        }
+        for name, part in parts.items()
+        if part.sum() > 1
+    }
+
+
+def drift(gap: np.ndarray, excess: np.ndarray) -> dict[str, Any]:
+    """The slopes' regression with an intercept: a difference that C and L do not explain.
+
+    Args:
+        gap: (F,) error of every graph less its nulls'.
+        excess: (F, 2) C and L of every graph less its nulls'.
+    """
+    fit = OLS(gap, np.column_stack([np.ones(len(gap)), excess])).fit()
+    rows = zip(("intercept", "clustering", "path_length"), fit.params, fit.conf_int(), strict=True)
+    return {name: {"points": float(at), "95%": ends.tolist()} for name, at, ends in rows}
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

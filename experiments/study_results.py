@@ -152,8 +152,8 @@ def statistics(
         inside = others[np.asarray(spot.contains(others))]["mean"]
         errors = table[table["graph"] == dense["graph"]]["error"]
         if len(inside) > 1 and len(errors) > 1:
-            gain = effect(inside, errors)
-            found["sweet_spot_less_baseline"] = {"mean": gain.difference, "95%": gain.interval}
+            more = effect(errors, inside)  # the second less the first
+            found["sweet_spot_less_baseline"] = {"mean": more.difference, "95%": more.interval}
     if every["epoch"].nunique() > 1:
         early = few_epochs(tidy(every, "study", study.path)[0].table)
         found["few_epochs"] = early[early["epoch"].isin([1, 3, 5, 10, 20, 40])].to_dict("records")

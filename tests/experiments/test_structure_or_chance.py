@@ -1,6 +1,7 @@
 """The fixed analysis of structure or chance, on made-up trainings with a known answer."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "structure_or_chance.py"
+RESULTS = SCRIPT.parent / "results"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,35 @@ def test_a_planted_slope_and_a_planted_difference_are_found(script, made):
         assert found["p_holm"]["difference"] < 0.01
         assert found["structure_matters"]
         assert found["difference"] == pytest.approx(1.5, abs=0.3)
+
+
+def test_where_rewiring_hardly_changes_c_counts_changes_up_and_down(script):
+    gap = np.array([1.0, 3.0, 9.0, -2.0, -4.0, 7.0])
+    taken = np.array([0.01, -0.02, -0.05, 0.3, 0.4, 0.1])
+    found = script.split(gap, taken)
+    near, far = found["C_within_0.02_of_the_nulls"], found["0.3_of_C_or_more_taken"]
+    assert (near["graphs"], near["difference"], near["standard_error"]) == (2, 2.0, 1.0)
+    assert (far["graphs"], far["difference"], far["standard_error"]) == (2, -3.0, 1.0)
+
+
+def test_a_shift_of_all_graphs_is_the_drift_and_no_slope(script, made):
+    table = script.rows(trained(made, effect=8.0, shift=1.5, noise=0.05), made[0])
+    found = script.analyse(table, "degrees")["drift"]
+    assert found["intercept"]["points"] == pytest.approx(1.5, abs=0.2)
+    assert found["path_length"]["95%"][0] < 8.0 < found["path_length"]["95%"][1]
+
+
+def test_the_kept_results_are_those_of_the_kept_rows(script):
+    rows = pd.read_csv(RESULTS / "mnist1d_structure_or_chance.csv")
+    kept = json.loads((RESULTS / "mnist1d_structure_or_chance.json").read_text())["degrees"]
+    found = json.loads(json.dumps(script.analyse(rows, "degrees")))
+    for key in ("difference", "within_deviation", "seed_deviation"):
+        assert kept[key] == pytest.approx(found[key])
+    for name, part in kept["split"].items():
+        assert part == pytest.approx(found["split"][name])
+    for name, part in kept["drift"].items():
+        assert part["points"] == pytest.approx(found["drift"][name]["points"])
+        assert part["95%"] == pytest.approx(found["drift"][name]["95%"])
 
 
 def test_a_failed_training_costs_its_family_and_a_begun_seed_itself(script, made):
