@@ -51,7 +51,12 @@ def explained(predicted: Array, errors: Array) -> float:
 def explained_interval(
     predicted: Array, errors: Array, other: Array | None = None, draws: int = 500, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % of :func:`explained` over resampled graphs, or of its gain over ``other``."""
+    """95 % of :func:`explained` over resampled graphs, or of its gain over ``other``.
+
+    The predictions are resampled as they are, so how the fits vary is left out, and the interval is
+    short where graphs are few: of made-up results of 52 graphs nine in ten held the true share,
+    seven in ten a true gain of nothing.
+    """
     random = np.random.default_rng(seed)
     shares = np.empty(draws)
     for i in range(draws):
