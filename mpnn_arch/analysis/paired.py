@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,7 +88,9 @@ def paired_sweet_spot(
         by_seed = pd.DataFrame(errors, index=graphs["graph"])
     values = by_seed.to_numpy()
     best = int(values.mean(axis=1).argmin())
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        # Errors of a thousand images are few numbers: two graphs may differ by one in every seed.
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
         p_value = np.nan_to_num(
             stats.ttest_rel(values, values[[best]], axis=1, alternative="greater").pvalue, nan=1.0
         )

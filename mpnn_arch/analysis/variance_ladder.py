@@ -45,7 +45,7 @@ def variance_ladder(
         the regression) and ``graphs``.
 
     Raises:
-        InputError: fewer than 20 graphs that can be made, or no variance.
+        InputError: fewer than 20 graphs that can be made, no variance, or graphs of one density.
 
     Example:
         >>> from mpnn_arch.analysis import load_results, variance_ladder
@@ -60,6 +60,10 @@ def variance_ladder(
         raise InputError(
             f"{len(rows)} graphs can be made, with {rows['mean'].nunique()} different errors; "
             "20 graphs or more that differ are needed to share out their variance"
+        )
+    if rows["density"].round(9).nunique() < 2:
+        raise InputError(
+            "all graphs have one density, so the ladder has no first step; give graphs of several"
         )
     errors = rows["mean"].to_numpy(dtype=np.float64)
     degrees = measure([by_name[name] for name in rows["graph"]], DEGREES).to_numpy(dtype=np.float64)

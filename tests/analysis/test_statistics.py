@@ -115,6 +115,12 @@ def test_the_best_of_equals_is_luck(made_up):
         analysis.selection_bias(made_up("bowl", seeds=1))
 
 
+@pytest.mark.filterwarnings("error")
+def test_pairs_that_differ_alike_in_every_seed_are_told_apart(made_up):
+    spot = analysis.paired_sweet_spot(made_up("bowl", count=52, seeds=3, noise=0.0))
+    assert len(spot.kept) == 1
+
+
 def test_what_a_seed_does_to_all_graphs_is_no_luck_of_one(made_up):
     table = made_up("bowl", count=52, seeds=4, noise=0.2)
     shift = np.array([-2.0, 0.5, 3.0, -1.5])
@@ -161,6 +167,8 @@ def test_the_ladder_adds_up(bowl_table, density_table):
     assert steps.loc["density", "r2"] == pytest.approx(null.density_r2)
     with pytest.raises(InputError, match="20 graphs"):
         analysis.variance_ladder(bowl_table.head(10))
+    with pytest.raises(InputError, match="one density"):
+        analysis.variance_ladder(bowl_table.assign(density=0.25))
 
 
 def test_density_curve_is_least_squares(density_table):
