@@ -103,5 +103,5 @@ class DecodedScene:
 
 
 def _largest(arrays: list[Array]) -> float:
-    values = [float(np.nanmax(np.abs(array))) for array in arrays if array.size]
+    values = [float(np.nan_to_num(np.abs(array)).max()) for array in arrays if array.size]
     return max(values, default=0.0) or 1.0

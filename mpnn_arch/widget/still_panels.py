@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # blindness.
 _STOPS = ("#08519c", "#4292c6", "#f5f5f3", "#e6851e", "#993d00")
 ACCENT, SOFT, ABSENT = "#6b2fa0", "#525d6b", "#c9ced6"
+NOT_FINITE = (0.5, 0.5, 0.5, 1.0)
 # Above, the channels of the nodes are not drawn one by one.
 MOST_CHANNELS = 1024
 # Above, nodes and blocks carry no number.
@@ -77,7 +78,8 @@ def draw_graph(axes: Axes, scene: DecodedScene, step: int, part: Part | None) ->
         sizes = scene.scene["out_sizes" if done else "in_sizes"]
         if sum(sizes) <= MOST_CHANNELS:
             _draw_ring(axes, (x, y), rim, held.reshape(sizes[v], -1).mean(1) / largest)
-        face = scale(0.5 + 0.5 * float(np.nanmean(held)) / largest)
+        finite = held[np.isfinite(held)]
+        face = scale(0.5 + 0.5 * finite.mean() / largest) if finite.size else NOT_FINITE
         lit = part is not None and v in part
         edge = ACCENT if lit else SOFT
         disc = Circle((x, y), 0.62 * rim, fc=face, ec=edge, lw=2.5 if lit else 0.8, zorder=5)

@@ -175,3 +175,13 @@ def test_in_marimo_no_picture_is_drawn(monkeypatch):
     data, _ = widget._repr_mimebundle_()
     assert "image/png" not in data
     assert "application/vnd.jupyter.widget-view+json" in data
+
+
+@pytest.mark.parametrize("fill", [torch.nan, torch.inf, 3e38])
+def test_numbers_that_are_not_finite_are_drawn_without_a_warning(layer, recwarn, fill):
+    figure = draw_round(layer, torch.full((1, 32), fill))
+    figure.canvas.draw()
+    assert not recwarn.list
+    discs = [patch for patch in figure.axes[0].patches if patch.zorder == 5]
+    assert len(discs) == 8
+    assert all(disc.get_facecolor()[3] == 1 for disc in discs)  # a label is read on its disc
