@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.relationalize.saved import load_relationalized, save_relationalized
 from mpnn_arch.models.saved_schema import SavedModel, check_saved, describe_graphs
 from mpnn_arch.rounds import MessageRound, export_choices, import_choices
+from mpnn_arch.rounds.unwrapped import uncompiled
 
 _KIND = "mpnn_arch model 1"
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -66,7 +67,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         True
     """
     # What torch.compile returns has names of its own for the model's weights.
-    model = cast(nn.Module, getattr(model, "_orig_mod", model))
+    model = uncompiled(model)
     if isinstance(getattr(model, "relationalize_report", None), RelationalizeReport):
         save_relationalized(model, path)
         return

@@ -1,4 +1,4 @@
-"""Parts of a round without the wrappers that torch puts around modules to save memory."""
+"""Modules without the wrappers that torch puts around them to save memory, or to compile them."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ def unwrapped(part: nn.Module) -> nn.Module:
     while (inside := part._modules.get(_INSIDE)) is not None:
         part = inside
     return part
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module that ``torch.compile(module)`` wraps; any other as it is."""
+    inside = model._modules.get("_orig_mod")
+    return model if inside is None else inside

@@ -5,17 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpnn_arch.checks import check_kind, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.rounds import FusedRound, MessageRound, RelationalConv2d
+from mpnn_arch.rounds.shares import another_layout
+from mpnn_arch.rounds.unwrapped import uncompiled
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,13 @@ class Recording:
 
 @dataclass
 class _Call:
-    """What the hooks of one round saw in its latest call; tensors still with their batch."""
+    """One sample of what the hooks of one round saw in its latest call."""
 
     x: Tensor | None = None
     residual: Tensor | None = None
     messages: Tensor | None = None
     aggregate: Tensor | None = None
     output: Tensor | None = None
-    handles: list[Any] = field(default_factory=list)
 
 
 def rounds_of(model: nn.Module) -> dict[str, MessageRound]:
@@ -70,6 +73,7 @@ def rounds_of(model: nn.Module) -> dict[str, MessageRound]:
 
 def batch_size(model: nn.Module, x: Tensor) -> int:
     """Samples of ``x``; one where a round is given a vector or a stack of maps alone."""
+    model = uncompiled(model)
     alone = isinstance(model, MessageRound) and x.dim() <= 1 + model.message_function.spatial_dims
     return 1 if alone or not x.dim() else int(x.shape[0])
 
@@ -84,6 +88,7 @@ def input_for(model: nn.Module, x: Tensor | None, seed: int) -> Tensor:
         if not isinstance(x, Tensor):
             raise InputError(f"x is a torch tensor, not a {type(x).__name__}: torch.as_tensor(x)")
         return x.detach()
+    model = uncompiled(model)
     if not isinstance(model, MessageRound) or model.graph is None:
         raise InputError(
             f"the shape of what {type(model).__name__} takes is not known: give x, a batch as it "
@@ -114,8 +119,8 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
         a round that ran twice, the latter call.
 
     Raises:
-        InputError: a model without rounds, an input that it does not take, or a sample outside
-            the batch.
+        InputError: a model without rounds or of which none ran, an input that it does not take, a
+            sample outside the batch, or a model or input on the meta device.
 
     Example:
         >>> import torch
@@ -127,6 +132,13 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
     """
     check_kind("model", model, nn.Module, "give a round, or a network of rounds")
     check_kind("x", x, Tensor, "give a batch, as the model takes it")
+    if x.is_nested:
+        raise another_layout(x)
+    if any(tensor.is_meta for tensor in chain([x], model.parameters(), model.buffers())):
+        raise InputError(
+            f"this {type(model).__name__} or its x is on the meta device, where tensors have no "
+            "numbers to show: load the weights, and give an x on another device"
+        )
     sample = check_whole("sample", sample, 0)
     rounds = rounds_of(model)
     if not rounds:
@@ -142,15 +154,16 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
             f"there is no sample {sample} in a batch of {batch}: choose 0 to {batch - 1}"
         )
     calls: dict[str, _Call] = {}
-    training = {part: part.training for part in model.modules()}
-    try:
-        model.eval()
-        with _hooked(rounds, calls), torch.no_grad():
-            _run(model, x)
-    finally:
-        for part, mode in training.items():
-            part.training = mode
-    return {name: _one_sample(rounds[name], call, sample, batch) for name, call in calls.items()}
+    # What torch has compiled calls no hook that was registered later: it runs as written.
+    as_written = torch.compiler.set_stance("force_eager")
+    with _evaluated(model), _hooked(rounds, calls, sample, batch), as_written, torch.no_grad():
+        _run(model, x)
+    if not calls:
+        raise InputError(
+            f"no round of this {type(model).__name__} ran: its forward calls none of its "
+            f"{len(rounds)} for this x; give a model, and an x, with which one runs"
+        )
+    return {name: _recording(name, rounds[name], call) for name, call in calls.items()}
 
 
 def partial_aggregates(recording: Recording) -> Tensor | None:
@@ -167,7 +180,7 @@ def partial_aggregates(recording: Recording) -> Tensor | None:
     messages = recording.messages.to(parameter).unsqueeze(1)  # (E, 1, largest_out, ...)
     position = torch.arange(plan.num_edges, device=plan.device) - plan.edge_ptr[plan.target]
     partial = torch.zeros_like(messages)
-    with torch.no_grad():
+    with _evaluated(layer), torch.no_grad():
         for last in range(int(plan.edge_ptr.diff().max())):
             arrived, now = position <= last, position == last
             try:
@@ -194,12 +207,19 @@ def dense_output(recording: Recording) -> Tensor:
         - **output:** (C_out, ...)
 
     Raises:
-        InputError: the round is not a product with one matrix.
+        InputError: the round is not a product with one matrix, or normalises by the numbers of
+            the whole batch.
     """
     layer = recording.layer
     if not isinstance(layer, FusedRound):
         raise InputError(f"{type(layer).__name__} gives no dense weight; use its FusedRound twin")
-    with torch.no_grad():
+    for part in layer.modules():
+        if isinstance(part, _BatchNorm) and part.running_mean is None:
+            raise InputError(
+                f"this round's {type(part).__name__} has no running statistics, it takes those of "
+                "the batch, of which one sample is here"
+            )
+    with _evaluated(layer), torch.no_grad():
         weight = layer.dense_weight()
         x = recording.x.unsqueeze(0).to(weight)
         geometry: ConvGeometry | None = layer.message_function._geometry
@@ -224,15 +244,40 @@ def _run(model: nn.Module, x: Tensor) -> None:
         model(x)
     except InputError:
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
         raise InputError(
             f"{type(model).__name__} does not take x of shape {tuple(x.shape)}: {error}"
         ) from error
 
 
 @contextmanager
-def _hooked(rounds: dict[str, MessageRound], calls: dict[str, _Call]) -> Iterator[None]:
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every part has the mode that it had."""
+    training = {part: part.training for part in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
+@contextmanager
+def _hooked(
+    rounds: dict[str, MessageRound], calls: dict[str, _Call], sample: int, batch: int
+) -> Iterator[None]:
     handles: list[Any] = []
+
+    def of(values: Any, layer: MessageRound) -> Tensor | None:
+        """The sample's (C, H, W) of (..., C, H, W), or (C,) of (..., C), as it is now.
+
+        A module that works in place, as ``nn.ReLU(inplace=True)``, may write to ``values`` later.
+        """
+        if not isinstance(values, Tensor):
+            return None
+        space = layer.message_function.spatial_dims
+        flat = values.reshape(-1, *values.shape[values.dim() - 1 - space :])
+        return _copied(flat[_row(len(flat), sample, batch)])
 
     def watch(name: str, layer: MessageRound) -> None:
         def enter(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -240,16 +285,18 @@ def _hooked(rounds: dict[str, MessageRound], calls: dict[str, _Call]) -> Iterato
             x, residual = (*args, *kwargs.values(), None)[:2]
             if residual is None and layer.residual:
                 residual = x
-            calls[name] = _Call(x, residual)
+            calls[name] = _Call(of(x, layer), of(residual, layer))
 
+        # A round whose `forward` is called by its name enters without a hook.
         def messages(_: Any, inputs: Any, out: Tensor) -> None:
-            calls[name].messages = out
+            row = _row(out.shape[1], sample, batch)
+            calls.setdefault(name, _Call()).messages = _copied(out[:, row])
 
         def aggregate(_: Any, inputs: Any, out: Tensor) -> None:
-            calls[name].aggregate = out
+            calls.setdefault(name, _Call()).aggregate = of(out, layer)
 
         def leave(_: Any, args: Any, out: Tensor) -> None:
-            calls[name].output = out
+            calls[name].output = of(out, layer)
 
         handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(layer.register_message_forward_hook(messages))
@@ -268,25 +315,32 @@ def _hooked(rounds: dict[str, MessageRound], calls: dict[str, _Call]) -> Iterato
             handle.remove()
 
 
-def _one_sample(layer: MessageRound, call: _Call, sample: int, batch: int) -> Recording:
-    assert call.x is not None
-    assert call.messages is not None
-    assert call.aggregate is not None
-    assert call.output is not None
-    rows = call.messages.shape[1]  # more than the batch where a sample is many tokens
-    row = sample * (rows // batch) if rows >= batch else 0
-    space = layer.message_function.spatial_dims
+def _row(rows: int, sample: int, batch: int) -> int:
+    """The first row of a sample, of which there are several where a sample is many tokens."""
+    return sample * (rows // batch) if rows >= batch else 0
 
-    def of(tensor: Tensor) -> Tensor:
-        """(..., C, H, W) -> (C, H, W), or (..., C) -> (C,)."""
-        flat = tensor.reshape(-1, *tensor.shape[tensor.dim() - 1 - space :])
-        return flat[row].detach().float().cpu()
 
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32, copy=True)
+
+
+def _recording(name: str, layer: MessageRound, call: _Call) -> Recording:
+    named = f"the {type(layer).__name__} {name!r}" if name else f"this {type(layer).__name__}"
+    if call.messages is None or call.aggregate is None:
+        raise InputError(
+            f"{named} passed no messages to show: its forward has to call propagate, or "
+            "super().forward"
+        )
+    if call.x is None or call.output is None:
+        raise InputError(
+            f"{named} is not seen from outside: it has to be called as layer(x), not by "
+            "layer.forward(x), and to return a tensor"
+        )
     return Recording(
         layer=layer,
-        x=of(call.x),
-        messages=call.messages[:, row].detach().float().cpu(),
-        aggregate=call.aggregate[row].detach().float().cpu(),
-        output=of(call.output),
-        residual=None if call.residual is None else of(call.residual),
+        x=call.x,
+        messages=call.messages,
+        aggregate=call.aggregate,
+        output=call.output,
+        residual=call.residual,
     )

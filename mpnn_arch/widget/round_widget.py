@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
@@ -17,6 +18,7 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.figures import as_png
 from mpnn_arch.rounds import MessageRound
 from mpnn_arch.rounds.copied import deep_copy
+from mpnn_arch.rounds.unwrapped import uncompiled
 from mpnn_arch.widget.export import REBUILDING, write_page
 from mpnn_arch.widget.recording import batch_size, input_for, record, rounds_of
 from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph, with_toggled
@@ -47,6 +49,21 @@ _SET_BY_USER = (
     "toggled",
     "views",
 )
+
+
+def _own_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, and without torch's compilation: its rounds are replaced."""
+    try:
+        made = deep_copy(uncompiled(model)).eval()
+    except (TypeError, RuntimeError) as error:  # a lock, an open file, a process group
+        raise InputError(
+            f"RoundWidget shows a copy, and this {type(model).__name__} cannot be copied: {error}; "
+            "give the part of it that holds the rounds"
+        ) from error
+    for name, part in list(made.named_modules()):
+        if uncompiled(part) is not part:
+            made.set_submodule(name, uncompiled(part))
+    return made
 
 
 class _Refused(InputError, traitlets.TraitError):
@@ -90,8 +107,8 @@ class RoundWidget(anywidget.AnyWidget):
         error: why the last thing asked for on screen cannot be done, in one sentence.
 
     Raises:
-        InputError: nothing to show in the layer or model, an x that it does not take, or a trait
-            set to what cannot be.
+        InputError: nothing to show in the layer or model, a model that cannot be copied, an x that
+            it does not take, or a trait set to what cannot be.
 
     Example:
         >>> from mpnn_arch import RelationalLinear, graphs
@@ -131,7 +148,7 @@ class RoundWidget(anywidget.AnyWidget):
                 f"RoundWidget shows a round or a torch module with rounds, not a "
                 f"{type(layer_or_model).__name__}: give for example RelationalLinear(graph, 64, 64)"
             )
-        self._given = deep_copy(layer_or_model).eval()
+        self._given = _own_copy(layer_or_model)
         self._x = input_for(layer_or_model, x, seed)
         self._seed = seed
         # Rounds in the order in which they run; a round that never runs is not shown.
@@ -140,7 +157,7 @@ class RoundWidget(anywidget.AnyWidget):
         self._own = {"aggr": str(first.aggr), "message": message_name(first)}
         self._from_screen = self._setting_back = False
         super().__init__(
-            rounds=[name or type(first).__name__ for name in self._names],
+            rounds=[name or type_before_parametrizations(first).__name__ for name in self._names],
             menus=menus(first),
             samples=batch_size(self._given, self._x),
             **self._own,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds import MessageRound, message_functions
@@ -173,7 +174,7 @@ def menus(layer: MessageRound) -> dict[str, list[str]]:
 
 def message_name(layer: MessageRound) -> str:
     """The registered name of its message function, or its class's."""
-    kind = type(layer.message_function)
+    kind = type_before_parametrizations(layer.message_function)
     names = [name for name in message_functions if message_functions.get(name) is kind]
     return names[0] if names else kind.__name__
 

@@ -163,7 +163,7 @@ def test_toggling_an_edge_in_both_views(visit, page_of_a_ring):
 def test_swapping_the_aggregation(visit, page_of_a_ring):
     page = visit(page_of_a_ring[0])
     page.select_option('[data-trait="aggr"]', "max")
-    expect(page.locator(".mr-output")).to_contain_text("No dense layer computes the same")
+    expect(page.locator(".mr-output")).to_contain_text("No dense layer to compare with")
     page.select_option('[data-trait="aggr"]', "mean")
     expect(page.locator('[data-fact="difference"]')).to_contain_text("e-")
 

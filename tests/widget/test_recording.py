@@ -95,6 +95,54 @@ def test_rounds_of_a_model_are_recorded_in_the_order_they_run(generator):
     torch.testing.assert_close(model.norm.running_mean, before)
 
 
+def test_what_a_later_module_does_in_place_is_not_recorded(generator):
+    first, second = (
+        RelationalLinear(
+            graphs.ring(8, 4), 16, 16, bias=bias, activation=activation, backend="masked"
+        )
+        for bias, activation in ((True, None), (False, nn.ReLU(inplace=True)))
+    )
+    model = nn.Sequential(first, nn.ReLU(inplace=True), second)
+    x = torch.randn(2, 16, generator=generator)
+    recordings = record(model, x)
+    torch.testing.assert_close(recordings["0"].output, first(x)[0].detach())
+    assert (recordings["0"].output < 0).any()
+    assert (recordings["2"].aggregate < 0).any()
+    for recording in recordings.values():
+        torch.testing.assert_close(dense_output(recording), recording.output)
+
+
+def test_a_recording_of_a_round_in_training_is_drawn_in_evaluation_mode(generator):
+    layer = RelationalConv2d(graphs.ring(8, 4), 8, 8, 3, norm="batch", generator=generator).train()
+    norm = layer.norm.running_mean.clone()
+    recording = record(layer, torch.randn(1, 8, 3, 3, generator=generator))[""]  # one pixel is left
+    torch.testing.assert_close(dense_output(recording), recording.output)
+    assert partial_aggregates(recording) is not None
+    assert layer.training
+    assert layer.norm.training
+    assert torch.equal(layer.norm.running_mean, norm)
+
+
+def test_a_norm_by_the_batch_has_no_dense_output_of_a_sample(generator):
+    norm = nn.BatchNorm1d(8, track_running_stats=False)
+    layer = RelationalLinear(graphs.ring(8, 4), 8, 8, norm=norm, generator=generator)
+    recording = record(layer, torch.randn(4, 8, generator=generator))[""]
+    with pytest.raises(InputError, match="no running statistics"):
+        dense_output(recording)
+
+
+@pytest.mark.parametrize("compiled", [torch.compile, lambda layer: layer.compile() or layer])
+def test_compiled_rounds_are_recorded(generator, compiled):
+    layer = RelationalLinear(graphs.ring(8, 4), 8, 8, generator=generator)
+    x = torch.randn(2, 8, generator=generator)
+    expected = record(layer, x)[""]
+    alone = record(compiled(layer), x)
+    (within,) = record(nn.Sequential(compiled(layer)), x).values()
+    for recording in (*alone.values(), within):
+        assert torch.equal(recording.messages, expected.messages)
+        assert torch.equal(recording.output, expected.output)
+
+
 def test_no_hook_stays_and_the_round_is_fused_again(generator):
     layer = RelationalLinear(graphs.ring(8, 4), 8, 8, generator=generator)
     record(layer, torch.ones(1, 8))
@@ -112,6 +160,31 @@ def test_tokens_of_a_sample_lie_side_by_side(generator):
     torch.testing.assert_close(recording.output, layer(x)[2, 0].detach())
 
 
+class Silent(MessageRound):
+    def forward(self, x):
+        return x
+
+
+class Pair(MessageRound):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class Passing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = RelationalLinear("ring:4,2", 4, 4)
+
+    def forward(self, x):
+        assert x.shape[0] == 1, "one sample"
+        return x
+
+
+class Direct(Passing):
+    def forward(self, x):
+        return self.layer.forward(x)
+
+
 @pytest.mark.parametrize(
     ("model", "x", "sample", "sentence"),
     [
@@ -121,8 +194,21 @@ def test_tokens_of_a_sample_lie_side_by_side(generator):
         (RelationalLinear("ring:4,2", 4, 4), torch.ones(2, 4), 2, "no sample 2"),
         (RelationalLinear("ring:4,2", 4, 4), torch.ones(0, 4), 0, "holds no sample"),
         (nn.Sequential(RelationalLinear("ring:4,2", 4, 4)), torch.ones(1, 4, 1, 1, 7), 0, "take"),
+        (RelationalLinear("ring:4,2", 4, 4, device="meta"), torch.ones(1, 4), 0, "meta device"),
+        (RelationalLinear("ring:4,2", 4, 4), torch.ones(1, 4, device="meta"), 0, "meta device"),
+        (Silent("ring:4,2", 4, 4), torch.ones(1, 4), 0, "this Silent passed no messages"),
+        (Pair("ring:4,2", 4, 4), torch.ones(1, 4), 0, "return a tensor"),
+        (Passing(), torch.ones(1, 4), 0, "no round of this Passing ran"),
+        (Passing(), torch.ones(2, 4), 0, "one sample"),
+        (Direct(), torch.ones(1, 4), 0, "RelationalLinear 'layer' is not seen"),
     ],
 )
 def test_what_cannot_be_recorded_is_said(model, x, sample, sentence):
     with pytest.raises(InputError, match=sentence):
         record(model, x, sample)
+
+
+def test_nested_tensors_are_refused():
+    x = torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)], layout=torch.jagged)
+    with pytest.raises(InputError, match="nested"):
+        record(RelationalLinear("ring:4,2", 4, 4), x)

@@ -2,11 +2,13 @@
 
 import json
 import re
+import threading
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune
+from torch.nn.utils.parametrize import register_parametrization
 
 from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear, graphs
 from mpnn_arch.widget.export import MOST_BYTES, answer_key
@@ -260,6 +262,33 @@ def test_weights_that_are_not_finite_are_shown_and_exported(tmp_path):
     assert widget.scene["difference"] is None
     widget.export_html(tmp_path / "round.html")
     assert "NaN," not in (tmp_path / "round.html").read_text(encoding="utf-8")
+
+
+def test_rounds_in_compiled_modules_are_toggled(generator):
+    layer = RelationalLinear("ring:8,4", 16, 16, generator=generator)
+    assert RoundWidget(torch.compile(layer)).scene == RoundWidget(layer).scene
+    widget = RoundWidget(nn.Sequential(torch.compile(layer)), torch.ones(1, 16))
+    assert widget.rounds == ["0"]
+    widget.toggle(0, 4)
+    assert widget.scene["facts"]["edges"] == 17
+    assert widget.scene["difference"] < 1e-5
+
+
+def test_a_parametrised_message_keeps_its_name():
+    layer = RelationalLinear("ring:8,4", 16, 16)
+    register_parametrization(layer.message_function, "weight", nn.Tanh())
+    register_parametrization(layer, "bias", nn.Tanh())
+    widget = RoundWidget(layer)
+    assert widget.rounds == ["RelationalLinear"]
+    assert widget.message == "linear"
+    assert widget.scene["formula"] == "W_vu x_u"
+
+
+def test_what_cannot_be_copied_is_said():
+    model = nn.Sequential(RelationalLinear("ring:8,4", 16, 16))
+    model.lock = threading.Lock()
+    with pytest.raises(InputError, match="this Sequential cannot be copied"):
+        RoundWidget(model, torch.ones(1, 16))
 
 
 def test_a_pruned_round_after_a_step():

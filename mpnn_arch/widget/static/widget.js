@@ -1074,7 +1074,7 @@ function render({ model, el }) {
     if (scene.nodes[0].dense) {
       rows.push(line("dense layer", strip("dense")));
       rows.push(element("p", { class: "mr-says" }, "Largest difference between the round and the dense layer with the same weights: ", element("strong", { "data-fact": "difference" }, scene.difference === 0 ? "0" : scene.difference?.toExponential(2) ?? "none is finite"), "."));
-    } else rows.push(element("p", { class: "mr-says" }, `No dense layer computes the same: ${scene.no_dense}.`));
+    } else rows.push(element("p", { class: "mr-says" }, `No dense layer to compare with: ${scene.no_dense}.`));
     outputBox.replaceChildren(...rows);
   }
 
