@@ -243,6 +243,19 @@ def test_above_256_nodes_the_matrix_stands_alone(visit, tmp_path, generator):
     assert "the matrix alone" in page.locator(".mr-notes").inner_text()
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_a_long_formula_fits(visit, tmp_path, generator, width):
+    path = tmp_path / "mlp.html"
+    layer = RelationalLinear(graphs.ring(8, 4), 16, 16, message="edge_mlp", generator=generator)
+    RoundWidget(layer, selected="node:7").export_html(path)
+    page = visit(path, viewport={"width": width, "height": 900})
+    page.wait_for_selector("math")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("location.hash = '#selected='")
+    page.wait_for_selector(".mr-help")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize("width", [400, 1280, 1600])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(visit, page_of_a_ring, serious_faults, width, theme):

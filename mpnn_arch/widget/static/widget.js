@@ -1042,6 +1042,13 @@ function render({ model, el }) {
       ? [general({}), element("p", { class: "mr-says" }, `A layer of ${scene.facts.in_channels} \u2192 ${scene.facts.out_channels} channels is one round on ${scene.num_nodes} nodes. \u03c3 is ${scene.update}. Point at a node, an edge or a block to see its numbers.`), ...help()]
       : part.node !== undefined ? nodeEquation(part.node) : edgeEquation(part.u, part.v);
     equationBox.replaceChildren(...rows);
+    for (const whole of equationBox.querySelectorAll("math")) {
+      // A formula is not broken into lines: one that is too long is written smaller.
+      const boxes = [...whole.children].map((child) => child.getBoundingClientRect());
+      const wide = Math.max(...boxes.map((box) => box.right)) - Math.min(...boxes.map((box) => box.left));
+      const fits = (0.98 * equationBox.clientWidth) / wide;
+      if (fits < 1) whole.style.fontSize = `${18 * fits}px`;
+    }
     if (focusOn) equationBox.querySelector(`[data-action="${focusOn}"]`)?.focus();
   }
 
