@@ -139,12 +139,20 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
                 mode = os.stat(existing).st_mode
                 break
             except FileNotFoundError:
+                if existing.is_symlink():
+                    raise WriteError(
+                        f"cannot write {shown_path(path)}: {shown_path(existing)} is a symbolic "
+                        f"link to {shown_path(os.readlink(existing))}, which is not there; create "
+                        "that folder, or remove the link"
+                    ) from None
                 existing = existing.parent
         if not stat.S_ISDIR(mode):
             code = errno.EEXIST if existing == path else errno.ENOTDIR
             raise OSError(code, os.strerror(code))
         if not os.access(existing, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    except InputError:
+        raise
     except OSError as error:
         raise write_error(path, error) from None
     except ValueError:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mpnn_arch.checks import LARGEST_COUNT, check_kind, check_whole
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import shown_path
 from mpnn_arch.registry import Registry
 from mpnn_arch.training.own_data import call_function, is_function_name, read_image_folder
 
@@ -219,7 +220,8 @@ def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset
 
     Raises:
         InputError: no such data set, a missing package, files that are not the published ones, a
-            folder that is laid out otherwise, or a function that returns something else.
+            folder that is laid out otherwise, a function that returns something else, or a
+            ``data_root`` that is a file.
 
     Example:
         >>> from mpnn_arch.training import load_dataset
@@ -227,6 +229,11 @@ def load_dataset(name: str, data_root: str | Path | None = None) -> ImageDataset
         >>> data.train_images.shape, data.num_classes
         (torch.Size([1442, 1, 8, 8]), 10)
     """
+    if data_root is not None and os.path.isfile(data_root):
+        raise InputError(
+            f"the data root {shown_path(data_root)} is a file; give the folder that the data lies "
+            "in, or leave it out"
+        )
     is_own = isinstance(name, str) and name not in DATASETS
     if is_own and os.path.isdir(name):  # False for "" and for names that are too long
         train, test, num_classes = read_image_folder(Path(name))

@@ -181,6 +181,10 @@ def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:
         for check in (check_folder, make_folder):
             with pytest.raises(WriteError):
                 check(paths[kind][0])
+    (tmp_path / "link").symlink_to("nowhere")
+    for path in (tmp_path / "link", tmp_path / "link" / "x"):
+        with pytest.raises(WriteError, match="is a symbolic link to nowhere, which is not there"):
+            check_folder(path)
     assert make_folder(tmp_path / "a" / "b").is_dir()
     assert not check_folder(tmp_path / "c" / "d").exists()
 

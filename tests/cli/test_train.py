@@ -285,6 +285,7 @@ def test_a_training_goes_on_only_where_its_bits_stay_the_same(tmp_path, monkeypa
         (["--learning-rate", "0"], "learning_rate"),
         (["--train-images", "100000"], "1 to 1442"),
         (["--device", "abacus"], "choose auto, cpu"),
+        (["--data-root", __file__], "is a file; give the folder"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, run, arguments, words):
