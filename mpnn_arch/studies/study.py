@@ -104,20 +104,22 @@ class Study:
         except OSError as error:
             raise write_error(path, error) from None
         try:
-            temporary.chmod(0o755)
-            for folder in ("checkpoints", "weights"):
-                (temporary / folder).mkdir()
-            made.describe(temporary)
-            _fill(temporary / "ledger.sqlite", trials, graphs, _first(config))
+            # One within, which has the permissions and the group that a folder made there has; the
+            # temporary one is for its owner alone.
+            new = temporary / "study"
+            for folder in (new, new / "checkpoints", new / "weights"):
+                folder.mkdir()
+            made.describe(new)
+            _fill(new / "ledger.sqlite", trials, graphs, _first(config))
             crash_point("study.folder")
-            os.rename(temporary, path)
+            os.rename(new, path)
             sync(path.parent)
         except OSError as error:
             # A full disk, with the path of the temporary folder.
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             raise write_error(path, cause) from None
         except InputError as error:  # of the ledger, with the same path
-            raise InputError(str(error).replace(str(temporary), str(path))) from None
+            raise InputError(str(error).replace(str(new), str(path))) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return made

@@ -13,6 +13,7 @@ import numpy as np
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.io.files import write_error
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.ledger import (
     METRICS,
@@ -62,6 +63,10 @@ class LedgerWriter(Ledger):
             InputError: it cannot be written.
         """
         path = Path(path)
+        try:
+            path.touch(0o666)  # less the umask, for a group that shares it; SQLite takes 0o644
+        except OSError as error:
+            raise write_error(path, error) from error
         with translated(path):
             connection = _connect(path)
             with closing(connection):

@@ -3,8 +3,10 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import textwrap
@@ -49,6 +51,22 @@ def copied(finished, tmp_path):
 def read(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_study_has_the_permissions_that_the_umask_and_its_folder_give(tmp_path, umask):
+    """A group shares a folder by umask 002 and the bit that hands its group on."""
+    tmp_path.chmod(0o2777)
+    config = StudyConfig(model="mlp", dataset="digits", graphs=("ring:8,2",), seeds=(0,))
+    before = os.umask(umask)
+    try:
+        study = Study.create(tmp_path / "study", config)
+    finally:
+        os.umask(before)
+    for path in (study.path, *study.path.iterdir()):
+        expected = 0o2777 if path.is_dir() else 0o666
+        assert stat.S_IMODE(path.stat().st_mode) == expected & ~umask, path.name
+    assert os.listdir(tmp_path) == ["study"]
 
 
 def test_the_same_command_again_does_nothing_and_tells_the_table_again(drivers, finished):
