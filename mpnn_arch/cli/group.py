@@ -55,6 +55,7 @@ def in_group(arguments: Sequence[str], command: Callable[[], Any]) -> Any:
 
 def _follow(processes: Any) -> int:
     """Do what rank 0 says; its output is the group's."""
+    from mpnn_arch.studies.interrupts import STOPS
     from mpnn_arch.studies.ranks import follow
 
     asked = threading.Event()
@@ -66,7 +67,7 @@ def _follow(processes: Any) -> int:
             timer.daemon = True
             timer.start()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPS:
         signal.signal(number, ask)
     try:
         with processes:

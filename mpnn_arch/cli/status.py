@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,14 @@ def read_status(folder: Path) -> dict[str, Any]:
     from mpnn_arch.studies.study import Study, is_run_directory
 
     rungs = () if is_run_directory(folder) else Study.open(folder).race
+    driver = lock_holder(folder / "lock")
     with open_ledger(folder) as ledger:
         counts = ledger.counts()
+        measured = ledger.setting("pace")
         at_work = list(ledger.trials("running"))
+        if driver is None:  # it was killed: what it left running is queued, as the next one does
+            counts = replace(counts, queued=counts.queued + counts.running, running=0)
+            at_work = []
         running = [
             {
                 "trial": row["hash"],
@@ -85,9 +90,13 @@ def read_status(folder: Path) -> dict[str, Any]:
             )
         ]
         race = [asdict(rung) for rung in correlations(ledger, rungs)]
-    driver = lock_holder(folder / "lock")
-    workers = workers if driver else 0
     pace = counts.seconds_per_epoch
+    rate = None
+    if driver and measured and measured["seconds"]:
+        rate = measured["epochs"] / measured["seconds"]
+    elif workers and pace:  # before the first epoch of this driver
+        rate = workers / pace
+    left = counts.epochs_asked - counts.epochs_done
     return {
         "study": str(folder),
         "driver": driver,
@@ -101,8 +110,8 @@ def read_status(folder: Path) -> dict[str, Any]:
         "epochs_done": counts.epochs_done,
         "epochs_asked": counts.epochs_asked,
         "seconds_per_epoch": pace,
-        "epochs_per_second": workers / pace if pace and workers else None,
-        "seconds_left": counts.seconds_left(workers) if workers else None,
+        "epochs_per_second": rate,
+        "seconds_left": left / rate if rate else None,
         "running_trials": running,
         "failures": reasons,
         "race": race,
@@ -172,7 +181,7 @@ def _shown(found: dict[str, Any]) -> Group:
         parts.append(table)
     parts += [Text(text) for text in race_lines(found["race"])]
     # Last, since a low terminal has no room for all of them.
-    if found["running_trials"] and driver:
+    if found["running_trials"]:
         table = lines("running", "seed", "epochs", "test error (%)", "attempt")
         for row in found["running_trials"][:MOST_RUNNING]:
             error = row["test_error"]

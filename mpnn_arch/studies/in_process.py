@@ -82,7 +82,7 @@ class InProcess:
 
         def emit(event: dict[str, Any]) -> None:
             with signals.held(), _passing():
-                self._record(event)
+                self._record(event, signals.asked)
 
         self._held = {(row["id"], row["lease"]): row for row in rows}
         try:
@@ -97,10 +97,10 @@ class InProcess:
                     for trial, lease in held:
                         self.ledger.release(trial, lease, "stopped")
 
-    def _record(self, event: dict[str, Any]) -> None:
+    def _record(self, event: dict[str, Any], stopping: bool) -> None:
         key = event["id"], event["lease"]
         with self.ledger.transaction():
-            recorded = self.recorder.record(self._held[key], event)
+            recorded = self.recorder.record(self._held[key], event, stopping=stopping)
         if event["is"] == "storage":
             self._storage = event["reason"]
         if event["is"] in LAST:

@@ -7,11 +7,17 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+STOPS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Signals that ask to stop: Ctrl-C, a batch system's end of a job, a terminal that is closed."""
+
 
 class Interrupts:
-    """While entered, SIGINT and SIGTERM only set :attr:`asked`.
+    """While entered, the signals :data:`STOPS` only set :attr:`asked`.
 
-    Outside the main thread signals are left as they are.
+    SIGHUP that is ignored stays so: ``nohup`` was asked to go on. Outside the main thread signals
+    are left as they are.
     """
 
     def __init__(self) -> None:
@@ -20,8 +26,9 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+            for number in STOPS:
+                if number in (signal.SIGINT, signal.SIGTERM) or not _is_ignored(number):
+                    self._before[number] = signal.signal(number, self._ask)
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -35,3 +42,16 @@ class Interrupts:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def ignore_stops() -> None:
+    """In a worker: the driver, which gets these signals too, says when to stop.
+
+    A batch system sends SIGTERM to every process of a job at once.
+    """
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _is_ignored(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.import_paths import python_path
+from mpnn_arch.studies.interrupts import ignore_stops
 
 _MAIN = "import sys; from mpnn_arch.studies.nursery import serve; serve(int(sys.argv[1]))"
 
@@ -136,7 +137,7 @@ def serve(descriptor: int) -> None:
     """
     from mpnn_arch.studies import worker  # imports torch, before any fork
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_stops()
     os.dup2(2, 1)  # the driver's standard output is for its table
     control = socket.socket(fileno=descriptor)
     while True:

@@ -18,6 +18,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import WriteError
 from mpnn_arch.studies.folders import files_of, write_files
 from mpnn_arch.studies.import_paths import python_path
+from mpnn_arch.studies.interrupts import STOPS
 from mpnn_arch.studies.jobs import LAST, Job
 from mpnn_arch.studies.queue_pool import QueuePool, lost
 from mpnn_arch.studies.ray_worker import RayWorker
@@ -79,7 +80,7 @@ def connected(address: str | None) -> Iterator[Any]:
 
 
 def _handlers() -> dict[int, Any]:
-    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    return {number: signal.getsignal(number) for number in STOPS}
 
 
 def _restore(handlers: dict[int, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +58,8 @@ class Recorder:
         self.folder = folder
         self.ledger = ledger
         self.settings = settings
+        self._since: float | None = None  # when the first training of this run began
+        self._epochs = 0  # recorded in this run
 
     def queued_jobs(self, most: int) -> int:
         """How many jobs are queued, counted up to ``most``."""
@@ -128,27 +131,33 @@ class Recorder:
             cuda_graphs=self.settings.cuda_graphs,
         )
 
-    def record(self, row: sqlite3.Row, event: dict[str, Any]) -> list[dict[str, Any]]:
+    def record(
+        self, row: sqlite3.Row, event: dict[str, Any], *, stopping: bool = False
+    ) -> list[dict[str, Any]]:
         """Write one event into the ledger, within a transaction; return what is worth showing.
 
         Args:
             row: the trial that the sender has.
             event: with ``is``, ``id`` and ``lease``.
+            stopping: whether the study is being stopped, by what may make a training fail too.
         """
         kind, trial, lease = event["is"], event["id"], event["lease"]
         described = {**about_trial(row), **event}
         if kind == "started":
             self.ledger.started(trial, lease, event)
+            self._since = self._since or time.monotonic()
             return []
         if kind == "epoch":
             new = self.ledger.record_epoch(
                 trial, lease, event["metrics"], wall=event["wall"], choices=event.get("choices")
             )
+            if new:
+                self._store_pace()
             return [described] if new else []
         if kind == "done":
             return [described] if self.ledger.finish(trial, lease) else []
-        if kind == "failed":
-            final = event.get("final", False)
+        final = event.get("final", False)  # it diverged, and would again
+        if kind == "failed" and (final or not stopping):
             gone = self.ledger.fail(
                 trial, lease, event["reason"], detail=event["detail"], final=final
             )
@@ -156,10 +165,17 @@ class Recorder:
         if kind == "waiting":
             self.ledger.pause(trial, lease)
             return [described]
-        if kind in ("storage", "stopped"):
+        if kind in ("storage", "stopped", "failed"):
             self.ledger.release(trial, lease, event.get("reason", "stopped"))
             return []
         return [described]  # a note
+
+    def _store_pace(self) -> None:
+        """Note how quick this run is, with all that lies between epochs, for ``status``."""
+        self._epochs += 1
+        now = time.monotonic()  # a clock that jumps does not matter
+        pace = {"epochs": self._epochs, "seconds": now - (self._since or now)}
+        self.ledger.store_setting("pace", pace)
 
     def clean_up(self, event: dict[str, Any]) -> None:
         """Remove what is not needed after ``event`` has been committed."""

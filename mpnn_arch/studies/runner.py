@@ -46,6 +46,7 @@ class Driver:
         self._lost_in_a_row = 0
         self._why_lost = ""
         self._storage: str | None = None
+        self._interrupts = Interrupts()
 
     def run(self, interrupts: Interrupts) -> None:
         """Train until nothing is queued, and no race lets anything go on.
@@ -54,6 +55,7 @@ class Driver:
             KeyboardInterrupt: Ctrl-C; everything is recorded.
             InputError: the folder cannot be written, or workers cannot be started.
         """
+        self._interrupts = interrupts
         try:
             while not (interrupts.asked or self._storage):
                 self._hand_out()
@@ -124,7 +126,7 @@ class Driver:
                     event["id"], event["lease"], event["metrics"], wall=event["wall"]
                 )
             return []
-        recorded = self.recorder.record(row, event)
+        recorded = self.recorder.record(row, event, stopping=self._interrupts.asked)
         if kind == "storage":
             self._storage = event["reason"]
         if kind in LAST:
@@ -132,10 +134,15 @@ class Driver:
         return recorded
 
     def _record_loss(self, worker: str, event: dict[str, Any]) -> list[dict[str, Any]]:
-        """It ended: the trials it had, if any, are queued again or given up."""
+        """It ended: the trials it had, if any, are queued again or given up.
+
+        While the study is being stopped that is no failure: a batch system that ends a job kills
+        workers, and the processes that load their data, along with the driver.
+        """
         rows = self._workers.pop(worker, {}).values()
-        if not event["began"]:
-            self._lost_in_a_row += 1
+        stopping = self._interrupts.asked
+        if stopping or not event["began"]:
+            self._lost_in_a_row += not stopping
             self._why_lost = event["reason"]
             for row in rows:
                 self.ledger.release(row["id"], row["lease"], event["reason"])

@@ -323,6 +323,7 @@ class Study:
                 self._complete(ledger, data_root)
                 with ledger.transaction():
                     ledger.requeue(failed=retry_failed)
+                    ledger.store_setting("pace", None)  # of the driver before
                 check_processes(ledger.begun(), runner.processes_text)
                 self._sweep_up(ledger)
                 if lock.taken_over_from is not None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import socket
 import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mpnn_arch.studies.interrupts import ignore_stops
 from mpnn_arch.studies.jobs import Job, run_job
 from mpnn_arch.studies.tasks import decode, encode
 
@@ -23,7 +23,7 @@ def work(channel: socket.socket) -> None:
     Args:
         channel: a connected socket to the driver.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says when to stop
+    ignore_stops()
     connection = Connection(channel.detach())
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     stop = threading.Event()

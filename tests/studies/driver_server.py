@@ -7,6 +7,7 @@ workers come from a fork too, instead of from a fresh interpreter; all else is a
 
 import json
 import os
+import signal
 import socket
 import sys
 
@@ -38,6 +39,8 @@ def fork_nursery():
         theirs.close()
         return ours, Forked(process)
     os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as in a fresh interpreter
+        signal.signal(number, signal.SIG_DFL)
     descriptor = os.dup2(theirs.fileno(), 3, inheritable=False)
     os.closerange(4, 4096)  # the driver's lock and ledger above all
     nursery.serve(descriptor)

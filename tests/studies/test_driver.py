@@ -205,6 +205,25 @@ def test_ctrl_c_queues_what_was_running(tmp_path, monkeypatch):
     assert outcomes == {"interrupted"}
 
 
+@pytest.mark.parametrize("end", ["failed", "lost"])
+def test_what_fails_while_the_study_is_stopped_is_no_failure(tmp_path, end):
+    """As where a batch system kills a worker, or what loads its images, along with the driver."""
+    interrupts = Interrupts()
+
+    def behave(task, send):
+        send(**{"is": "started"}, **ABOUT)
+        interrupts.asked = True
+        if end == "failed":
+            send(**{"is": "failed"}, reason="its loader was killed", detail="", leaves=True)
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path, behave, interrupts=interrupts)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert (ledger.counts().queued, ledger.counts().running) == (20, 0)
+        assert [row["failures"] for row in ledger.trials()] == [0] * 20
+
+
 def test_workers_that_never_begin_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(MadeUp, "work", lambda self, channel, number: channel.close())
     with pytest.raises(InputError, match="end before they begin"):

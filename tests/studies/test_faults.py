@@ -140,6 +140,26 @@ def test_ctrl_c_ends_soon_with_all_recorded(drivers, undisturbed, tmp_path):
     is_whole(folder, undisturbed)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_job_that_a_batch_system_ends_counts_no_failure(drivers, undisturbed, tmp_path, number):
+    """Slurm sends SIGTERM to every process of a job, in any order; a closed terminal SIGHUP."""
+    folder = tmp_path / "study"
+    command = (*SMALL, "--seeds", 2, "--out", folder)
+    driver = drivers.start(*command)
+    wait_for_an_epoch(folder)
+    nursery = children(driver)
+    for process in (*children(*nursery), *nursery, driver):
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+    code, told = drivers.wait()
+    assert code in (0, 130), told  # 0: it had ended
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        assert sum(row["failures"] for row in ledger.trials()) == 0
+        assert ledger.counts().running == 0
+    assert drivers.run(*command)[0] == 0
+    is_whole(folder, undisturbed)
+
+
 def test_the_second_driver_is_told_who_holds_the_study(drivers, undisturbed, tmp_path, capsys):
     from mpnn_arch import cli
 
@@ -157,7 +177,10 @@ def test_the_second_driver_is_told_who_holds_the_study(drivers, undisturbed, tmp
     finally:
         os.kill(driver, signal.SIGKILL)
     assert drivers.wait()[0] == -signal.SIGKILL
-    assert read_status(folder)["driver"] is None
+    killed = read_status(folder)
+    assert killed["driver"] is None
+    assert (killed["running"], killed["running_trials"]) == (0, [])
+    assert killed["queued"] == killed["trials"] - killed["done"]
     code, told = drivers.run(
         "sweep", "--out", folder, "--workers", 2, "--device", "cpu", "--no-report"
     )
