@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -90,9 +91,7 @@ class Study:
         path = check_folder(path)
         if path.exists():
             refuse_run_directory(path)
-            raise InputError(
-                f"{path} exists already; open the study in it, or choose another --out"
-            )
+            raise _exists_error(path)
         from mpnn_arch.studies.plan import plan
 
         graphs, trials = plan(config, data_root)
@@ -115,6 +114,8 @@ class Study:
             os.rename(new, path)
             sync(path.parent)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another has just made it
+                raise _exists_error(path) from None
             # A full disk, with the path of the temporary folder.
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             raise write_error(path, cause) from None
@@ -449,6 +450,10 @@ class Study:
             InputError: it cannot be written.
         """
         write_text(folder / "study.json", json.dumps(self._about, indent=2) + "\n")
+
+
+def _exists_error(path: Path) -> InputError:
+    return InputError(f"{path} exists already; open the study in it, or choose another --out")
 
 
 def is_run_directory(path: Path) -> bool:

@@ -69,6 +69,22 @@ def test_a_study_has_the_permissions_that_the_umask_and_its_folder_give(tmp_path
     assert os.listdir(tmp_path) == ["study"]
 
 
+def test_of_two_that_make_a_study_at_once_the_second_is_told(tmp_path, monkeypatch):
+    from mpnn_arch.studies import study as module
+
+    config = StudyConfig(model="mlp", dataset="digits", graphs=("ring:8,2",), seeds=(0,))
+
+    def overtake(point):
+        monkeypatch.setattr(module, "crash_point", lambda point: None)
+        Study.create(tmp_path / "study", config)
+
+    monkeypatch.setattr(module, "crash_point", overtake)
+    with pytest.raises(InputError, match="study exists already; open the study in it"):
+        Study.create(tmp_path / "study", config)
+    assert Study.open(tmp_path / "study").counts().trials == 1
+    assert os.listdir(tmp_path) == ["study"]
+
+
 def test_the_same_command_again_does_nothing_and_tells_the_table_again(drivers, finished):
     before = rows_of(finished)
     for command in ((*TWO, "--out", finished), ("sweep", "--out", finished)):
