@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels import triton_layouts as layouts
 from mpnn_arch.kernels.capture import is_capturing
 from mpnn_arch.kernels.dispatch.roofline import (
     Kernel,
@@ -37,7 +38,6 @@ from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.triton_configs import (
     Config,
-    channel_major,
     conv_layout,
     conv_product_configs,
     conv_weights_configs,
@@ -59,8 +59,8 @@ from mpnn_arch.kernels.triton_launch import (
     walk_arguments,
 )
 from mpnn_arch.kernels.triton_padding import forget_paddings, padded_shares
-from mpnn_arch.kernels.triton_ready import Launch, ready_key, remember, start
-from mpnn_arch.kernels.triton_tables import Walk, forget_tables, tables
+from mpnn_arch.kernels.triton_ready import Launch, Ready, ready_key, remember, start
+from mpnn_arch.kernels.triton_tables import Tables, Walk, forget_tables, tables
 from mpnn_arch.kernels.triton_taps import constants_of, taps
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -216,37 +216,30 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     """
     _check("grad", grad, (-1, plan.out_channels), grad)
     _check("x", x, (grad.shape[0], plan.in_channels), grad)
-    walk = tables(plan, x.device).forward
+    both = tables(plan, x.device)
+    walk = both.forward
     batch = x.shape[0]
     if batch == 0 or plan.num_weights == 0:
         return x.new_zeros(plan.num_weights)
     again = ready_key("linear_weights", x, grad, convolution=False)
     known = walk.ready.get(again)
-    if known is not None:
-        out = split_output(known.splits, plan.num_weights, x)
-        if known(x.get_device(), out, grad, x):
-            return sum_splits(out, x.dtype)
+    if known is not None and known.usable(x.get_device()):
+        repeat = functools.partial(_repeated_weights, known, x)
+        return layouts.linear_weights(repeat, known.config, grad, x, plan)
     constants = number_constants(x, convolution=False)
     made: list[Launch] = []
 
     def run(config: Config) -> Tensor:
-        if not config["pad"]:
-            read_grad, read = (channel_major(t) if config["pack"] else t for t in (grad, x))
-            return product(config, read_grad, read, plan, walk)
-        padded = padded_shares(plan, x.device, x.itemsize, config["pad"])
-        wide_grad, wide_x = padded.spread_outputs(grad), padded.spread_inputs(x)
-        wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
-        return padded.gather_weights(wide)
+        return layouts.linear_weights(functools.partial(product, config), config, grad, x, plan)
 
-    def product(
-        config: Config, read_grad: Tensor, read: Tensor, plan: RoundPlan, walk: Walk
-    ) -> Tensor:
+    def product(config: Config, read_grad: Tensor, read: Tensor, num_weights: int) -> Tensor:
+        walk = _laid_out(config, both, plan, x).forward
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
         programs = walk.num_nodes * row_tiles * list_tiles
         splits, per_split = cut(programs, batch)
-        out = split_output(splits, plan.num_weights, x)
-        numbers = (batch, per_split, plan.num_weights, row_tiles, list_tiles, walk.num_nodes)
+        out = split_output(splits, num_weights, x)
+        numbers = (batch, per_split, num_weights, row_tiles, list_tiles, walk.num_nodes)
         strides = (*read_grad.stride(), *read.stride())
         options = {"GRANULE": common_granule(walk.granule, read.stride(0))}
         started = start(
@@ -255,9 +248,10 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
             (out, read_grad, read),
             (*walk_arguments(walk), *numbers, *strides),
             options | constants | kernel_options(config),
+            config,
             splits,
         )
-        made[:] = [] if config["pack"] or config["pad"] else [started]
+        made[:] = [started]
         return sum_splits(out, x.dtype)
 
     configs = linear_weights_configs(walk, x, constants["PRECISION"])
@@ -367,37 +361,30 @@ def conv2d_grad_weight(
     pixels = grad.shape[0] * grad.shape[2] * grad.shape[3]
     if pixels == 0 or plan.num_weights == 0:
         return x.new_zeros(plan.num_weights, *geometry.kernel_size)
-    walk = tables(plan, x.device).forward
-    numbers = plan.num_weights * geometry.area
-    size = (plan.num_weights, *geometry.kernel_size)
+    both = tables(plan, x.device)
+    walk, kernel = both.forward, geometry.kernel_size
     again = ready_key("conv_weights", x, grad, geometry, grad.shape, convolution=True)
     known = walk.ready.get(again)
-    if known is not None:
-        out = split_output(known.splits, numbers, x)
-        if known(x.get_device(), out, grad, x):
-            return sum_splits(out, x.dtype).view(size)
+    if known is not None and known.usable(x.get_device()):
+        repeat = functools.partial(_repeated_weights, known, x, area=geometry.area)
+        return layouts.conv_weights(repeat, known.config, grad, x, plan, kernel)
     constants = number_constants(x, convolution=True)
     made: list[Launch] = []
 
     def run(config: Config) -> Tensor:
-        if not config["pad"]:
-            return product(config, grad, x, plan, walk).view(size)
-        padded = padded_shares(plan, x.device, x.itemsize, config["pad"])
-        wide_grad, wide_x = padded.spread_outputs(grad), padded.spread_inputs(x)
-        wide = product(config, wide_grad, wide_x, padded.plan, padded.tables.forward)
-        return padded.gather_weights(wide.view(*geometry.kernel_size, -1))
+        dispatch = functools.partial(product, config)
+        return layouts.conv_weights(dispatch, config, grad, x, plan, kernel)
 
-    def product(
-        config: Config, read_grad: Tensor, read: Tensor, plan: RoundPlan, walk: Walk
-    ) -> Tensor:
+    def product(config: Config, read_grad: Tensor, read: Tensor, num_weights: int) -> Tensor:
+        walk = _laid_out(config, both, plan, x).forward
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
         programs = walk.num_nodes * row_tiles * list_tiles * geometry.area
         splits, per_split = cut(programs, pixels)
-        numbers = plan.num_weights * geometry.area
+        numbers = num_weights * geometry.area
         out = split_output(splits, numbers, x)
         sizes = (pixels, per_split, numbers, row_tiles, list_tiles, walk.num_nodes)
-        layout, tap_stride = conv_layout(config, x, plan.num_weights, geometry)
+        layout, tap_stride = conv_layout(config, x, num_weights, geometry)
         started = start(
             kernels().conv_weights,
             programs * splits,
@@ -407,9 +394,10 @@ def conv2d_grad_weight(
                 *(*read_grad.stride(), *read.stride(), tap_stride),
             ),
             constants_of(geometry) | layout | constants | kernel_options(config),
+            config,
             splits,
         )
-        made[:] = [] if config["pad"] else [started]
+        made[:] = [started]
         return sum_splits(out, x.dtype)
 
     configs = conv_weights_configs(walk, x, constants["PRECISION"])
@@ -454,7 +442,8 @@ def _linear_product(
     transposed: bool,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    walk = tables(plan, a.device).walk(transposed=transposed)
+    both = tables(plan, a.device)
+    walk = both.walk(transposed=transposed)
     batch = a.shape[0]
     out = a.new_empty(batch, walk.num_channels, dtype=dtype)
     if out.numel() == 0 or walk.longest == 0:
@@ -463,24 +452,21 @@ def _linear_product(
     what = "linear_transposed" if transposed else "linear_product"
     again = ready_key(what, a, weight, out.dtype, convolution=False)
     known = walk.ready.get(again)
-    if known is not None and known(a.get_device(), out, a, weight):
-        return out
+    if known is not None and known.usable(a.get_device()):
+        repeat = functools.partial(known, a.get_device())
+        return layouts.linear_product(
+            repeat, known.config, out, a, weight, plan, transposed=transposed
+        )
     constants = number_constants(a, convolution=False)
     made: list[Launch] = []
 
     def run(config: Config) -> Tensor:
-        if not config["pad"]:
-            read = channel_major(a) if config["pack"] else a
-            return product(config, out, read, weight, walk)
-        padded = padded_shares(plan, a.device, a.itemsize, config["pad"])
-        wide_walk = padded.tables.walk(transposed=transposed)
-        wide = padded.spread_outputs(a) if transposed else padded.spread_inputs(a)
-        result = out.new_empty(batch, wide_walk.num_channels)
-        product(config, result, wide, padded.spread_weights(weight), wide_walk)
-        written = padded.inputs if transposed else padded.outputs
-        return torch.index_select(result, 1, written, out=out)
+        return layouts.linear_product(
+            functools.partial(product, config), config, out, a, weight, plan, transposed=transposed
+        )
 
-    def product(config: Config, out: Tensor, read: Tensor, weight: Tensor, walk: Walk) -> Tensor:
+    def product(config: Config, out: Tensor, read: Tensor, weight: Tensor) -> None:
+        walk = _laid_out(config, both, plan, a).walk(transposed=transposed)
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         tiles = walk.num_nodes * row_tiles
         groups = num_tiles(tiles, config["nodes"])
@@ -496,9 +482,9 @@ def _linear_product(
             (out, read, weight),
             (*walk_arguments(walk), batch, tiles, groups, *read.stride(), out.stride(0)),
             options | constants | kernel_options(config),
+            config,
         )
-        made[:] = [] if config["pack"] or config["pad"] else [started]
-        return out
+        made[:] = [started]
 
     configs = linear_product_configs(walk, a, constants["PRECISION"])
     key = ("linear_product", transposed, out.dtype, constants["PRECISION"], *shape_key(a, walk))
@@ -514,15 +500,19 @@ def _conv_product(
     *,
     transposed: bool,
 ) -> Tensor:
-    walk = tables(plan, a.device).walk(transposed=transposed)
+    both = tables(plan, a.device)
+    walk = both.walk(transposed=transposed)
     if out.numel() == 0 or walk.longest == 0:
         return out.zero_()
     weight = weight.contiguous()
     what = "conv_transposed" if transposed else "conv_product"
     again = ready_key(what, a, weight, geometry, out.dtype, out.shape, convolution=True)
     known = walk.ready.get(again)
-    if known is not None and known(a.get_device(), out, a, weight):
-        return out
+    if known is not None and known.usable(a.get_device()):
+        repeat = functools.partial(known, a.get_device())
+        return layouts.conv_product(
+            repeat, known.config, out, a, weight, plan, transposed=transposed
+        )
     constants = number_constants(a, convolution=True)
     made: list[Launch] = []
     phases = geometry.stride[0] * geometry.stride[1] if transposed else 1
@@ -533,20 +523,17 @@ def _conv_product(
     reach, reach_count = taps(geometry, transposed, a.device)
 
     def run(config: Config) -> Tensor:
-        if not config["pad"]:
-            return product(config, a, weight, plan, walk)
-        padded = padded_shares(plan, a.device, a.itemsize, config["pad"])
-        wide_walk = padded.gapless.walk(transposed=transposed)
-        wide = padded.spread_outputs(a) if transposed else padded.spread_inputs(a)
-        return product(config, wide, padded.spread_weights(weight), padded.plan, wide_walk)
+        return layouts.conv_product(
+            functools.partial(product, config), config, out, a, weight, plan, transposed=transposed
+        )
 
-    def product(
-        config: Config, read: Tensor, weight: Tensor, plan: RoundPlan, walk: Walk
-    ) -> Tensor:
+    def product(config: Config, out: Tensor, read: Tensor, weight: Tensor) -> None:
+        walk = _laid_out(config, both, plan, a, gapless=True).walk(transposed=transposed)
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         tiles = walk.num_nodes * row_tiles
         options = {"PHASES": phases, "ROW_TILES": row_tiles, "TRANSPOSED": transposed}
-        layout, tap_stride = conv_layout(config, a, plan.num_weights, geometry)
+        # Padded weights are laid out tap by tap: (K, K, num_weights).
+        layout, tap_stride = conv_layout(config, a, weight.shape[-1], geometry)
         started = start(
             kernels().conv_product,
             tiles * phases * num_tiles(pixels, config["BLOCK_P"]),
@@ -556,9 +543,9 @@ def _conv_product(
                 *(*out.shape[2:], *a.shape[2:], *read.stride(), *out.stride(), tap_stride),
             ),
             constants_of(geometry) | options | layout | constants | kernel_options(config),
+            config,
         )
-        made[:] = [] if config["pad"] else [started]
-        return out
+        made[:] = [started]
 
     configs = conv_product_configs(walk, a, constants["PRECISION"])
     key = (
@@ -572,6 +559,25 @@ def _conv_product(
         *shape_key(a, walk),
     )
     return _launched(run, configs, a, key, made, walk, again)
+
+
+def _laid_out(
+    config: Config, both: Tables, plan: RoundPlan, x: Tensor, *, gapless: bool = False
+) -> Tables:
+    """The tables of the layout of ``config``; ``gapless`` where its results leave no gaps."""
+    if not config["pad"]:
+        return both
+    padded = padded_shares(plan, x.device, x.itemsize, config["pad"])
+    return padded.gapless if gapless else padded.tables
+
+
+def _repeated_weights(
+    known: Ready, x: Tensor, read_grad: Tensor, read: Tensor, num_weights: int, *, area: int = 1
+) -> Tensor:
+    """The launch of a gradient with respect to the weights, past Triton's dispatch."""
+    out = split_output(known.splits, num_weights * area, x)
+    known(x.get_device(), out, read_grad, read)
+    return sum_splits(out, x.dtype)
 
 
 def _launched(

@@ -3,7 +3,9 @@
 Triton binds, specialises and looks up every argument at every launch. For tensors of the same
 shapes, strides and alignment on the same plan the result is the same, so the compiled kernel is
 cached with its arguments, of which only the stream and three pointers change: :class:`Ready` calls
-the C function of Triton's own launcher directly.
+the C function of Triton's own launcher directly. Where the tile sizes ask for another layout
+(:mod:`mpnn_arch.kernels.triton_layouts`), the pointers are those of the copies. These are allocated
+anew for each launch, so what held for the first one, their alignment included, holds for all.
 
 The arguments of that function differ between versions of Triton. So the launcher is run once with
 recognisable numbers in place of the stream and the pointers, and with a function that records what
@@ -39,6 +41,7 @@ class Launch:
         grid: number of programs.
         fixed: arguments after the three tensors: tables and numbers.
         constants: its constants, and options of the compiler.
+        config: the tile sizes and layout that it is for.
         splits: parts of the sum that it leaves.
     """
 
@@ -47,6 +50,7 @@ class Launch:
     grid: int
     fixed: tuple[Any, ...]
     constants: dict[str, Any]
+    config: dict[str, int]
     splits: int = 1
 
 
@@ -56,11 +60,12 @@ def start(
     tensors: Sequence[Tensor],
     fixed: Sequence[Any],
     constants: dict[str, Any],
+    config: dict[str, int],
     splits: int = 1,
 ) -> Launch:
     """Launch ``kernel`` the ordinary way, on its three tensors and what follows them."""
     compiled = kernel[(grid,)](*tensors, *fixed, **constants)
-    return Launch(kernel, compiled, grid, tuple(fixed), constants, splits)
+    return Launch(kernel, compiled, grid, tuple(fixed), constants, config, splits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +74,11 @@ class Ready:
 
     Attributes:
         splits: parts of the sum that the kernel leaves.
+        config: the tile sizes and layout that it is for.
     """
 
     splits: int
+    config: dict[str, int]
     _function: Callable[..., object]
     _before: tuple[Any, ...]
     _between: tuple[Any, ...]
@@ -83,20 +90,21 @@ class Ready:
     _hooks: Callable[[], object]
     _kept: tuple[Any, ...]  # the module and the tables, whose addresses are passed
 
-    def __call__(self, device: int, out: Tensor, first: Tensor, second: Tensor) -> bool:
-        """Launch on these tensors; False where the ordinary launch has to be used this time.
+    def usable(self, device: int) -> bool:
+        """Whether it can be launched now, for tensors on this device.
 
-        That is while another device is the current one, and while a profiler listens to launches.
+        Not while another device is the current one, and not while a profiler listens to launches.
         """
-        if device != self._device_now() or self._hooks():
-            return False
+        return device == self._device_now() and not self._hooks()
+
+    def __call__(self, device: int, out: Tensor, first: Tensor, second: Tensor) -> None:
+        """Launch on these tensors, of the layout that it is for; only where it is usable."""
         pointers = (out.data_ptr(), first.data_ptr(), second.data_ptr(), *self._rest)
         stream = self._stream_of(device)
         if self._nested:
             self._function(*self._before, stream, *self._between, pointers, *self._after)
         else:
             self._function(*self._before, stream, *self._between, *pointers)
-        return True
 
 
 def ready(launch: Launch) -> Ready | None:
@@ -138,6 +146,7 @@ def _ask(launch: Launch) -> Ready | None:
     runtime = knobs.runtime
     return Ready(
         splits=launch.splits,
+        config=launch.config,
         _function=launcher.launch,
         _before=values[:place],
         _between=values[place + 1 : where],

@@ -1,6 +1,7 @@
 """Repeated launches: Triton's own launcher and compiler, on a driver that is not there."""
 
 import dataclasses
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -73,14 +74,18 @@ def plan():
     triton_tables.forget_tables(made)
 
 
-def products(plan, batch=20):
-    """The six products, as functions of fresh tensors."""
+def products(plan, batch=20, fill=0.0):
+    """The six products, as functions of tensors of one number."""
+
+    def full(*shape):
+        return torch.full(shape, fill)
+
     geometry = {"padding": 1}
-    x, grad = torch.empty(batch, plan.in_channels), torch.empty(batch, plan.out_channels)
-    weight = torch.empty(plan.num_weights)
-    maps = torch.empty(batch, plan.in_channels, 4, 6)
-    grad_maps = torch.empty(batch, plan.out_channels, 4, 6)
-    kernels = torch.empty(plan.num_weights, 3, 3)
+    x, grad = full(batch, plan.in_channels), full(batch, plan.out_channels)
+    weight = full(plan.num_weights)
+    maps = full(batch, plan.in_channels, 4, 6)
+    grad_maps = full(batch, plan.out_channels, 4, 6)
+    kernels = full(plan.num_weights, 3, 3)
     return {
         "linear": lambda: backend.linear_forward(x, weight, plan),
         "linear dX": lambda: backend.linear_grad_input(grad, weight, plan),
@@ -91,7 +96,10 @@ def products(plan, batch=20):
     }
 
 
-@pytest.mark.parametrize("product", products(make_plan(torch.tensor([[0], [0]]), [1], [1])))
+PRODUCTS = list(products(make_plan(torch.tensor([[0], [0]]), [1], [1])))
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
 def test_a_repeated_launch_passes_what_the_first_one_did(launches, plan, product):
     call = products(plan)[product]
     outs = [call() for _ in range(3)]
@@ -135,17 +143,52 @@ def test_a_weight_that_is_not_contiguous_is_copied_each_time(launches, plan):
         assert plain(values)[-1][2] != spread.data_ptr()
 
 
-def test_packed_inputs_are_launched_the_ordinary_way(launches, plan, monkeypatch):
-    configs = backend.linear_product_configs
+def laid_out(monkeypatch, pack, pad):
+    """Only configurations of one layout."""
 
-    def packed(*args):
-        return [{**config, "pack": 1} for config in configs(*args) if not config["pad"]]
+    def of_layout(configs, *args):
+        fitting = [config for config in configs(*args) if config["pad"] == pad]
+        return [config | {"pack": pack} for config in fitting]
 
-    monkeypatch.setattr(backend, "linear_product_configs", packed)
-    x, weight = torch.empty(20, plan.in_channels), torch.empty(plan.num_weights)
-    for _ in range(2):
-        backend.linear_forward(x, weight, plan)
-    assert len(launches.dispatched) == 2
+    for name in ("linear_product", "linear_weights", "conv_product", "conv_weights"):
+        configs = getattr(backend, f"{name}_configs")
+        monkeypatch.setattr(backend, f"{name}_configs", functools.partial(of_layout, configs))
+
+
+PACKED = [(name, 1, 0) for name in PRODUCTS if name.startswith("linear")]
+
+
+@pytest.mark.parametrize(
+    ("product", "pack", "pad"), [*PACKED, *((name, 0, 1) for name in PRODUCTS)]
+)
+def test_a_repeated_launch_reads_copies_in_another_layout(
+    launches, plan, monkeypatch, product, pack, pad
+):
+    laid_out(monkeypatch, pack, pad)
+    call = products(plan)[product]
+    outs = [call() for _ in range(3)]
+    assert len(launches.dispatched) == 1
+    first, *others = map(plain, launches.passed)
+    assert len(others) == 2
+    for other in others:
+        assert other[-1][3:] == first[-1][3:]  # tables and numbers
+    assert all(out.shape == outs[0].shape and out.is_contiguous() for out in outs)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_padded_copies_hold_what_was_given(launches, plan, monkeypatch, product):
+    """What the kernel is given, and where the result is read from, each time anew."""
+    laid_out(monkeypatch, 0, 1)
+    call = products(plan, fill=1.0)[product]
+    call()
+    given = []
+    monkeypatch.setattr(triton_ready.Ready, "__call__", lambda self, *values: given.append(values))
+    call()
+    ((device, _, *inputs),) = given
+    assert device == -1
+    for tensor in inputs:
+        assert set(tensor.unique().tolist()) == {0.0, 1.0}  # shares of 3 and 5 have gaps
+        assert tensor.data_ptr() % 16 == 0
 
 
 def test_another_current_device_or_a_profiler_takes_the_ordinary_launch(
@@ -158,7 +201,8 @@ def test_another_current_device_or_a_profiler_takes_the_ordinary_launch(
     monkeypatch.setattr(launches.device, "get_current_device", lambda: 1)
     repeat = next(iter(triton_tables.tables(plan, torch.device("cpu")).forward.ready.values()))
     moved = dataclasses.replace(repeat, _device_now=lambda: 1)
-    assert not moved(-1, torch.empty(1), torch.empty(1), torch.empty(1))
+    assert moved.usable(1)
+    assert not moved.usable(-1)
     monkeypatch.setattr(launches.device, "get_current_device", lambda: -1)
 
     def listen(metadata):
@@ -196,6 +240,7 @@ def test_a_launcher_that_is_another_one_is_left_alone(launches, plan):
         grid=3,
         fixed=(5,),
         constants={"C": 6},
+        config={"pad": 0},
     )
 
     def asked(passes):
@@ -225,7 +270,7 @@ def test_a_launcher_that_is_another_one_is_left_alone(launches, plan):
     repeat = asked(flat)
     assert repeat is not None
     tensors = torch.empty(4), torch.empty(4), torch.empty(4)
-    assert repeat(-1, *tensors)
+    repeat(-1, *tensors)
     pointers = tuple(t.data_ptr() for t in tensors)
     assert received == [(3, 1, 1, STREAM, 1, (1,), None, None, None, *pointers, 5, 6)]
     for other in (Reordered(), Twice(), Refuses(), object()):
