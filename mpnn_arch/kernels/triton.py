@@ -233,7 +233,8 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         return layouts.linear_weights(functools.partial(product, config), config, grad, x, plan)
 
     def product(config: Config, read_grad: Tensor, read: Tensor, num_weights: int) -> Tensor:
-        walk = _laid_out(config, both, plan, x).forward
+        laid_out = _laid_out(config, both, plan, x)
+        walk = laid_out.forward
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
         programs = walk.num_nodes * row_tiles * list_tiles
@@ -241,7 +242,10 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         out = split_output(splits, num_weights, x)
         numbers = (batch, per_split, num_weights, row_tiles, list_tiles, walk.num_nodes)
         strides = (*read_grad.stride(), *read.stride())
-        options = {"GRANULE": common_granule(walk.granule, read.stride(0))}
+        options = {
+            "GRANULE": common_granule(walk.granule, read.stride(0)),
+            "GRAD_GRANULE": common_granule(laid_out.transposed.granule, read_grad.stride(0)),
+        }
         started = start(
             kernels().linear_weights,
             programs * splits,

@@ -3,6 +3,12 @@
 Where a product runs without matrix instructions (float32 in IEEE precision), each thread keeps the
 operands of a whole tile's sum in registers: such tiles sum over :data:`SHORT` numbers at a time,
 as longer ones spill kilobytes of registers a thread.
+
+A gradient with respect to the weights sums over the batch, while channels are contiguous. From
+sm_90 on, four warps multiply a tile of :data:`GROUP_ROWS` rows as a group, whose instructions take
+TF32 operands only with the summed dimension contiguous: the compiler then copies 4 bytes at a time.
+Smaller tiles are multiplied warp by warp and copied as they lie, 16 bytes at a time where shares
+are padded, so padded shares are tried with these.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ Config = dict[str, int]
 
 SHORT = 16
 PADDED_BYTES = 16  # a share is padded to a multiple of them
+GROUP_ROWS = 64
 
 
 def num_tiles(size: int, block: int) -> int:
@@ -35,14 +42,14 @@ def kernel_options(config: Config) -> Config:
 
 
 def conv_layout(
-    config: Config, x: Tensor, num_weights: int, geometry: ConvGeometry
+    config: Config, x: Tensor, per_tap: int, geometry: ConvGeometry
 ) -> tuple[Config, int]:
     """The kernels' constants for the layout of weights and channels, and the stride of taps.
 
-    Kernels are contiguous, or with padded shares the weights of each tap.
+    Kernels are contiguous, or with padded shares the weights of each tap, ``per_tap`` of them.
     """
     if config["pad"]:
-        return {"WEIGHT_STRIDE": 1, "GRANULE": PADDED_BYTES // x.itemsize}, num_weights
+        return {"WEIGHT_STRIDE": 1, "GRANULE": PADDED_BYTES // x.itemsize}, per_tap
     return {"WEIGHT_STRIDE": geometry.area, "GRANULE": 1}, 1
 
 
@@ -105,6 +112,8 @@ def linear_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config
 def linear_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config]:
     """For the gradient with respect to the weights, which sums over the batch."""
     blocks = [(64, 64, 4, 3), (32, 128, 4, 3), (64, 128, 8, 3), (128, 64, 4, 2), (32, 64, 2, 4)]
+    if precision == "tf32":
+        blocks += [(64, 32, 4, 3), (128, 32, 4, 3)]
     if _sums_in_registers(x, precision):
         blocks = [(SHORT, k, warps, stages) for _, k, warps, stages in blocks]
     elif x.itemsize == 2:
@@ -121,7 +130,9 @@ def linear_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config
             "pad": pad,
         }
         for pack, pad in _layouts(walk, x)
-        for rows, (b, k, warps, stages) in _with_rows(walk.largest, _tried(blocks, pad), least=8)
+        for rows, (b, k, warps, stages) in _with_rows(
+            walk.largest, _tried(blocks, pad, precision), least=8
+        )
     )
 
 
@@ -136,13 +147,17 @@ def conv_weights_configs(walk: Walk, x: Tensor, precision: str) -> list[Config]:
     """The gradient with respect to the kernels, which sums over pixels."""
     pixels = [SHORT] if _sums_in_registers(x, precision) else [64, 128]
     blocks = [(p, k) for k in (64, 32, 16) if k == 16 or k < 2 * walk.longest for p in pixels]
-    return _conv_configs(walk, blocks, 8, most=4096 if x.itemsize == 2 else 8192)
+    most = 4096 if x.itemsize == 2 else 8192
+    return _conv_configs(walk, blocks, 8, most=most, weights=precision)
 
 
 def _conv_configs(
-    walk: Walk, blocks: list[tuple[int, int]], least_rows: int, *, most: int
+    walk: Walk, blocks: list[tuple[int, int]], least_rows: int, *, most: int, weights: str = ""
 ) -> list[Config]:
-    """Tiles of four warps, or of eight above ``most`` numbers, which spill with four."""
+    """Tiles of four warps, or of eight above ``most`` numbers, which spill with four.
+
+    ``weights``: the precision of a gradient with respect to the weights.
+    """
     return _distinct(
         {
             "BLOCK_P": p,
@@ -154,7 +169,7 @@ def _conv_configs(
         }
         for pad in _conv_pads(walk)
         for rows, (p, k) in _with_rows(
-            walk.largest * max(pad, 1), _tried(blocks, pad), least=least_rows
+            walk.largest * max(pad, 1), _tried(blocks, pad, weights), least=least_rows
         )
     )
 
@@ -197,6 +212,16 @@ def _layouts(walk: Walk, x: Tensor) -> list[tuple[int, int]]:
     return [(0, 0)] + [(1, 0)] * single + [(0, 1)] * ragged
 
 
-def _tried(blocks: Sequence[tuple[int, ...]], pad: int) -> Sequence[tuple[int, ...]]:
-    """Which tile sizes are tried: with padded shares the first two, as shapes are the same."""
-    return blocks[:2] if pad else blocks
+def _tried(
+    blocks: Sequence[tuple[int, ...]], pad: int, weights: str = ""
+) -> Sequence[tuple[int, ...]]:
+    """Which tile sizes are tried: with padded shares the first two, as shapes are the same.
+
+    ``weights``: the precision of a gradient with respect to the weights, whose tile has as many
+    rows as the second number of a block.
+    """
+    if not pad:
+        return blocks
+    if weights == "tf32":
+        blocks = [block for block in blocks if block[1] < GROUP_ROWS]
+    return blocks[:2]

@@ -165,6 +165,7 @@ def linear_weights(
     a_batch_stride,
     a_channel_stride,
     GRANULE: tl.constexpr,
+    GRAD_GRANULE: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -180,8 +181,8 @@ def linear_weights(
     start_row = (pid // list_tiles) % row_tiles * BLOCK_N
     begin = tl.multiple_of(tl.load(list_ptr + node), GRANULE)
     length = tl.multiple_of(tl.load(list_ptr + node + 1) - begin, GRANULE)
-    first = tl.load(offsets + node)
-    rows = tl.load(offsets + node + 1) - first
+    first = tl.multiple_of(tl.load(offsets + node), GRAD_GRANULE)
+    rows = tl.multiple_of(tl.load(offsets + node + 1) - first, GRAD_GRANULE)
     if (start >= length) | (start_row >= rows):
         return
 
@@ -193,6 +194,8 @@ def linear_weights(
     column = tl.max_contiguous(tl.multiple_of(column, GRANULE), GRANULE)
     if GRANULE > 1:
         a_batch_stride = tl.multiple_of(a_batch_stride, GRANULE)
+    if GRAD_GRANULE > 1:
+        grad_batch_stride = tl.multiple_of(grad_batch_stride, GRAD_GRANULE)
     a_column = a + column.to(tl.int64) * a_channel_stride
     grad_column = grad + (first + row).to(tl.int64) * grad_channel_stride
 
@@ -202,8 +205,8 @@ def linear_weights(
         b = start_b + tl.arange(0, BLOCK_B)
         in_batch = b < stop
         a_tile = tl.load(
-            (b.to(tl.int64) * a_batch_stride)[:, None] + a_column[None, :],
-            mask=in_batch[:, None] & listed[None, :],
+            a_column[:, None] + (b.to(tl.int64) * a_batch_stride)[None, :],
+            mask=listed[:, None] & in_batch[None, :],
             other=0.0,
         )
         grad_tile = tl.load(
@@ -211,7 +214,7 @@ def linear_weights(
             mask=in_batch[:, None] & in_share[None, :],
             other=0.0,
         )
-        acc = multiply_add(tl.trans(a_tile), grad_tile, acc, PRECISION, ACC, WIDEN)
+        acc = multiply_add(a_tile, grad_tile, acc, PRECISION, ACC, WIDEN)
 
     position = tl.load(weight_start + node) + row[None, :] * length + k[:, None]
     tl.store(
@@ -461,11 +464,11 @@ def conv_weights(
             other=0.0,
         )
         grad_tile = tl.load(
-            grad_channel[:, None] + grad_pixel[None, :],
-            mask=in_share[:, None] & in_grid[None, :],
+            grad_pixel[:, None] + grad_channel[None, :],
+            mask=in_grid[:, None] & in_share[None, :],
             other=0.0,
         )
-        acc = multiply_add(a_tile, tl.trans(grad_tile), acc, PRECISION, ACC, WIDEN)
+        acc = multiply_add(a_tile, grad_tile, acc, PRECISION, ACC, WIDEN)
 
     base = tl.multiple_of(tl.load(weight_start + node), GRANULE).to(tl.int64)
     position = base + row[None, :] * length + k[:, None]
