@@ -98,7 +98,7 @@ class NoDevice:
         self.arch = arch
 
     def get_current_device(self) -> int:
-        return 0
+        return self.arch  # Triton keeps what it compiled, and its target, by device
 
     def get_current_stream(self, device: int) -> int:
         return 0
