@@ -463,11 +463,20 @@ def conv_weights(
             mask=listed[:, None] & reached[None, :],
             other=0.0,
         )
-        grad_tile = tl.load(
-            grad_pixel[:, None] + grad_channel[None, :],
-            mask=in_grid[:, None] & in_share[None, :],
-            other=0.0,
-        )
+        if GRANULE > 1:  # as the product reads it: a transposed tile would be copied 4 bytes wide
+            grad_tile = tl.load(
+                grad_pixel[:, None] + grad_channel[None, :],
+                mask=in_grid[:, None] & in_share[None, :],
+                other=0.0,
+            )
+        else:  # so that both tiles share the addresses of their pixels
+            grad_tile = tl.trans(
+                tl.load(
+                    grad_channel[:, None] + grad_pixel[None, :],
+                    mask=in_share[:, None] & in_grid[None, :],
+                    other=0.0,
+                )
+            )
         acc = multiply_add(a_tile, grad_tile, acc, PRECISION, ACC, WIDEN)
 
     base = tl.multiple_of(tl.load(weight_start + node), GRANULE).to(tl.int64)
