@@ -142,7 +142,7 @@ def test_regular_graphs_expand():
 
 @pytest.mark.parametrize("tiny", [5e-324, 1e-300, 1e-17])
 def test_a_probability_too_small_for_a_float_is_0(tiny):
-    """networkx divides by log(1 - p)."""
+    """Gaps between edges are of length log(u) / log(1 - p)."""
     exact = generate("core_periphery", 8, 3, 0.5, 0.0, 1.0, seed=0)
     assert generate("core_periphery", 8, 3, 0.5, tiny, 1.0, seed=0) == exact
     with pytest.raises(InputError, match="no connected graph"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from mpnn_arch.graphs.generators.blocks import stochastic_blocks
 from mpnn_arch.graphs.generators.family import (
     GENERATORS,
     check_isolated,
@@ -65,10 +66,6 @@ def core_periphery(
     )
 
     def draw(stream: Random) -> Any:
-        import networkx as nx
-
-        return nx.stochastic_block_model(
-            [core_size, num_nodes - core_size], [[core, cross], [cross, outer]], seed=stream
-        )
+        return stochastic_blocks([core_size, num_outer], [[core, cross], [cross, outer]], stream)
 
     return connected(draw, seed, f"core_periphery of {num_nodes} nodes and {core_size} in the core")
