@@ -98,18 +98,37 @@ class Ledger:
     def __init__(self, path: str | Path) -> None:
         self.path = check_path(path)
         check_file(self.path)
-        name = quote(str(self.path.absolute()))
-        # A ledger in a read-only folder has no log to read along with.
-        log = self.path.with_name(self.path.name + "-wal")
-        fixed = not os.access(self.path.parent, os.W_OK) and not log.exists()
+        # Nothing is written along with a ledger in a read-only folder.
+        fixed = not os.access(self.path.parent, os.W_OK) and not self._log().exists()
         with translated(self.path):
-            self.connection = sqlite3.connect(
-                f"file:{name}?{'immutable=1' if fixed else 'mode=ro'}", uri=True, timeout=30
-            )
-            with closed_on_error(self.connection):
-                self.connection.row_factory = sqlite3.Row
-                if check_version(self.connection, self.path) == 1:
-                    self.connection.executescript(AS_VERSION_2)
+            try:
+                self.connection = self._connect("immutable=1" if fixed else "mode=ro")
+            except sqlite3.OperationalError as error:
+                # SQLite makes an index of its log even to read, for which a full disk has no room.
+                # Where it cannot, nobody writes either, and an empty log has nothing to add.
+                if self._has_changes() or "locked" in str(error):
+                    raise
+                self.connection = self._connect("immutable=1")
+
+    def _log(self) -> Path:
+        """SQLite's write-ahead log: changes that are not in the ledger's own file yet."""
+        return self.path.with_name(self.path.name + "-wal")
+
+    def _has_changes(self) -> bool:
+        try:
+            return self._log().stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def _connect(self, how: str) -> sqlite3.Connection:
+        """A connection of which the first pages are read and checked."""
+        name = quote(str(self.path.absolute()))
+        connection = sqlite3.connect(f"file:{name}?{how}", uri=True, timeout=30)
+        with closed_on_error(connection):
+            connection.row_factory = sqlite3.Row
+            if check_version(connection, self.path) == 1:
+                connection.executescript(AS_VERSION_2)
+        return connection
 
     def __enter__(self) -> Self:
         return self

@@ -237,6 +237,24 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(new_ledger):
     assert record(new_ledger, row, 1)
 
 
+def test_a_ledger_is_read_where_sqlite_cannot_make_the_index_of_its_log(new_ledger):
+    """As on a full disk, or in a copy without the index in a folder that cannot be written."""
+    log = new_ledger.path.with_name(new_ledger.path.name + "-wal")
+    index = new_ledger.path.with_name(new_ledger.path.name + "-shm")
+    record(new_ledger, lease(new_ledger), 1)
+    changes = log.read_bytes()
+    new_ledger.connection.close()
+    index.symlink_to("nowhere/at-all")  # no file of that name can be made
+    for content in (None, b""):
+        if content is not None:
+            log.write_bytes(content)
+        with Ledger(new_ledger.path) as ledger:
+            assert ledger.counts().epochs_done == 1
+    log.write_bytes(changes)  # what stands in the log alone cannot be left out
+    with pytest.raises(InputError, match=r"unable to open.*copy the study"):
+        Ledger(new_ledger.path)
+
+
 def test_a_ledger_that_is_cut_short_or_something_else_is_refused(new_ledger, tmp_path):
     new_ledger.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     whole = new_ledger.path.read_bytes()
