@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +16,9 @@ Listener = Callable[[dict[str, Any]], None]
 """Takes an event of :meth:`~mpnn_arch.studies.study.Study.run`, as its ``watch``."""
 
 _FIELDS = ("graph", "seed", "message", "aggr", "epochs", "reason", "given_up", "rung", "text")
+
+_BEGINNING = b'{"time": "'  # of every line
+_LONGEST_LINE = 1 << 20
 
 
 class JSONLines:
@@ -28,7 +32,8 @@ class JSONLines:
     it.
 
     Args:
-        path: the file; lines are added to what is there.
+        path: the file; lines are added to what is there. A last line that a full disk or a kill
+            cut short is removed.
 
     Raises:
         InputError: it cannot be written, now or later.
@@ -38,6 +43,7 @@ class JSONLines:
         self.path = Path(path)
         try:
             self._file = self.path.open("ab", buffering=0)
+            _repair(self.path)
         except OSError as error:
             raise InputError(
                 f"the log {path} cannot be written ({error.strerror}); give another --log-json"
@@ -62,8 +68,10 @@ class JSONLines:
             line |= {**event["metrics"], "wall": event["wall"]}
             line["images_per_second"] = event.get("images_per_second")
         text = json.dumps({name: _finite(value) for name, value in line.items()})
+        left = f"{text}\n".encode()
         try:
-            self._file.write(f"{text}\n".encode())
+            while left:  # a disk that fills up takes a part of the line and then none
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise InputError(
                 f"the log {self.path} cannot be written ({error.strerror}); free some space or "
@@ -128,6 +136,35 @@ class TensorBoard:
             self._writers[trial].flush()
         elif event["is"] != "note" and event.get("id") in self._writers:
             self._writers.pop(event["id"]).close()
+
+
+def _repair(log: Path) -> None:
+    """Remove a last line that was cut short; end one that is whole, or of another program.
+
+    What is no regular file (``/dev/stdout``, a pipe) is left alone.
+    """
+    if not log.is_file():
+        return
+    with log.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = file.seek(max(0, size - _LONGEST_LINE))
+        text = file.read()
+        last = text[text.rfind(b"\n") + 1 :]
+        if not last:
+            return
+        is_ours = last.startswith(_BEGINNING[: len(last)])
+        if is_ours and not _is_json(last):
+            file.truncate(start + len(text) - len(last))
+        else:
+            file.write(b"\n")
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def several(*listeners: Listener) -> Listener:

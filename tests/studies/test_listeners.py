@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -49,6 +50,53 @@ def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path):
         log = JSONLines("/dev/full")
         with pytest.raises(InputError, match="No space left on device"):
             log(epoch(1))
+
+
+@pytest.mark.parametrize("cut", [1, 12, 60])
+def test_a_line_cut_short_is_removed_by_the_continuation(tmp_path, cut):
+    path = tmp_path / "log.jsonl"
+    with JSONLines(path) as log:
+        log(epoch(1))
+        whole = path.read_bytes()
+        log(epoch(2))
+    path.write_bytes(path.read_bytes()[: len(whole) + cut])
+    with JSONLines(path) as log:
+        assert path.read_bytes() == whole
+        log(epoch(3))
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 3]
+
+
+def test_a_last_line_without_its_end_is_kept(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with JSONLines(path) as log:
+        log(epoch(1))
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    with JSONLines(path) as log:
+        log(epoch(2))
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
+    path.write_text("a line of another program")
+    with JSONLines(path) as log:
+        log(epoch(1))
+    assert path.read_text().startswith('a line of another program\n{"time": ')
+
+
+def test_a_disk_that_fills_up_within_a_line_is_noticed_at_that_line(tmp_path):
+    class Filling:
+        """A raw file on such a disk: it takes a part, and then nothing."""
+
+        room = 20
+
+        def write(self, text):
+            if not self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            taken, self.room = min(self.room, len(text)), 0
+            return taken
+
+    log = JSONLines(tmp_path / "log.jsonl")
+    log._file.close()
+    log._file = Filling()
+    with pytest.raises(InputError, match="No space left on device"):
+        log(epoch(1))
 
 
 def test_tensorboard_has_a_run_a_trial_and_each_epoch_once(tmp_path):
