@@ -70,12 +70,16 @@ def load(path: str, expected: str) -> Any:
     """What ``path`` names, if its file is the one that the study was made with.
 
     Raises:
-        InputError: it cannot be found again, was changed, or lacks the attribute.
+        InputError: it cannot be found again, was changed, raises, or lacks the attribute.
     """
+    from mpnn_arch.training.own_code import own_code  # here, as above
+
     check(path, expected)
     module, _, attribute = path.partition(":")
+    with own_code(f"the module {module!r}"):
+        imported = importlib.import_module(module)
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return getattr(imported, attribute)
     except AttributeError:
         raise InputError(
             f"the module {module!r} has no {attribute!r}; give the path of something it defines"

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from itertools import zip_longest
 from pathlib import Path
 
+import torch
+
+from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.studies import import_paths
 from mpnn_arch.studies.building import build_model, load_data
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.graph_names import expand
 from mpnn_arch.studies.trial import Trial
+from mpnn_arch.training.data import ImageDataset
+from mpnn_arch.training.image_folder import ImageFolder
+from mpnn_arch.training.own_code import own_code
 
 _MOST_CHECKED = 64  # models that are built before a study begins
 
@@ -20,6 +27,8 @@ def plan(
     config: StudyConfig, data_root: str | Path | None
 ) -> tuple[dict[str, RelationalGraph], list[Trial]]:
     """The graphs and trials of ``config``; models are built without weights, to see that they fit.
+
+    Of a model of the user's own the first is built, with its weights.
 
     Raises:
         InputError: something it names does not exist or does not fit.
@@ -35,10 +44,31 @@ def plan(
     )
     trials = list_trials(config, by_spec, fingerprint, sources)
     graphs = {name: graph for made in by_spec.values() for name, graph in made.items()}
-    if config.model not in sources:
-        for trial in _one_of_each(trials)[:_MOST_CHECKED]:
+    if config.model in sources:  # it may not know of "meta": one, as it will be trained
+        for trial in trials[:1]:
+            # Layers of torch draw their weights from the global state, which the caller keeps.
+            with torch.random.fork_rng(devices=[]), own_code(f"the function {config.model!r}"):
+                build_model(trial, graphs[trial.graph], data)
+        return graphs, trials
+    _check_type(data)
+    for trial in _one_of_each(trials)[:_MOST_CHECKED]:
+        code = " or ".join(repr(path) for path, _ in trial.sources)
+        with own_code(code) if code else nullcontext():
             build_model(trial, graphs[trial.graph], data, device="meta")
     return graphs, trials
+
+
+def _check_type(data: ImageDataset | ImageFolder) -> None:
+    """Whether the images are of the type of the weights that the library's models have.
+
+    Raises:
+        InputError: they are not.
+    """
+    if isinstance(data, ImageDataset) and data.train_images.dtype != torch.float32:
+        raise InputError(
+            f"the images of {data.name!r} are {data.train_images.dtype}, the weights of the models "
+            "torch.float32; convert the images with .float()"
+        )
 
 
 def list_trials(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.training.own_code import own_code
 
 #: (B, C, H, W) bytes and (B,) labels.
 Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -99,21 +100,23 @@ def call_function(name: str) -> object:
     A module is looked for among the installed packages, then in the current folder.
 
     Raises:
-        InputError: no such module or function, or one that cannot be called without arguments.
+        InputError: no such module or function, one that cannot be called without arguments, or one
+            that raises.
     """
     module_name, _, function_name = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # An import that fails inside the module is an error of the user's code.
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise InputError(
-            f"there is no module {error.name!r} for the data set {name!r}, neither installed nor "
-            f"in {os.getcwd()}; correct the name, or run the command where the module lies"
-        ) from None
+    with own_code(f"the module {module_name!r}"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            # An import that fails inside the module is an error of the user's code.
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise
+            raise InputError(
+                f"there is no module {error.name!r} for the data set {name!r}, neither installed "
+                f"nor in {os.getcwd()}; correct the name, or run the command where the module lies"
+            ) from None
     function = getattr(module, function_name, None)
     if not callable(function):
         what = "nothing called" if function is None else "no function, but a value, called"
@@ -129,4 +132,5 @@ def call_function(name: str) -> object:
         ) from None
     except ValueError:  # a function in C without a signature
         pass
-    return function()
+    with own_code(f"the function {name!r}"):
+        return function()

@@ -5,10 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mpnn_arch.io.tensor_file import read_tensors
 from mpnn_arch.studies.building import load_data
+from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.study import Study
 
 QUICK = ["--graph", "complete:4", "--seeds", "1", "--epochs", "2", "--batch-size", "4"]
@@ -154,3 +156,73 @@ def test_a_model_that_was_changed_keeps_its_weights(folder, run):
     (weights,) = (folder / "study" / "weights").iterdir()
     tensors, _ = read_tensors(weights, kind="mpnn_arch state 1")
     assert "head.1.weight" in tensors
+
+
+OWN_MODELS = """
+import torch
+from mpnn_arch import MessageFunction
+from mpnn_arch.training import ImageDataset
+
+value = 3
+
+def raises(graph, **settings):
+    return {}["boo"]
+
+def without_settings():
+    return torch.nn.Flatten()
+
+def text(graph, **settings):
+    return "a model"
+
+def linear(graph, **settings):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+class Broken(MessageFunction):
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        raise KeyError("boo")
+
+    def forward(self, x_j):
+        return x_j
+
+def doubles():
+    images, labels = torch.zeros(4, 1, 4, 4, dtype=torch.float64), torch.arange(4) % 2
+    return ImageDataset(
+        name="doubles", train_images=images, train_labels=labels,
+        test_images=images, test_labels=labels, num_classes=2,
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "own_models:raises"], "'own_models:raises' raised KeyError: 'boo' ("),
+        (["--model", "own_models:without_settings"], "raised TypeError: without_settings()"),
+        (["--model", "own_models:text"], "gives a str; return a nn.Module"),
+        (["--model", "own_models:value"], "raised TypeError: 'int' object is not callable"),
+        (["--model", "own_models:typo"], "the module 'own_models' has no 'typo'"),
+        (["--message", "own_models:Broken"], "'own_models:Broken' raised KeyError: 'boo' ("),
+        (["--dataset", "own_models:doubles"], "convert the images with .float()"),
+    ],
+)
+def test_own_code_that_fails_is_refused_before_there_is_a_study(folder, run, arguments, words):
+    (folder / "own_models.py").write_text(OWN_MODELS)
+    data = [] if "--dataset" in arguments else ["--dataset", "digits"]
+    code, _, err = run("train", *arguments, *data, *QUICK, "--out", "out")
+    sys.modules.pop("own_models", None)
+    assert code == 2, err
+    assert words in err
+    assert err.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+def test_a_model_of_ones_own_is_tried_without_a_change_of_the_global_state(folder):
+    (folder / "own_models.py").write_text(OWN_MODELS)
+    before = torch.get_rng_state()
+    Study.create(
+        "out",
+        StudyConfig(model="own_models:linear", dataset="digits", graphs=("ring:8,2",), seeds=(0,)),
+    )
+    sys.modules.pop("own_models", None)
+    assert torch.equal(torch.get_rng_state(), before)

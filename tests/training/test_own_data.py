@@ -152,13 +152,32 @@ def test_what_is_no_data_set_is_refused_in_one_sentence(tmp_path, name, words):
     assert "\n" not in str(error.value)
 
 
-def test_an_error_of_the_users_module_keeps_its_traceback(tmp_path):
-    (tmp_path / "own_broken.py").write_text("import own_dependency_that_is_missing\n")
-    with pytest.raises(ModuleNotFoundError, match="own_dependency_that_is_missing"):
+@pytest.mark.parametrize(
+    ("source", "words", "kind"),
+    [
+        (
+            "import own_dependency_that_is_missing\n",
+            r"the module 'own_broken' raised ModuleNotFoundError: .*own_broken\.py, line 1\)",
+            ModuleNotFoundError,
+        ),
+        ("def load(:\n", r"the module 'own_broken' raised SyntaxError", SyntaxError),
+        ("import sys\nsys.exit(3)\n", r"raised SystemExit: 3 .*line 2\)", SystemExit),
+        (
+            "def load():\n    return 1 / 0\n",
+            r"the function 'own_broken:load' raised ZeroDivisionError: .*own_broken\.py, line 2\)",
+            ZeroDivisionError,
+        ),
+        ("def load():\n    open('no\\nfile')\n", r"FileNotFoundError: .*line 2\)", OSError),
+    ],
+)
+def test_an_error_of_the_users_module_is_one_sentence_and_keeps_its_traceback(
+    tmp_path, source, words, kind
+):
+    (tmp_path / "own_broken.py").write_text(source)
+    with pytest.raises(InputError, match=words) as error:
         load_dataset("own_broken:load")
-    (tmp_path / "own_typo.py").write_text("def load():\n    return 1 / 0\n")
-    with pytest.raises(ZeroDivisionError):
-        load_dataset("own_typo:load")
+    assert "\n" not in str(error.value)
+    assert isinstance(error.value.__cause__, kind)
 
 
 def test_names_of_one_data_set(pictures):
