@@ -150,6 +150,11 @@ class EpochLoop(ABC):
         self._check_logits(logits, len(images))
 
     def _check_logits(self, logits: Tensor, num_images: int) -> None:
+        if not isinstance(logits, Tensor):
+            raise InputError(
+                f"the model returns a {type(logits).__name__}; return a tensor of shape "
+                f"({num_images}, {self.source.num_classes}) for {num_images} images"
+            )
         if logits.shape != (num_images, self.source.num_classes):
             raise InputError(
                 f"the model has outputs of shape {tuple(logits.shape)} for {num_images} images, "

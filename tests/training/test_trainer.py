@@ -415,3 +415,17 @@ def test_it_learns_and_continues_on_a_gpu(digits, tmp_path):
     losses += [first.train_epoch().train_loss, second.train_epoch().train_loss]
     assert losses[1] < losses[0]
     assert losses[2] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_model_that_returns_no_tensor_is_refused(digits):
+    class Pair(nn.Linear):
+        def forward(self, images):
+            return super().forward(images.flatten(1)), None
+
+    with pytest.raises(InputError, match=r"returns a tuple; return a tensor of shape \(64, 10\)"):
+        Trainer(
+            Pair(64, 10),
+            digits,
+            TrainingConfig(epochs=1, batch_size=64),
+            generator=torch.Generator(),
+        )
