@@ -71,6 +71,24 @@ def rounds_of(model: nn.Module) -> dict[str, MessageRound]:
     }
 
 
+def check_rounds(model: nn.Module) -> dict[str, MessageRound]:
+    """:func:`rounds_of`, of which there is one or more.
+
+    Raises:
+        InputError: a model without rounds that stand on a graph of their own.
+    """
+    rounds = rounds_of(model)
+    if rounds:
+        return rounds
+    if isinstance(model, MessageRound):
+        hint = "a RelationalLinear, or untie(layer, graph) of a GraphRound"
+    else:
+        hint = "a RelationalLinear or RelationalConv2d, or relationalize(model, graph)"
+    raise InputError(
+        f"{type(model).__name__} has no round on a graph of its own to show: give {hint}"
+    )
+
+
 def batch_size(model: nn.Module, x: Tensor) -> int:
     """Samples of ``x``; one where a round is given a vector or a stack of maps alone."""
     model = uncompiled(model)
@@ -82,14 +100,15 @@ def input_for(model: nn.Module, x: Tensor | None, seed: int) -> Tensor:
     """``x``, or for a round one sample of random numbers: (1, C_in), or smooth (1, C_in, H, W).
 
     Raises:
-        InputError: x is no tensor, or there is none and the module is no round.
+        InputError: x is no tensor, or there is none and the module is no round or has none.
     """
     if x is not None:
         if not isinstance(x, Tensor):
             raise InputError(f"x is a torch tensor, not a {type(x).__name__}: torch.as_tensor(x)")
         return x.detach()
     model = uncompiled(model)
-    if not isinstance(model, MessageRound) or model.graph is None:
+    check_rounds(model)
+    if not isinstance(model, MessageRound):
         raise InputError(
             f"the shape of what {type(model).__name__} takes is not known: give x, a batch as it "
             "takes it"
@@ -140,12 +159,7 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
             "numbers to show: load the weights, and give an x on another device"
         )
     sample = check_whole("sample", sample, 0)
-    rounds = rounds_of(model)
-    if not rounds:
-        raise InputError(
-            f"{type(model).__name__} has no round on a graph of its own to show: give a "
-            "RelationalLinear or RelationalConv2d, or relationalize(model, graph)"
-        )
+    rounds = check_rounds(model)
     batch = batch_size(model, x)
     if not batch:
         raise InputError(f"x of shape {tuple(x.shape)} holds no sample: give one or more")

@@ -83,6 +83,13 @@ def make_scene(
     except InputError as error:
         dense, no_dense = None, str(error)
 
+    apart = None if dense is None else _largest(dense - recording.output)
+    if apart and apart > 0.01 * (_largest(recording.output) or 0) and _hooks(layer):
+        notes.append(
+            "This round has hooks that may change its messages or its output; the dense layer has "
+            "none of them."
+        )
+
     after = {"aggregate": recording.aggregate, "output": recording.output}
     after |= {} if dense is None else {"dense": dense}
     after |= {} if recording.residual is None else {"residual": recording.residual}
@@ -122,7 +129,7 @@ def make_scene(
         "whole_blocks": blocks.whole,
         "nodes": nodes,
         "facts": facts(recording),
-        "difference": None if dense is None else _largest(dense - recording.output),
+        "difference": apart,
         "no_dense": no_dense,
         "matrix": blocks.name,
         "message": message_name(layer),
@@ -183,6 +190,13 @@ def _largest(values: Tensor) -> float | None:
     """The largest absolute value among the finite ones; None without any."""
     finite = values[values.isfinite()]
     return float(finite.abs().max()) if finite.numel() else None
+
+
+def _hooks(layer: MessageRound) -> list[Any]:
+    """The hooks that see what the round computes, torch's and PyG's."""
+    kinds = ["forward", "propagate_forward", "message_forward", "aggregate_forward"]
+    kinds.append("message_and_aggregate_forward")
+    return [hook for kind in kinds for hook in getattr(layer, f"_{kind}_hooks").values()]
 
 
 def edge_matrices(layer: MessageRound) -> tuple[Tensor | None, str]:

@@ -10,7 +10,14 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrize import register_parametrization
 
-from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear, graphs
+from mpnn_arch import (
+    GraphRound,
+    InputError,
+    RelationalConv2d,
+    RelationalGraph,
+    RelationalLinear,
+    graphs,
+)
 from mpnn_arch.widget.export import MOST_BYTES, answer_key
 from mpnn_arch.widget.patch import patched
 
@@ -173,6 +180,8 @@ def test_a_convolution_needs_no_input(generator):
     ("given", "x", "sentence"),
     [
         (nn.Linear(3, 3), torch.ones(1, 3), "no round on a graph"),
+        (nn.Linear(3, 3), None, "no round on a graph"),
+        (GraphRound(3, 3), None, "no round on a graph .* untie"),
         (nn.Sequential(RelationalLinear("ring:4,2", 4, 4)), None, "give x"),
         (RelationalLinear("ring:4,2", 4, 4), torch.ones(1, 5), "this round takes"),
         (RelationalLinear("ring:4,2", 4, 4), [1.0], "x is a torch tensor"),
@@ -296,3 +305,17 @@ def test_a_pruned_round_after_a_step():
     prune.l1_unstructured(layer.message_function, "weight", 0.5)
     layer(torch.ones(2, 16)).sum().backward()
     assert RoundWidget(layer).scene["difference"] < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*hook needs messages")
+@pytest.mark.parametrize("kind", ["forward", "message_forward", "aggregate_forward"])
+def test_hooks_that_change_a_round_are_named_beside_the_difference(kind):
+    layer = RelationalLinear("ring:8,4", 16, 16)
+    register = getattr(layer, f"register_{kind}_hook")
+    register(lambda module, inputs, out: None)
+    reads = RoundWidget(layer).scene
+    register(lambda module, inputs, out: 2 * out)
+    changes = RoundWidget(layer).scene
+    assert not any("hooks" in note for note in reads["notes"])
+    assert any("hooks" in note for note in changes["notes"])
+    assert reads["difference"] < 1e-5 < changes["difference"]
