@@ -6,6 +6,7 @@ Torch is imported when the layer is built: the page shows its controls before.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,11 @@ class Choice:
         Raises:
             InputError: a specification of no graph, or a graph too large for a page.
         """
+        return self._graph
+
+    @cached_property
+    def _graph(self) -> RelationalGraph:
+        # Made once, for the plane and for the round: an lfr graph takes seconds.
         graph = graphs.parse_one(self.graph)
         if graph.num_nodes > MOST_NODES:
             raise InputError(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mpnn_arch import InputError
+from mpnn_arch import InputError, graphs
 from mpnn_arch.explorer.choice import Choice
 
 pytest.importorskip("anywidget", reason="the widget's extra is not installed")
@@ -28,6 +28,14 @@ def test_the_code_makes_what_is_on_screen(tmp_path):
     subprocess.run([sys.executable, "-c", "\n".join(script)], check=True, capture_output=True)
     made = json.loads((tmp_path / "scenes").read_text())
     assert made == [RoundWidget(*choice.build(), **shown).scene for choice, shown in screens]
+
+
+def test_a_graph_is_made_once_for_the_plane_and_the_round(monkeypatch):
+    made, parse = [], graphs.parse_one
+    monkeypatch.setattr(graphs, "parse_one", lambda text: made.append(text) or parse(text))
+    choice = Choice(graph="ring:8,4")
+    assert choice.make_graph() == choice.build()[0].graph
+    assert made == ["ring:8,4"]
 
 
 @pytest.mark.parametrize(
