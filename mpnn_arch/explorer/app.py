@@ -251,7 +251,8 @@ def _(choice, dataset, epochs, get_job, get_shown, refresh, set_job, uploads, wi
             path = uploads / "edited.csv"
             np.savetxt(path, graph.adjacency.astype(int), fmt="%d", delimiter=",")
             name = f"file:{path}"
-        pair = [name, f"complete:{graph.num_nodes}"]
+        # The complete graph itself is trained alone.
+        pair = list(dict.fromkeys([name, f"complete:{graph.num_nodes}"]))
         try:
             job = LiveTraining(pair, model=_model, dataset=dataset.value, epochs=epochs.value)
             set_job(job)
@@ -285,7 +286,7 @@ def _(get_job, refresh):
     mo.stop(_job is None)
     mo.stop(isinstance(_job, str), refusal(_job))
     _rows = _job.look()
-    _done, _all = len(_rows), 2 * _job.seeds * _job.epochs
+    _done, _all = len(_rows), len(_job.graphs) * _job.seeds * _job.epochs
     if _job.failure:
         _said = refusal(_job.failure)
     elif _job.is_running:

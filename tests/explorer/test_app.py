@@ -16,3 +16,20 @@ def test_the_cells_make_a_graph_its_figure_and_its_widget():
     assert defined["widget"].layer.graph == defined["graph"]
     shown = [getattr(output, "text", "") for output in outputs]
     assert any("this graph: C" in text for text in shown)
+
+
+@pytest.mark.slow
+def test_the_complete_graph_is_trained_alone(monkeypatch):
+    from mpnn_arch.explorer import live_training
+    from mpnn_arch.explorer.app import app
+
+    asked = []
+
+    class Asked:
+        def __init__(self, graphs, **_):
+            asked.append(graphs)
+
+    monkeypatch.setattr(live_training, "LiveTraining", Asked)
+    _, defined = app.run(defs={"chosen": "complete:16", "control": {"sliders": ""}})
+    defined["start"]._on_change(None)
+    assert asked == [["complete:16"]]
