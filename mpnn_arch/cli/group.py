@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -55,7 +54,7 @@ def in_group(arguments: Sequence[str], command: Callable[[], Any]) -> Any:
 
 def _follow(processes: Any) -> int:
     """Do what rank 0 says; its output is the group's."""
-    from mpnn_arch.studies.interrupts import STOPS
+    from mpnn_arch.studies.interrupts import answer_stops
     from mpnn_arch.studies.ranks import follow
 
     asked = threading.Event()
@@ -67,8 +66,7 @@ def _follow(processes: Any) -> int:
             timer.daemon = True
             timer.start()
 
-    for number in STOPS:
-        signal.signal(number, ask)
+    answer_stops(ask)
     try:
         with processes:
             follow(processes)

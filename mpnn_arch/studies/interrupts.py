@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-STOPS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+_HANG_UP: Any = getattr(signal, "SIGHUP", None)  # Windows has none
+STOPS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, *([_HANG_UP] if _HANG_UP else []))
 """Signals that ask to stop: Ctrl-C, a batch system's end of a job, a terminal that is closed."""
 
 
 class Interrupts:
     """While entered, the signals :data:`STOPS` only set :attr:`asked`.
 
-    SIGHUP that is ignored stays so: ``nohup`` was asked to go on. Outside the main thread signals
-    are left as they are.
+    Outside the main thread signals are left as they are.
     """
 
     def __init__(self) -> None:
@@ -26,9 +25,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in STOPS:
-                if number in (signal.SIGINT, signal.SIGTERM) or not _is_ignored(number):
-                    self._before[number] = signal.signal(number, self._ask)
+            self._before = answer_stops(self._ask)
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -44,6 +41,19 @@ class Interrupts:
             signal.signal(number, handler)
 
 
+def answer_stops(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Have ``handler`` called for the signals :data:`STOPS`; returns the handlers before.
+
+    A SIGHUP that is ignored stays so: under ``nohup`` a command goes on without its terminal.
+    """
+    before = {number: signal.getsignal(number) for number in STOPS}
+    if before.get(_HANG_UP) is signal.SIG_IGN:
+        del before[_HANG_UP]
+    for number in before:
+        signal.signal(number, handler)
+    return before
+
+
 def ignore_stops() -> None:
     """In a worker: the driver, which gets these signals too, says when to stop.
 
@@ -51,7 +61,3 @@ def ignore_stops() -> None:
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def _is_ignored(number: int) -> bool:
-    return signal.getsignal(number) is signal.SIG_IGN
