@@ -44,6 +44,16 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def layers_of_pyg_with_their_fused_paths() -> None:
+    """PyG generates a class's code for its first object: none has the path that others lack."""
+    from torch_geometric.nn import GraphConv, SAGEConv
+
+    with torch.random.fork_rng():
+        for first in (GraphConv, SAGEConv):
+            first(1, 1)
+
+
 FLAGS = [
     "--headless",
     "--no-sandbox",

@@ -17,5 +17,5 @@ def unwrapped(part: nn.Module) -> nn.Module:
 
 def uncompiled(model: nn.Module) -> nn.Module:
     """The module that ``torch.compile(module)`` wraps; any other as it is."""
-    inside = model._modules.get("_orig_mod")
+    inside = getattr(model, "_modules", {}).get("_orig_mod")  # what is no module is as it is
     return model if inside is None else inside

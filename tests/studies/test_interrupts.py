@@ -10,12 +10,15 @@ from mpnn_arch.studies.interrupts import STOPS, Interrupts
 
 @pytest.mark.parametrize("number", STOPS)
 def test_a_signal_asks_and_its_handler_returns(number):
-    before = signal.getsignal(number)
-    with Interrupts() as interrupts:
-        assert not interrupts.asked
-        os.kill(os.getpid(), number)
-        assert interrupts.asked
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        with Interrupts() as interrupts:
+            assert not interrupts.asked
+            os.kill(os.getpid(), number)
+            assert interrupts.asked
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
