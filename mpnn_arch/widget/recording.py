@@ -75,9 +75,9 @@ def check_rounds(model: nn.Module) -> dict[str, MessageRound]:
     """:func:`rounds_of`, of which there is one or more.
 
     Raises:
-        InputError: a model without rounds that stand on a graph of their own.
+        InputError: no module, or one without rounds that stand on a graph of their own.
     """
-    rounds = rounds_of(model)
+    rounds = rounds_of(model) if isinstance(model, nn.Module) else {}
     if rounds:
         return rounds
     if isinstance(model, MessageRound):
