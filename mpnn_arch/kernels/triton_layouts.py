@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.triton_configs import Config, channel_major
-from mpnn_arch.kernels.triton_padding import padded_shares
+from mpnn_arch.kernels.triton_padding import Padding, padded_shares
 
 # Of the output, the inputs and the weights.
 Product = Callable[[Tensor, Tensor, Tensor], object]
@@ -37,10 +37,9 @@ def linear_product(
         launch(out, channel_major(a) if config["pack"] else a, weight)
         return out
     padded = padded_shares(plan, a.device, a.itemsize, config["pad"])
-    wide = padded.spread_outputs(a) if transposed else padded.spread_inputs(a)
     channels = padded.plan.in_channels if transposed else padded.plan.out_channels
     result = out.new_empty(a.shape[0], channels)
-    launch(result, wide, padded.spread_weights(weight))
+    _launch_padded(launch, padded, result, a, weight, transposed)
     written = padded.inputs if transposed else padded.outputs
     return torch.index_select(result, 1, written, out=out)
 
@@ -73,9 +72,15 @@ def conv_product(
         launch(out, a, weight)
         return out
     padded = padded_shares(plan, a.device, a.itemsize, config["pad"])
-    wide = padded.spread_outputs(a) if transposed else padded.spread_inputs(a)
-    launch(out, wide, padded.spread_weights(weight))  # which leaves no gaps
+    _launch_padded(launch, padded, out, a, weight, transposed)  # which leaves no gaps
     return out
+
+
+def _launch_padded(
+    launch: Product, padded: Padding, out: Tensor, a: Tensor, weight: Tensor, transposed: bool
+) -> None:
+    wide = padded.spread_outputs(a) if transposed else padded.spread_inputs(a)
+    launch(out, wide, padded.spread_weights(weight))
 
 
 def conv_weights(

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds import MessageRound, message_functions
 from mpnn_arch.rounds.aggregations import aggregations
+from mpnn_arch.rounds.fused_round import HOOKED_STEPS
 from mpnn_arch.rounds.messages import EdgeProduct
 from mpnn_arch.widget.recording import Recording, dense_output, partial_aggregates
 
@@ -84,7 +85,7 @@ def make_scene(
         dense, no_dense = None, str(error)
 
     apart = None if dense is None else _largest(dense - recording.output)
-    if apart and apart > 0.01 * (_largest(recording.output) or 0) and _hooks(layer):
+    if apart and apart > 0.01 * (_largest(recording.output) or 0) and _has_hooks(layer):
         notes.append(
             "This round has hooks that may change its messages or its output; the dense layer has "
             "none of them."
@@ -192,11 +193,10 @@ def _largest(values: Tensor) -> float | None:
     return float(finite.abs().max()) if finite.numel() else None
 
 
-def _hooks(layer: MessageRound) -> list[Any]:
-    """The hooks that see what the round computes, torch's and PyG's."""
-    kinds = ["forward", "propagate_forward", "message_forward", "aggregate_forward"]
-    kinds.append("message_and_aggregate_forward")
-    return [hook for kind in kinds for hook in getattr(layer, f"_{kind}_hooks").values()]
+def _has_hooks(layer: MessageRound) -> bool:
+    """Whether a hook sees what the round computes: one of torch's, or of PyG's on a step."""
+    kinds = ["forward", *(f"{step}_forward" for step in HOOKED_STEPS)]
+    return any(len(getattr(layer, f"_{kind}_hooks")) for kind in kinds)
 
 
 def edge_matrices(layer: MessageRound) -> tuple[Tensor | None, str]:
