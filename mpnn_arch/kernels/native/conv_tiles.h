@@ -45,7 +45,7 @@ void tap_tile(const TapTask<T>& task) {
         const T* at = x + offset[k];
         Vec<T> v[WIDE];
 #pragma GCC unroll 8
-        for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
+        for (int i = 0; i < WIDE; ++i) v[i] = load_once(at + i * L);
         const T* row = w + where[k];
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r, row += row_stride)
@@ -203,10 +203,10 @@ void dot_tile(const DotTask<T>& task) {
         for (ptrdiff_t s = 0; s < length; s += L) {
             Vec<T> v[COLS];
 #pragma GCC unroll 8
-            for (int c = 0; c < COLS; ++c) v[c] = load(at[c] + s);
+            for (int c = 0; c < COLS; ++c) v[c] = load_once(at[c] + s);
 #pragma GCC unroll 12
             for (int r = 0; r < ROWS; ++r) {
-                Vec<T> u = load(row[r] + s);
+                Vec<T> u = load_once(row[r] + s);
 #pragma GCC unroll 8
                 for (int c = 0; c < COLS; ++c) sum[r][c] += u * v[c];
             }
@@ -245,8 +245,8 @@ void dot_tile(const DotTask<T>& task) {
         }
 }
 
-constexpr int DOT_COLS = 4;
-constexpr int DOT_ROWS = VECTOR_REGISTERS == 32 ? 6 : 2;
+constexpr int DOT_COLS = VECTOR_REGISTERS == 32 ? 4 : 3;
+constexpr int DOT_ROWS = VECTOR_REGISTERS == 32 ? 6 : 4;
 
 template <class T, int COLS, size_t... R>
 DotTile<T> pick_dot(int rows, std::index_sequence<R...>) {
@@ -261,6 +261,6 @@ DotTile<T> pick_dot(int rows, int cols) {
         case 1: return pick_dot<T, 1>(rows, all);
         case 2: return pick_dot<T, 2>(rows, all);
         case 3: return pick_dot<T, 3>(rows, all);
-        default: return pick_dot<T, 4>(rows, all);
+        default: return pick_dot<T, DOT_COLS>(rows, all);
     }
 }

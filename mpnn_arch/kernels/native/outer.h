@@ -123,7 +123,7 @@ void outer_tile(const OuterTask<T>& t) {
             Vec<T> v[COLS];
 #pragma GCC unroll 8
             for (int c = 0; c < COLS; ++c) {
-                v[c] = load(at[c] + shift);
+                v[c] = load_once(at[c] + shift);
                 if (UNITS_AHEAD) __builtin_prefetch(at[c] + shift + UNITS_AHEAD * STEP);
             }
 #pragma GCC unroll 12
@@ -134,6 +134,18 @@ void outer_tile(const OuterTask<T>& t) {
             }
         }
     }
+#ifdef __clang__
+    // Clang allocates registers for the loops and for what follows together, and spills sums in the loops.
+    // In memory, what follows has its own.
+    Vec<T> sums[ROWS][COLS];
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int c = 0; c < COLS; ++c) sums[r][c] = sum[r][c];
+    asm("" : : "r"(sums) : "memory");
+#else
+    auto& sums = sum;
+#endif
     // Whole vectors may be written where all their columns exist, or where the vector to the right,
     // written later, overwrites the excess.
     bool whole = true;
@@ -144,11 +156,11 @@ void outer_tile(const OuterTask<T>& t) {
     if (whole) {
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r)
-            put_row<T, COLS>(sum[r], t, t.out + ptrdiff_t(r) * t.row_width, true);
+            put_row<T, COLS>(sums[r], t, t.out + ptrdiff_t(r) * t.row_width, true);
     } else {
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r)
-            put_row<T, COLS>(sum[r], t, t.out + ptrdiff_t(r) * t.row_width, false);
+            put_row<T, COLS>(sums[r], t, t.out + ptrdiff_t(r) * t.row_width, false);
     }
 }
 

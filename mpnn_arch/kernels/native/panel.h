@@ -4,6 +4,9 @@
 
 #include "vector.h"
 
+// Vectors ahead in every row that are prefetched: rows are too many, and too short, for the hardware.
+constexpr int ROW_AHEAD = 4;
+
 // (batch, channels) rows, `width` samples from `first` on -> [channels][width], zeros past the batch.
 template <class T>
 void pack_panel(const T* x, int64_t row, int64_t batch, int64_t first, int64_t channels, T* panel,
@@ -23,6 +26,10 @@ void pack_panel(const T* x, int64_t row, int64_t batch, int64_t first, int64_t c
             Vec<T> block[L];
             const T* from = x + s * row + c;
             if (s + L <= count) {
+#ifdef PA
+#pragma GCC unroll 16
+                for (int i = 0; i < L; ++i) __builtin_prefetch(from + i * row + PA * L);
+#endif
 #pragma GCC unroll 16
                 for (int i = 0; i < L; ++i) block[i] = load(from + i * row);
             } else {
@@ -54,6 +61,10 @@ void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, i
             for (int i = 0; i < L; ++i) block[i] = load(panel + (c + i) * width + s);
             transpose<T>(block);
             T* to = y + s * row + c;
+#ifdef UA
+#pragma GCC unroll 16
+            for (int i = 0; i < L; ++i) __builtin_prefetch(to + i * row + UA * L, 1);
+#endif
             if (s + L <= count) {
 #pragma GCC unroll 16
                 for (int i = 0; i < L; ++i) store(to + i * row, block[i]);

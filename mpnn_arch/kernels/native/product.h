@@ -35,7 +35,7 @@ void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x
         const T* at = x + ptrdiff_t(offset[k]) * WIDTH;
         Vec<T> v[WIDE];
 #pragma GCC unroll 8
-        for (int i = 0; i < WIDE; ++i) v[i] = load(at + i * L);
+        for (int i = 0; i < WIDE; ++i) v[i] = load_once(at + i * L);
         const T* base = w + (WEIGHTS == BY_ROW ? k : WEIGHTS == BY_TERM ? k * stride : where[k]);
         if (WEIGHTS == SCATTERED) {
             // Rows of weights start at addresses that the hardware prefetcher cannot predict. A short

@@ -21,6 +21,15 @@
 #define VECTOR_REGISTERS 16
 #endif
 
+// The constraint of a vector in one register, where the processor has registers that wide.
+#if defined(__AVX512F__) && VECTOR_BYTES == 64
+#define REGISTER "+v"
+#elif defined(__AVX__) && VECTOR_BYTES == 32
+#define REGISTER "+x"
+#elif defined(__aarch64__) && VECTOR_BYTES == 16
+#define REGISTER "+w"
+#endif
+
 #define INLINE inline __attribute__((always_inline))
 
 // A vector holds at least QUAD numbers; lanes are summed four vectors at a time.
@@ -47,6 +56,16 @@ using Vec = typename Simd<T>::Vec;
 template <class T>
 INLINE Vec<T> load(const T* p) {
     return *reinterpret_cast<const typename Simd<T>::Loose*>(p);
+}
+// A vector that several products read. GCC may otherwise make it a memory operand of each of them; a tile
+// then waits for its loads, of which a vector across two cache lines takes two.
+template <class T>
+INLINE Vec<T> load_once(const T* p) {
+    Vec<T> v = load(p);
+#ifdef REGISTER
+    if constexpr (sizeof v == VECTOR_BYTES) asm("" : REGISTER(v));
+#endif
+    return v;
 }
 template <class T>
 INLINE void store(T* p, Vec<T> v) {
