@@ -170,7 +170,7 @@ def linear_forward(
         torch.get_num_threads(),
     )
     if failed:
-        raise _error(failed)
+        raise error_of(failed)
     return y if bias is None else y.add_(bias)
 
 
@@ -203,7 +203,7 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
         torch.get_num_threads(),
     )
     if failed:
-        raise _error(failed)
+        raise error_of(failed)
     return x
 
 
@@ -239,7 +239,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
         torch.get_num_threads(),
     )
     if failed:
-        raise _error(failed)
+        raise error_of(failed)
     return weight
 
 
@@ -284,7 +284,7 @@ def linear_grads(grad: Tensor, x: Tensor, weight: Tensor, plan: RoundPlan) -> tu
         torch.get_num_threads(),
     )
     if failed:
-        raise _error(failed)
+        raise error_of(failed)
     return grad_x, grad_weight
 
 
@@ -327,7 +327,7 @@ def conv2d_forward(
         torch.get_num_threads(),
     )
     if failed:
-        raise _error(failed)
+        raise error_of(failed)
     return y if bias is None else y.add_(bias.view(-1, 1, 1))
 
 
@@ -371,7 +371,7 @@ def conv2d_grad_input(
         torch.get_num_threads(),
     )
     if failed:
-        raise _error(failed)
+        raise error_of(failed)
     return x
 
 
@@ -415,7 +415,7 @@ def conv2d_grad_weight(
         torch.get_num_threads(),
     )
     if failed:
-        raise _error(failed)
+        raise error_of(failed)
     return weight
 
 
@@ -435,7 +435,7 @@ def _geometry(
     return (ctypes.c_int64 * len(numbers))(*numbers)
 
 
-def _error(code: int) -> Exception:
+def error_of(code: int) -> Exception:
     """The exception for a kernel's return code."""
     if code == 1:
         return MemoryError("the cpu backend could not allocate its scratch memory")

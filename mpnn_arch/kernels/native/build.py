@@ -108,7 +108,7 @@ def open_library(path: Path) -> ctypes.CDLL:
     """
     try:
         library = ctypes.CDLL(str(path))
-        _ = library.places_f32, library.places_f64, library.use_own_threads
+        _ = library.places_f32, library.norm_forward_f64, library.use_own_threads
     except (OSError, AttributeError) as error:
         raise BuildError(f"the kernels in {path} do not load: {error}") from error
     return library

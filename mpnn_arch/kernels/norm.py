@@ -1,0 +1,182 @@
+"""Batch normalisation of maps with the residual and the ReLU that follow it, as one operation.
+
+    y = relu(weight (x - mean) / sqrt(variance + eps) + bias + residual)
+
+The maps of a round are wider than those of a dense layer of equal cost, and past the processor's
+caches each of these operations takes as long as its memory traffic. As one, by C++ kernels of the
+``cpu`` backend (``native/norm.cpp``), they read and write every map once, channel by channel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels.dispatch.tracing import is_transformed
+from mpnn_arch.kernels.native.library import load_kernels
+
+_SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_FEWEST = 64  # pixels; smaller maps have too few whole vectors
+_P = ctypes.c_void_p
+
+
+def can_normalise(x: Tensor) -> bool:
+    """Whether :func:`normalise` takes these maps and is faster than torch.
+
+    Asked of eager, untransformed tensors.
+    """
+    return (
+        x.dim() == 4
+        and x.dtype in _SUFFIX
+        and x.is_cpu
+        and x.is_contiguous()
+        and x.shape[0] > 0
+        and x.shape[2] * x.shape[3] >= _FEWEST
+        and cpu.is_available()
+    )
+
+
+def normalise(
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    relu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, and the mean and the biased variance of every channel over samples and pixels.
+
+    Differentiable any number of times in x, residual, weight and bias; gradients of gradients are
+    torch's operations.
+
+    Args:
+        x: contiguous maps in memory, more than one number per channel.
+        residual: added before the activation; None for none.
+        weight, bias: of every channel; None for 1 and 0.
+        eps: added to the variance.
+        relu: whether a ReLU follows.
+
+    Shapes:
+        - **x**, **residual** and **y:** (B, C, H, W)
+        - **weight**, **bias**, **mean** and **variance:** (C,)
+
+    Source: Ioffe, Szegedy, *Batch Normalization*, ICML 2015, algorithm 1.
+
+    Example:
+        >>> import torch
+        >>> from mpnn_arch.kernels.norm import can_normalise, normalise
+        >>> x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> if can_normalise(x):  # where the cpu backend's kernels run
+        ...     y, mean, variance = normalise(x, None, None, None, 1e-5, relu=True)
+        ...     torch.testing.assert_close(y, torch.nn.BatchNorm2d(3)(x).relu())
+    """
+    y, mean, variance = _Normalise.apply(x, residual, weight, bias, eps, relu)  # type: ignore[no-untyped-call]
+    return y, mean, variance
+
+
+class _Normalise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        relu: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        y = torch.empty_like(x)
+        mean, variance, factor = x.new_empty(3, x.shape[1]).unbind()
+        added = None if residual is None else residual.contiguous()
+        maps, kept = _maps(x, weight, bias)
+        _run(
+            _functions()[x.dtype][0](
+                ctypes.addressof(maps), x.data_ptr(), _address(added), eps, relu,
+                y.data_ptr(), mean.data_ptr(), variance.data_ptr(), factor.data_ptr(),
+            )
+        )  # fmt: skip
+        del kept
+        ctx.save_for_backward(x, weight, bias, y if relu else None, mean, factor)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, weight, bias, y, mean, factor = ctx.saved_tensors
+        needs_x, needs_residual, needs_weight, needs_bias = ctx.needs_input_grad[:4]
+        dr: Tensor | None
+        if torch.is_grad_enabled() or is_transformed(grad) or type(grad) is not Tensor:
+            dx, dr, dw, db = _by_torch(grad, y, x, weight, ctx.eps)
+        else:
+            grad, dx = grad.contiguous(), torch.empty_like(x)
+            dr = torch.empty_like(x) if needs_residual else None
+            dw, db = x.new_empty(2, x.shape[1]).unbind()
+            maps, kept = _maps(x, weight, bias)
+            _run(
+                _functions()[x.dtype][1](
+                    ctypes.addressof(maps), grad.data_ptr(), _address(y), x.data_ptr(),
+                    mean.data_ptr(), factor.data_ptr(), dx.data_ptr(), _address(dr),
+                    dw.data_ptr(), db.data_ptr(),
+                )
+            )  # fmt: skip
+            del kept
+        return (
+            dx if needs_x else None,
+            dr if needs_residual else None,
+            dw if needs_weight else None,
+            db if needs_bias else None,
+            None,
+            None,
+        )
+
+
+def _by_torch(
+    grad: Tensor, y: Tensor | None, x: Tensor, weight: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients by torch's operations, which are differentiable and can be transformed."""
+    over, shape = (-4, -2, -1), (-1, 1, 1)
+    dr = grad if y is None else torch.where(y <= 0, 0, grad)
+    variance, mean = torch.var_mean(x, over, correction=0, keepdim=True)
+    factor = (variance + eps).rsqrt()
+    normal = (x - mean) * factor
+    dw, db = (dr * normal).sum(over), dr.sum(over)
+    scale = factor if weight is None else factor * weight.view(shape)
+    rest = dr.mean(over, keepdim=True) + normal * (dr * normal).mean(over, keepdim=True)
+    return (dr - rest) * scale, dr, dw, db
+
+
+@cache
+def _functions() -> dict[torch.dtype, tuple[Any, Any]]:
+    """The kernels forward and backward, by dtype."""
+    library = load_kernels().library
+    found = {}
+    for dtype, suffix in _SUFFIX.items():
+        forward = getattr(library, f"norm_forward_{suffix}")
+        forward.argtypes = (_P, _P, _P, ctypes.c_double, ctypes.c_int64, _P, _P, _P, _P)
+        backward = getattr(library, f"norm_backward_{suffix}")
+        backward.argtypes = (_P,) * 10
+        found[dtype] = (forward, backward)
+    return found
+
+
+def _maps(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Any, Any]:
+    """``Maps`` of native/norm.cpp, and the tensors that it points to."""
+    kept = [None if t is None else t.contiguous() for t in (weight, bias)]
+    batch, channels, height, width = x.shape
+    numbers = (batch, channels, height * width, torch.get_num_threads(), *map(_address, kept))
+    return (ctypes.c_int64 * 6)(*(n or 0 for n in numbers)), kept
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _run(failed: int) -> None:
+    if failed:
+        raise cpu.error_of(failed)

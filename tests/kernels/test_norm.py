@@ -1,0 +1,119 @@
+"""Norm, residual and ReLU over maps as one operation, against torch's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels.norm import can_normalise, normalise
+
+pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="no C++ compiler")
+
+# Whole vectors, parts of one, one image, one channel, one pixel.
+SHAPES = [(4, 3, 5, 5), (2, 7, 16, 16), (16, 5, 1, 1), (3, 2, 7, 9), (5, 1, 4, 4), (1, 6, 3, 40)]
+
+
+def parts(
+    shape: tuple[int, ...], dtype: torch.dtype, residual: bool, affine: bool
+) -> tuple[Tensor, Tensor | None, nn.BatchNorm2d]:
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator, dtype=dtype)
+
+    norm = nn.BatchNorm2d(shape[1], affine=affine, dtype=dtype)
+    if affine:
+        norm.weight.data, norm.bias.data = numbers(shape[1]), numbers(shape[1])
+    x = (3 * numbers(*shape) + 20).requires_grad_()  # far from 0, where sums of squares cancel
+    return x, numbers(*shape).requires_grad_() if residual else None, norm
+
+
+def by_torch(x: Tensor, residual: Tensor | None, norm: nn.Module, relu: bool) -> Tensor:
+    y: Tensor = norm(x)
+    y = y if residual is None else y + residual
+    return y.relu() if relu else y
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_and_gradients_are_torchs(
+    shape: tuple[int, ...], residual: bool, relu: bool, dtype: torch.dtype
+) -> None:
+    for affine in (True, False):
+        x, added, norm = parts(shape, dtype, residual, affine)
+        y, mean, variance = normalise(x, added, norm.weight, norm.bias, norm.eps, relu)
+        expected = by_torch(x, added, norm, relu)
+        loose = {"rtol": 1e-4, "atol": 2e-4} if dtype is torch.float32 else {}
+        torch.testing.assert_close(y, expected, **loose)
+        exact = x.detach().double()
+        torch.testing.assert_close(mean.double(), exact.mean((0, 2, 3)), rtol=1e-6, atol=1e-6)
+        spread = exact.var((0, 2, 3), correction=0)
+        torch.testing.assert_close(variance.double(), spread, rtol=1e-5, atol=1e-5)
+        given = [t for t in (x, added, *norm.parameters()) if t is not None]
+        grad = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+        # Within rounding of 0, ReLU's gradient is a matter of luck.
+        grad[expected.detach().abs() < 1e-4] = 0
+        ours = torch.autograd.grad(y, given, grad)
+        theirs = torch.autograd.grad(expected, given, grad)
+        for first, second in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(first, second, **loose)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+def test_gradients_of_gradients(residual: bool, relu: bool) -> None:
+    x, added, norm = parts((3, 2, 3, 3), torch.float64, residual, True)
+    given = [t for t in (x, norm.weight, norm.bias, added) if t is not None]
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor, added: Tensor | None = None) -> Tensor:
+        return normalise(x, added, weight, bias, 1e-5, relu)[0]
+
+    assert torch.autograd.gradcheck(run, given)
+    assert torch.autograd.gradcheck(run, given, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(run, given)
+
+
+def test_threads_change_no_bit() -> None:
+    x, added, norm = parts((3, 7, 9, 11), torch.float32, True, True)
+    grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            y, *moments = normalise(x, added, norm.weight, norm.bias, norm.eps, True)
+            given = [x, added, norm.weight, norm.bias]
+            results.append([y, *moments, *torch.autograd.grad(y, given, grad)])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_nan_spreads_as_in_torch() -> None:
+    x, _, norm = parts((2, 3, 4, 5), torch.float64, False, True)
+    with torch.no_grad():
+        x[0, 1, 2, 3] = torch.nan
+    y = normalise(x, None, norm.weight, norm.bias, norm.eps, True)[0]
+    expected = by_torch(x, None, norm, True)
+    torch.testing.assert_close(y, expected, equal_nan=True)
+    pairs = (torch.autograd.grad(z.sum(), [x, norm.weight]) for z in (y, expected))
+    for first, second in zip(*pairs, strict=True):
+        torch.testing.assert_close(first, second, equal_nan=True)
+
+
+def test_maps_that_it_does_not_take() -> None:
+    x = torch.zeros(2, 3, 8, 8)
+    assert can_normalise(x)
+    for other in (
+        x[:, :, 0],
+        x.half(),
+        x.to(memory_format=torch.channels_last),
+        x[:0],
+        x[:, :, :7].contiguous(),
+        x.to("meta"),
+    ):
+        assert not can_normalise(other)

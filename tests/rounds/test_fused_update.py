@@ -1,0 +1,177 @@
+"""The update of a fused round over maps as one operation: the numbers of its parts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpnn_arch import FusedRound, MessageRound, graphs
+from mpnn_arch.kernels import cpu
+from mpnn_arch.rounds import fused_update
+
+pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="no C++ compiler")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One entry for every update that ran as one operation."""
+    made: list[bool] = []
+
+    def counted(*arguments: Any) -> Any:
+        made.append(True)
+        return real(*arguments)
+
+    real = fused_update.normalise
+    monkeypatch.setattr(fused_update, "normalise", counted)
+    return made
+
+
+def round_of(kind: type = FusedRound, **options: Any) -> Any:
+    options = {"norm": "batch", "activation": "relu", "residual": True, **options}
+    if kind is FusedRound:
+        options = {"backend": "cpu", **options}
+    return kind(
+        graphs.ring(4, 2),
+        6,
+        6,
+        message="conv",
+        message_kwargs={"kernel_size": 3, "padding": 1},
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
+
+
+def maps(batch: int = 3) -> Tensor:
+    return torch.randn(batch, 6, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm2d(6),
+        nn.BatchNorm2d(6, momentum=None),
+        nn.BatchNorm2d(6, momentum=0.3, eps=0.1),
+        nn.BatchNorm2d(6, affine=False),
+        nn.BatchNorm2d(6, track_running_stats=False),
+    ],
+)
+@pytest.mark.parametrize("activation", ["relu", None, F.relu, torch.relu, nn.ReLU(inplace=True)])
+@pytest.mark.parametrize("residual", [True, False])
+def test_training_is_that_of_the_literal_round(
+    calls: list[bool], norm: nn.Module, activation: Any, residual: bool
+) -> None:
+    options = {"activation": activation, "residual": residual}
+    fused = round_of(norm=copy.deepcopy(norm), **options).double()
+    plain = round_of(MessageRound, norm=copy.deepcopy(norm), **options).double()
+    plain.load_state_dict(fused.state_dict())
+    for step in range(3):
+        x = maps().double() + step
+        results = []
+        for layer in (fused, plain):
+            layer.zero_grad()
+            y = layer(x)
+            y.square().sum().backward()
+            results.append([y, *(p.grad for p in layer.parameters())])
+        for first, second in zip(*results, strict=True):
+            torch.testing.assert_close(first, second)
+        for first, second in zip(fused.buffers(), plain.buffers(), strict=True):
+            torch.testing.assert_close(first, second)
+    assert len(calls) == 3
+    torch.testing.assert_close(fused.eval()(maps().double()), plain.eval()(maps().double()))
+
+
+def hooked(layer: Any) -> Any:
+    layer.norm.register_forward_hook(lambda module, given, out: 2 * out)
+    return layer
+
+
+def hooked_activation(layer: Any) -> Any:
+    layer.activation.register_forward_pre_hook(lambda module, given: (given[0] + 1,))
+    return layer
+
+
+def replaced(layer: Any) -> Any:
+    forward = layer.norm.forward
+    layer.norm.forward = lambda x: 3 * forward(x)
+    return layer
+
+
+def subclassed(layer: Any) -> Any:
+    class Doubled(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    layer.norm = Doubled(6)
+    return layer
+
+
+@pytest.mark.parametrize("change", [hooked, hooked_activation, replaced, subclassed])
+def test_parts_that_were_changed_are_called(
+    calls: list[bool], change: Callable[[Any], Any]
+) -> None:
+    fused, plain = change(round_of()), change(round_of(MessageRound))
+    torch.testing.assert_close(fused(maps()), plain(maps()), rtol=1e-4, atol=1e-4)
+    assert not calls
+
+
+def test_hooks_on_all_modules_are_called(calls: list[bool]) -> None:
+    seen: list[type] = []
+    hook = nn.modules.module.register_module_forward_hook(lambda m, i, o: seen.append(type(m)))
+    try:
+        round_of()(maps())
+    finally:
+        hook.remove()
+    assert nn.BatchNorm2d in seen
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "masked"},
+        {"squeeze_excitation": 2},
+        {"norm": "group"},
+        {"activation": "silu"},
+        {"activation": nn.ReLU6()},
+    ],
+)
+def test_other_rounds_call_their_parts(calls: list[bool], options: dict[str, Any]) -> None:
+    round_of(**options)(maps())
+    assert not calls
+
+
+def test_other_inputs_call_the_parts(calls: list[bool]) -> None:
+    layer = round_of()
+    expected = layer(maps())
+    assert len(calls) == 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(maps())
+    layer.bfloat16()(maps().bfloat16())
+    layer.float().eval()(maps())
+    layer.train()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        layer(maps(1)[:, :, :1, :1])
+    assert len(calls) == 1
+    fresh = round_of(norm=nn.BatchNorm2d(6, track_running_stats=False))  # torch: no writes in grad
+    parameters = dict(fresh.named_parameters())
+    calls.clear()
+    by_func = torch.func.functional_call(fresh, parameters, (maps(),))
+    torch.testing.assert_close(by_func, expected)
+    grads = torch.func.grad(lambda p: torch.func.functional_call(fresh, p, (maps(),)).sum())
+    assert set(grads(parameters)) == set(parameters)
+    assert len(calls) == 1  # of functional_call alone
+
+
+def test_compiled_rounds_are_whole_graphs(calls: list[bool]) -> None:
+    layer = round_of()
+    expected = copy.deepcopy(layer)(maps())
+    calls.clear()
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(maps()), expected, rtol=1e-4, atol=1e-4)
+    assert not calls
