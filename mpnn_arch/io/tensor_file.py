@@ -64,9 +64,14 @@ def write_tensors(
 
 
 def read_tensors(
-    path: str | os.PathLike[str], *, kind: str
+    path: str | os.PathLike[str], *, kind: str, others: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata that :func:`write_tensors` wrote.
+
+    Args:
+        path: the file.
+        kind: the file type that it must have.
+        others: what to do about files of other kinds.
 
     Raises:
         InputError: no such file, a file of another kind, or one that is truncated or was changed.
@@ -90,8 +95,8 @@ def read_tensors(
     found_kind = metadata.get("kind")
     if found_kind != kind:
         raise InputError(
-            f"{path} is {(found_kind or 'a file of unknown kind')[:80]}, not {kind}; give another "
-            "file"
+            f"{path} is {(found_kind or 'a file of unknown kind')[:80]}, not {kind}; "
+            f"{(others or {}).get(found_kind or '', 'give another file')}"
         )
     recorded = {name: value for name, value in metadata.items() if name != "sha256"}
     if metadata.get("sha256") != _digest(tensors, recorded):

@@ -17,6 +17,7 @@ from mpnn_arch.models.assignment import Graphs, as_graphs
 from mpnn_arch.models.budget import match_widths
 from mpnn_arch.models.init import Init, initialise
 from mpnn_arch.models.layers import Layers, Message, round_meter
+from mpnn_arch.models.named_parts import is_named
 from mpnn_arch.models.old_names import accept_old_names
 from mpnn_arch.models.registry import make_config
 from mpnn_arch.partition import Order
@@ -138,8 +139,9 @@ def build(
         "message_kwargs": message_kwargs,
         "aggr_kwargs": aggr_kwargs,
     }
-    # Objects are in the configuration by the names of their classes only.
-    model.config_is_whole = _is_named(message) and _is_named(aggr)
+    # What the configuration has the name of a class for, which does not give it back.
+    given = {"message": message, "aggr": aggr}
+    model.config_objects = {k: value for k, value in given.items() if not is_named(value)}
     moved: nn.Module = model.to(device)
     return moved
 
@@ -171,13 +173,6 @@ def _generator(seed: int | torch.Generator) -> tuple[torch.Generator, int | None
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"a seed is an integer from 0 to 2^63 - 1, not {shown(seed)}")
     return torch.Generator().manual_seed(seed), seed
-
-
-def _is_named(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_named(item) for item in value)
-    known = (message_functions.get(name) for name in message_functions)
-    return value is None or isinstance(value, str) or any(value is one for one in known)
 
 
 def _name_of(value: Any) -> Any:

@@ -17,9 +17,15 @@ from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.models.build import build
+from mpnn_arch.models.named_parts import check_parts, mark_objects
 from mpnn_arch.models.old_names import renamed
 from mpnn_arch.models.relationalize.report import RelationalizeReport
-from mpnn_arch.models.relationalize.saved import load_relationalized, save_relationalized
+from mpnn_arch.models.relationalize.saved import (
+    RELATIONALIZED,
+    class_of_steps,
+    load_relationalized,
+    save_relationalized,
+)
 from mpnn_arch.models.saved_schema import SavedModel, check_saved, describe_graphs
 from mpnn_arch.rounds import MessageRound, export_choices, import_choices
 from mpnn_arch.rounds.unwrapped import uncompiled
@@ -77,11 +83,12 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
             f"a {type(model).__name__} has no configuration to rebuild it from; save a model "
             "built by mpnn_arch.models.build, or save its state_dict() and build it yourself"
         )
-    _refuse_changed(model, config, graphs)
+    objects: Any = getattr(model, "config_objects", {})
+    _refuse_changed(model, config, graphs, objects)
     tensors, described = describe_graphs(graphs)
     tensors |= {f"model/{name}": value for name, value in model.state_dict().items()}
     metadata = {
-        "config": _json("configuration", config),
+        "config": _json("configuration", mark_objects(config, objects)),
         "graphs": _json("graphs", described),
         "backend_choices": _json("backends", export_choices(model)),
     }
@@ -108,7 +115,8 @@ def load(
             changed, or a function that builds it. Nothing that the file names is imported.
         device: where to put the model; None: torch's default device, or where ``into`` is.
         **changes: override settings of the saved configuration that do not change the shapes of
-            the weights, such as ``backend="reference"``.
+            the weights, such as ``backend="reference"``. A message function or an aggregation that
+            was given as a class or an instance of your own is given again: ``message=``, ``aggr=``.
 
     Raises:
         InputError: no such file, or one that is truncated, modified, not a saved model, or forged.
@@ -126,7 +134,7 @@ def load(
             raise InputError(
                 f"{next(iter(changes))} changes a built model, and into= is given; leave one out"
             )
-        loaded = load_relationalized(path, into)
+        loaded = load_relationalized(path, into, others={_KIND: "leave out into="})
         _warn_if_not_finite(path, loaded.state_dict())
         return loaded if device is None else loaded.to(device)
     saved = read_saved(path)
@@ -135,9 +143,13 @@ def load(
         config["seed"] = 0
     name = config.pop("model")
     try:
+        check_parts({key: value for key, value in config.items() if key not in changes})
         # Shapes only; "published" takes no memory for the initial weights.
         shapes = build(name, saved.graphs, **config | {"init": "published", "device": "meta"})
-        weights = _checked_weights(shapes, saved.weights)
+        again = (
+            f"leave out {', '.join(changes)}, or give what it had" if changes else "save it again"
+        )
+        weights = _checked_weights(shapes, saved.weights, again)
         model = build(name, saved.graphs, **config, device="cpu")
         if "dtype" not in changes:
             _take_dtypes(model, weights)
@@ -165,7 +177,11 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
     Raises:
         InputError: no such file, or one that is truncated, modified, not a saved model, or forged.
     """
-    tensors, metadata = read_tensors(path, kind=_KIND)
+    tensors, metadata = read_tensors(
+        path,
+        kind=_KIND,
+        others={RELATIONALIZED: "give load the module that was relationalized as into="},
+    )
     try:
         return check_saved(tensors, metadata)
     except InputError as error:
@@ -179,17 +195,21 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
         ) from None
 
 
-def _refuse_changed(model: nn.Module, config: Mapping[str, Any], graphs: Any) -> None:
-    """Refuse a model that differs from the one which its configuration builds.
+def _refuse_changed(
+    model: nn.Module, config: Mapping[str, Any], graphs: Any, objects: Mapping[str, Any]
+) -> None:
+    """Refuse a model that differs from the one which its configuration and ``objects`` build.
 
     Raises:
-        InputError: other weights, or rounds of another message, AGG, residual or activation.
+        InputError: other weights, rounds of another class, message, AGG, residual or activation, or
+            other parts without weights.
     """
-    if not getattr(model, "config_is_whole", False):  # `load` takes other parts as arguments
-        return
-    settings = {**config, "seed": 0, "init": "published", "device": "meta"}
+    settings = {**config, **objects, "seed": 0, "init": "published", "device": "meta"}
     built = build(settings.pop("model"), graphs, **settings)
     found, expected = _traits(model), _traits(built)
+    for part in [name for name in found if name.startswith("the part ")]:
+        if part not in expected:  # a metric or a loss that the user keeps there changes no output
+            del found[part]
     name = next((n for n in found | expected if found.get(n) != expected.get(n)), None)
     if name is not None:
         raise InputError(
@@ -204,10 +224,13 @@ def _traits(model: nn.Module) -> dict[str, str]:
     traits = {name: f"of shape {tuple(value.shape)}" for name, value in model.state_dict().items()}
     for name, part in model.named_modules():
         if isinstance(part, MessageRound):
+            traits[f"the class of {name}"] = class_of_steps(part).__name__
             traits[f"the message of {name}"] = type(part.message_function).__name__
             traits[f"the aggregation of {name}"] = str(part.aggr_module)
             traits[f"the activation of {name}"] = str(part.activation)
             traits[f"the residual of {name}"] = str(part.residual)
+        elif not any(part.children()) and not part.state_dict():
+            traits[f"the part {name}"] = str(part)
     return traits
 
 
@@ -219,7 +242,9 @@ def _take_dtypes(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             own.data = own.data.to(dtype)
 
 
-def _checked_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _checked_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], again: str
+) -> dict[str, Tensor]:
     """``weights`` under their current names, if these and all shapes are those of ``model``."""
     own = model.state_dict()
     found: dict[str, Tensor] = {}
@@ -231,17 +256,17 @@ def _checked_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[st
     for names, fault in ((unknown, "holds weights of another model"), (missing, "lacks weights")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise InputError(f"it {fault}: {names[0][:80]}{more}; save it again")
+            raise InputError(f"it {fault}: {names[0][:80]}{more}; {again}")
     for name, value in found.items():
         expected = own[name]
         if value.shape != expected.shape:
             raise InputError(
-                f"{name} is {tuple(value.shape)}, and the model's is {tuple(expected.shape)}; save "
-                "it again"
+                f"{name} is {tuple(value.shape)}, and the model's is {tuple(expected.shape)}; "
+                f"{again}"
             )
         if value.is_floating_point() != expected.is_floating_point() or value.is_complex():
             raise InputError(
-                f"{name} is {value.dtype}, and the model's is {expected.dtype}; save it again"
+                f"{name} is {value.dtype}, and the model's is {expected.dtype}; {again}"
             )
     return found
 

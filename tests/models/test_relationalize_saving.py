@@ -5,10 +5,13 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
+from torch_geometric.nn import MeanAggregation
 
 import mpnn_arch
 from mpnn_arch import InputError
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
+from mpnn_arch.rounds.messages import LinearMessage
 
 KIND = "mpnn_arch relationalized model 1"
 
@@ -93,8 +96,66 @@ def test_forged_files(saved, entry, value, message):
 
 
 def test_without_into_the_file_is_refused(saved):
-    with pytest.raises(InputError, match="relationalized model"):
+    with pytest.raises(InputError, match=r"relationalized model.*relationalized as into="):
         mpnn_arch.load(saved[1])
+
+
+class OwnRound(mpnn_arch.FusedRound):
+    def update(self, inputs):
+        return super().update(inputs).tanh()
+
+
+class OwnMessage(LinearMessage):
+    def forward(self, x_j, edges=None):
+        return super().forward(x_j, edges).sin()
+
+
+def layers():
+    with torch.random.fork_rng():
+        return nn.Sequential(nn.Linear(12, 16), nn.Linear(16, 16), nn.Linear(16, 3))
+
+
+def with_own_round(graph="ring:8,4"):
+    return (
+        layers()
+        .append(OwnRound(graph, 3 * 8, 3 * 8, OwnMessage, "max"))
+        .insert(3, nn.Linear(3, 24))
+    )
+
+
+def test_own_rounds_of_the_module_come_with_it(tmp_path, generator):
+    model, path = mpnn_arch.relationalize(with_own_round(), "ring:8,4").eval(), tmp_path / "m"
+    assert model.relationalize_report.own_rounds == ("4",)
+    mpnn_arch.save(model, path)
+    loaded = mpnn_arch.load(path, into=with_own_round).eval()
+    x = torch.randn(5, 12, generator=generator)
+    assert torch.equal(loaded(x), model(x))
+    with pytest.raises(InputError, match="belong to a graph of 8 nodes"):
+        mpnn_arch.load(path, into=with_own_round("ws_flex:8,4,0.5,1"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.__setitem__(1, OwnRound("ring:8,4", 16, 16)), "class is OwnRound"),
+        (lambda m: setattr(m[1], "aggr_module", MeanAggregation()), "aggregation is Mean"),
+        (lambda m: setattr(m[1], "activation", nn.SiLU()), r"activation is SiLU\(\)"),
+        (lambda m: setattr(m[1], "residual", True), "residual is True"),
+        (
+            lambda m: setattr(m[1].message_function, "__class__", OwnMessage),
+            "message is OwnMessage",
+        ),
+        (
+            lambda m: prune.l1_unstructured(m[1].message_function, "weight", 0.5),
+            "state has message_function.weight_mask",
+        ),
+    ],
+)
+def test_a_changed_round_is_refused(change, message, tmp_path):
+    model = mpnn_arch.relationalize(layers(), "ring:8,4")
+    change(model)
+    with pytest.raises(InputError, match=rf"'1' was changed .* its {message}.*state_dict"):
+        mpnn_arch.save(model, tmp_path / "m")
 
 
 def test_rounds_of_an_earlier_call_cannot_be_saved(saved, complete_graph, tmp_path):

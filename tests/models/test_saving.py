@@ -4,10 +4,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch.nn.utils import prune
-from torch_geometric.nn import MeanAggregation, SoftmaxAggregation
+from torch_geometric.nn import Aggregation, MeanAggregation, SoftmaxAggregation
 
 import mpnn_arch
 from mpnn_arch import InputError, graphs, models
+from mpnn_arch.rounds import message_functions
+from mpnn_arch.rounds.aggregations import aggregations
 
 
 @pytest.fixture
@@ -87,6 +89,11 @@ def test_a_compiled_model_is_saved_as_the_model(graph, tmp_path, generator):
     torch.testing.assert_close(mpnn_arch.load(path).eval()(x), out)
 
 
+class Doubled(mpnn_arch.RelationalLinear):
+    def forward(self, x, residual=None):
+        return 2 * super().forward(x, residual)
+
+
 CHANGES = {
     "a pruned weight": lambda model: prune.l1_unstructured(
         model.rounds[0].message_function, "weight", 0.5
@@ -96,6 +103,8 @@ CHANGES = {
     "another AGG": lambda model: setattr(model.rounds[0], "aggr_module", MeanAggregation()),
     "another activation": lambda model: setattr(model.rounds[1], "activation", torch.nn.SiLU()),
     "a residual": lambda model: setattr(model.rounds[1], "residual", True),
+    "another class": lambda model: setattr(model.rounds[1], "__class__", Doubled),
+    "another activation before": lambda model: setattr(model.stem, "act", torch.nn.SiLU()),
 }
 
 
@@ -108,6 +117,91 @@ def test_a_model_that_would_be_rebuilt_as_another_is_refused(change, graph, tmp_
     with pytest.raises(InputError, match=r"was changed after it was built.*state_dict"):
         mpnn_arch.save(model, tmp_path / "kept.safetensors")
     assert (tmp_path / "kept.safetensors").read_bytes() == kept
+
+
+def test_a_loss_kept_on_the_model_is_no_change(graph, tmp_path):
+    model = small_mlp(graph)
+    model.criterion = torch.nn.CrossEntropyLoss()
+    mpnn_arch.save(model, tmp_path / "m.safetensors")
+
+
+def gated():
+    """A class of the caller's with the name and the weights of one that is here."""
+
+    class GatedMessage(message_functions.get("gated")):
+        def forward(self, x_j, edges=None):
+            return -super().forward(x_j, edges)
+
+    return GatedMessage
+
+
+def own_softmax():
+    class SoftmaxAggregation(Aggregation):
+        def forward(self, x, index=None, ptr=None, dim_size=None, dim=-2):
+            return 3 * self.reduce(x, index, ptr, dim_size, dim, reduce="max")
+
+    return SoftmaxAggregation
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("message", gated(), r"its message function is a class of your own, 'GatedMessage'.*mess"),
+        ("aggr", own_softmax(), r"instance of your own, 'SoftmaxAggregation'.*load\(path, aggr="),
+        ("aggr", own_softmax()(), r"instance of your own, 'SoftmaxAggregation'.*load\(path, aggr="),
+        ("aggr", SoftmaxAggregation(t=0.1), r"instance of your own, 'SoftmaxAggregation'"),
+        ("aggr", ["max", SoftmaxAggregation(t=0.1)], "of your own, 'max and SoftmaxAggregation'"),
+    ],
+)
+def test_objects_are_not_taken_for_what_has_their_name(
+    setting, value, message, graph, tmp_path, generator
+):
+    model, path = small_mlp(graph, **{setting: value}).eval(), tmp_path / "m.safetensors"
+    mpnn_arch.save(model, path)
+    with pytest.raises(InputError, match=message):
+        mpnn_arch.load(path)
+    x = torch.randn(4, 12, generator=generator)
+    assert torch.equal(mpnn_arch.load(path, **{setting: value}).eval()(x), model(x))
+    model.rounds[0].activation = torch.nn.SiLU()
+    with pytest.raises(InputError, match="was changed after it was built"):
+        mpnn_arch.save(model, path)
+
+
+@pytest.mark.parametrize("aggr", [SoftmaxAggregation, SoftmaxAggregation(), MeanAggregation()])
+def test_aggregations_that_their_name_gives_back_are_loaded_by_it(aggr, graph, tmp_path):
+    mpnn_arch.save(small_mlp(graph, aggr=aggr), tmp_path / "m.safetensors")
+    loaded = mpnn_arch.load(tmp_path / "m.safetensors")
+    expected = aggr if isinstance(aggr, type) else type(aggr)
+    assert type(loaded.rounds[0].aggr_module) is expected
+
+
+@pytest.mark.parametrize("setting", ["message", "aggr"])
+def test_a_name_that_is_not_registered_where_it_is_loaded(
+    setting, graph, tmp_path, monkeypatch, generator
+):
+    registry = {"message": message_functions, "aggr": aggregations}[setting]
+    own = registry.get({"message": "gated", "aggr": "max"}[setting])
+    monkeypatch.setitem(registry._entries, "own", own)
+    model, path = small_mlp(graph, **{setting: "own"}).eval(), tmp_path / "m.safetensors"
+    mpnn_arch.save(model, path)
+    x = torch.randn(4, 12, generator=generator)
+    assert torch.equal(mpnn_arch.load(path).eval()(x), model(x))
+    monkeypatch.delitem(registry._entries, "own")
+    with pytest.raises(InputError, match=rf"'own'.*registered here; register.*{setting}=\.\.\."):
+        mpnn_arch.load(path)
+
+
+def test_a_change_that_does_not_fit_is_the_callers(graph, tmp_path):
+    mpnn_arch.save(small_mlp(graph), tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match="leave out message"):
+        mpnn_arch.load(tmp_path / "m.safetensors", message="gated")
+
+
+def test_a_built_model_needs_no_module(graph, tmp_path):
+    model = small_mlp(graph)
+    mpnn_arch.save(model, tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match="leave out into="):
+        mpnn_arch.load(tmp_path / "m.safetensors", into=model)
 
 
 def test_parts_that_have_no_name_are_given_again(graph, tmp_path, generator):

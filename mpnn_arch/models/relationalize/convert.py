@@ -19,6 +19,7 @@ from mpnn_arch.models.relationalize.report import LayerOutcome, RelationalizeRep
 from mpnn_arch.models.relationalize.skip import skipped_layers
 from mpnn_arch.models.relationalize.which_graph import GraphRule, assign_graphs
 from mpnn_arch.partition import Order
+from mpnn_arch.rounds import MessageRound
 from mpnn_arch.rounds.copied import deep_copy
 
 
@@ -111,9 +112,26 @@ def relationalize(
         multiply_adds_after=after,
         order=order,
         backend=backend,
+        own_rounds=_own_rounds(module),
     )
     changed: nn.Module = converted
     return changed
+
+
+def _own_rounds(module: nn.Module) -> tuple[str, ...]:
+    """The rounds in ``module``, without those that an earlier call made."""
+    parts = dict(module.named_modules())
+    made: set[int] = set()
+    for part in parts.values():
+        report = getattr(part, "relationalize_report", None)
+        if isinstance(report, RelationalizeReport):
+            for name in report.names("round"):
+                made.update(map(id, part.get_submodule(name).modules()))
+    return tuple(
+        name
+        for name, part in parts.items()
+        if isinstance(part, MessageRound) and id(part) not in made
+    )
 
 
 def _turn(

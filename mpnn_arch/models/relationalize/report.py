@@ -53,6 +53,7 @@ class RelationalizeReport:
         multiply_adds_before, multiply_adds_after: of one input; None if no input size was known.
         order: which nodes hold the larger shares.
         backend: of the rounds.
+        own_rounds: names of the rounds that the module had, which are left as they are.
 
     Example:
         >>> import mpnn_arch
@@ -70,6 +71,7 @@ class RelationalizeReport:
     multiply_adds_after: int | None
     order: Order = "first"
     backend: str = "auto"
+    own_rounds: tuple[str, ...] = ()
 
     def names(self, outcome: str) -> list[str]:
         """Layers with this outcome."""

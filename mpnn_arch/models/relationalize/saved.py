@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch_geometric.nn import SumAggregation
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
@@ -23,35 +24,47 @@ from mpnn_arch.models.relationalize.convert import relationalize
 from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers, describe_graphs
 from mpnn_arch.rounds import MessageRound, export_choices, import_choices
+from mpnn_arch.rounds.messages import ConvMessage, LinearMessage
+from mpnn_arch.rounds.unwrapped import unwrapped
 
-_KIND = "mpnn_arch relationalized model 1"
+_STATE = {"bias", "edge_index", "in_sizes", "out_sizes", "graph_hash", "message_function.weight"}
+RELATIONALIZED = "mpnn_arch relationalized model 1"
 
 
 def save_relationalized(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a model of :func:`relationalize` as safetensors, atomically.
 
     Raises:
-        InputError: rounds beside those of the report, or state that is no tensor.
+        InputError: rounds that :func:`load_relationalized` would not make, or state that is no
+            tensor.
     """
     graphs, metadata = describe(model)
     tensors = graphs | {f"model/{name}": value for name, value in state_of(model).items()}
-    write_tensors(path, tensors, metadata, kind=_KIND)
+    write_tensors(path, tensors, metadata, kind=RELATIONALIZED)
 
 
 def describe(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Which layers of ``model`` are rounds on which graphs: the edges of these, and JSON texts.
 
     Raises:
-        InputError: rounds beside those of the report.
+        InputError: rounds beside those of the report and the module's own, or changed ones.
     """
     report: RelationalizeReport = model.relationalize_report  # type: ignore[assignment]
     rounds = {layer.name: layer.graph for layer in report.layers if layer.graph is not None}
     inside = tuple(f"{name}." if name else "" for name in rounds)
     for name, part in model.named_modules():
-        if isinstance(part, MessageRound) and name not in rounds and not name.startswith(inside):
+        if not isinstance(part, MessageRound) or name in report.own_rounds:
+            continue
+        if name not in rounds and not name.startswith(inside):
             raise InputError(
                 f"the round {name!r} is not one that relationalize made from the module; call "
                 "relationalize once, on the whole module"
+            )
+        change = _change(part)
+        if change:
+            raise InputError(
+                f"the round {name!r} was changed after relationalize made it, and load would make "
+                f"it as it was: its {change}; save its state_dict() and build it yourself"
             )
     graphs = list({graph.content_hash: graph for graph in rounds.values()}.values())
     number = {graph.content_hash: i for i, graph in enumerate(graphs)}
@@ -64,6 +77,32 @@ def describe(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         "backend_choices": export_choices(model),
     }
     return edges, {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
+
+
+def class_of_steps(part: MessageRound) -> type:
+    """The class that a round's steps are of: libraries derive others, with the same ones."""
+    steps = {"forward", "message", "aggregate", "update"}
+    return next(kind for kind in type(part).__mro__ if vars(kind).keys() & steps)
+
+
+def _change(part: MessageRound) -> str:
+    """What a round has that none of relationalize has; empty for nothing."""
+    message, aggr = unwrapped(part.message_function), part.aggr_module
+    added = {
+        "norm": part.norm,
+        "activation": part.activation,
+        "squeeze-excitation": part.squeeze,
+        "residual": part.residual or None,
+    }
+    if not class_of_steps(part).__module__.startswith("mpnn_arch."):
+        return f"class is {class_of_steps(part).__name__}"
+    if type(message) not in (LinearMessage, ConvMessage):
+        return f"message is {type(message).__name__}"
+    if type(aggr) is not SumAggregation:
+        return f"aggregation is {aggr}"
+    if more := sorted(part.state_dict().keys() - _STATE):  # of pruning or a parametrisation
+        return f"state has {more[0]}"
+    return next((f"{what} is {one}" for what, one in added.items() if one is not None), "")
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -80,13 +119,16 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_relationalized(
-    path: str | os.PathLike[str], into: nn.Module | Callable[[], nn.Module]
+    path: str | os.PathLike[str],
+    into: nn.Module | Callable[[], nn.Module],
+    others: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """The model that :func:`save_relationalized` wrote, from the module that it was made of.
 
     Args:
         path: the file.
         into: a module of the same architecture, which is not changed, or a function that builds it.
+        others: what to do about files of other kinds.
 
     Raises:
         InputError: no such file, one that is forged, or a module that does not fit it.
@@ -98,7 +140,7 @@ def load_relationalized(
             f"into is a torch module or a function that returns one, not {shown(into)}; give "
             "the module that was relationalized"
         )
-    tensors, metadata = read_tensors(path, kind=_KIND)
+    tensors, metadata = read_tensors(path, kind=RELATIONALIZED, others=others)
     try:
         model = filled(into, check_saved_layers(tensors, metadata))
     except RecursionError:
