@@ -18,6 +18,7 @@ from mpnn_arch.cli.failures import exit_code_of
 from mpnn_arch.cli.group import in_group, is_group
 from mpnn_arch.cli.numbers import read_strictly
 from mpnn_arch.cli.streams import prepare_streams
+from mpnn_arch.errors import InputError
 
 # name -> (module, function); the modules are light, see above.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -35,6 +36,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("mpnn_arch.cli.replay", "replay"),
     "report": ("mpnn_arch.cli.report", "report"),
 }
+
+# Those that multiply matrices.
+COMPUTING = {"bench", "train", "compare", "gnn", "explore", "verify", "sweep", "replay"}
 
 
 class LazyGroup(click.Group):
@@ -55,8 +59,25 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Neural-network layers as rounds of message passing on a relational graph."""
+    if ctx.invoked_subcommand in COMPUTING:
+        _check_current_folder()
+
+
+def _check_current_folder() -> None:
+    """Refuse a current folder that was deleted: MKL ends the process there, at its first product.
+
+    Raises:
+        InputError: it was.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError(
+            "the current folder was deleted or replaced; change to one that is there (cd)"
+        ) from None
 
 
 def main(argv: list[str] | None = None) -> None:

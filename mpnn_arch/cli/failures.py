@@ -35,6 +35,9 @@ _NO_MEMORY = re.compile(
     r"|numel: integer multiplication overflow|invalid buffer size|tensor size is too large",
     re.I,
 )
+# The loader of shared libraries says so where `ulimit -v` is reached.
+_UNMAPPED = "failed to map segment"
+_MORE_MEMORY = "raise the limit of memory (ulimit -v), or lift it"
 _LONGEST_WORD, _LONGEST = 200, 2000
 
 
@@ -68,6 +71,8 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except Exception as error:
         if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
             return _fail(2, _no_memory(error), error)
+        if isinstance(error, ImportError) and _UNMAPPED in str(error):
+            return _fail(2, f"a library cannot be loaded ({error}); {_MORE_MEMORY}", error)
         kind = type(error).__name__
         hint = "" if _wants_traceback() else f"; {TRACEBACK}=1 shows where"
         return _fail(

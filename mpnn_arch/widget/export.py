@@ -6,11 +6,10 @@ import json
 import os
 from collections.abc import Iterator
 from itertools import combinations_with_replacement, product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import write_text
+from mpnn_arch.io.files import check_writable, write_text
 from mpnn_arch.widget.patch import difference
 from mpnn_arch.widget.rewire import with_toggled
 from mpnn_arch.widget.scene import Scene
@@ -59,11 +58,9 @@ def write_page(path: str | os.PathLike[str], widget: RoundWidget) -> None:
     """Write ``widget`` to ``path``, with as many answers recorded as fit 2 MB.
 
     Raises:
-        InputError: what is on screen alone does not fit, or there is no such directory.
+        InputError: what is on screen alone does not fit, or the file cannot be written.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"there is no directory {path.parent} to write {path.name} to: make it")
+    path = check_writable(path)  # first, since recording the answers takes a while
     kept = ("rounds", "menus", "samples", "step", "selected", "views", "theme", *REBUILDING)
     state = {name: getattr(widget, name) for name in kept}
     scene = widget.scene_of(largest_map=LARGEST_MAP)

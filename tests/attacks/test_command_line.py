@@ -436,6 +436,8 @@ def test_any_parameters_give_a_graph_or_a_line(run, name, values):
         (MemoryError("Unable to allocate 9 GiB"), 2, "not enough memory"),
         (RuntimeError("CUDA out of memory. Tried"), 2, "not enough memory"),
         (RuntimeError("shapes differ"), 1, "RuntimeError: shapes differ"),
+        (ImportError("libtorch_cpu.so: failed to map segment"), 2, "ulimit -v"),
+        (ImportError("no such name"), 1, "ImportError: no such name"),
         (OSError(28, "No space left on device", "w.csv"), 2, "w.csv: No space left on device"),
         (PermissionError(13, "Permission denied", "/x"), 2, "/x: Permission denied"),
         (OSError(27, "File too large", "w"), 2, "ulimit -f"),

@@ -53,3 +53,19 @@ def test_a_closed_pipe_gives_no_traceback():
     )
     os.close(write)
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no current folder")
+def test_a_deleted_current_folder_is_one_sentence(tmp_path):
+    # MKL ends the process there at its first product, with a line of its own.
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = (
+        "import os, sys; from mpnn_arch.cli import main; os.chdir(sys.argv[1]); "
+        "os.rmdir(sys.argv[1]); main(sys.argv[2:])"
+    )
+    command = [sys.executable, "-c", code, str(gone), "verify", "--graph", "ring:8"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert finished.stderr.count("\n") == 1
+    assert "the current folder was deleted" in finished.stderr

@@ -250,8 +250,14 @@ def test_a_page_records_the_rounds_of_a_model(tmp_path, generator):
 
 
 def test_a_page_that_cannot_be_written_is_said(widget, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="no directory"):
-        widget.export_html(tmp_path / "nowhere" / "round.html")
+    (tmp_path / "file").write_text("")
+    for name, reason in {
+        "nowhere/round.html": "create its folder",
+        "file/round.html": "a part of the path is a file",
+        ".": "it is a folder",
+    }.items():
+        with pytest.raises(InputError, match=reason):
+            widget.export_html(tmp_path / name)
     monkeypatch.setattr("mpnn_arch.widget.export.MOST_BYTES", 1000)
     with pytest.raises(InputError, match="more than 1,000"):
         widget.export_html(tmp_path / "round.html")
