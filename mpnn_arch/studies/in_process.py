@@ -17,7 +17,7 @@ from mpnn_arch.studies.building import data_of
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.interrupts import Interrupts
 from mpnn_arch.studies.jobs import LAST, run_job
-from mpnn_arch.studies.recording import Recorder, storage_error
+from mpnn_arch.studies.recording import Recorder
 from mpnn_arch.studies.trial import Trial
 
 
@@ -62,7 +62,7 @@ class InProcess:
         finally:
             torch.set_num_threads(threads)
         if self._storage:
-            raise storage_error(self._storage)
+            raise self.recorder.storage_error(self._storage)
         raise KeyboardInterrupt
 
     def _check_data(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import shown_path
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.jobs import Job
 from mpnn_arch.studies.ledger import Ledger, about_trial
@@ -170,6 +171,15 @@ class Recorder:
             return []
         return [described]  # a note
 
+    def storage_error(self, reason: str) -> InputError:
+        """The error of a run where the study's folder cannot be written."""
+        if not self.folder.is_dir():
+            return InputError(
+                f"the study's folder {shown_path(self.folder)} was moved or deleted while it was "
+                "trained; move it back, or give its new path as --out, to go on"
+            )
+        return InputError(f"{reason}, and give the same command again: what is recorded stays")
+
     def _store_pace(self) -> None:
         """Note how quick this run is, with all that lies between epochs, for ``status``."""
         self._epochs += 1
@@ -198,11 +208,6 @@ def unneeded_populations(ledger: Ledger, trial: int) -> list[str]:
         trial,
     )
     return [row["hash"] for row in rows]
-
-
-def storage_error(reason: str) -> InputError:
-    """The error of a run where the study's folder cannot be written."""
-    return InputError(f"{reason}, and give the same command again: what is recorded stays")
 
 
 def weights_name(row: sqlite3.Row | Mapping[str, Any]) -> str:

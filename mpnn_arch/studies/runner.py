@@ -13,7 +13,7 @@ from mpnn_arch.studies.interrupts import Interrupts
 from mpnn_arch.studies.jobs import LAST
 from mpnn_arch.studies.ledger import about_trial
 from mpnn_arch.studies.pool import Events, Pool
-from mpnn_arch.studies.recording import Recorder, storage_error
+from mpnn_arch.studies.recording import Recorder
 
 GRACE = 1.5
 """Seconds that workers get to end their epoch after Ctrl-C."""
@@ -66,7 +66,7 @@ class Driver:
         finally:
             self._end()
         if self._storage:
-            raise storage_error(self._storage)
+            raise self.recorder.storage_error(self._storage)
         raise KeyboardInterrupt
 
     # -- handing out --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from mpnn_arch import InputError
 from mpnn_arch.studies import jobs
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.study import Study
+from mpnn_arch.studies.tasks import StorageError
 from mpnn_arch.training.config import TrainingConfig
 
 from .conftest import ABOUT, made_up_metrics
@@ -216,3 +217,15 @@ def test_imagenet_is_a_study_like_any_other(tmp_path):
     )
     study = Study.create(tmp_path / "study", config, data_root=tmp_path)
     assert study.run(workers=0, device="cpu", data_root=tmp_path).done == 1
+
+
+def test_a_folder_that_goes_away_is_named(study, monkeypatch):
+    def move(task, epoch):
+        study.path.rename(study.path.with_name("moved"))
+        raise StorageError("cannot write a checkpoint")
+
+    pretend(monkeypatch, move)
+    with pytest.raises(InputError, match=r"study's folder .* was moved or deleted.*move it back"):
+        study.run(workers=0)
+    moved = Study.open(study.path.with_name("moved"))
+    assert [row[0] for row in states(moved)] == ["queued"] * 4
