@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -41,13 +42,13 @@ _PAGE = """<!doctype html>
 </style>
 </head>
 <body class="mpnn-page">
-<main id="round"></main>
+<main id="round-{name}"></main>
 <noscript>This page draws with JavaScript, which is switched off.</noscript>
-<script type="application/json" id="recorded">{recorded}</script>
+<script type="application/json" id="recorded-{name}">{recorded}</script>
 <script type="module">
 {esm}
-const recorded = JSON.parse(document.getElementById("recorded").textContent);
-renderRecorded(document.getElementById("round"), recorded);
+const recorded = JSON.parse(document.getElementById("recorded-{name}").textContent);
+renderRecorded(document.getElementById("round-{name}"), recorded);
 </script>
 </body>
 </html>
@@ -118,5 +119,7 @@ def _page(widget: RoundWidget, recorded: dict[str, Any]) -> str:
         policy=_POLICY,
         css=widget._css,
         esm=widget._esm,
+        # Several pages may be pasted into one, where each finds its own parts.
+        name=hashlib.sha256(text.encode()).hexdigest()[:12],
         recorded=text.replace("<", "\\u003c"),
     )

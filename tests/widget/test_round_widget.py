@@ -195,7 +195,9 @@ def test_what_cannot_be_shown_is_said(given, x, sentence):
 
 def recorded_in(path):
     page = path.read_text(encoding="utf-8")
-    data = re.search(r'<script type="application/json" id="recorded">(.*?)</script>', page, re.S)
+    data = re.search(
+        r'<script type="application/json" id="recorded-[0-9a-f]+">(.*?)</script>', page, re.S
+    )
     return page, json.loads(data[1])
 
 
@@ -247,6 +249,18 @@ def test_a_page_records_the_rounds_of_a_model(tmp_path, generator):
         patch = recorded["patches"][answer_key(base | {"round_index": index})]
         scene = widget.scene_of(round_index=index, largest_map=14)
         assert patched(recorded["scene"], patch) == scene
+
+
+def test_pages_pasted_into_one_find_their_own_parts(tmp_path):
+    for nodes in (4, 8):
+        layer = RelationalLinear(graphs.ring(nodes, 2), 16, 16)
+        RoundWidget(layer).export_html(tmp_path / f"{nodes}.html")
+    first, second = (
+        re.findall(r'(?: id=|getElementById\()"((?:round|recorded)[^"]*)"', path.read_text())
+        for path in (tmp_path / "4.html", tmp_path / "8.html")
+    )
+    assert first == [first[0], first[1], first[1], first[0]]  # made, and looked for
+    assert not {*first} & {*second}
 
 
 def test_a_page_that_cannot_be_written_is_said(widget, tmp_path, monkeypatch):
