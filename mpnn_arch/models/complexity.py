@@ -11,13 +11,13 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.utils.flop_counter import FlopCounterMode
 
 from mpnn_arch.checks import LARGEST_COUNT, as_list, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.blocks import SqueezeExcitation
 from mpnn_arch.rounds import GraphRound, MessageRound, RelationalConv2d
 from mpnn_arch.rounds.copied import deep_copy
+from mpnn_arch.rounds.flops import ProductCounter
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def complexity(
     """
     args, kwargs, size = example_on_meta(model, input_size, inputs)
     copied = on_meta(model)
-    counter = FlopCounterMode(display=False)
+    counter = ProductCounter()
     tally = _Tally(copied, counter, size)
     try:
         with torch.no_grad(), counter:
@@ -266,7 +266,7 @@ class _Tally:
         batch: number of inputs.
     """
 
-    def __init__(self, model: nn.Module, counter: FlopCounterMode, batch: int) -> None:
+    def __init__(self, model: nn.Module, counter: ProductCounter, batch: int) -> None:
         self._rows: dict[str, LayerCost] = {}
         self._counter, self._batch = counter, batch
         self._calls: list[list[int]] = []  # of each open call: the count before, and that inside
@@ -323,9 +323,10 @@ class _Tally:
     def _hook(self, name: str, *, count_bias: bool) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             out = next(_tensors(output), None)
-            cost = complete = self._leave() // self._batch
-            if _has_graph(module) and out is not None:
-                cost, complete = (one // self._batch for one in _round_cost(module, out))
+            # Before the call is left, as it runs the round's AGG, which is no cost of its parent.
+            known = _round_cost(module, out) if _has_graph(module) and out is not None else None
+            own = self._leave()
+            cost, complete = (one // self._batch for one in known or (own, own))
             channels = _channels(module)
             if count_bias and channels[1] is not None:
                 cost, complete = cost + channels[1], complete + channels[1]

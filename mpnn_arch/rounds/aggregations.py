@@ -13,7 +13,6 @@ import torch
 import torch_geometric.typing
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.index import index2ptr
 from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.resolver import aggregation_resolver
@@ -24,6 +23,7 @@ from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
 from mpnn_arch.rounds.copied import deep_copy
+from mpnn_arch.rounds.flops import ProductCounter
 from mpnn_arch.rounds.messages.initial import fill_uniform
 
 Aggr: TypeAlias = str | pyg.Aggregation | type[pyg.Aggregation] | Sequence[str | pyg.Aggregation]
@@ -353,9 +353,9 @@ def aggregation_multiply_adds(aggr: pyg.Aggregation, plan: RoundPlan, pixels: in
     # In float64 an LSTM is products that the counter sees, and not one call of oneDNN.
     probe = probe.to("cpu", torch.float64)
     table = torch.ones(plan.num_edges, 1, plan.largest_out, **place_of(probe))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with ProductCounter() as counter, torch.no_grad():
         aggregate_messages(probe, table, plan.target.cpu(), plan.num_nodes)
-    return int(counter.get_total_flops()) // 2 * pixels
+    return counter.multiply_adds * pixels
 
 
 def place_of(aggr: pyg.Aggregation) -> dict[str, Any]:

@@ -39,6 +39,8 @@ from mpnn_arch.rounds.state_dict import register_graph, restore_graph
 from mpnn_arch.rounds.steps import (
     check_aggregates,
     check_messages,
+    check_node_features,
+    check_shares,
     check_steps,
     make_propagate,
     readable_steps,
@@ -173,6 +175,7 @@ class MessageRound(MessagePassing):
 
     def message(self, x_j: Tensor, x_i: Tensor, index: Tensor) -> Tensor:
         """f_vu(x_u) on every edge: (E, B, largest_in, ...) -> (E, B, largest_out, ...)."""
+        check_shares(self, x_j)
         return self.message_function(x_j, x_i, index)
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
@@ -239,6 +242,12 @@ class MessageRound(MessagePassing):
             restore_graph(self)
         restore_quantiles(self.aggr_module)
         return self
+
+    def _set_size(self, size: list[int | None], dim: int, src: Tensor) -> None:
+        """Called by PyG for what ``propagate`` gathers along the edges."""
+        if self.graph is not None:  # else the nodes are those of the input
+            check_node_features(self, src)
+        super()._set_size(size, dim, src)
 
     def _set_jittable_templates(self, raise_on_error: bool = False) -> None:
         """Called by PyG, which generates ``propagate`` at the first object of a class."""

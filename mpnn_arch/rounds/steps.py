@@ -87,6 +87,46 @@ def check_steps(layer: Any) -> None:
             )
 
 
+def check_node_features(layer: Any, features: Tensor) -> None:
+    """Refuse what a ``forward`` of one's own handed to ``propagate``, if no node has a row of it.
+
+    Args:
+        layer: a round on a graph of its own.
+        features: gathered along the edges by the rows of their nodes.
+
+    Raises:
+        InputError: another number of rows than nodes.
+    """
+    if features.dim() and features.shape[0] == layer.plan.num_nodes:
+        return
+    raise InputError(
+        f"{type(layer).__name__} hands node features of shape {tuple(features.shape)} to "
+        f"propagate; expected {layer.plan.num_nodes} rows, one for each node: for an input "
+        "(B, C, ...) give split_shares(x, self.plan) of mpnn_arch.rounds.shares"
+    )
+
+
+def check_shares(layer: Any, shares: Tensor) -> None:
+    """Refuse what a ``forward`` of one's own handed to ``propagate`` as x, if it is no shares.
+
+    Args:
+        layer: a round on a graph of its own.
+        shares: x_j, as gathered along the edges.
+
+    Raises:
+        InputError: another number of dimensions or channels than nodes have.
+    """
+    plan, maps = layer.plan, "HW"[: layer.message_function.spatial_dims]
+    if shares.dim() == 3 + len(maps) and shares.shape[2] == plan.largest_in:
+        return
+    expected = ", ".join(map(str, (plan.num_nodes, "B", plan.largest_in, *maps)))
+    raise InputError(
+        f"{type(layer).__name__} hands x of shape {(plan.num_nodes, *shares.shape[1:])} to "
+        f"propagate; expected ({expected}): for an input (B, C, ...) give "
+        "split_shares(x, self.plan) of mpnn_arch.rounds.shares"
+    )
+
+
 def check_messages(layer: Any, messages: Any, shape: tuple[int | str, ...]) -> None:
     """Refuse what a ``message`` of one's own returned, if AGG cannot take it.
 

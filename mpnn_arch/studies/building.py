@@ -55,6 +55,30 @@ def load_data(
     return data, data.listing_hash if isinstance(data, ImageFolder) else data.content_hash
 
 
+@lru_cache(maxsize=1)
+def check_repeats(
+    name: str,
+    source: str,
+    data_root: str | None,
+    train_images: int | None,
+    test_images: int | None,
+) -> None:
+    """Refuse a function that returns other data when a worker or a continuation calls it again.
+
+    Args: as for :func:`load_data`.
+
+    Raises:
+        InputError: its second call returned other data than its first.
+    """
+    asked = (name, source, data_root, train_images, test_images)
+    _, first = load_data.__wrapped__(*asked)  # let go of, before they are loaded again
+    if load_data(*asked)[1] != first:
+        raise InputError(
+            f"the function {name!r} returns other images or labels at every call, and workers and "
+            "continuations call it again; draw them with a generator of a fixed seed"
+        )
+
+
 def data_of(trial: Trial, data_root: str | Path | None) -> tuple[ImageDataset | ImageFolder, str]:
     """The data set of ``trial`` and its fingerprint, see :func:`load_data`."""
     return load_data(

@@ -12,7 +12,7 @@ import torch
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.studies import import_paths
-from mpnn_arch.studies.building import build_model, load_data
+from mpnn_arch.studies.building import build_model, check_repeats, load_data
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.graph_names import expand
 from mpnn_arch.studies.trial import Trial
@@ -35,13 +35,12 @@ def plan(
     """
     by_spec = {spec: expand([spec]) for spec in config.graphs}
     sources = {path: import_paths.source_hash(path) for path in config.import_paths}
-    data, fingerprint = load_data(
-        config.dataset,
-        sources.get(config.dataset),
-        None if data_root is None else str(data_root),
-        config.train_images,
-        config.test_images,
-    )
+    source = sources.get(config.dataset)
+    root = None if data_root is None else str(data_root)
+    parts = (config.train_images, config.test_images)
+    if source is not None:
+        check_repeats(config.dataset, source, root, *parts)
+    data, fingerprint = load_data(config.dataset, source, root, *parts)
     trials = list_trials(config, by_spec, fingerprint, sources)
     graphs = {name: graph for made in by_spec.values() for name, graph in made.items()}
     if config.model in sources:  # it may not know of "meta": one, as it will be trained

@@ -117,6 +117,11 @@ class EpochLoop(ABC):
             )
         check_training(config)
         check_kind("generator", generator, torch.Generator, "give torch.Generator()")
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise InputError(
+                f"the model, a {type(model).__name__}, has no parameter to train; give it layers "
+                "with parameters, or set requires_grad_(True) on those that it has"
+            )
         self.device = torch.device(device)
         self.model = model.to(self.device)
         if config.channels_last:

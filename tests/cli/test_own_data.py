@@ -115,6 +115,24 @@ def test_a_function_is_imported_only_where_it_is_named(folder, monkeypatch, run)
     assert errors(folder / "stopped") == errors(folder / "folder")
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_function_that_returns_other_data_when_called_again_is_refused(folder, run, workers):
+    (folder / "own_pictures.py").write_text(
+        "import torch\n"
+        "from mpnn_arch.training import ImageDataset\n"
+        "def load():\n"
+        "    images, labels = torch.rand(20, 1, 4, 4), torch.arange(20) % 2\n"
+        "    parts = dict(train_images=images, test_images=images)\n"
+        "    labelled = dict(train_labels=labels, test_labels=labels, num_classes=2)\n"
+        "    return ImageDataset(name='drawn', **parts, **labelled)\n"
+    )
+    arguments = ["--dataset", "own_pictures:load", *QUICK, "--out", "drawn", "--workers", workers]
+    code, _, err = run("train", *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "'own_pictures:load' returns other images or labels at every call" in err
+    assert not (folder / "drawn").exists()
+
+
 def test_the_default_folders_have_plain_names(folder, run):
     assert run("train", "--dataset", "own_pictures:load", *QUICK)[0] == 0
     compare = ["--graph", "complete:4", "--seeds", "1", "--epochs", "1"]

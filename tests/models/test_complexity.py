@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch_geometric.nn import aggr as pyg
 
 from mpnn_arch import InputError, RelationalLinear, graphs, models
 
@@ -120,6 +121,24 @@ def test_rows_describe_the_layers_and_the_model_is_unchanged(random_graph):
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])
     assert model(torch.zeros(2, 20)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("aggr", ["attentional", pyg.LSTMAggregation(4, 4)])
+def test_the_products_of_an_aggregation_count_once_at_any_depth(random_graph, aggr):
+    layer = RelationalLinear(random_graph(8, 0.4), 16, 32, aggr=aggr)
+    nested = nn.Sequential(nn.Sequential(layer, nn.ReLU()), nn.Linear(32, 5))
+    assert models.complexity(nested, (16,)).multiply_adds == layer.multiply_adds() + 32 * 5
+
+
+def test_an_aggregation_that_computes_gradients_is_counted(random_graph):
+    graph = random_graph(8, 0.4)
+    steps = [
+        RelationalLinear(graph, 16, 32, aggr=pyg.EquilibriumAggregation(4, 4, [3], grad_iter=n))
+        for n in (1, 2, 3)
+    ]
+    one, two, three = (models.complexity(layer, (16,)).multiply_adds for layer in steps)
+    assert steps[0].weight.numel() < one < two
+    assert three - two == two - one
 
 
 def test_positions_of_a_sequence_are_counted(random_graph):

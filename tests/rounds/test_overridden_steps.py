@@ -93,6 +93,17 @@ def test_a_forward_of_ones_own_hands_on_the_features_alone(generator):
         Sent(GRAPH, 16, 16, residual=True)(x)
 
 
+@pytest.mark.parametrize("base", [MessageRound, FusedRound, RelationalLinear])
+@pytest.mark.parametrize("batch", [3, 8])  # another number than nodes, and as many
+def test_features_that_are_not_split_are_refused(base, batch):
+    class Whole(base):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.propagate(self.edge_index, x=x)
+
+    with pytest.raises(InputError, match=rf"Whole hands .*\({batch}, 16\) to .* split_shares\(x, "):
+        Whole(GRAPH, 16, 24)(torch.zeros(batch, 16))
+
+
 def returning(base: type, function) -> type:
     class Own(base):
         def message(self, x_j: Tensor) -> Tensor:

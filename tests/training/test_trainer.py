@@ -241,6 +241,12 @@ def test_a_smaller_last_batch_is_kept_and_a_single_image_left_out(images, steps)
     assert sum(sizes) == images - (images % 64 == 1)
 
 
+@pytest.mark.parametrize("model", [nn.Flatten(), network().requires_grad_(False)])
+def test_a_model_without_parameters_to_train_is_refused(digits, model):
+    with pytest.raises(InputError, match=r"has no parameter to train; .* requires_grad_\(True\)"):
+        Trainer(model, digits, TrainingConfig(), generator=torch.Generator())
+
+
 def test_outputs_that_are_not_the_classes_are_refused(digits):
     with pytest.raises(InputError, match="num_classes=10"):
         Trainer(network(num_classes=7), digits, TrainingConfig(), generator=torch.Generator())
