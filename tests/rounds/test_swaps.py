@@ -252,6 +252,17 @@ def test_every_message_with_every_aggregation(kind, message, aggr):
     torch.testing.assert_close(twin(x), out)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"), [(k, m) for k in ("mlp", "conv") for m in works_on(k) if m not in EVEN]
+)
+def test_the_node_with_the_largest_share_may_send_to_none(kind, message):
+    edges = [[1, 3, 2, 3, 4, 5, 1], [0, 0, 1, 2, 3, 4, 5]]
+    sink = RelationalGraph(6, edges, directed=True, self_loops=False)
+    layer, x = make(kind, message, "mean", graph=sink)
+    assert layer.in_partition.sizes == (2, 1, 1, 1, 1, 1)
+    torch.testing.assert_close(layer(x), round_by_hand(layer, kind, "mean", x))
+
+
 # -- parts ------------------------------------------------------------------------------------
 
 

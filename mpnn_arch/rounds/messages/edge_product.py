@@ -34,7 +34,7 @@ class EdgeProduct(nn.Module):
         device, dtype: of the parameters.
 
     Shapes:
-        - **x:** (E, B, largest columns, ...)
+        - **x:** (E, B, largest columns, ...); by default those of the largest share of a node
         - **output:** (E, B, largest rows, ...)
         - **weight:** (sum of rows_e * columns_e,) or (..., K, K); **bias:** (sum of rows_e,)
 
@@ -70,8 +70,10 @@ class EdgeProduct(nn.Module):
         fan_in = torch.zeros(plan.num_nodes, dtype=torch.int64, device="cpu")
         self.fan_in = fan_in.index_add(0, plan.target, self.columns)[plan.target]
         self.geometry = geometry
-        self.weight_index = _block_index(self.rows, self.columns)
-        self.bias_index = _block_index(self.rows, torch.ones_like(self.rows)).squeeze(2)
+        # The node with the largest share may send to none.
+        most = plan.largest_in if columns is None else int(self.columns.max())
+        self.weight_index = _block_index(self.rows, self.columns, most)
+        self.bias_index = _block_index(self.rows, torch.ones_like(self.rows), 1).squeeze(2)
         kernel = () if self.geometry is None else self.geometry.kernel_size
         sizes = (int((self.rows * self.columns).sum()), *kernel)
         self.weight = new_parameter(*sizes, device=device, dtype=dtype)
@@ -144,12 +146,12 @@ def _per_edge(channels: Tensor | int | None, default: Tensor) -> Tensor:
     return torch.full_like(default, channels) if isinstance(channels, int) else channels.cpu()
 
 
-def _block_index(rows: Tensor, columns: Tensor) -> Tensor:
-    """(E, largest rows, largest columns): the index of each edge's entries, edge by edge.
+def _block_index(rows: Tensor, columns: Tensor, most_columns: int) -> Tensor:
+    """(E, largest rows, most columns): the index of each edge's entries, edge by edge.
 
     Entries past a smaller block point one past the end, where the caller appends a zero.
     """
-    most_rows, most_columns = int(rows.max()), int(columns.max())
+    most_rows = int(rows.max())
     require_memory(
         TABLE_BYTES * len(rows) * most_rows * most_columns,
         "cpu",

@@ -43,10 +43,9 @@ class SeparableConvMessage(MessageFunction):
 
     def __init__(self, plan: RoundPlan, **kwargs: Any) -> None:
         super().__init__(plan, **kwargs)
-        self.depthwise = EdgeProduct(
-            plan, self.geometry, rows=plan.in_sizes[plan.source], columns=1, **self.factory
-        )
-        self.pointwise = EdgeProduct(plan, POINTWISE, **self.factory)
+        senders = plan.in_sizes[plan.source]
+        self.depthwise = EdgeProduct(plan, self.geometry, rows=senders, columns=1, **self.factory)
+        self.pointwise = EdgeProduct(plan, POINTWISE, columns=senders, **self.factory)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """D preserves the scale of a map; P gives the sum the scale of ``conv``."""
@@ -56,4 +55,5 @@ class SeparableConvMessage(MessageFunction):
     def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""
         kernels = self.depthwise.blocks(edges).squeeze(2)
+        x_j = x_j[:, :, : kernels.shape[1]]  # the node with the largest share may send to none
         return self.pointwise(depthwise_by_edge(x_j, kernels, self.geometry), edges)
