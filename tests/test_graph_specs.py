@@ -3,9 +3,11 @@
 import importlib
 import inspect
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Data
 
 import mpnn_arch
 from mpnn_arch import InputError, RelationalConv2d, RelationalLinear, graphs, models, relationalize
@@ -160,3 +162,11 @@ def test_a_graph_in_the_wrong_place(call):
         call()
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_a_graph_of_another_library_names_its_conversion():
+    data = Data(edge_index=torch.tensor([[0, 1], [1, 2]]), num_nodes=3)
+    for given, words in ((nx.path_graph(3), "from_networkx"), (data, "from_edge_index")):
+        for take in (lambda g: RelationalLinear(g, 8, 8), graphs.measure):
+            with pytest.raises(InputError, match=f"convert it by RelationalGraph.{words}"):
+                take(given)

@@ -29,7 +29,7 @@ def as_graph(graph: Any, hint: str = "") -> RelationalGraph:
         return _parse(graph, one=True)[0]
     raise InputError(
         f"a graph is a RelationalGraph or a specification such as 'ring:16,4', not {shown(graph)}; "
-        f"{hint or 'use a generator of mpnn_arch.graphs'}"
+        f"{_conversion(graph) or hint or 'use a generator of mpnn_arch.graphs'}"
     )
 
 
@@ -41,7 +41,7 @@ def as_graphs(graphs: Any) -> list[RelationalGraph]:
     """
     if isinstance(graphs, str):
         return _parse(graphs, one=False)
-    if isinstance(graphs, RelationalGraph | bytes | Mapping):
+    if isinstance(graphs, RelationalGraph | bytes | Mapping) or _conversion(graphs):
         return [as_graph(graphs)]
     try:
         listed = list(graphs)
@@ -59,6 +59,15 @@ def as_named_graphs(graphs: Mapping[str, Any]) -> dict[str, RelationalGraph]:
     if not isinstance(graphs, Mapping):
         raise InputError(f"graphs are a dict of names and graphs, not {shown(graphs)}; give one")
     return {name: as_graph(graph) for name, graph in graphs.items()}
+
+
+def _conversion(given: Any) -> str | None:
+    """How to make a graph of another library's; None for what is none."""
+    if any(kind.__module__.partition(".")[0] == "networkx" for kind in type(given).__mro__):
+        return "convert it by RelationalGraph.from_networkx"
+    if hasattr(given, "edge_index"):
+        return "convert it by RelationalGraph.from_edge_index(data.edge_index, data.num_nodes)"
+    return None
 
 
 def parse_with(parser: Callable[[str], list[RelationalGraph]]) -> None:

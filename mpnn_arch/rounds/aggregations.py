@@ -171,11 +171,14 @@ def _by_name(name: str) -> Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation
 
     def resolve(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
         try:
-            return cast(pyg.Aggregation, aggregation_resolver(name, **kwargs))
+            found = cast(pyg.Aggregation, aggregation_resolver(name, **kwargs))
         except ValueError as error:
             if "Could not resolve" in str(error):
                 aggregations.get(name)  # raises, listing the choices
             raise
+        if type(found) is pyg.Aggregation:  # by no name, as after the + of "mean+"
+            aggregations.get(name)
+        return found
 
     return resolve
 

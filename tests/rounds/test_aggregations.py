@@ -133,6 +133,8 @@ def test_a_model_has_aggregations_that_read_values_or_indices(aggr, arguments):
     ("arguments", "sentence"),
     [
         ({"aggr": "sofmax"}, "no aggregation 'sofmax'.*'softmax'"),
+        ({"aggr": "sum+"}, "no aggregation ''; choose one of "),
+        ({"aggr": "aggregation"}, "no aggregation 'aggregation'"),
         ({"aggr": "quantile", "aggr_kwargs": {"q": 2.0}}, "rejected its arguments"),
         ({"aggr": "sum", "aggr_kwargs": {"q": 1}}, "rejected its arguments"),
         ({"aggr": pyg.SumAggregation(), "aggr_kwargs": {"q": 1}}, "do not apply to an instance"),
