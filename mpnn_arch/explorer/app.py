@@ -124,11 +124,22 @@ def _():
     # Where in the round the reader is, for the code alone.
     get_place, set_place = mo.state({})
     get_job, set_job = mo.state(None)
-    return get_job, get_place, get_shown, set_job, set_place, set_shown
+    # Why what is on screen is not trained; forgotten when that changes.
+    get_untrained, set_untrained = mo.state(None)
+    return (
+        get_job,
+        get_place,
+        get_shown,
+        get_untrained,
+        set_job,
+        set_place,
+        set_shown,
+        set_untrained,
+    )
 
 
 @app.cell
-def _(channels, chosen, digits, set_place, set_shown, subject):
+def _(channels, chosen, digits, set_place, set_shown, set_untrained, subject):
     choice, graph, refused = None, None, None
     try:
         if chosen is None:
@@ -145,6 +156,7 @@ def _(channels, chosen, digits, set_place, set_shown, subject):
         choice, refused = None, refusal(_error)
     set_shown({})
     set_place({})
+    set_untrained(None)
     return choice, graph, refused
 
 
@@ -173,7 +185,7 @@ def _(channels, control, digits, get_shown, graph, refused, source, subject):
 
 
 @app.cell
-def _(choice, set_place, set_shown):
+def _(choice, set_place, set_shown, set_untrained):
     widget, unbuilt = None, None
     if choice is not None:
         from mpnn_arch.widget import RoundWidget
@@ -189,6 +201,7 @@ def _(choice, set_place, set_shown):
         def _changed(_):
             now = {name: getattr(widget, name) for name in _first}
             set_shown({name: value for name, value in now.items() if value != _first[name]})
+            set_untrained(None)
 
         def _moved(_):
             now = {}
@@ -237,7 +250,18 @@ def _():
 
 
 @app.cell
-def _(choice, dataset, epochs, get_job, get_shown, refresh, set_job, uploads, widget):
+def _(
+    choice,
+    dataset,
+    epochs,
+    get_job,
+    get_shown,
+    refresh,
+    set_job,
+    set_untrained,
+    uploads,
+    widget,
+):
     mo.stop(widget is None)
     from mpnn_arch.explorer.live_training import LiveTraining
 
@@ -256,8 +280,10 @@ def _(choice, dataset, epochs, get_job, get_shown, refresh, set_job, uploads, wi
         try:
             job = LiveTraining(pair, model=_model, dataset=dataset.value, epochs=epochs.value)
             set_job(job)
+            set_untrained(None)
         except (InputError, OSError) as error:
-            set_job(str(error))
+            set_job(None)
+            set_untrained(str(error))
 
     def _stop(_):
         if isinstance(get_job(), LiveTraining):
@@ -280,11 +306,11 @@ def _(choice, dataset, epochs, get_job, get_shown, refresh, set_job, uploads, wi
 
 
 @app.cell
-def _(get_job, refresh):
+def _(get_job, get_untrained, refresh):
     refresh.value
+    mo.stop(get_untrained() is not None, refusal(get_untrained()))
     _job = get_job()
     mo.stop(_job is None)
-    mo.stop(isinstance(_job, str), refusal(_job))
     _rows = _job.look()
     _done, _all = len(_rows), len(_job.graphs) * _job.seeds * _job.epochs
     if _job.failure:

@@ -33,3 +33,22 @@ def test_the_complete_graph_is_trained_alone(monkeypatch):
     _, defined = app.run(defs={"chosen": "complete:16", "control": {"sliders": ""}})
     defined["start"]._on_change(None)
     assert asked == [["complete:16"]]
+
+
+@pytest.mark.slow
+def test_a_refusal_to_train_is_gone_when_the_graph_changes(monkeypatch):
+    from mpnn_arch import InputError
+    from mpnn_arch.explorer import live_training
+    from mpnn_arch.explorer.app import app
+
+    class Refusing:
+        def __init__(self, graphs, **_):
+            raise InputError("not this graph")
+
+    monkeypatch.setattr(live_training, "LiveTraining", Refusing)
+    _, defined = app.run(defs={"chosen": "ring:16,4", "control": {"sliders": ""}})
+    assert defined["get_untrained"]() is None
+    defined["start"]._on_change(None)
+    assert defined["get_untrained"]() == "not this graph"
+    defined["widget"].toggled = [[0, 8]]
+    assert defined["get_untrained"]() is None
