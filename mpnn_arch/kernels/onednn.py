@@ -58,6 +58,10 @@ def matmul_transposed(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tenso
         - **bias:** (N,) or None
         - **output:** (M, N)
     """
+    rows, columns = b.shape
+    by_row, by_column = b.stride()
+    if not ((by_column == 1 and by_row >= columns) or (by_row == 1 and by_column >= rows)):
+        b = b.contiguous()  # oneDNN takes no second factor that overlaps, as windows of a series do
     y: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return y
 

@@ -134,9 +134,22 @@ def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any)
     """
     check_kind("layer", layer, FusedRound, "give a RelationalLinear or RelationalConv2d")
     check_callable("apply", apply, "give one of torch.nn.utils.parametrizations, as spectral_norm")
+    function = layer.message_function
+    if function.fusable and not function.plan_layout:
+        raise InputError(
+            f"the weights of {type(function).__name__} are one matrix for all edges, and not the "
+            "entries of the round's; parametrise layer.message_function itself"
+        )
     holder = nn.Module()
     holder.weight = nn.Parameter(layer.dense_weight().detach().clone())
-    inner: nn.Module = cast(Any, apply(holder, **kwargs)).parametrizations["weight"][0]
+    apply(holder, **kwargs)
+    if not parametrize.is_parametrized(holder, "weight"):
+        raise InputError(
+            f"{getattr(apply, '__name__', apply)} registers no parametrisation of the weight; use "
+            "one of torch.nn.utils.parametrizations, or prune layer.message_function by "
+            "prune.custom_from_mask"
+        )
+    inner: nn.Module = cast(Any, holder).parametrizations["weight"][0]
     plan = layer.plan
     holder.eval()  # spectral_norm iterates in training
     with torch.no_grad():

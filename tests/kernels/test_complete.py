@@ -88,6 +88,17 @@ def test_onednn_takes_tensors_of_any_strides() -> None:
     )
 
 
+@needs_onednn
+def test_onednn_takes_windows_of_a_series_that_overlap() -> None:
+    layer = layer_of()
+    layer.backend_choices = {KEY: "onednn"}
+    x = draw(WIDTH + 5 * (BATCH - 1)).unfold(0, WIDTH, 5)
+    assert x.shape == (BATCH, WIDTH)
+    (expected,) = torch.autograd.grad(plain(layer, x).sin().mean(), layer.weight)
+    (found,) = torch.autograd.grad(layer(x).sin().mean(), layer.weight)
+    torch.testing.assert_close(found, expected)
+
+
 def test_the_candidates() -> None:
     able = [name for name in ("cpu", "onednn") if not backends.get(name).unavailable_reason()]
     assert backends.complete_candidates("cpu", torch.float32) == ["masked", *able]
