@@ -84,6 +84,10 @@ def test_sparse_graph_keeps_the_weights_that_survive(random_graph):
     assert type(changed.conv1) is nn.Conv2d
     assert type(changed.fc) is nn.Linear
     assert report.names("skipped") == ["conv1", "fc"]
+    assert [layer.reason for layer in report.layers if layer.outcome == "skipped"] == [
+        "skip has 'first'",
+        "skip has 'last'",
+    ]
     out = changed(torch.zeros(2, 3, 64, 64))
     out.sum().backward()
     assert after.weight.grad is not None

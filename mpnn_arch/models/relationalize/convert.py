@@ -140,7 +140,7 @@ def _turn(
     layer: nn.Module,
     kind: Kind | None,
     graph: RelationalGraph | None,
-    skipped: set[str],
+    skipped: dict[str, str],
     shared: set[int],
     order: Order,
     backend: str,

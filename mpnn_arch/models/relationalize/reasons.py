@@ -35,12 +35,12 @@ def why_dense(
     layer: nn.Module,
     kind: Kind,
     graph: RelationalGraph | None,
-    skipped: set[str],
+    skipped: dict[str, str],
     shared: set[int],
 ) -> tuple[str, str]:
     """The outcome for a dense layer, and the reason; ``("round", "")`` if it can be one."""
     if name in skipped:
-        return "skipped", "as requested"
+        return "skipped", f"skip has {skipped[name]!r}"
     groups: Any = getattr(layer, "groups", 1)
     if groups > 1 and groups == kind.widths(layer)[0]:
         return "grouped", "depth-wise: it leaves no exchange among channels to restrict"

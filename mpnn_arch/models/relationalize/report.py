@@ -18,7 +18,7 @@ class LayerOutcome:
         in_channels, out_channels: its widths, which do not change; None for a layer that is not
             dense.
         outcome: ``"round"``, ``"too narrow"`` (fewer channels than the graph has nodes),
-            ``"grouped"`` (a depth-wise conv), ``"skipped"`` (as requested), ``"no graph"`` (none
+            ``"grouped"`` (a depth-wise conv), ``"skipped"`` (by ``skip``), ``"no graph"`` (none
             was given for it), ``"left dense"``, or ``"not dense"`` (an embedding, a normalisation,
             ...).
         reason: why it is not a round; empty if it is one.

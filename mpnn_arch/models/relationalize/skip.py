@@ -10,8 +10,8 @@ from mpnn_arch.checks import as_list
 from mpnn_arch.errors import InputError
 
 
-def skipped_layers(module: nn.Module, dense: Sequence[str], skip: Sequence[str]) -> set[str]:
-    """The names in ``dense`` that ``skip`` means.
+def skipped_layers(module: nn.Module, dense: Sequence[str], skip: Sequence[str]) -> dict[str, str]:
+    """The names in ``dense`` that ``skip`` means, and the entry of ``skip`` that means each.
 
     ``"first"`` and ``"last"`` are the layers that meet the data: the paper leaves input and output
     layers dense. In a model whose first weights are an ``nn.Embedding``, that is the input layer,
@@ -25,14 +25,15 @@ def skipped_layers(module: nn.Module, dense: Sequence[str], skip: Sequence[str])
         skip = (skip,)
     skip = as_list("skip", skip)
     parts = dict(module.named_modules())
-    skipped = set()
+    skipped: dict[str, str] = {}
     for name in skip:
         if name in ("first", "last"):
             # A single layer is neither first nor last of anything.
             if len(dense) > 1:
-                skipped |= _ends(parts, dense, first=name == "first")
+                found = _ends(parts, dense, first=name == "first")
+                skipped |= dict.fromkeys(found, name)
         elif name in parts:
-            skipped.update(d for d in dense if d == name or d.startswith(f"{name}."))
+            skipped |= {d: name for d in dense if d == name or d.startswith(f"{name}.")}
         else:
             raise InputError(
                 f"{type(module).__name__} has no part {name!r} to skip; give 'first', 'last' or a "
