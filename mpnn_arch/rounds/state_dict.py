@@ -79,6 +79,16 @@ def _before_loading(layer: Any, state: dict[str, Any], prefix: str, *_: Any) -> 
             continue
         if torch.equal(tensor.cpu(), expected[name]):
             continue
+        if name.endswith("_sizes") and tensor.shape == expected[name].shape:
+            node = int((tensor.cpu() != expected[name]).nonzero()[0])
+            side = name[: -len("_sizes")]
+            theirs, ours = int(tensor[node]), int(expected[name][node])
+            if tensor.sum() == expected[name].sum():
+                raise StateDictError(
+                    f"the weights at {prefix or 'the top'!r} give node {node} {theirs} of the "
+                    f"{side}put channels, this round {ours}: build it with the partition of the "
+                    f"weights, ChannelPartition.from_sizes(state[{prefix + name!r}])"
+                )
         raise StateDictError(
             f"the weights at {prefix or 'the top'!r} belong to {_describe(given)}, this round "
             f"to {layer.graph!r} with {layer.in_channels} -> {layer.out_channels} "

@@ -103,8 +103,10 @@ def test_weights_of_another_graph_are_refused(path):
 
 def test_weights_of_another_partition_are_refused(path):
     state = FusedRound(path, ChannelPartition.from_sizes([1, 2, 3, 2]), 8).state_dict()
-    with pytest.raises(InputError, match="partition"):
+    with pytest.raises(InputError, match=r"node 0 1 of the input channels, this round 2: "):
         FusedRound(path, 8, 8).load_state_dict(state)
+    shares = ChannelPartition.from_sizes(state["in_sizes"])
+    FusedRound(path, shares, 8).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
