@@ -189,10 +189,3 @@ def test_layers_with_a_version_of_their_own_are_loaded(complete_graph, tmp_path)
     loaded = mpnn_arch.load(tmp_path / "model.safetensors", into=net)
     x = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded(x), model(x))
-
-
-def test_without_into_the_file_of_a_relationalized_model_asks_for_it(tmp_path):
-    changed = mpnn_arch.relationalize(nn.Linear(8, 8), "ring:4,2")
-    mpnn_arch.save(changed, tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match="give into= the module that was relationalized"):
-        mpnn_arch.load(tmp_path / "model.safetensors")
