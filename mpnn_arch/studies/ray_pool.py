@@ -30,6 +30,10 @@ WAIT = 20.0
 """Seconds that a worker may wait for a place while another of ours has nothing to do."""
 
 
+CLOSING = 10.0
+"""Seconds in which the threads of a pool should end; they look up at least every two."""
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
     """Ray, connected to a cluster, or to one of its own on this machine.
@@ -130,6 +134,7 @@ class RayPool(QueuePool):
         self._ray, self._folder, self._shared = ray, folder, shared
         self._most, self._threads, self._on_gpu = workers, threads, on_gpu
         self._workers: dict[str, _Worker] = {}
+        self._listeners: list[threading.Thread] = []
         self._room = (0.0, 0)  # when it was asked for, and what it was
         # Settings and own modules are those of the driver.
         variables = {n: v for n, v in os.environ.items() if n.startswith("MPNN_ARCH_")}
@@ -172,7 +177,9 @@ class RayPool(QueuePool):
         name = self._new_name()
         worker = _Worker(name, self._actors.remote())
         self._workers[name] = worker
-        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        self._listeners = [listener for listener in self._listeners if listener.is_alive()]
+        self._listeners.append(threading.Thread(target=self._listen, args=(worker,), daemon=True))
+        self._listeners[-1].start()
         return name
 
     def submit(self, worker: str, job: Job) -> None:
@@ -298,11 +305,17 @@ class RayPool(QueuePool):
                     self._ray.kill(self._workers[name].actor)
 
     def close(self) -> None:
-        """End all actors."""
+        """End all actors, and the threads that listen to them.
+
+        A thread that called Ray after it was shut down would start a new cluster on this machine.
+        """
         names = list(self._workers)
         self._end(names)
         for name in names:
             self._forget(name)
+        until = time.monotonic() + CLOSING
+        for listener in self._listeners:
+            listener.join(max(0.0, until - time.monotonic()))
 
 
 def _short(error: BaseException) -> str:
