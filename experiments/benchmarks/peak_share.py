@@ -10,9 +10,7 @@ convolution may exceed the peak: its library skips the products with padding, wh
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Callable, Mapping
-from time import perf_counter
 
 import torch
 from cpu_kernel import CHANNELS, WIDTH, conv_passes, linear_passes, matched, plan_of
@@ -21,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mpnn_arch.diagnostics.peak import fma_peak
-from mpnn_arch.diagnostics.timing import machine
+from mpnn_arch.diagnostics.timing import interleaved, machine
 from mpnn_arch.kernels import cpu
 
 PASSES = ("forward", "dx", "dW")
@@ -29,23 +27,12 @@ MAPS = ((1, 16, 16), (3, 32, 4), (3, 16, 16), (3, 8, 16))  # kernel, pixels a si
 Passes = Mapping[str, tuple[Callable[[], object], Callable[[], object]]]
 
 
-def seconds(runs: tuple[Callable[[], object], ...], turns: int) -> list[float]:
-    """Median of every run; the runs take turns, after three calls each that do not count."""
-    times: list[list[float]] = [[] for _ in runs]
-    for turn in range(turns + 3):
-        for run, kept in zip(runs, times, strict=True):
-            start = perf_counter()
-            run()
-            if turn >= 3:
-                kept.append(perf_counter() - start)
-    return [statistics.median(kept) for kept in times]
-
-
 def shares(passes: Passes, ours: float, dense: float, turns: int, peak: float) -> list[str]:
     """Per pass, the round's share of the peak and the dense product's, of so many operations."""
     cells = []
     for name in PASSES:
-        own, other = seconds(passes[name], turns)
+        timed = interleaved(dict(zip(("ours", "dense"), passes[name], strict=True)), turns)
+        own, other = timed["ours"].median, timed["dense"].median
         cells.append(f"{ours / own / peak:.0%} ({dense / other / peak:.0%})")
     return cells
 

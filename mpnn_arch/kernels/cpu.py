@@ -60,6 +60,8 @@ class _Kernels:
             "conv2d_forward": (_P, _P, _P, _P, _P, _I),
             "conv2d_grad_input": (_P, _P, _P, _P, _P, _I),
             "conv2d_grad_weight": (_P, _P, _P, _P, _P, _I),
+            "norm_forward": (_P, _P, _P, ctypes.c_double, _I, _P, _P, _P, _P),
+            "norm_backward": (_P, _P, _P, _P, _P, _P, _P, _P, _P, _P),
         }
         self.functions: dict[torch.dtype, dict[str, Any]] = {}
         for dtype, suffix in _SUFFIX.items():
@@ -453,6 +455,13 @@ def _in_float32(
         raise _misfit(plan, first, second)
     wide = (value.float() if isinstance(value, Tensor) else value for value in rest)
     return product(first.float(), second.float(), plan, *wide).to(first.dtype)
+
+
+def functions_of(dtype: torch.dtype) -> dict[str, Any]:
+    """The kernels for float32 or float64, by name; where :func:`is_available`."""
+    kernels = _load()
+    assert not isinstance(kernels, str)
+    return kernels.functions[dtype]
 
 
 def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> tuple[dict[str, Any], Tables]:

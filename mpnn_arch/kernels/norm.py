@@ -10,7 +10,6 @@ caches each of these operations takes as long as its memory traffic. As one, by 
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from typing import Any
 
 import torch
@@ -18,11 +17,9 @@ from torch import Tensor
 
 from mpnn_arch.kernels import cpu
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
-from mpnn_arch.kernels.native.library import load_kernels
 
-_SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_DTYPES = (torch.float32, torch.float64)
 _FEWEST = 64  # pixels; smaller maps have too few whole vectors
-_P = ctypes.c_void_p
 
 
 def can_normalise(x: Tensor) -> bool:
@@ -32,7 +29,7 @@ def can_normalise(x: Tensor) -> bool:
     """
     return (
         x.dim() == 4
-        and x.dtype in _SUFFIX
+        and x.dtype in _DTYPES
         and x.is_cpu
         and x.is_contiguous()
         and x.shape[0] > 0
@@ -75,7 +72,8 @@ def normalise(
         ...     y, mean, variance = normalise(x, None, None, None, 1e-5, relu=True)
         ...     torch.testing.assert_close(y, torch.nn.BatchNorm2d(3)(x).relu())
     """
-    y, mean, variance = _Normalise.apply(x, residual, weight, bias, eps, relu)  # type: ignore[no-untyped-call]
+    rest = [None if t is None else t.contiguous() for t in (residual, weight, bias)]
+    y, mean, variance = _Normalise.apply(x, *rest, eps, relu)  # type: ignore[no-untyped-call]
     return y, mean, variance
 
 
@@ -92,15 +90,13 @@ class _Normalise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         y = torch.empty_like(x)
         mean, variance, factor = x.new_empty(3, x.shape[1]).unbind()
-        added = None if residual is None else residual.contiguous()
-        maps, kept = _maps(x, weight, bias)
+        maps = _maps(x, weight, bias)
         _run(
-            _functions()[x.dtype][0](
-                ctypes.addressof(maps), x.data_ptr(), _address(added), eps, relu,
+            cpu.functions_of(x.dtype)["norm_forward"](
+                ctypes.addressof(maps), x.data_ptr(), _address(residual), eps, relu,
                 y.data_ptr(), mean.data_ptr(), variance.data_ptr(), factor.data_ptr(),
             )
         )  # fmt: skip
-        del kept
         ctx.save_for_backward(x, weight, bias, y if relu else None, mean, factor)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
@@ -117,15 +113,14 @@ class _Normalise(torch.autograd.Function):
             grad, dx = grad.contiguous(), torch.empty_like(x)
             dr = torch.empty_like(x) if needs_residual else None
             dw, db = x.new_empty(2, x.shape[1]).unbind()
-            maps, kept = _maps(x, weight, bias)
+            maps = _maps(x, weight, bias)
             _run(
-                _functions()[x.dtype][1](
+                cpu.functions_of(x.dtype)["norm_backward"](
                     ctypes.addressof(maps), grad.data_ptr(), _address(y), x.data_ptr(),
                     mean.data_ptr(), factor.data_ptr(), dx.data_ptr(), _address(dr),
                     dw.data_ptr(), db.data_ptr(),
                 )
             )  # fmt: skip
-            del kept
         return (
             dx if needs_x else None,
             dr if needs_residual else None,
@@ -151,26 +146,11 @@ def _by_torch(
     return (dr - rest) * scale, dr, dw, db
 
 
-@cache
-def _functions() -> dict[torch.dtype, tuple[Any, Any]]:
-    """The kernels forward and backward, by dtype."""
-    library = load_kernels().library
-    found = {}
-    for dtype, suffix in _SUFFIX.items():
-        forward = getattr(library, f"norm_forward_{suffix}")
-        forward.argtypes = (_P, _P, _P, ctypes.c_double, ctypes.c_int64, _P, _P, _P, _P)
-        backward = getattr(library, f"norm_backward_{suffix}")
-        backward.argtypes = (_P,) * 10
-        found[dtype] = (forward, backward)
-    return found
-
-
-def _maps(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Any, Any]:
-    """``Maps`` of native/norm.cpp, and the tensors that it points to."""
-    kept = [None if t is None else t.contiguous() for t in (weight, bias)]
+def _maps(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> ctypes.Array[ctypes.c_int64]:
+    """``Maps`` of native/norm.cpp; the caller keeps the tensors."""
     batch, channels, height, width = x.shape
-    numbers = (batch, channels, height * width, torch.get_num_threads(), *map(_address, kept))
-    return (ctypes.c_int64 * 6)(*(n or 0 for n in numbers)), kept
+    numbers = (batch, channels, height * width, torch.get_num_threads())
+    return (ctypes.c_int64 * 6)(*numbers, _address(weight) or 0, _address(bias) or 0)
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -18,23 +18,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as of_torch
 
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.dispatch.choice import is_small
 from mpnn_arch.kernels.dispatch.picker import Picker
-from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
+from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain, is_watched
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.kernels.product import Product
 
 _torch = backends.get(backends.PLAIN)
-# Those of all modules, as `nn.Module` reads them in every version of torch.
-_GLOBAL_HOOKS = (
-    of_torch._global_forward_hooks,
-    of_torch._global_forward_pre_hooks,
-    of_torch._global_backward_hooks,
-    of_torch._global_backward_pre_hooks,
-)
 
 
 def add_picker(layer: nn.Linear, backend: str = "auto") -> nn.Linear:
@@ -112,7 +104,9 @@ def _selected(layer: nn.Module, x: Tensor) -> Product | None:
     if product is not None and product.backend is _torch:
         return None
     weight, bias = layer.weight, layer.bias
-    if not (is_plain(x, weight) and _fits(x, weight, bias)) or _is_watched(layer):
+    if not (is_plain(x, weight) and _fits(x, weight, bias)) or is_watched(layer):
+        return None
+    if torch._C._len_torch_function_stack():  # something waits for torch's function
         return None
     if product is None:
         plan = _plan(weight.shape[1], weight.shape[0])
@@ -139,20 +133,6 @@ def _is_bias(bias: Tensor, weight: Tensor) -> bool:
         and bias.dtype == weight.dtype
         and bias.is_cpu
         and bias.shape == weight.shape[:1]
-    )
-
-
-def _is_watched(layer: nn.Module) -> bool:
-    """Whether something waits for the layer's own call, or for torch's function in it."""
-    return bool(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-        or any(_GLOBAL_HOOKS)
-        or "forward" in layer.__dict__
-        or layer._compiled_call_impl is not None
-        or torch._C._len_torch_function_stack()
     )
 
 

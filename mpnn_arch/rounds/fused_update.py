@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
+from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain, is_watched
 from mpnn_arch.kernels.norm import can_normalise, normalise
 
 Activation = Callable[[Tensor], Tensor] | None
@@ -26,14 +26,14 @@ def batch_norm_update(
     """
     if torch.compiler.is_compiling():
         return None
-    if not (type(norm) is nn.BatchNorm2d and norm.training and _is_untouched(norm)):
+    if not (type(norm) is nn.BatchNorm2d and norm.training and not is_watched(norm)):
         return None
     relu = activation is torch.relu or activation is F.relu
     if not (relu or activation is None):
-        if not (type(activation) is nn.ReLU and _is_untouched(activation)):
+        if not (type(activation) is nn.ReLU and not is_watched(activation)):
             return None
         relu = True
-    if _has_any_global_hook() or torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type):
         return None
     states = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     if not all(_is_like(x, state) for state in states if state is not None):
@@ -43,19 +43,8 @@ def batch_norm_update(
     if not (is_plain(x, x) and x.shape[1] == norm.num_features and can_normalise(x)):
         return None
     y, mean, variance = normalise(x, residual, norm.weight, norm.bias, norm.eps, relu)
-    _track(norm, mean, variance, x.numel() // x.shape[1])
+    track_statistics(norm, mean, variance, x.numel() // x.shape[1])
     return y
-
-
-def _is_untouched(module: nn.Module) -> bool:
-    """Whether a call of the module is its class's ``forward``, which nobody watches."""
-    return not (
-        "forward" in module.__dict__
-        or module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
 
 
 def _is_like(x: Tensor, other: Tensor) -> bool:
@@ -68,14 +57,25 @@ def _is_like(x: Tensor, other: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _track(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Move the running statistics as ``nn.BatchNorm2d`` does, the variance unbiased."""
+def track_statistics(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
+    """Move a BatchNorm's running statistics as torch does, the variance unbiased.
+
+    Args:
+        norm: whose buffers are written; one without them is left.
+        mean: of every channel.
+        variance: of every channel, biased.
+        count: numbers in a channel.
+
+    Shapes:
+        - **mean** and **variance:** (C,)
+    """
+    if norm.running_mean is None or norm.running_var is None:
+        return
     rate = norm.momentum
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         if rate is None:  # a plain average
             rate = 1.0 / float(norm.num_batches_tracked)
-    if norm.running_mean is None or norm.running_var is None:
-        return
-    norm.running_mean.lerp_(mean, rate or 0.0)
-    norm.running_var.lerp_(variance * (count / (count - 1)), rate or 0.0)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate or 0.0)
+    unbiased = variance * (count / (count - 1))
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), rate or 0.0)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mpnn_arch.rounds.fused_update import track_statistics
+
 
 class GlobalBatchNorm(_BatchNorm):
     """BatchNorm whose mean and variance are those of the global batch.
@@ -43,24 +45,11 @@ class GlobalBatchNorm(_BatchNorm):
         count, mean = total[0].detach(), total[1:] / total[0].detach()
         centred = x - mean.view(shape)
         variance = _sum_over_processes(centred.square().sum(dims)) / count
-        self._track(mean.detach(), variance.detach(), count)
+        track_statistics(self, mean.detach(), variance.detach(), count)
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.weight is not None:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
         return normal.to(input.dtype)
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None:
-            return
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        rate = self.momentum
-        if rate is None:  # a plain average
-            rate = 1.0 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
-        unbiased = variance * (count / (count - 1))
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), rate)
 
 
 def over_processes(model: nn.Module, device: torch.device) -> nn.Module:

@@ -6,14 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.autograd import forward_ad
+from torch.nn.modules import module as of_torch
 from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dispatch_mode
 
 _peek_transforms = torch._C._functorch.peek_interpreter_stack
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+# Those of all modules, as `nn.Module` reads them in every version of torch.
+_GLOBAL_HOOKS = (
+    of_torch._global_forward_hooks,
+    of_torch._global_forward_pre_hooks,
+    of_torch._global_backward_hooks,
+    of_torch._global_backward_pre_hooks,
+)
 
 
 def is_plain(first: Tensor, second: Tensor) -> bool:
@@ -74,6 +82,19 @@ def has_own_forward(module: torch.nn.Module) -> bool:
     """
     own = module.__dict__.get("forward")
     return own is not None and getattr(own, "__func__", None) is not type(module).forward
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether something waits for the module's own call, or stands in for it."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or any(_GLOBAL_HOOKS)
+        or "forward" in module.__dict__
+        or module._compiled_call_impl is not None
+    )
 
 
 @contextmanager
