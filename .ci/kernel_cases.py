@@ -14,7 +14,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from mpnn_arch.kernels import cpu, masked
+from mpnn_arch.kernels import masked
+from mpnn_arch.kernels.cpu_library import conv_numbers
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.native.tables import Tables
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
@@ -96,7 +97,7 @@ def _cases(draw: random.Random) -> Iterator[tuple[list[int], RoundPlan, list[Ten
                 (grad, w, masked.conv2d_grad_input(grad, w, plan, shape, *steps)),
                 (grad, x, masked.conv2d_grad_weight(grad, x, plan, size, *steps)),
             ]
-            fields = list(cpu._geometry(shape, size, *steps))
+            fields = list(conv_numbers(shape, size, *steps))
             for name, (first, second, result) in enumerate(products, start=3):
                 head = [name, dtype.itemsize, batch, 0, 0, *_sizes(plan), 1, *fields]
                 yield head, plan, [first, second, result]

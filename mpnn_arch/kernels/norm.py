@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels import cpu, cpu_library
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
 
 _DTYPES = (torch.float32, torch.float64)
@@ -92,7 +92,7 @@ class _Normalise(torch.autograd.Function):
         mean, variance, factor = x.new_empty(3, x.shape[1]).unbind()
         maps = _maps(x, weight, bias)
         _run(
-            cpu.functions_of(x.dtype)["norm_forward"](
+            cpu_library.functions_of(x.dtype)["norm_forward"](
                 ctypes.addressof(maps), x.data_ptr(), _address(residual), eps, relu,
                 y.data_ptr(), mean.data_ptr(), variance.data_ptr(), factor.data_ptr(),
             )
@@ -115,7 +115,7 @@ class _Normalise(torch.autograd.Function):
             dw, db = x.new_empty(2, x.shape[1]).unbind()
             maps = _maps(x, weight, bias)
             _run(
-                cpu.functions_of(x.dtype)["norm_backward"](
+                cpu_library.functions_of(x.dtype)["norm_backward"](
                     ctypes.addressof(maps), grad.data_ptr(), _address(y), x.data_ptr(),
                     mean.data_ptr(), factor.data_ptr(), dx.data_ptr(), _address(dr),
                     dw.data_ptr(), db.data_ptr(),
@@ -159,4 +159,4 @@ def _address(tensor: Tensor | None) -> int | None:
 
 def _run(failed: int) -> None:
     if failed:
-        raise cpu.error_of(failed)
+        raise cpu_library.error_of(failed)

@@ -109,16 +109,22 @@ def open_library(path: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
         _ = library.places_f32, library.norm_forward_f64, library.use_own_threads
+        _ = library.bf16_products, library.conv2d_grad_weight_bf16
     except (OSError, AttributeError) as error:
         raise BuildError(f"the kernels in {path} do not load: {error}") from error
     return library
+
+
+def numbers_of(source: Path) -> tuple[str, ...]:
+    """The types of numbers that a source is compiled for, one after the other."""
+    return ("float",) if source.stem.endswith("_bf16") else ("float", "double")
 
 
 def _compile(compiler: list[str], folder: Path, name: str) -> Path:
     """Compile the sources into the library ``folder / name``; ``folder`` is empty and private."""
     commands, objects = [], []
     for source in sorted(SOURCES.glob("*.cpp")):
-        for number in ("float", "double"):
+        for number in numbers_of(source):
             objects.append(f"{folder}/{source.stem}-{number}.o")
             command = [*compiler, f"-DNUMBER={number}", "-c", str(source)]
             commands.append([*command, "-o", objects[-1]])

@@ -8,7 +8,8 @@ EXPORT int NAMED(conv2d_forward)(const Plan* plan, const Geometry* g, const T* x
                           int64_t threads) {
     return checked([&] {
         require_plan(plan, x, weight, y);
-        forward<T>(*plan, checked_geometry(g, *plan), x, weight, y, team_size(threads));
+        forward<T>({*plan, nullptr, checked_geometry(g, *plan), x, weight, nullptr, y},
+                   team_size(threads));
     });
 }
 
@@ -16,7 +17,8 @@ EXPORT int NAMED(conv2d_grad_input)(const Plan* plan, const Geometry* g, const T
                              T* x, int64_t threads) {
     return checked([&] {
         require_plan(plan, grad, weight, x);
-        grad_input<T>(*plan, checked_geometry(g, *plan), grad, weight, x, team_size(threads));
+        grad_input<T>({*plan, nullptr, checked_geometry(g, *plan), grad, weight, nullptr, x},
+                      team_size(threads));
     });
 }
 

@@ -139,22 +139,28 @@ void copy_in(const T* map, int64_t rows, int64_t columns, const int64_t* stride,
     memset(to, 0, (end - to) * sizeof(T));
 }
 
+// What numbers are stored as that are multiplied as T.
+template <class T>
+using Stored = std::conditional_t<std::is_same<T, Pair>::value, Bf16, T>;
+
 // What a tile reads: lines copied from maps, or the maps themselves.
 template <class T>
 struct Lines {
     const Lattice& lattice;
-    const T* maps;
+    const Stored<T>* maps;
+    const int32_t* pair_start;  // first channel of every pair, and the end, where T is a pair
     int64_t channels, phases;
     bool phased, in_place;
     int64_t held;         // images in the lines at a time
     int64_t line, image;  // strides between channels and between images
 
-    Lines(const Lattice& l, const T* maps, int64_t channels, bool phased)
-        : lattice(l), maps(maps), channels(channels), phases(phased ? l.phases : 1),
-          phased(phased) {
+    Lines(const Lattice& l, const Stored<T>* maps, int64_t channels, bool phased,
+          const int32_t* pair_start = nullptr)
+        : lattice(l), maps(maps), pair_start(pair_start), channels(channels),
+          phases(phased ? l.phases : 1), phased(phased) {
         const Geometry& g = l.g;
         require(double(channels) * this->phases * (l.image() + 2 * l.margin) <= MOST_NUMBERS);
-        in_place = g.kernel[0] * g.kernel[1] * g.stride[0] * g.stride[1] == 1 &&
+        in_place = !pair_start && g.kernel[0] * g.kernel[1] * g.stride[0] * g.stride[1] == 1 &&
                    g.padding[0] + g.padding[1] == 0 && l.image() % LANES<T> == 0;
     }
     void hold(int64_t images) {
@@ -167,32 +173,54 @@ struct Lines {
         line = in_place ? lattice.image() : (vectors + 1 - vectors % 2) * LANES<T>;
     }
     int64_t size() const { return in_place ? 0 : channels * phases * line; }
+    const int64_t* map_size() const { return phased ? lattice.g.in_size : lattice.g.out_size; }
+    // Numbers that fill() needs for itself.
+    int64_t room() const { return pair_start ? map_size()[0] * map_size()[1] : 0; }
+
+    // One channel of an image; of a pair, both side by side in `room`.
+    const T* map(int64_t image, int64_t channel, T* room) const {
+        int64_t area = map_size()[0] * map_size()[1];
+        if constexpr (std::is_same<T, Pair>::value) {
+            int64_t low = pair_start[channel], end = pair_start[channel + 1];
+            const Bf16* from = maps + (image * pair_start[channels] + low) * area;
+            pair_all(from, end - low == 2 ? from + area : nullptr, area, room);
+            return room;
+        } else {
+            return maps + (image * channels + channel) * area;
+        }
+    }
 
     // Fills the lines of some images; thread `me` of `team` fills its part of the channels.
-    void fill(int64_t first, int64_t images, T* to, int64_t me, int64_t team) const {
+    void fill(int64_t first, int64_t images, T* to, T* room, int64_t me, int64_t team) const {
         if (in_place) return;
         const Lattice& l = lattice;
-        const int64_t* size = phased ? l.g.in_size : l.g.out_size;
+        const int64_t* size = map_size();
         const int64_t one[2] = {1, 1};
         const int64_t* stride = phased ? l.g.stride : one;
         int64_t phase_columns = phased ? l.used[1].size() : 1;
         Range mine = even_part(channels, me, team);
-        for (int64_t c = mine.first; c < mine.last; ++c)
-            for (int64_t f = 0; f < phases; ++f) {
-                T* start = to + (c * phases + f) * line;
+        for (int64_t c = mine.first; c < mine.last; ++c) {
+            T* start = to + c * phases * line;
+            for (int64_t i = 0; i < images; ++i) {
+                const T* from = map(first + i, c, room);
+                for (int64_t f = 0; f < phases; ++f)
+                    copy_in(from, size[0], size[1], stride,
+                            phased ? l.used[0][f / phase_columns] : 0,
+                            phased ? l.used[1][f % phase_columns] : 0,
+                            start + f * line + l.margin + i * l.image(), l.wide, l.high);
+            }
+            for (int64_t f = 0; f < phases; ++f, start += line) {
                 T* end = start + l.margin + images * l.image();
                 memset(start, 0, l.margin * sizeof(T));
-                for (int64_t i = 0; i < images; ++i)
-                    copy_in(maps + ((first + i) * channels + c) * size[0] * size[1], size[0],
-                            size[1], stride, phased ? l.used[0][f / phase_columns] : 0,
-                            phased ? l.used[1][f % phase_columns] : 0,
-                            start + l.margin + i * l.image(), l.wide, l.high);
                 memset(end, 0, (start + line - end) * sizeof(T));
             }
+        }
     }
     // Start of the first image in the lines, past the margin.
     const T* begin(const T* made, int64_t first) const {
-        return in_place ? maps + first * image : made + lattice.margin;
+        if constexpr (!std::is_same<T, Pair>::value)
+            if (in_place) return maps + first * image;
+        return made + lattice.margin;
     }
 };
 

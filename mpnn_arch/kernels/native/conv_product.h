@@ -1,6 +1,7 @@
 // The forward product of a round over maps, and the gradient with respect to its input.
 #pragma once
 #include "conv_lines.h"
+#include "pairs.h"
 
 namespace {
 
@@ -26,8 +27,9 @@ struct Work {
     const Lines<T>& source;
     bool transposed;
     bool gathered;              // read a copy of the weights, contiguous per node
-    const T* weight;
-    T* y;                       // (B, channels, rows, columns)
+    const T* weight;            // as they are stored, unless gathered
+    const Stored<T>* bias;      // may be null
+    Stored<T>* y;               // (B, channels, rows, columns)
     int64_t y_channels;
     int64_t y_size[2];          // (rows, columns) of a map
     int64_t rows, step[2];      // `rows` rows are written, every step[0]-th
@@ -41,8 +43,8 @@ struct Work {
     bool contiguous = false, direct = false;
     int64_t chunk = 0;          // rows of positions at a time
     int64_t z_line = 0;
-    std::vector<Mask<T>> masks;
-    std::vector<Shifted<T>> lines;
+    std::vector<Mask<Sum<T>>> masks;
+    std::vector<Shifted<Sum<T>>> lines;
 
     int64_t rows_of(int64_t images) const {
         return flat ? (images - 1) * lattice.high + rows : rows;
@@ -67,8 +69,9 @@ struct Work {
             for (int64_t term = side.start[v]; term < side.start[v + 1]; ++term)
                 for (int64_t a = 0; a < tap_rows; ++a, ++at) {
                     int64_t first = term - side.start[v];
-                    if (gathered) first *= side.channels[v + 1] - side.channels[v];
-                    else if (transposed) first = side.where[term];
+                    if (transposed)
+                        first = gathered ? first * (side.channels[v + 1] - side.channels[v])
+                                         : side.where[term];
                     offset[at] =
                         int32_t(side.term[term] * source.phases * source.line + along[a]);
                     where[at] = first * area + kernel_rows[a] * l.g.kernel[1];
@@ -87,7 +90,7 @@ struct Work {
         chunk = most;
         for (int64_t rows = most; rows > most / 2; --rows)
             if (cost(rows) < cost(chunk)) chunk = rows;
-        direct = contiguous && !flat && shifts == std::vector<int64_t>{0} &&
+        direct = std::is_same<T, Stored<T>>::value && contiguous && !flat && shifts == std::vector<int64_t>{0} &&
                  rows * wide % L == 0 && chunk * wide % L == 0;
         int64_t reach = 0;
         for (int64_t shift : shifts) reach = std::max(reach, std::abs(shift));
@@ -95,20 +98,26 @@ struct Work {
         z_line = places + 2 * whole_vectors<T>(reach) + L;
         int64_t mask_line = places + L;
         require(double(shifts.size()) * mask_line <= MOST_INDEX);
-        masks = make_masks<T>(shifts, mask_line, wide, wide);
+        masks = make_masks<Sum<T>>(shifts, mask_line, wide, wide);
         for (size_t i = 0; i < shifts.size(); ++i)
             lines.push_back({int64_t(i) * z_line + whole_vectors<T>(reach), shifts[i],
                              shifts[i] ? masks.data() + i * mask_line : nullptr});
     }
     // Scratch size: sums of a band of rows, the positions of every part, and those interleaved.
     int64_t room() const { return (BAND * lines.size() + 2 * step[1]) * z_line; }
+    // Writes sums of an output channel.
+    void write(const Sum<T>* from, int64_t count, int64_t channel, Stored<T>* to) const {
+        if constexpr (std::is_same<T, Stored<T>>::value) copy(from, count, to);
+        else round_all(from, count, bias ? bf16_to_float(bias[channel]) : 0.0f, to);
+    }
 };
 
 // Writes a line's sums, rows of positions first .. last, into an output channel.
 template <class T>
 void put_rows(const Work<T>& work, int64_t first_image, int64_t image, int64_t first, int64_t last,
-              int64_t channel, const T* z, T* spare) {
-    constexpr int64_t L = LANES<T>;
+              int64_t channel, const Sum<T>* z, Sum<T>* spare) {
+    typedef Sum<T> S;
+    constexpr int64_t L = LANES<S>;
     const Lattice& l = work.lattice;
     for (int64_t row = first; row < last;) {
         int64_t in_image = row;
@@ -118,27 +127,33 @@ void put_rows(const Work<T>& work, int64_t first_image, int64_t image, int64_t f
             row += l.high - in_image;
             continue;
         }
-        T* map = work.y + ((first_image + image) * work.y_channels + channel) * work.y_size[0] *
+        Stored<T>* map = work.y + ((first_image + image) * work.y_channels + channel) * work.y_size[0] *
                               work.y_size[1];
         int64_t from = (row - first) * l.wide, count = some * l.wide, step = work.step[1];
-        auto add = [&](const Part& part, T* to) {
+        auto add = [&](const Part& part, S* to) {
             add_lines(z, work.lines.data() + part.line, part.lines, from, from + count, to);
         };
         row += some;
         if (work.contiguous) {
-            add(work.parts[0], map + in_image * l.wide);
+            Stored<T>* to = map + in_image * l.wide;
+            if constexpr (std::is_same<T, Stored<T>>::value) {
+                add(work.parts[0], to);
+            } else {
+                add(work.parts[0], spare);
+                work.write(spare, count, channel, to);
+            }
             continue;
         }
         for (size_t i = 0; i < work.parts.size(); ++i) add(work.parts[i], spare + i * work.z_line);
-        const T* side_by_side = spare;
+        const S* side_by_side = spare;
         if (step > 1) {
-            T* woven = spare + step * work.z_line;
+            S* woven = spare + step * work.z_line;
             int64_t p = 0;
             if (step == 2)
                 for (; p + L <= count; p += L) {
-                    Vec<T> a = load(spare + p), b = load(spare + work.z_line + p);
-                    store(woven + 2 * p, weave_low<T>(a, b));
-                    store(woven + 2 * p + L, weave_high<T>(a, b));
+                    Vec<S> a = load(spare + p), b = load(spare + work.z_line + p);
+                    store(woven + 2 * p, weave_low<S>(a, b));
+                    store(woven + 2 * p + L, weave_high<S>(a, b));
                 }
             for (; p < count; ++p)
                 for (int64_t i = 0; i < step; ++i)
@@ -146,15 +161,15 @@ void put_rows(const Work<T>& work, int64_t first_image, int64_t image, int64_t f
             side_by_side = woven;
         }
         for (int64_t r = 0; r < some; ++r)
-            copy(side_by_side + r * l.wide * step, work.y_size[1],
-                 map + (work.first_row + (in_image + r) * work.step[0]) * work.y_size[1]);
+            work.write(side_by_side + r * l.wide * step, work.y_size[1], channel,
+                       map + (work.first_row + (in_image + r) * work.step[0]) * work.y_size[1]);
     }
 }
 
 // Computes output channels rows.first .. rows.last of `images` images whose lines start at x.
 template <class T>
 void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t images, const T* x,
-              T* z, const T* weights) {
+              Sum<T>* z, const T* weights) {
     constexpr int64_t L = LANES<T>;
     const Plan& plan = work.plan;
     const Side& side = work.side;
@@ -162,14 +177,14 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
     int64_t area = l.g.kernel[0] * l.g.kernel[1], lines = work.lines.size();
     int64_t y_area = work.y_size[0] * work.y_size[1];
     int64_t places_in_all = work.rows_of(images), walked = work.flat ? 1 : images;
-    T* spare = z + BAND * lines * work.z_line;
+    Sum<T>* spare = z + BAND * lines * work.z_line;
     int64_t v = node_of(side.channels, plan.num_nodes, rows.first);
     for (int64_t row = rows.first; row < rows.last; ++v) {
         int64_t last = std::min(rows.last, side.channels[v + 1]), height = last - row;
         if (height <= 0) continue;
         int64_t local = row - side.channels[v], first_term = side.start[v] * work.tap_rows;
         int64_t count = side.start[v + 1] * work.tap_rows - first_term;
-        int64_t stride = work.transposed ? area : plan.fan_in[v] * area;
+        int64_t stride = work.transposed ? area : (side.start[v + 1] - side.start[v]) * area;
         const T* w = work.gathered ? weights + side.cost[v] * area
                                    : work.weight +
                                          (work.transposed ? 0 : plan.weight_offset[v] * area);
@@ -185,12 +200,14 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
                     bool tall = work.taps.all_in_one() && tall_tiles(band_rows, vectors);
                     int64_t blocks = parts_of(vectors, tall ? TALL_WIDE : TILE_WIDE);
                     const T* from = x + image * work.source.image + top * l.wide;
-                    T* to = lines ? z + work.lines[0].line : z;
+                    Sum<T>* to = lines ? z + work.lines[0].line : z;
                     int64_t row_out = lines * work.z_line;
-                    if (work.direct) {
-                        row_out = y_area;
-                        to = work.y + top * l.wide +
-                             ((first_image + image) * work.y_channels + channel) * y_area;
+                    if constexpr (std::is_same<T, Stored<T>>::value) {
+                        if (work.direct) {
+                            row_out = y_area;
+                            to = work.y + top * l.wide +
+                                 ((first_image + image) * work.y_channels + channel) * y_area;
+                        }
                     }
                     for (int64_t p = 0; p < blocks; ++p) {
                         Range block = even_part(vectors, p, blocks);
@@ -238,15 +255,17 @@ int64_t images_each(int64_t batch, int threads) {
 }
 
 // Runs the products over the batch, distributing images over threads where there are enough, else
-// output channels.
-template <class T>
+// output channels. `gather(v, to)` copies node v's weights.
+template <class T, class Gather>
 void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T>>& works,
-                 int threads) {
+                 int threads, Gather gather) {
+    static_assert(sizeof(T) == sizeof(Sum<T>), "lines and sums share memory");
     const Plan& plan = works[0].plan;
     const Side& side = works[0].side;
     bool by_image = images_suffice(batch, threads);
-    int64_t size = source.size(), room = 0;
-    for (const Work<T>& work : works) room = std::max(room, whole_vectors<T>(work.room()));
+    int64_t size = source.size(), room = source.room();
+    for (const Work<T>& work : works) room = std::max(room, work.room());
+    room = whole_vectors<T>(room);
     const Geometry& g = works[0].lattice.g;
     int64_t area = g.kernel[0] * g.kernel[1];
     bool gathered = works[0].gathered;
@@ -255,21 +274,15 @@ void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T
     T* made = rooms + threads * room;
     T* weights = made + (by_image ? threads : 1) * size;
     parallel(threads, [&](const Team& team) {
-        T* z = rooms + team.me * room;
-        if (gathered) {
-            team.each(plan.num_nodes, [&](int64_t v) {
-                int64_t run = (side.channels[v + 1] - side.channels[v]) * area;
-                T* to = weights + side.cost[v] * area;
-                for (int64_t k = side.start[v]; k < side.start[v + 1]; ++k, to += run)
-                    copy(works[0].weight + side.where[k] * area, run, to);
-            });
-        }
+        T* own = rooms + team.me * room;
+        Sum<T>* z = reinterpret_cast<Sum<T>*>(own);
+        if (gathered) team.each(plan.num_nodes, [&](int64_t v) { gather(v, weights); });
         if (by_image) {
             Range mine = even_part(batch, team.me, team.size);
             T* x = made + team.me * size;
             for (int64_t image = mine.first; image < mine.last; image += source.held) {
                 int64_t some = std::min(source.held, mine.last - image);
-                source.fill(image, some, x, 0, 1);
+                source.fill(image, some, x, own, 0, 1);
                 for (const Work<T>& work : works)
                     run_work(work, {0, side.channels[plan.num_nodes]}, image, some,
                              source.begin(x, image), z, weights);
@@ -277,7 +290,7 @@ void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T
         } else {
             for (int64_t image = 0; image < batch; image += source.held) {
                 int64_t some = std::min(source.held, batch - image);
-                source.fill(image, some, made, team.me, team.size);
+                source.fill(image, some, made, own, team.me, team.size);
                 team.barrier();
                 for (const Work<T>& work : works)
                     run_work(work, costed_part(side, plan.num_nodes, team.me, team.size), image, some,
@@ -288,13 +301,31 @@ void over_images(int64_t batch, const Lines<T>& source, const std::vector<Work<T
     });
 }
 
+// The operands of a product. For pairs, `pairs` is their plan, and `plan` is its.
 template <class T>
-void forward(const Plan& plan, const Geometry& g, const T* x, const T* weight, T* y, int threads) {
+struct Operands {
+    const Plan& plan;
+    const PairPlan* pairs;
+    const Geometry& g;
+    const Stored<T> *x, *weight, *bias;
+    Stored<T>* y;
+
+    const T* stored_weights() const {
+        if constexpr (std::is_same<T, Stored<T>>::value) return weight;
+        else return nullptr;
+    }
+};
+
+template <class T>
+void forward(const Operands<T>& of, int threads) {
+    const Plan& plan = of.plan;
+    const Geometry& g = of.g;
     Lattice l(g);
-    Lines<T> source(l, x, plan.in_channels, true);
-    source.hold(images_held<T>(l, plan.in_channels * l.phases, images_each(g.batch, threads)));
-    std::vector<Work<T>> works = {{plan, plan.forward, l, source, false, false, weight, y,
-                                   plan.out_channels,
+    int64_t channels = of.pairs ? of.pairs->in_pairs : plan.in_channels;
+    Lines<T> source(l, of.x, channels, true, of.pairs ? of.pairs->in_start : nullptr);
+    source.hold(images_held<T>(l, channels * l.phases, images_each(g.batch, threads)));
+    std::vector<Work<T>> works = {{plan, plan.forward, l, source, false, of.pairs != nullptr,
+                                   of.stored_weights(), of.bias, of.y, plan.out_channels,
                                    {g.out_size[0], g.out_size[1]}, g.out_size[0], {1, 1}, 0}};
     for (size_t f = 0; f < l.used[1].size(); ++f)
         works[0].taps.add(l, l.used[1][f], f * source.line, 1);
@@ -306,20 +337,26 @@ void forward(const Plan& plan, const Geometry& g, const T* x, const T* weight, T
                         l.shift(0, a) * l.wide);
     }
     works[0].prepare(rows, along);
-    over_images(g.batch, source, works, threads);
+    over_images(g.batch, source, works, threads, [&](int64_t v, T* to) {
+        if constexpr (std::is_same<T, Pair>::value)
+            pack_row_pairs(*of.pairs, v, of.weight, g.kernel[0] * g.kernel[1], to);
+    });
 }
 
 template <class T>
-void grad_input(const Plan& plan, const Geometry& g, const T* grad, const T* weight, T* x,
-                int threads) {
+void grad_input(const Operands<T>& of, int threads) {
+    const Plan& plan = of.plan;
+    const Side& side = plan.backward;
+    const Geometry& g = of.g;
     Lattice l(g);
-    Lines<T> source(l, grad, plan.out_channels, false);
-    source.hold(images_held<T>(l, plan.out_channels, images_each(g.batch, threads)));
+    int64_t channels = of.pairs ? of.pairs->out_pairs : plan.out_channels;
+    Lines<T> source(l, of.x, channels, false, of.pairs ? of.pairs->out_start : nullptr);
+    source.hold(images_held<T>(l, channels, images_each(g.batch, threads)));
     std::vector<Work<T>> works;
-    bool gathered = g.batch * g.out_size[0] * g.out_size[1] >= OFTEN;
+    bool gathered = of.pairs || g.batch * g.out_size[0] * g.out_size[1] >= OFTEN;
     require(double(std::min(g.stride[0], g.in_size[0])) * g.stride[1] <= MOST_PARTS);
     for (int64_t top = 0; top < std::min(g.stride[0], g.in_size[0]); ++top) {
-        works.push_back({plan, plan.backward, l, source, true, gathered, weight, x,
+        works.push_back({plan, side, l, source, true, gathered, of.stored_weights(), nullptr, of.y,
                          plan.in_channels,
                          {g.in_size[0], g.in_size[1]}, parts_of(g.in_size[0] - top, g.stride[0]),
                          {g.stride[0], g.stride[1]}, top});
@@ -337,7 +374,17 @@ void grad_input(const Plan& plan, const Geometry& g, const T* grad, const T* wei
             }
         work.prepare(rows, along);
     }
-    over_images(g.batch, source, works, threads);
+    over_images(g.batch, source, works, threads, [&](int64_t v, T* to) {
+        int64_t area = g.kernel[0] * g.kernel[1];
+        if constexpr (std::is_same<T, Pair>::value) {
+            pack_term_pairs(*of.pairs, v, of.weight, area, to);
+        } else {
+            int64_t run = (side.channels[v + 1] - side.channels[v]) * area;
+            to += side.cost[v] * area;
+            for (int64_t k = side.start[v]; k < side.start[v + 1]; ++k, to += run)
+                copy(of.weight + side.where[k] * area, run, to);
+        }
+    });
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ struct TapTask {
     const T* x;
     const int32_t* offset;
     ptrdiff_t count;               // terms
-    T* out;
+    Sum<T>* out;
     ptrdiff_t row_out, tap_out;
 };
 
@@ -36,7 +36,7 @@ using TapTile = void (*)(const TapTask<T>&);
 template <class T, int TAPS, int ROWS, int WIDE>
 void tap_tile(const TapTask<T>& task) {
     constexpr int L = LANES<T>;
-    Vec<T> sum[ROWS][TAPS][WIDE] = {};
+    Vec<Sum<T>> sum[ROWS][TAPS][WIDE] = {};
     const ptrdiff_t row_stride = task.row_stride, tap_stride = task.tap_stride;
     const int64_t* where = task.where;
     const int32_t* offset = task.offset;
@@ -53,7 +53,7 @@ void tap_tile(const TapTask<T>& task) {
             for (int t = 0; t < TAPS; ++t) {
                 T weight = row[t * tap_stride];
 #pragma GCC unroll 8
-                for (int i = 0; i < WIDE; ++i) sum[r][t][i] += weight * v[i];
+                for (int i = 0; i < WIDE; ++i) add_product<T>(sum[r][t][i], weight, v[i]);
             }
     }
 #pragma GCC unroll 8
@@ -100,7 +100,8 @@ TapTile<T> pick_tap_tile(int taps, int rows, int wide) {
 
 // All bits set where a number is kept, none where it is masked out.
 template <class T>
-using Mask = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+using Mask = std::conditional_t<sizeof(T) == 2, int16_t,
+                                std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
 
 template <class T>
 INLINE Vec<T> masked(Vec<T> v, const Mask<T>* mask) {
@@ -181,7 +182,7 @@ struct DotTask {
     ptrdiff_t x_image;
     const int64_t* start;
     ptrdiff_t images, length;
-    T* out;
+    Sum<T>* out;
     const int64_t *row_at, *column_at;
     bool add;
 };
@@ -191,8 +192,9 @@ using DotTile = void (*)(const DotTask<T>&);
 
 template <class T, int ROWS, int COLS>
 void dot_tile(const DotTask<T>& task) {
+    typedef Sum<T> S;
     constexpr int L = LANES<T>;
-    Vec<T> sum[ROWS][COLS] = {};
+    Vec<S> sum[ROWS][COLS] = {};
     const T *at[COLS], *row[ROWS];
 #pragma GCC unroll 8
     for (int c = 0; c < COLS; ++c) at[c] = task.x + task.start[c];
@@ -208,7 +210,7 @@ void dot_tile(const DotTask<T>& task) {
             for (int r = 0; r < ROWS; ++r) {
                 Vec<T> u = load_once(row[r] + s);
 #pragma GCC unroll 8
-                for (int c = 0; c < COLS; ++c) sum[r][c] += u * v[c];
+                for (int c = 0; c < COLS; ++c) add_product<T>(sum[r][c], u, v[c]);
             }
         }
 #pragma GCC unroll 8
@@ -217,21 +219,21 @@ void dot_tile(const DotTask<T>& task) {
         for (int r = 0; r < ROWS; ++r) row[r] += task.g_image;
     }
     // Lanes are added up four vectors at a time, first within quads, then the quads.
-    Vec<T> quads[ROWS];
-    const Vec<T> none = {};
+    Vec<S> quads[ROWS];
+    const Vec<S> none = {};
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; ++r)
-        quads[r] = sum_quads<T>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
+        quads[r] = sum_quads<S>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
                                 COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
                                 COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none);
-    T flat[(ROWS + 3) * QUAD];
-    constexpr int STEP = L / QUAD;  // rows whose sums fill a vector
+    S flat[(ROWS + 3) * QUAD];
+    constexpr int STEP = LANES<S> / QUAD;  // rows whose sums fill a vector
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r += STEP) {
-        Vec<T> total = quads[r];
-        if (STEP == 2) total = sum_pairs<T>(quads[r], quads[r + (r + 1 < ROWS)]);
+        Vec<S> total = quads[r];
+        if (STEP == 2) total = sum_pairs<S>(quads[r], quads[r + (r + 1 < ROWS)]);
         if (STEP == 4)
-            total = sum_quads<T>(quads[r], r + 1 < ROWS ? quads[r + (r + 1 < ROWS)] : none,
+            total = sum_quads<S>(quads[r], r + 1 < ROWS ? quads[r + (r + 1 < ROWS)] : none,
                                  r + 2 < ROWS ? quads[r + 2 * (r + 2 < ROWS)] : none,
                                  r + 3 < ROWS ? quads[r + 3 * (r + 3 < ROWS)] : none);
         store(flat + r * QUAD, total);
@@ -240,7 +242,7 @@ void dot_tile(const DotTask<T>& task) {
     for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int c = 0; c < COLS; ++c) {
-            T* to = task.out + task.row_at[r] + task.column_at[c];
+            S* to = task.out + task.row_at[r] + task.column_at[c];
             *to = task.add ? *to + flat[r * QUAD + c] : flat[r * QUAD + c];
         }
 }

@@ -1,6 +1,7 @@
 // The gradient with respect to the weights of a round over maps.
 #pragma once
 #include "conv_lines.h"
+#include "pairs.h"
 
 namespace {
 
@@ -117,14 +118,15 @@ struct WeightSum {
     const std::vector<Mask<T>>& masks;
     int64_t mask_line, g_line;  // strides between masks, and between shifted lines
     bool flat;                  // images so close that their lines are processed as one
-    T *shifted, *weight;        // scratch for shifted lines of the gradient, and the result
+    T* shifted;                 // scratch for shifted lines of the gradient
+    Sum<T>* weight;             // the result
     int64_t image = 0;          // number of the first image in memory
     std::vector<int64_t> from = {}, column_at = {}, row_at = {};
 
     // Some rows of a node's block.
     struct Band {
         int64_t channel, rows, row_width;
-        T* out;
+        Sum<T>* out;
     };
 
     // Where every column of node v's block reads its line, and where its sum is written.
@@ -227,9 +229,18 @@ struct WeightSum {
     }
 };
 
+// Weights of the rows before an output channel.
+inline int64_t weights_before(const Plan& plan, int64_t channel) {
+    if (channel >= plan.out_channels) return plan.weight_offset[plan.num_nodes];
+    int64_t v = node_of(plan.forward.channels, plan.num_nodes, channel);
+    return plan.weight_offset[v] + (channel - plan.forward.channels[v]) * plan.fan_in[v];
+}
+
 template <class T>
 void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x, T* weight,
                  int threads) {
+    typedef Sum<T> S;
+    constexpr bool ROUNDS = !std::is_same<T, S>::value;  // once all images are summed
     Lattice l(g);
     Lines<T> source(l, x, plan.in_channels, true), grads(l, grad, plan.out_channels, false);
     int64_t rows_of_image = g.out_size[0], wide = l.wide;
@@ -261,18 +272,27 @@ void grad_weight(const Plan& plan, const Geometry& g, const T* grad, const T* x,
     require(double(taps_a_row) * mask_line <= MOST_INDEX);
     std::vector<Mask<T>> masks = make_masks<T>(back, mask_line, wide, g.out_size[1]);
     int64_t room = whole_vectors<T>(SHIFTED_ROWS * taps_a_row * g_line);
-    T* rooms = Scratch::take<T>(threads * room + source.size());
+    int64_t area = g.kernel[0] * g.kernel[1], all = plan.weight_offset[plan.num_nodes] * area;
+    int64_t parts = sizeof(S) / sizeof(T);
+    T* rooms = Scratch::take<T>(threads * room + source.size() +
+                                (ROUNDS ? parts * all + LANES<T> : 0));
     T* made = rooms + threads * room;
+    S* sums = reinterpret_cast<S*>(weight);
+    if (ROUNDS) sums = reinterpret_cast<S*>(made + whole_vectors<T>(source.size()));
     parallel(threads, [&](const Team& team) {
         Range rows = costed_part(plan.forward, plan.num_nodes, team.me, team.size);
         WeightSum<T> sum = {plan, source, grads, taps, masks, mask_line, g_line, flat,
-                            rooms + team.me * room, weight};
+                            rooms + team.me * room, sums};
         for (; sum.image < g.batch; sum.image += source.held) {
             int64_t some = std::min(source.held, g.batch - sum.image);
-            source.fill(sum.image, some, made, team.me, team.size);
+            source.fill(sum.image, some, made, nullptr, team.me, team.size);
             team.barrier();
             sum.sum_rows(rows, segments_of(some), source.begin(made, sum.image));
             team.barrier();
+        }
+        if constexpr (ROUNDS) {
+            int64_t first = weights_before(plan, rows.first) * area;
+            round_all(sums + first, weights_before(plan, rows.last) * area - first, 0, weight + first);
         }
     });
 }

@@ -51,6 +51,16 @@ INLINE int64_t grouped(uint64_t channel, int64_t units) {
            int64_t(channel % GROUP) * UNIT<T>;
 }
 
+// Where sums are written; those of bfloat16, once they are whole, rounded.
+template <class T>
+struct Sums {
+    Sum<T>* whole;
+    Bf16* rounded = nullptr;
+
+    Sums at(int64_t i) const { return {whole + i, rounded ? rounded + i : nullptr}; }
+    Sums rounded_if(bool ends) const { return {whole, ends ? rounded : nullptr}; }
+};
+
 template <class T>
 struct OuterTask {
     const T* g;                    // at the tile's first row
@@ -60,45 +70,67 @@ struct OuterTask {
     const int32_t* start;          // first channel of each vector, and of the next span's
     const int32_t* column;         // column of its sums, and of the next one's
     int32_t row_width;             // columns of the block
-    T* out;                        // at the tile's first row
-    bool add;
+    Sums<T> out;                   // at the tile's first row
+    bool add;                      // to what `out.whole` holds
 };
 
 template <class T>
 using OuterTile = void (*)(const OuterTask<T>&);
 
-// Writes PLACES sums into their columns.
-template <int COUNT, class T>
-INLINE void put(Vec<T> sums, T* to, bool add) {
-    typedef T Part __attribute__((vector_size(COUNT * sizeof(T))));
-    typedef T Loose __attribute__((vector_size(COUNT * sizeof(T)), aligned(sizeof(T)), may_alias));
+// Writes PLACES sums into their columns, `at` and following.
+template <class T>
+INLINE void put(Vec<Sum<T>> sums, const OuterTask<T>& t, ptrdiff_t at) {
+    constexpr int COUNT = PLACES<T>;
+    typedef Sum<T> S;
+    typedef S Part __attribute__((vector_size(COUNT * sizeof(S))));
+    typedef S Loose __attribute__((vector_size(COUNT * sizeof(S)), aligned(sizeof(S)), may_alias));
     Part part;
     memcpy(&part, &sums, sizeof part);
-    Loose& place = *reinterpret_cast<Loose*>(to);
-    place = add ? place + part : part;
+    Loose& place = *reinterpret_cast<Loose*>(t.out.whole + at);
+    if (t.add) part += place;
+    if constexpr (std::is_integral<T>::value) {
+        if (t.out.rounded) {
+            auto rounded = round_to_bf16<COUNT>((typename Some<COUNT>::Floats)part);
+            memcpy(t.out.rounded + at, &rounded, sizeof rounded);
+            return;
+        }
+    }
+    place = part;
+}
+
+template <class T>
+INLINE void put_one(Sum<T> sum, const OuterTask<T>& t, ptrdiff_t at) {
+    if (t.add) sum += t.out.whole[at];
+    if constexpr (std::is_integral<T>::value) {
+        if (t.out.rounded) {
+            t.out.rounded[at] = round_to_bf16(sum);
+            return;
+        }
+    }
+    t.out.whole[at] = sum;
 }
 
 template <class T, int COLS>
-INLINE void put_row(const Vec<T>* sum, const OuterTask<T>& t, T* row, bool whole) {
-    constexpr int COUNT = PLACES<T>;
+INLINE void put_row(const Vec<Sum<T>>* sum, const OuterTask<T>& t, ptrdiff_t row, bool whole) {
+    typedef Sum<T> S;
 #pragma GCC unroll 4
     for (int c = 0; c < COLS; ++c) {
-        Vec<T> sums = sum[c];
+        Vec<S> sums = sum[c];
         if (UNIT<T> == 2) {
             // The sums of two vectors; the second half is the odd vector's.
-            Vec<T> pairs = sum_pairs<T>(sum[c / 2 * 2], sum[c / 2 * 2 + (c / 2 * 2 + 1 < COLS)]);
-            sums = c % 2 ? pick<T>(pairs, pairs, [](int i) constexpr {
-                return (i + LANES<T> / 2) % LANES<T>;
+            Vec<S> pairs = sum_pairs<S>(sum[c / 2 * 2], sum[c / 2 * 2 + (c / 2 * 2 + 1 < COLS)]);
+            sums = c % 2 ? pick<S>(pairs, pairs, [](int i) constexpr {
+                return (i + LANES<S> / 2) % LANES<S>;
             }) : pairs;
         }
-        T* to = row + t.column[c];
+        ptrdiff_t to = row + t.column[c];
         if (whole) {
-            put<COUNT, T>(sums, to, t.add);
+            put<T>(sums, t, to);
         } else {
-            T flat[LANES<T>];
+            S flat[LANES<S>];
             store(flat, sums);
-            for (int32_t i = 0; i < t.column[c + 1] - t.column[c] && i < COUNT; ++i)
-                to[i] = t.add ? to[i] + flat[i] : flat[i];
+            for (int32_t i = 0; i < t.column[c + 1] - t.column[c] && i < PLACES<T>; ++i)
+                put_one<T>(flat[i], t, to + i);
         }
     }
 }
@@ -106,7 +138,7 @@ INLINE void put_row(const Vec<T>* sum, const OuterTask<T>& t, T* row, bool whole
 template <class T, int ROWS, int COLS, bool NEXT>
 void outer_tile(const OuterTask<T>& t) {
     constexpr int STEP = HELD * UNIT<T>, LAST = COLS * LANES<T> - 1;
-    Vec<T> sum[ROWS][COLS] = {};
+    Vec<Sum<T>> sum[ROWS][COLS] = {};
     const T* at[COLS];
 #pragma GCC unroll 8
     for (int c = 0; c < COLS; ++c) at[c] = t.x + grouped<T>(t.start[c], t.units_held);
@@ -130,14 +162,14 @@ void outer_tile(const OuterTask<T>& t) {
             for (int r = 0; r < ROWS; ++r) {
                 Vec<T> repeated = repeat_unit<T>(g + r * PANEL<T>);
 #pragma GCC unroll 8
-                for (int c = 0; c < COLS; ++c) sum[r][c] += repeated * v[c];
+                for (int c = 0; c < COLS; ++c) add_product<T>(sum[r][c], repeated, v[c]);
             }
         }
     }
 #ifdef __clang__
     // Clang allocates registers for the loops and for what follows together, and spills sums in the loops.
     // In memory, what follows has its own.
-    Vec<T> sums[ROWS][COLS];
+    Vec<Sum<T>> sums[ROWS][COLS];
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 8
@@ -156,11 +188,11 @@ void outer_tile(const OuterTask<T>& t) {
     if (whole) {
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r)
-            put_row<T, COLS>(sums[r], t, t.out + ptrdiff_t(r) * t.row_width, true);
+            put_row<T, COLS>(sums[r], t, ptrdiff_t(r) * t.row_width, true);
     } else {
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r)
-            put_row<T, COLS>(sums[r], t, t.out + ptrdiff_t(r) * t.row_width, false);
+            put_row<T, COLS>(sums[r], t, ptrdiff_t(r) * t.row_width, false);
     }
 }
 

@@ -7,40 +7,52 @@
 // Vectors ahead in every row that are prefetched: rows are too many, and too short, for the hardware.
 constexpr int ROW_AHEAD = 4;
 
-// (batch, channels) rows, `width` samples from `first` on -> [channels][width], zeros past the batch.
+// A batch by rows of samples.
 template <class T>
-void pack_panel(const T* x, int64_t row, int64_t batch, int64_t first, int64_t channels, T* panel,
-                int64_t width) {
+struct Rows {
+    typedef T Number;
+    const T* x;
+    int64_t row, count;
+
+    INLINE T at(int64_t i, int64_t c) const { return x[i * row + c]; }
+    INLINE Vec<T> vector(int64_t i, int64_t c) const { return load(x + i * row + c); }
+    INLINE void prefetch(int64_t i, int64_t c) const { __builtin_prefetch(x + i * row + c); }
+};
+
+// A vector of rows from `first` on -> [channels][width], zeros past the last row.
+template <class Rows, class T>
+void pack_rows(const Rows& rows, int64_t first, int64_t channels, T* panel, int64_t width) {
     constexpr int L = LANES<T>;
-    const int64_t count = std::min(width, batch - first);
-    x += first * row;
-    for (int64_t s = 0; s < width; s += L) {
-        if (channels < L || s >= count) {
-            for (int64_t c = 0; c < channels; ++c)
-                for (int64_t i = s; i < s + L; ++i)
-                    panel[c * width + i] = i < count ? x[i * row + c] : T(0);
-            continue;
-        }
-        for (int64_t c = 0; c < channels; c += L) {
-            c = std::min<int64_t>(c, channels - L);
-            Vec<T> block[L];
-            const T* from = x + s * row + c;
-            if (s + L <= count) {
-#ifdef PA
-#pragma GCC unroll 16
-                for (int i = 0; i < L; ++i) __builtin_prefetch(from + i * row + PA * L);
-#endif
-#pragma GCC unroll 16
-                for (int i = 0; i < L; ++i) block[i] = load(from + i * row);
-            } else {
-                for (int i = 0; i < L; ++i)
-                    block[i] = s + i < count ? load(from + i * row) : Vec<T>{};
-            }
-            transpose<T>(block);
-#pragma GCC unroll 16
-            for (int i = 0; i < L; ++i) store(panel + (c + i) * width + s, block[i]);
-        }
+    const int64_t count = std::min<int64_t>(L, rows.count - first);
+    if (channels < L || count <= 0) {
+        for (int64_t c = 0; c < channels; ++c)
+            for (int64_t i = 0; i < L; ++i)
+                panel[c * width + i] = i < count ? rows.at(first + i, c) : T(0);
+        return;
     }
+    for (int64_t c = 0; c < channels; c += L) {
+        c = std::min<int64_t>(c, channels - L);
+        Vec<T> block[L];
+        if (count == L) {
+#pragma GCC unroll 16
+            for (int i = 0; i < L; ++i) rows.prefetch(first + i, c + ROW_AHEAD * L);
+#pragma GCC unroll 16
+            for (int i = 0; i < L; ++i) block[i] = rows.vector(first + i, c);
+        } else {
+            for (int i = 0; i < L; ++i)
+                block[i] = i < count ? rows.vector(first + i, c) : Vec<T>{};
+        }
+        transpose<T>(block);
+#pragma GCC unroll 16
+        for (int i = 0; i < L; ++i) store(panel + (c + i) * width, block[i]);
+    }
+}
+
+// Rows, `width` from `first` on -> [channels][width].
+template <class Rows, class T>
+void pack_panel(const Rows& rows, int64_t first, int64_t channels, T* panel, int64_t width) {
+    for (int64_t s = 0; s < width; s += LANES<T>)
+        pack_rows(rows, first + s, channels, panel + s, width);
 }
 
 // Back: channels first .. last of a panel of `count` samples -> rows.
@@ -61,10 +73,6 @@ void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, i
             for (int i = 0; i < L; ++i) block[i] = load(panel + (c + i) * width + s);
             transpose<T>(block);
             T* to = y + s * row + c;
-#ifdef UA
-#pragma GCC unroll 16
-            for (int i = 0; i < L; ++i) __builtin_prefetch(to + i * row + UA * L, 1);
-#endif
             if (s + L <= count) {
 #pragma GCC unroll 16
                 for (int i = 0; i < L; ++i) store(to + i * row, block[i]);

@@ -20,14 +20,14 @@ constexpr int AHEAD = 8;
 
 template <class T>
 using ProductTile = void (*)(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
-                             const int32_t* offset, ptrdiff_t count, T* out);
+                             const int32_t* offset, ptrdiff_t count, Sum<T>* out);
 
 template <class T, int ROWS, int WIDE, Weights WEIGHTS>
 void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
-                  const int32_t* offset, ptrdiff_t count, T* out) {
+                  const int32_t* offset, ptrdiff_t count, Sum<T>* out) {
     constexpr int L = LANES<T>, WIDTH = WIDE * L;
     ptrdiff_t row_stride = WEIGHTS == BY_ROW ? stride : 1;
-    Vec<T> sum[ROWS][WIDE] = {};
+    Vec<Sum<T>> sum[ROWS][WIDE] = {};
     // One base pointer for four rows: x86 addresses base, base + s, base + 2s, and base + 3s needs
     // one more register, so 14 rows take 4 pointers and 2 strides.
     ptrdiff_t group = 4 * row_stride;
@@ -48,7 +48,7 @@ void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x
             if (r && r % 4 == 0) base += group;
             T weight = base[r % 4 * row_stride];
 #pragma GCC unroll 8
-            for (int i = 0; i < WIDE; ++i) sum[r][i] += weight * v[i];
+            for (int i = 0; i < WIDE; ++i) add_product<T>(sum[r][i], weight, v[i]);
         }
     }
 #pragma GCC unroll 14

@@ -10,17 +10,6 @@
 #include "product.h"
 #include "tables.h"
 
-template <class T>
-struct Job {
-    const Plan* plan;
-    const Side* side;
-    const T* x;
-    int64_t x_row, batch, x_channels;
-    const T* weight;
-    T* y;
-    int64_t y_row;
-};
-
 // A copy of `count` numbers in vectors of WIDTH; the last one overlaps the one before.
 template <int WIDTH, class T>
 INLINE void copy_vectors(const T* from, T* to, int64_t count) {
@@ -47,10 +36,42 @@ void pack_weights(const Side& side, int64_t v, const T* weight, T* to) {
     else copy_terms(std::integral_constant<int, 1>());
 }
 
+// A product of numbers as they are stored.
+template <class T>
+struct Job {
+    typedef T Number;
+    const Plan* plan;
+    const Side* side;
+    Rows<T> x;
+    int64_t x_channels;
+    const T* weight;
+    T* y;
+    int64_t y_row;
+
+    int64_t room() const { return 0; }  // numbers of scratch memory for packing a panel
+    void pack(int64_t first, int64_t width, T* to, T*) const {
+        pack_panel(x, first, x_channels, to, width);
+    }
+    void unpack(int64_t first, int64_t width, const T* from, Range rows) const {
+        unpack_panel(from, width, std::min(width, x.count - first), rows.first, rows.last,
+                     y + first * y_row, y_row);
+    }
+    // Packing the weights of a transposed product takes about as long as half a panel.
+    template <bool TRANSPOSED>
+    bool packs_weights(int64_t panels) const {
+        return TRANSPOSED && panels > 3;
+    }
+    template <bool TRANSPOSED>
+    void pack_weights(int64_t v, T* to) const {
+        if (TRANSPOSED) ::pack_weights(*side, v, weight, to);
+    }
+};
+
 // Computes output channels rows.first .. rows.last of `panels` packed panels. `weight` is the job's, or
 // packed.
-template <class T, int WIDE, Weights WEIGHTS>
-void run_panels(const Job<T>& job, const T* weight, Range rows, int64_t panels, const T* x, T* y) {
+template <int WIDE, Weights WEIGHTS, class Job, class T = typename Job::Number>
+void run_panels(const Job& job, const T* weight, Range rows, int64_t panels, const T* x,
+                Sum<T>* y) {
     constexpr int WIDTH = WIDE * LANES<T>;
     const Plan& plan = *job.plan;
     const Side& side = *job.side;
@@ -92,36 +113,29 @@ inline int64_t l2_cache() {
 }
 
 // Panels by thread, in turns that fit the L2 cache; where they are few, rows of all panels by thread.
-template <class T, int WIDE, bool TRANSPOSED>
+template <class Job, int WIDE, bool TRANSPOSED>
 class PanelProduct {
+    typedef typename Job::Number T;
+    static_assert(sizeof(T) == sizeof(Sum<T>), "panels of x and of y share memory");
     static constexpr int64_t WIDTH = WIDE * LANES<T>;
-    const Job<T>& job;
+    const Job& job;
     int64_t y_channels, threads, y_panel, held;
-    bool by_panel, by_term;
+    bool by_panel, packs_weights;
 
-    int64_t samples(int64_t p) const { return std::min(WIDTH, job.batch - p * WIDTH); }
-    void pack(int64_t p, T* to) const {
-        pack_panel(job.x, job.x_row, job.batch, p * WIDTH, job.x_channels, to, WIDTH);
-    }
-    void compute(const T* weight, Range rows, int64_t some, const T* x, T* y) const {
-        if (!TRANSPOSED) run_panels<T, WIDE, BY_ROW>(job, weight, rows, some, x, y);
-        else if (by_term) run_panels<T, WIDE, BY_TERM>(job, weight, rows, some, x, y);
-        else run_panels<T, WIDE, SCATTERED>(job, weight, rows, some, x, y);
-    }
-    void unpack(int64_t p, const T* from, Range rows) const {
-        unpack_panel(from, WIDTH, samples(p), rows.first, rows.last,
-                     job.y + p * WIDTH * job.y_row, job.y_row);
+    void compute(const T* weight, Range rows, int64_t some, const T* x, Sum<T>* y) const {
+        if (!TRANSPOSED) run_panels<WIDE, BY_ROW>(job, weight, rows, some, x, y);
+        else if (packs_weights) run_panels<WIDE, BY_TERM>(job, weight, rows, some, x, y);
+        else run_panels<WIDE, SCATTERED>(job, weight, rows, some, x, y);
     }
 
   public:
     int64_t panels, x_panel;  // their number, and the numbers in one of x
 
-    PanelProduct(const Job<T>& job, int64_t threads)
+    PanelProduct(const Job& job, int64_t threads)
         : job(job), y_channels(job.side->channels[job.plan->num_nodes]), threads(threads),
-          y_panel(y_channels * WIDTH), panels((job.batch + WIDTH - 1) / WIDTH),
+          y_panel(y_channels * WIDTH), panels((job.x.count + WIDTH - 1) / WIDTH),
           x_panel(job.x_channels * WIDTH) {
-        // Packing the weights takes about as long as half a panel.
-        by_term = TRANSPOSED && panels > 3;
+        packs_weights = job.template packs_weights<TRANSPOSED>(panels);
         by_panel = panels % threads == 0 || panels >= 4 * threads;
         // As many panels at once as fit in half of the L2 cache: their weights are read once.
         held = std::max<int64_t>(1, l2_cache() / 2 / int64_t((x_panel + y_panel) * sizeof(T)));
@@ -130,36 +144,67 @@ class PanelProduct {
         held = (each + turns - 1) / turns;
     }
 
-    // Panels in memory at once, and the numbers in those of y and in packed weights.
+    // Panels in memory at once, and the numbers in those of y, in packed weights and in what packing
+    // panels of x takes.
     int64_t at_once() const { return by_panel ? threads * held : panels; }
     int64_t scratch_size() const {
-        return at_once() * y_panel + (by_term ? job.side->cost[job.plan->num_nodes] : 0);
+        return at_once() * y_panel + threads * job.room() +
+               (packs_weights ? job.side->cost[job.plan->num_nodes] : 0);
     }
 
     // Packs x into `x`, of at_once() panels or, if they are kept, of all. `y` has scratch_size().
-    void run(const Team& team, T* x, T* y, bool kept) const {
+    void run(const Team& team, T* x, Sum<T>* y, bool kept) const {
         const T* weight = job.weight;
-        if (by_term) {
-            T* packed = y + at_once() * y_panel;
+        T* room = reinterpret_cast<T*>(y + at_once() * y_panel);
+        T* packed = room + threads * job.room();
+        room += team.me * job.room();
+        if (packs_weights) {
             team.each(job.plan->num_nodes,
-                      [&](int64_t v) { pack_weights(*job.side, v, job.weight, packed); });
+                      [&](int64_t v) { job.template pack_weights<TRANSPOSED>(v, packed); });
             weight = packed;
         }
         if (!by_panel) {
-            team.each(panels, [&](int64_t p) { pack(p, x + p * x_panel); });
+            team.each(panels,
+                      [&](int64_t p) { job.pack(p * WIDTH, WIDTH, x + p * x_panel, room); });
             Range rows = costed_part(*job.side, job.plan->num_nodes, team.me, team.size);
             compute(weight, rows, panels, x, y);
-            for (int64_t p = 0; p < panels; ++p) unpack(p, y + p * y_panel, rows);
+            for (int64_t p = 0; p < panels; ++p)
+                job.unpack(p * WIDTH, WIDTH, y + p * y_panel, rows);
             return;
         }
         Range mine = even_part(panels, team.me, team.size), rows = {0, y_channels};
-        T* own = y + team.me * held * y_panel;
+        Sum<T>* own = y + team.me * held * y_panel;
         for (int64_t p = mine.first; p < mine.last; p += held) {
             int64_t some = std::min(held, mine.last - p);
-            T* packed = x + (kept ? p : team.me * held) * x_panel;
-            for (int64_t i = 0; i < some; ++i) pack(p + i, packed + i * x_panel);
-            compute(weight, rows, some, packed, own);
-            for (int64_t i = 0; i < some; ++i) unpack(p + i, own + i * y_panel, rows);
+            T* at = x + (kept ? p : team.me * held) * x_panel;
+            for (int64_t i = 0; i < some; ++i)
+                job.pack((p + i) * WIDTH, WIDTH, at + i * x_panel, room);
+            compute(weight, rows, some, at, own);
+            for (int64_t i = 0; i < some; ++i)
+                job.unpack((p + i) * WIDTH, WIDTH, own + i * y_panel, rows);
         }
     }
 };
+
+// Runs a product in tiles as wide as its batch and its rows allow.
+template <class Job, int WIDE, bool TRANSPOSED>
+void run_product(const Job& job, int threads) {
+    PanelProduct<Job, WIDE, TRANSPOSED> product(job, threads);
+    typedef typename Job::Number T;
+    int64_t x_size = product.at_once() * product.x_panel;
+    T* x = Scratch::take<T>(x_size + product.scratch_size());
+    Sum<T>* y = reinterpret_cast<Sum<T>*>(x + x_size);
+    parallel(threads, [&](const Team& team) { product.run(team, x, y, false); });
+}
+
+template <bool TRANSPOSED, class Job>
+void run_product(const Job& job, int threads) {
+    constexpr int L = LANES<typename Job::Number>;
+    int64_t nodes = job.plan->num_nodes;
+    int64_t share = job.side->channels[nodes] / nodes;
+    // Few rows leave registers free: process more samples at once, if there are enough.
+    if (job.x.count <= L) run_product<Job, 1, TRANSPOSED>(job, threads);
+    else if (VECTOR_REGISTERS == 16 || share >= 6 || job.x.count <= 2 * L)
+        run_product<Job, 2, TRANSPOSED>(job, threads);
+    else run_product<Job, 4, TRANSPOSED>(job, threads);
+}

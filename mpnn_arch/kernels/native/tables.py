@@ -13,7 +13,9 @@ Numbers = npt.NDArray[np.int64]
 _AHEAD = 8  # entries past the end that a kernel looks at to prefetch
 
 
-class _Side(ctypes.Structure):
+class Side(ctypes.Structure):
+    """``Side`` in native/tables.h."""
+
     _fields_ = tuple(
         (name, ctypes.c_void_p) for name in ("channels", "start", "term", "where", "cost")
     )
@@ -23,15 +25,17 @@ class _Columns(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("start", "channel", "column"))
 
 
-class _Plan(ctypes.Structure):
+class PlanStructure(ctypes.Structure):
+    """``Plan`` in native/tables.h."""
+
     _fields_ = (
         ("num_nodes", ctypes.c_int64),
         ("in_channels", ctypes.c_int64),
         ("out_channels", ctypes.c_int64),
         ("weight_offset", ctypes.c_void_p),
         ("fan_in", ctypes.c_void_p),
-        ("forward", _Side),
-        ("backward", _Side),
+        ("forward", Side),
+        ("backward", Side),
         ("narrow", _Columns),
         ("wide", _Columns),
     )
@@ -51,7 +55,7 @@ class Tables:
         self._ins, self._outs = plan.in_offsets.numpy(), plan.out_offsets.numpy()
         self._width, self._weights = plan.fan_in.numpy(), plan.weight_offset.numpy()
         self._edge_column = plan.edge_column.numpy()
-        self.structure = _Plan(
+        self.structure = PlanStructure(
             plan.num_nodes,
             plan.in_channels,
             plan.out_channels,
@@ -69,26 +73,26 @@ class Tables:
         self._arrays.append(array)
         return int(array.ctypes.data)
 
-    def _forward(self) -> _Side:
+    def _forward(self) -> Side:
         sizes = np.diff(self._ins)
-        return _Side(
+        return Side(
             self._keep(self._outs, np.int64),
             self._keep(offsets_of(self._width), np.int64),
-            self._keep(_ranges(self._ins[self._source], sizes[self._source]), np.int32),
+            self._keep(ranges(self._ins[self._source], sizes[self._source]), np.int32),
             None,
             self._keep(self._weights, np.int64),
         )
 
-    def _backward(self) -> _Side:
+    def _backward(self) -> Side:
         order = np.lexsort((self._target, self._source))
         target, source = self._target[order], self._source[order]
         sizes = np.diff(self._outs)
-        terms = _ranges(self._outs[target], sizes[target])
+        terms = ranges(self._outs[target], sizes[target])
         first = np.repeat(self._weights[target] + self._edge_column[order], sizes[target])
         local = terms - np.repeat(self._outs[target], sizes[target])
         where = first + local * np.repeat(self._width[target], sizes[target])
         fan_out = np.bincount(source, sizes[target], len(sizes)).astype(np.int64)
-        return _Side(
+        return Side(
             self._keep(self._ins, np.int64),
             self._keep(offsets_of(fan_out), np.int64),
             self._keep(terms, np.int32),
@@ -102,7 +106,7 @@ class Tables:
         starts[1:] = (np.diff(source) != 1) | (np.diff(target) != 0)
         lengths = np.add.reduceat(np.diff(self._ins)[source], np.flatnonzero(starts))
         vectors = -(-lengths // places)
-        step = _ranges(np.zeros_like(vectors), vectors) * places
+        step = ranges(np.zeros_like(vectors), vectors) * places
         owner = np.repeat(target[starts], vectors)
         channel = np.repeat(self._ins[source[starts]], vectors) + step
         column = np.repeat(self._edge_column[starts], vectors) + step
@@ -116,7 +120,7 @@ class Tables:
         )
 
 
-def _ranges(starts: Numbers, lengths: Numbers) -> Numbers:
+def ranges(starts: Numbers, lengths: Numbers) -> Numbers:
     """start, start + 1, ... of every range, one after the other."""
     ends = np.cumsum(lengths)
     return np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)

@@ -1,9 +1,10 @@
 // A SIMD vector from GCC's vector extensions, and shuffles that convert layouts. The width follows
-// the target machine; no intrinsics are used.
+// the target machine; the only intrinsic is that of bfloat16 products.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(VECTOR_BYTES)  // given with VECTOR_REGISTERS, to test the tiles of another processor
@@ -30,7 +31,18 @@
 #define REGISTER "+w"
 #endif
 
+#if defined(__AVX512BF16__) && VECTOR_BYTES == 64
+#include <immintrin.h>
+#define BF16_PRODUCTS 1
+#else
+#define BF16_PRODUCTS 0
+#endif
+
 #define INLINE inline __attribute__((always_inline))
+
+// The bits of a bfloat16, and of two, which are multiplied together.
+typedef uint16_t Bf16;
+typedef uint32_t Pair;
 
 // A vector holds at least QUAD numbers; lanes are summed four vectors at a time.
 constexpr int QUAD = 4;
@@ -48,6 +60,8 @@ struct Simd;
     };
 DEFINE_SIMD(float)
 DEFINE_SIMD(double)
+DEFINE_SIMD(Bf16)
+DEFINE_SIMD(Pair)
 #undef DEFINE_SIMD
 
 template <class T>
@@ -70,6 +84,31 @@ INLINE Vec<T> load_once(const T* p) {
 template <class T>
 INLINE void store(T* p, Vec<T> v) {
     *reinterpret_cast<typename Simd<T>::Loose*>(p) = v;
+}
+
+// What products of T are summed in.
+template <class T>
+using Sum = std::conditional_t<std::is_integral<T>::value, float, T>;
+
+// sum += a * b. A lane of bfloat16 holds two, whose products are added one after the other.
+template <class T>
+INLINE void add_product(Vec<Sum<T>>& sum, Vec<T> a, Vec<T> b) {
+    if constexpr (!std::is_integral<T>::value) {
+        sum += a * b;
+    } else {
+#if BF16_PRODUCTS
+        sum = (Vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+        Vec<Pair> u = (Vec<Pair>)a, v = (Vec<Pair>)b;
+        sum += (Vec<float>)(u & 0xffff0000) * (Vec<float>)(v & 0xffff0000);
+        sum += (Vec<float>)(u << 16) * (Vec<float>)(v << 16);
+#endif
+    }
+}
+template <class T>
+INLINE void add_product(Vec<Sum<T>>& sum, T a, Vec<T> b) {
+    if constexpr (std::is_integral<T>::value) add_product<T>(sum, Vec<T>{} + a, b);
+    else sum += a * b;
 }
 
 template <class T, class Pick, size_t... I>
@@ -131,6 +170,58 @@ INLINE Vec<T> sum_quads(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
     // Transpose the quads, so that each vector's sums are contiguous.
     constexpr int QUADS = LANES<T> / QUAD;
     return pick<T>(sums, sums, [](int i) constexpr { return i % QUADS * QUAD + i / QUADS; });
+}
+
+// As many bfloat16 as a vector has floats.
+typedef Bf16 LooseHalf __attribute__((vector_size(LANES<float> * sizeof(Bf16)), aligned(2), may_alias));
+
+INLINE Vec<Pair> widen(const Bf16* p) {
+    return __builtin_convertvector(*reinterpret_cast<const LooseHalf*>(p), Vec<Pair>);
+}
+// Two numbers, the first in the low half, which lies first in memory.
+INLINE Vec<Pair> pair_up(const Bf16* low, const Bf16* high) { return widen(low) | widen(high) << 16; }
+INLINE Pair pair_up(Bf16 low, Bf16 high) { return low | Pair(high) << 16; }
+
+// low[i] and high[i] -> to[i]; zeros in place of a null `high`.
+inline void pair_all(const Bf16* low, const Bf16* high, int64_t count, Pair* to) {
+    int64_t i = 0;
+    for (; i + LANES<Pair> <= count; i += LANES<Pair>)
+        store(to + i, high ? pair_up(low + i, high + i) : widen(low + i));
+    for (; i < count; ++i) to[i] = pair_up(low[i], high ? high[i] : Bf16(0));
+}
+
+INLINE float bf16_to_float(Bf16 x) {
+    Pair bits = Pair(x) << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+// Some floats, their bits, and as many bfloat16.
+template <int COUNT>
+struct Some {
+    typedef float Floats __attribute__((vector_size(COUNT * sizeof(float))));
+    typedef Pair Bits __attribute__((vector_size(COUNT * sizeof(Pair))));
+    typedef Bf16 Rounded __attribute__((vector_size(COUNT * sizeof(Bf16))));
+};
+
+// The nearest bfloat16, ties to even; NaN stays NaN.
+template <int COUNT>
+INLINE typename Some<COUNT>::Rounded round_to_bf16(typename Some<COUNT>::Floats x) {
+#if BF16_PRODUCTS
+    // These make numbers below the normal ones zero, as products do.
+    if constexpr (COUNT == 16) return (typename Some<16>::Rounded)_mm512_cvtneps_pbh((__m512)x);
+    else if constexpr (COUNT == 8) return (typename Some<8>::Rounded)_mm256_cvtneps_pbh((__m256)x);
+#endif
+    typedef typename Some<COUNT>::Bits Bits;
+    Bits bits = (Bits)x, up = bits + 0x7fff + (bits >> 16 & 1);
+    Bits is_nan = (Bits)(x != x);
+    bits = ((up & ~is_nan) | ((bits | 0x400000) & is_nan)) >> 16;
+    return __builtin_convertvector(bits, typename Some<COUNT>::Rounded);
+}
+INLINE Bf16 round_to_bf16(float x) {
+    Pair bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (x == x ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000) >> 16;
 }
 
 // Transposes LANES rows of LANES numbers in registers.

@@ -1,0 +1,138 @@
+// The gradient with respect to the weights: on edge u -> v the sum over samples of grad_v x_u^T.
+#pragma once
+#include "checks.h"
+#include "outer.h"
+#include "panel.h"
+
+// UNIT rows from `first` on -> [channels][UNIT], zeros past the last row.
+template <class Rows, class T>
+void pack_unit(const Rows& rows, int64_t first, int64_t channel, int64_t channels, T* to) {
+    constexpr int L = LANES<T>;
+    int64_t c = 0;
+    if (rows.count - first >= UNIT<T>) {
+        for (; c + L <= channels; c += L) {
+            Vec<T> a = rows.vector(first, channel + c);
+            if (UNIT<T> == 1) {
+                store(to + c, a);
+            } else {
+                Vec<T> b = rows.vector(first + 1, channel + c);
+                store(to + 2 * c, weave_low<T>(a, b));
+                store(to + 2 * c + L, weave_high<T>(a, b));
+            }
+        }
+    }
+    for (; c < channels; ++c)
+        for (int i = 0; i < UNIT<T>; ++i)
+            to[c * UNIT<T> + i] = first + i < rows.count ? rows.at(first + i, channel + c) : T(0);
+}
+
+// As pack_unit, into unit `q` of every group.
+template <class Rows, class T>
+void pack_groups(const Rows& rows, int64_t first, int64_t channels, int64_t q, int64_t units_held,
+                 T* to) {
+    for (int64_t c = 0; c < channels; c += GROUP)
+        pack_unit(rows, first, c, std::min<int64_t>(HELD, channels - c),
+                  to + grouped<T>(c, units_held) + q * HELD * UNIT<T>);
+}
+
+// What both gradients read: the gradient with respect to y, and x, each by rows of samples.
+template <class Rows>
+struct Gradients {
+    const Plan& plan;
+    Rows g, x;
+};
+
+// Rows `rows` of every weight block, summed over `units` units of samples.
+template <class T>
+void sum_rows(const Plan& plan, Range rows, const T* g, int64_t g_panel, const T* x, int64_t units,
+              int64_t units_held, Sums<T> out, bool add) {
+    const Columns& columns = columns_of<T>(plan);
+    int64_t v = node_of(plan.forward.channels, plan.num_nodes, rows.first);
+    for (int64_t row = rows.first; row < rows.last; ++v) {
+        int64_t last = std::min(rows.last, plan.forward.channels[v + 1]), height = last - row;
+        if (height <= 0) continue;
+        int64_t tiles = outer_tiles(height);
+        int64_t vectors = columns.start[v + 1] - columns.start[v] - 1;
+        int64_t columns_at_once = outer_cols((height + tiles - 1) / tiles);
+        int64_t spans = (vectors + columns_at_once - 1) / columns_at_once;
+        Sums<T> to = out.at(plan.weight_offset[v] +
+                            (row - plan.forward.channels[v]) * plan.fan_in[v]);
+        // A span of x stays in the L1 cache while the tiles are processed.
+        for (int64_t s = 0; s < spans; ++s) {
+            Range span = even_part(vectors, s, spans);
+            int64_t at = columns.start[v] + span.first;
+            for (int64_t t = 0; t < tiles; ++t) {
+                Range tile = even_part(height, t, tiles);
+                OuterTask<T> task = {g + (row + tile.first) * PANEL<T>,
+                                     g_panel,
+                                     x,
+                                     units,
+                                     units_held,
+                                     columns.channel + at,
+                                     columns.column + at,
+                                     int32_t(plan.fan_in[v]),
+                                     to.at(tile.first * plan.fan_in[v]),
+                                     add};
+                bool next = t == tiles - 1 && s < spans - 1;
+                pick_outer<T>(tile.last - tile.first, span.last - span.first, next)(task);
+            }
+        }
+        row = last;
+    }
+}
+
+// The batch in pieces whose x fits the L2 cache, and of which the few channels that a tile reads fit
+// the L1 cache where registers are few and a tile is read often. They do not depend on threads.
+template <class T>
+struct Pieces {
+    int64_t units, each;
+
+    Pieces(const Plan& plan, int64_t rows) : units((rows + UNIT<T> - 1) / UNIT<T>) {
+        int64_t most = (7 << 17) / int64_t(plan.in_channels * UNIT<T> * sizeof(T));
+        if (VECTOR_REGISTERS == 16) most = std::min<int64_t>(most, 64);
+        most = std::max<int64_t>(most, 32);
+        int64_t pieces = (units + most - 1) / most;
+        each = ((units + pieces - 1) / pieces + BUNCH<T> - 1) / BUNCH<T> * BUNCH<T>;
+    }
+};
+
+// Sums every weight block over the batch. Its g is packed piece by piece, or kept from before, whole.
+template <class Rows, class T>
+void weight_pass(const Team& team, const Gradients<Rows>& job, const Pieces<T>& pieces, T* x_units,
+                 T* g_panels, bool kept, Sums<T> out) {
+    const Plan& plan = job.plan;
+    int64_t g_panel = plan.out_channels * PANEL<T>;
+    Range rows = costed_part(plan.forward, plan.num_nodes, team.me, team.size);
+    for (int64_t first = 0; first < pieces.units; first += pieces.each) {
+        int64_t some = std::min(pieces.each, pieces.units - first);
+        T* g = g_panels + (kept ? first / BUNCH<T> * g_panel : 0);
+        team.each((some + BUNCH<T> - 1) / BUNCH<T>, [&](int64_t p) {
+            int64_t row = first * UNIT<T> + p * PANEL<T>;
+            if (!kept) pack_panel(job.g, row, plan.out_channels, g + p * g_panel, PANEL<T>);
+            int64_t last = std::min<int64_t>(some, (p + 1) * BUNCH<T>);
+            for (int64_t q = p * BUNCH<T>; q < last; ++q, row += UNIT<T>)
+                pack_groups(job.x, row, plan.in_channels, q, pieces.each, x_units);
+        });
+        bool ends = first + pieces.each >= pieces.units;
+        sum_rows(plan, rows, g, g_panel, x_units, some, pieces.each, out.rounded_if(ends),
+                 first > 0);
+        team.barrier();
+    }
+}
+
+// Numbers of scratch memory for a piece of x and of g.
+template <class T>
+int64_t piece_size(const Plan& plan, const Pieces<T>& pieces) {
+    return grouped_size<T>(plan.in_channels, pieces.each) +
+           pieces.each * UNIT<T> * plan.out_channels;
+}
+
+// The gradient with respect to the weights alone, in `scratch` of piece_size().
+template <class Rows, class T>
+void weight_alone(const Gradients<Rows>& job, const Pieces<T>& pieces, T* scratch, Sums<T> out,
+                  int threads) {
+    T* g_panels = scratch + grouped_size<T>(job.plan.in_channels, pieces.each);
+    parallel(threads, [&](const Team& team) {
+        weight_pass(team, job, pieces, scratch, g_panels, false, out);
+    });
+}
