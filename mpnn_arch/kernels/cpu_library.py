@@ -34,7 +34,7 @@ _TYPES = {
 }
 # Forward products in bfloat16 add the bias, before they round.
 _BF16_TYPES = {
-    **{name: _TYPES[name] for name in _TYPES if "grad_" in name},
+    **{name: types for name, types in _TYPES.items() if "grad_" in name or "norm_" in name},
     "linear_forward": (_P, _P, _I, _I, _P, _P, _P, _I),
     "conv2d_forward": (_P, _P, _P, _P, _P, _P, _I),
 }

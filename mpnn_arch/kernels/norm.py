@@ -18,7 +18,12 @@ from torch import Tensor
 from mpnn_arch.kernels import cpu, cpu_library
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
 
-_DTYPES = (torch.float32, torch.float64)
+# What maps may be of -> what parameters and statistics then are of.
+COMPUTED_IN = {
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.bfloat16: torch.float32,
+}
 _FEWEST = 64  # pixels; smaller maps have too few whole vectors
 
 
@@ -29,7 +34,7 @@ def can_normalise(x: Tensor) -> bool:
     """
     return (
         x.dim() == 4
-        and x.dtype in _DTYPES
+        and x.dtype in COMPUTED_IN
         and x.is_cpu
         and x.is_contiguous()
         and x.shape[0] > 0
@@ -60,7 +65,8 @@ def normalise(
 
     Shapes:
         - **x**, **residual** and **y:** (B, C, H, W)
-        - **weight**, **bias**, **mean** and **variance:** (C,)
+        - **weight**, **bias**, **mean** and **variance:** (C,), in float32 if x is in bfloat16,
+          whose y is rounded once
 
     Source: Ioffe, Szegedy, *Batch Normalization*, ICML 2015, algorithm 1.
 
@@ -89,7 +95,7 @@ class _Normalise(torch.autograd.Function):
         relu: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         y = torch.empty_like(x)
-        mean, variance, factor = x.new_empty(3, x.shape[1]).unbind()
+        mean, variance, factor = x.new_empty((3, x.shape[1]), dtype=COMPUTED_IN[x.dtype]).unbind()
         maps = _maps(x, weight, bias)
         _run(
             cpu_library.functions_of(x.dtype)["norm_forward"](
@@ -112,7 +118,7 @@ class _Normalise(torch.autograd.Function):
         else:
             grad, dx = grad.contiguous(), torch.empty_like(x)
             dr = torch.empty_like(x) if needs_residual else None
-            dw, db = x.new_empty(2, x.shape[1]).unbind()
+            dw, db = mean.new_empty(2, x.shape[1]).unbind()
             maps = _maps(x, weight, bias)
             _run(
                 cpu_library.functions_of(x.dtype)["norm_backward"](
@@ -136,6 +142,8 @@ def _by_torch(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients by torch's operations, which are differentiable and can be transformed."""
     over, shape = (-4, -2, -1), (-1, 1, 1)
+    dtype = x.dtype
+    grad, x = grad.to(COMPUTED_IN[dtype]), x.to(COMPUTED_IN[dtype])
     dr = grad if y is None else torch.where(y <= 0, 0, grad)
     variance, mean = torch.var_mean(x, over, correction=0, keepdim=True)
     factor = (variance + eps).rsqrt()
@@ -143,7 +151,7 @@ def _by_torch(
     dw, db = (dr * normal).sum(over), dr.sum(over)
     scale = factor if weight is None else factor * weight.view(shape)
     rest = dr.mean(over, keepdim=True) + normal * (dr * normal).mean(over, keepdim=True)
-    return (dr - rest) * scale, dr, dw, db
+    return ((dr - rest) * scale).to(dtype), dr.to(dtype), dw, db
 
 
 def _maps(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> ctypes.Array[ctypes.c_int64]:

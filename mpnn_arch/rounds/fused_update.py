@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain, is_watched
-from mpnn_arch.kernels.norm import can_normalise, normalise
+from mpnn_arch.kernels.norm import COMPUTED_IN, can_normalise, normalise
 
 Activation = Callable[[Tensor], Tensor] | None
 
@@ -33,12 +33,11 @@ def batch_norm_update(
         if not (type(activation) is nn.ReLU and not is_watched(activation)):
             return None
         relu = True
-    if torch.is_autocast_enabled(x.device.type):
-        return None
     states = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    if not all(_is_like(x, state) for state in states if state is not None):
+    dtype = COMPUTED_IN.get(x.dtype)
+    if not all(_is_like(x, state, dtype) for state in states if state is not None):
         return None
-    if residual is not None and not (_is_like(x, residual) and residual.shape == x.shape):
+    if residual is not None and not (_is_like(x, residual, x.dtype) and residual.shape == x.shape):
         return None
     if not (is_plain(x, x) and x.shape[1] == norm.num_features and can_normalise(x)):
         return None
@@ -47,10 +46,10 @@ def batch_norm_update(
     return y
 
 
-def _is_like(x: Tensor, other: Tensor) -> bool:
+def _is_like(x: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:
     return (
         type(other) in PLAIN_TYPES
-        and other.dtype is x.dtype
+        and other.dtype is dtype
         and other.device == x.device
         and other.layout is torch.strided
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,6 +63,32 @@ def test_values_and_gradients_are_torchs(
         theirs = torch.autograd.grad(expected, given, grad)
         for first, second in zip(ours, theirs, strict=True):
             torch.testing.assert_close(first, second, **loose)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bfloat16_is_computed_in_float32_and_rounded_once(
+    shape: tuple[int, ...], residual: bool, relu: bool
+) -> None:
+    x, added, norm = parts(shape, torch.float32, residual, True)
+    low = [None if t is None else t.detach().bfloat16().requires_grad_() for t in (x, added)]
+    exact = [None if t is None else t.detach().double().requires_grad_() for t in low]
+    y, mean, variance = normalise(*low, norm.weight, norm.bias, norm.eps, relu)  # type: ignore[arg-type]
+    assert (y.dtype, mean.dtype, variance.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+    wide = copy.deepcopy(norm).double()
+    expected = by_torch(*exact, wide, relu)  # type: ignore[arg-type]
+    half_a_unit = torch.finfo(torch.bfloat16).eps / 2 * expected.abs()
+    assert ((y.double() - expected).abs() <= half_a_unit + 2e-4).all()
+    grad = torch.randn(shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+    grad[expected.detach().abs() < 1e-3] = 0  # where ReLU's gradient is a matter of luck
+    ours = torch.autograd.grad(y, [t for t in (*low, *norm.parameters()) if t is not None], grad)
+    given = [t for t in (*exact, *wide.parameters()) if t is not None]
+    for first, second in zip(
+        ours, torch.autograd.grad(expected, given, grad.double()), strict=True
+    ):
+        loose = torch.finfo(first.dtype).eps / 2 * second.abs()
+        assert ((first.double() - second).abs() <= loose + 1e-3 * second.abs().max() + 1e-4).all()
 
 
 @pytest.mark.parametrize("relu", [False, True])

@@ -168,6 +168,25 @@ def test_other_inputs_call_the_parts(calls: list[bool]) -> None:
     assert len(calls) == 1  # of functional_call alone
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_autocast_in_bfloat16(calls: list[bool], residual: bool) -> None:
+    """Maps in bfloat16; parameters, their gradients and the running statistics in float32."""
+    results = []
+    x = maps().bfloat16()
+    for hooked in (False, True):
+        layer = round_of(residual=residual)
+        if hooked:
+            layer.norm.register_forward_hook(lambda *_: None)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = layer(x)
+        y.float().square().mean().backward()
+        results.append([y, *(p.grad for p in layer.parameters()), layer.norm.running_var])
+    assert len(calls) == 1
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype is theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)
+
+
 def test_compiled_rounds_are_whole_graphs(calls: list[bool]) -> None:
     layer = round_of()
     expected = copy.deepcopy(layer)(maps())
