@@ -1,7 +1,7 @@
 """The cpu kernels and the dense products of equal cost as shares of the processor's measured peak.
 
     python experiments/benchmarks/peak_share.py --threads 1
-    python experiments/benchmarks/peak_share.py --threads 1 --conv
+    python experiments/benchmarks/peak_share.py --threads 1 --conv --dtype bfloat16
 
 Medians of interleaved calls, copies into and out of the kernels' layout included. A dense
 convolution may exceed the peak: its library skips the products with padding, which count here.
@@ -43,12 +43,16 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--conv", action="store_true", help="convolutions instead")
+    parser.add_argument("--dtype", default="float32", help="or bfloat16, float64")
     options = parser.parse_args()
+    torch.set_default_dtype(getattr(torch, options.dtype))
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    peak = fma_peak(threads=options.threads)
+    peak = fma_peak(torch.get_default_dtype(), options.threads)
     if peak is None:
-        raise SystemExit(cpu.unavailable_reason())
+        raise SystemExit(
+            cpu.unavailable_reason() or f"this processor multiplies no {options.dtype} by itself"
+        )
     table = Table("block density, width", "case", *PASSES, title="share of the peak (dense)")
     graphs = spread_graphs(52)
     for density in (0.14, 0.42, 0.96):
@@ -81,7 +85,7 @@ def main() -> None:
             table.add_row(f"{density}, {width}", f"batch {batch}", *cells)
     console = Console(width=120)
     console.print(table)
-    console.print(f"peak: {peak / 1e9:.0f} GFLOP/s on {options.threads} threads")
+    console.print(f"peak: {peak / 1e9:.0f} GFLOP/s in {options.dtype}, {options.threads} threads")
     for name, value in machine("cpu").items():
         console.print(f"{name}: {value}", highlight=False)
 

@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 
+from mpnn_arch.kernels.cpu_bf16 import NATIVE
 from mpnn_arch.kernels.native.build import BuildError
 from mpnn_arch.kernels.native.library import load_kernels
 
@@ -21,7 +22,7 @@ def fma_peak(dtype: torch.dtype = torch.float32, threads: int = 1) -> float | No
     0.05 s on all ``threads`` at once, so that other load lowers it as little as possible.
 
     Args:
-        dtype: float32 or float64.
+        dtype: float32 or float64, or bfloat16 where the processor has instructions for it.
         threads: number of threads that run at once.
 
     Returns:
@@ -33,12 +34,15 @@ def fma_peak(dtype: torch.dtype = torch.float32, threads: int = 1) -> float | No
         >>> peak is None or peak > 1e9
         True
     """
-    suffix = {torch.float32: "f32", torch.float64: "f64"}.get(dtype)
+    suffix = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}.get(dtype)
     if suffix is None:
         return None
     try:
-        measure = getattr(load_kernels().library, f"peak_{suffix}")
+        library = load_kernels().library
+        measure = getattr(library, f"peak_{suffix}")
     except (BuildError, AttributeError):
+        return None
+    if dtype is torch.bfloat16 and library.bf16_products() != NATIVE:
         return None
     measure.argtypes, measure.restype = (ctypes.c_double, ctypes.c_int64), ctypes.c_double
     found = max(measure(_SECONDS, threads) for _ in range(_TURNS))

@@ -8,7 +8,7 @@ import torch
 
 from mpnn_arch.diagnostics.peak import fma_peak
 from mpnn_arch.diagnostics.rivals import OneDNNLinear, dense_rivals
-from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels import cpu, cpu_bf16, cpu_library
 from mpnn_arch.kernels.native.build import load_library
 
 
@@ -43,11 +43,13 @@ def test_rivals_leave_the_global_random_state():
 
 @pytest.mark.skipif(not cpu.is_available(), reason="the kernels cannot be compiled here")
 def test_the_peak_is_finite_and_above_one_operation_a_nanosecond():
-    for dtype in (torch.float32, torch.float64):
+    native = cpu_library.require_kernels().bf16_products == cpu_bf16.NATIVE
+    for dtype in (torch.float32, torch.float64, *[torch.bfloat16] * native):
         peak = fma_peak(dtype, threads=1)
         assert peak is not None
         assert 1e9 < peak < 1e13
-    assert fma_peak(torch.bfloat16) is None
+    assert native or fma_peak(torch.bfloat16) is None
+    assert fma_peak(torch.float16) is None
 
 
 @pytest.mark.skipif(not cpu.is_available(), reason="the kernels cannot be compiled here")

@@ -139,10 +139,6 @@ void copy_in(const T* map, int64_t rows, int64_t columns, const int64_t* stride,
     memset(to, 0, (end - to) * sizeof(T));
 }
 
-// What numbers are stored as that are multiplied as T.
-template <class T>
-using Stored = std::conditional_t<std::is_same<T, Pair>::value, Bf16, T>;
-
 // What a tile reads: lines copied from maps, or the maps themselves.
 template <class T>
 struct Lines {

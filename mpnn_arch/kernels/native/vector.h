@@ -90,6 +90,10 @@ INLINE void store(T* p, Vec<T> v) {
 template <class T>
 using Sum = std::conditional_t<std::is_integral<T>::value, float, T>;
 
+// What numbers are stored as that are multiplied as T.
+template <class T>
+using Stored = std::conditional_t<std::is_same<T, Pair>::value, Bf16, T>;
+
 // sum += a * b. A lane of bfloat16 holds two, whose products are added one after the other.
 template <class T>
 INLINE void add_product(Vec<Sum<T>>& sum, Vec<T> a, Vec<T> b) {
