@@ -215,8 +215,10 @@ def check_path(path: Any) -> Path:
     """``path`` as a Path that an operating system can take.
 
     Raises:
-        InputError: neither text nor a path, or text with a NUL character.
+        InputError: neither text nor a path, no text, or text with a NUL character.
     """
+    if isinstance(path, str) and not path:  # which Path takes for the current folder
+        raise InputError("the path is empty; give the name of a file, or . for this folder")
     try:
         found = Path(path)
     except TypeError:

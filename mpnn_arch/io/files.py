@@ -94,6 +94,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def _as_path(path: str | os.PathLike[str]) -> Path:
     """``path`` as a Path. A NUL is refused where it is written, like other impossible names."""
+    if isinstance(path, str) and not path:  # which Path takes for the current folder
+        raise WriteError("cannot write '': the path is empty; give a name, or . for this folder")
     return Path(path) if isinstance(path, str | os.PathLike) else check_path(path)
 
 
@@ -101,8 +103,8 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     """``path``, if a file can be written there as far as can be seen without writing.
 
     Raises:
-        WriteError: a folder, a device, a NUL in the name, a name that is too long, or a folder that
-            does not exist or that this user may not write.
+        WriteError: no name, a folder, a device, a NUL in the name, a name that is too long, or a
+            folder that does not exist or that this user may not write.
     """
     path = _as_path(path)
     try:
@@ -130,7 +132,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     """``path``, if it is a folder that can be written, or one that can be created.
 
     Raises:
-        WriteError: a file, a NUL in the name, a name that is too long, or no permission.
+        WriteError: no name, a file, a NUL in the name, a name that is too long, or no permission.
     """
     path = existing = _as_path(path)
     try:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,7 +129,7 @@ def test_the_message_names_path_reason_and_fix(tmp_path: Path, code: int, words:
     assert "mpnn-arch-" not in message  # not the temporary path, which means nothing to a user
 
 
-WRITERS: dict[str, Callable[[Path], object]] = {
+WRITERS: dict[str, Callable[[Any], object]] = {
     "text": lambda path: write_text(path, "x"),
     "tensors": lambda path: write_tensors(path, {"a": torch.zeros(2)}, {}, kind="test"),
     "figure": lambda path: save_figure(new_figure(1, 1), path),
@@ -171,6 +172,8 @@ def test_bad_paths_are_one_sentence(tmp_path: Path, writer: str) -> None:
         assert len(message) < 500, kind
         assert "\n" not in message, kind
         assert "\0" not in message, kind
+    with pytest.raises(WriteError, match="cannot write '': the path is empty; give a name"):
+        WRITERS[writer]("")
     assert names(tmp_path) == before
     assert os.stat("/dev/full").st_rdev == full  # still the device
 
@@ -181,6 +184,9 @@ def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:
         for check in (check_folder, make_folder):
             with pytest.raises(WriteError):
                 check(paths[kind][0])
+    for check in (check_folder, make_folder):
+        with pytest.raises(WriteError, match="the path is empty"):
+            check("")
     (tmp_path / "link").symlink_to("nowhere")
     for path in (tmp_path / "link", tmp_path / "link" / "x"):
         with pytest.raises(WriteError, match="is a symbolic link to nowhere, which is not there"):

@@ -69,6 +69,7 @@ def test_groups_there_and_back(random_graph, tmp_path):
         (build(40), "give the module that was relationalized"),
         (3, "into is a torch module or a function"),
         (lambda: 3, "into is a torch module or a function"),
+        (nn.Linear, r"into=Linear is called without .* missing .*'in_features'.*lambda: Linear\("),
     ],
 )
 def test_another_module(saved, into, message):
@@ -93,6 +94,11 @@ def test_forged_files(saved, entry, value, message):
     write_tensors(path, tensors, metadata | {entry: json.dumps(value)}, kind=KIND)
     with pytest.raises(InputError, match=message):
         mpnn_arch.load(path, into=build)
+
+
+def test_an_error_of_the_function_is_its_own(saved):
+    with pytest.raises(TypeError, match="out_features"):
+        mpnn_arch.load(saved[1], into=lambda: nn.Linear(16))
 
 
 def test_without_into_the_file_is_refused(saved):

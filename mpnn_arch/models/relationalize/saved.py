@@ -6,6 +6,7 @@ relationalized, or a function that builds it.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -134,7 +135,7 @@ def load_relationalized(
         InputError: no such file, one that is forged, or a module that does not fit it.
     """
     if not isinstance(into, nn.Module):
-        into = into() if callable(into) else into
+        into = _built(into) if callable(into) else into
     if not isinstance(into, nn.Module):
         raise InputError(
             f"into is a torch module or a function that returns one, not {shown(into)}; give "
@@ -150,6 +151,25 @@ def load_relationalized(
     except InputError as error:
         raise InputError(f"{shown_path(path)} cannot be loaded: {error}") from None
     return model
+
+
+def _built(make: Callable[[], nn.Module]) -> nn.Module:
+    """What ``make`` returns.
+
+    Raises:
+        InputError: it cannot be called without arguments.
+    """
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        name = getattr(make, "__name__", type(make).__name__)
+        raise InputError(
+            f"into={name} is called without arguments, and it is {error}; give a function that "
+            f"builds the module, as lambda: {name}(...), or the module itself"
+        ) from None
+    except ValueError:  # of a built-in function nothing is known
+        pass
+    return make()
 
 
 def filled(module: nn.Module, saved: SavedLayers, *, match_dtypes: bool = False) -> nn.Module:
