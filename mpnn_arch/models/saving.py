@@ -17,17 +17,17 @@ from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.models.build import build
+from mpnn_arch.models.changed import refuse_changed
 from mpnn_arch.models.named_parts import check_parts, mark_objects
 from mpnn_arch.models.old_names import renamed
 from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.relationalize.saved import (
     RELATIONALIZED,
-    class_of_steps,
     load_relationalized,
     save_relationalized,
 )
 from mpnn_arch.models.saved_schema import SavedModel, check_saved, describe_graphs
-from mpnn_arch.rounds import MessageRound, export_choices, import_choices
+from mpnn_arch.rounds import export_choices, import_choices
 from mpnn_arch.rounds.unwrapped import uncompiled
 
 _KIND = "mpnn_arch model 1"
@@ -84,7 +84,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
             "built by mpnn_arch.models.build, or save its state_dict() and build it yourself"
         )
     objects: Any = getattr(model, "config_objects", {})
-    _refuse_changed(model, config, graphs, objects)
+    refuse_changed(model, config, graphs, objects)
     tensors, described = describe_graphs(graphs)
     tensors |= {f"model/{name}": value for name, value in model.state_dict().items()}
     metadata = {
@@ -193,45 +193,6 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
             f"{shown_path(path)} is not a model that mpnn_arch saved: its metadata are nested too "
             "deeply; save it again"
         ) from None
-
-
-def _refuse_changed(
-    model: nn.Module, config: Mapping[str, Any], graphs: Any, objects: Mapping[str, Any]
-) -> None:
-    """Refuse a model that differs from the one which its configuration and ``objects`` build.
-
-    Raises:
-        InputError: other weights, rounds of another class, message, AGG, residual or activation, or
-            other parts without weights.
-    """
-    settings = {**config, **objects, "seed": 0, "init": "published", "device": "meta"}
-    built = build(settings.pop("model"), graphs, **settings)
-    found, expected = _traits(model), _traits(built)
-    for part in [name for name in found if name.startswith("the part ")]:
-        if part not in expected:  # a metric or a loss that the user keeps there changes no output
-            del found[part]
-    name = next((n for n in found | expected if found.get(n) != expected.get(n)), None)
-    if name is not None:
-        raise InputError(
-            f"this {type(model).__name__} was changed after it was built, and load would build it "
-            f"as it was: {name} is {found.get(name, 'absent')}, and its configuration says "
-            f"{expected.get(name, 'absent')}; save its state_dict() and build it yourself"
-        )
-
-
-def _traits(model: nn.Module) -> dict[str, str]:
-    """The shapes of a model's weights, and of its rounds what no shape shows."""
-    traits = {name: f"of shape {tuple(value.shape)}" for name, value in model.state_dict().items()}
-    for name, part in model.named_modules():
-        if isinstance(part, MessageRound):
-            traits[f"the class of {name}"] = class_of_steps(part).__name__
-            traits[f"the message of {name}"] = type(part.message_function).__name__
-            traits[f"the aggregation of {name}"] = str(part.aggr_module)
-            traits[f"the activation of {name}"] = str(part.activation)
-            traits[f"the residual of {name}"] = str(part.residual)
-        elif not any(part.children()) and not part.state_dict():
-            traits[f"the part {name}"] = str(part)
-    return traits
 
 
 def _take_dtypes(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

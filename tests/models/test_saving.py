@@ -80,6 +80,13 @@ def test_a_model_that_cannot_be_rebuilt_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_path_is_no_folder(graph):
+    with pytest.raises(InputError, match="the path is empty"):
+        mpnn_arch.save(small_mlp(graph), "")
+    with pytest.raises(InputError, match="the path is empty"):
+        mpnn_arch.load("")
+
+
 def test_a_compiled_model_is_saved_as_the_model(graph, tmp_path, generator):
     model = small_mlp(graph, seed=torch.Generator().manual_seed(3)).eval()
     compiled, path = torch.compile(model, backend="eager"), tmp_path / "m.safetensors"
@@ -117,6 +124,52 @@ def test_a_model_that_would_be_rebuilt_as_another_is_refused(change, graph, tmp_
     with pytest.raises(InputError, match=r"was changed after it was built.*state_dict"):
         mpnn_arch.save(model, tmp_path / "kept.safetensors")
     assert (tmp_path / "kept.safetensors").read_bytes() == kept
+
+
+def set_on(path, name, value):
+    return lambda model: setattr(model.get_submodule(path), name, value)
+
+
+class Scaled(message_functions.get("gated")):
+    """A message of the caller's with a setting of every kind."""
+
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        self.factor, self.factors = 2.0, torch.ones(9, **self.factory)
+        self.place, self.shape, self.act = torch.tensor([1.0]), [1, {"a": 2}], torch.tanh
+        self._calls = 0
+
+    def forward(self, x_j, edges):
+        self._calls += 1
+        return self.act(self.factor * super().forward(x_j, edges))
+
+
+MESSAGE = "rounds.0.message_function"
+SETTINGS = [
+    ({"message": Scaled}, set_on(MESSAGE, "factor", 3.0), f"factor of {MESSAGE} is 3.0, .* 2.0"),
+    ({"message": Scaled}, set_on(MESSAGE, "act", torch.sin), "act .* is sin, .* says tanh"),
+    ({"message": Scaled}, set_on(MESSAGE, "place", torch.zeros(1)), r"is \[0.0\], .* \[1.0\]"),
+    ({"message": Scaled}, set_on(MESSAGE, "factors", torch.ones(8)), r"\(8,\), .* \(9,\)"),
+    ({"message": Scaled}, set_on(MESSAGE, "shape", [1, {"a": 3}]), "'a', 3.* says .*'a', 2"),
+    ({}, set_on(MESSAGE, "forward", lambda x_j, edges: -x_j), "the forward of .* is .*lambda"),
+    ({"aggr": "softmax"}, set_on("rounds.2.aggr_module", "t", 0.1), "t of .* is 0.1, .* says 1.0"),
+    (
+        {"aggr": ["max", SoftmaxAggregation(t=0.5)]},
+        set_on("rounds.2.aggr_module.aggrs.1", "t", 0.1),
+        "t of .* is 0.1, .* says 0.5",
+    ),
+    ({}, set_on("rounds.1.norm", "eps", 0.1), "eps of rounds.1.norm is 0.1, .* says 1e-05"),
+]
+
+
+@pytest.mark.parametrize(("built_with", "change", "message"), SETTINGS)
+def test_changed_settings_of_a_part_are_refused(built_with, change, message, graph, tmp_path):
+    model = small_mlp(graph, **built_with).double()
+    model(torch.zeros(4, 12).double())  # counts its calls, which is no setting
+    mpnn_arch.save(model, tmp_path / "m.safetensors")
+    change(model)
+    with pytest.raises(InputError, match=rf"was changed after it was built.*{message}.*state_dict"):
+        mpnn_arch.save(model, tmp_path / "m.safetensors")
 
 
 def test_a_loss_kept_on_the_model_is_no_change(graph, tmp_path):
