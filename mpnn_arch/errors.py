@@ -1,5 +1,7 @@
 """The exceptions for invalid user input."""
 
+from __future__ import annotations
+
 
 class InputError(ValueError):
     """Invalid input, described in one sentence: the value, the constraint and the fix.
@@ -19,6 +21,18 @@ class InputError(ValueError):
 
 class ShapeError(InputError, RuntimeError):
     """A tensor of a shape that a layer does not take: a ``RuntimeError`` too, as torch raises."""
+
+
+class DtypeError(InputError, RuntimeError):
+    """A parameter of another dtype than its layer: a ``RuntimeError`` too, as torch raises."""
+
+    @classmethod
+    def of_bias(cls, bias: object, sums: object) -> DtypeError:
+        """The error for a bias of another dtype than the sums that it is added to."""
+        return cls(
+            f"the bias is {bias} and what it is added to {sums}; convert the whole layer, as by "
+            "layer.to(dtype)"
+        )
 
 
 class StateDictError(InputError, RuntimeError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mpnn_arch.errors import InputError, ShapeError
+from mpnn_arch.errors import DtypeError, InputError, ShapeError
 from mpnn_arch.kernels import backends, gather, masked
 from mpnn_arch.kernels.dispatch.choice import choose
 from mpnn_arch.kernels.dispatch.picker import Picker
@@ -113,6 +113,10 @@ def block_product(
 
     ``bias`` is (C_out,) or None. It is added before the sum is rounded to the dtype of x, as by
     ``F.linear`` and ``F.conv2d``.
+
+    Raises:
+        DtypeError: a bias of another dtype than x, after autocast.
+        InputError: as for :func:`block_matmul`.
     """
     _check(x, weight, plan, geometry)
     if geometry is not None and not (torch.compiler.is_compiling() or jit_tracing()):
@@ -120,8 +124,10 @@ def block_product(
     if not x.is_meta and _casts(x, weight):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
-    if bias is not None:
-        bias = bias.to(x.dtype)
+        if bias is not None and bias.dtype != torch.float64:
+            bias = bias.to(dtype)
+    if bias is not None and bias.dtype != x.dtype:
+        raise DtypeError.of_bias(bias.dtype, x.dtype)
     if not is_traced(x, weight) and not (x.numel() and weight.numel()):
         # Kernels need at least one sample and one edge.
         return masked.product(x, weight, plan, geometry, bias)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
 from mpnn_arch.checks import kind_of
-from mpnn_arch.errors import InputError
+from mpnn_arch.errors import DtypeError, InputError
 
 _STEPS = ("message", "aggregate", "update")
 _PLAIN = getattr(MessagePassing, "_orig_propagate", MessagePassing.propagate)
@@ -152,7 +153,8 @@ def check_aggregates(layer: Any, aggregates: Tensor, residual: Tensor | None) ->
     """Refuse what a step of one's own handed to ``update``, if the round cannot add to it.
 
     Raises:
-        InputError: no residual where the round adds one, or another number of channels.
+        InputError: no residual where the round adds one, another number of channels, or a bias of
+            another dtype than these and the message function's weights.
     """
     kind = type(layer).__name__
     if residual is None and layer.residual:
@@ -165,3 +167,12 @@ def check_aggregates(layer: Any, aggregates: Tensor, residual: Tensor | None) ->
             f"{kind} has aggregates of shape {tuple(aggregates.shape)}; expected "
             f"{layer.out_channels} channels: check its message and aggregate"
         )
+    bias = layer.bias
+    if bias is None or bias.dtype == aggregates.dtype:
+        return
+    device = "cpu" if aggregates.is_meta else aggregates.device.type
+    if torch.is_autocast_enabled(device) and bias.dtype != torch.float64:
+        return
+    dtypes = {weight.dtype for weight in layer.message_function.parameters()}
+    if dtypes and bias.dtype not in dtypes:  # else its messages are computed in another one
+        raise DtypeError.of_bias(bias.dtype, aggregates.dtype)

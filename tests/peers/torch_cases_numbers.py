@@ -93,6 +93,14 @@ def _(kind, g):
         raises(RuntimeError, lambda layer=layer: layer(kind.x(g).double()), "ouble")
 
 
+@common("a bias of another dtype is a RuntimeError")
+def _(kind, g):
+    ours, theirs = kind.pair(g)
+    for layer in (theirs, ours):
+        layer.bias = nn.Parameter(layer.bias.detach().double())
+        raises(RuntimeError, lambda layer=layer: layer(kind.x(g)))
+
+
 @common("a wrong number of channels is a RuntimeError that names both")
 def _(kind, g):
     ours, theirs = kind.pair(g)
