@@ -25,6 +25,7 @@ from mpnn_arch.rounds.aggregations import (
     restore_quantiles,
 )
 from mpnn_arch.rounds.cost import round_multiply_adds
+from mpnn_arch.rounds.given_message import check_given_message
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.messages import MessageFunction, make_message
 from mpnn_arch.rounds.shares import (
@@ -272,6 +273,8 @@ class MessageRound(MessagePassing):
                 "mpnn_arch.to_dense(model), in which rounds are nn.Linear and nn.Conv2d",
                 stacklevel=2,
             )
+        if name == "message_function" and "graph" in self.__dict__:  # set after the constructor
+            check_given_message(self, value)
         super().__setattr__(name, value)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

@@ -114,8 +114,8 @@ def rewire(
     _copy_edges(kept, function)
     aggregation = _aggregation(layer, plan, aggr, seed)
 
-    made.message_function = function
     register_graph(made, graph)
+    made.message_function = function
     parameter = next(layer.parameters(), torch.empty(0))
     made.aggr_module = aggregation.to(parameter.dtype)
     if aggr is not None:
