@@ -17,6 +17,15 @@ def copies(graph: RelationalGraph, count: int) -> RelationalGraph:
     return RelationalGraph(count * graph.num_nodes, edges, directed=True, self_loops=False)
 
 
+def is_complete(graph: RelationalGraph, groups: int) -> bool:
+    """Whether ``graph`` is ``groups`` copies of a complete graph: all messages within a group."""
+    size, rest = divmod(graph.num_nodes, groups)
+    if rest or graph.edges.shape[1] != groups * size**2:
+        return False
+    source, target = graph.edges // size
+    return bool((source == target).all())
+
+
 def group_channels(
     channels: int | ChannelPartition, graph: RelationalGraph, groups: int, order: Order, side: str
 ) -> ChannelPartition:

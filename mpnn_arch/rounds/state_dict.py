@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mpnn_arch.errors import StateDictError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.rounds.groups import is_complete
 
 _BUFFERS = ("graph_hash", "edge_index", "in_sizes", "out_sizes")
 
@@ -99,12 +100,12 @@ def _before_loading(layer: Any, state: dict[str, Any], prefix: str, *_: Any) -> 
 def _take_dense(layer: Any, state: dict[str, Any], prefix: str, graph: dict[str, Tensor]) -> None:
     """Rename a dense layer's weight for a round on the complete graph, which has the same one.
 
-    A dense weight is (C_out, C_in, ...), in the order of the round's own entries.
+    A dense weight is (C_out, C_in / groups, ...), in the order of the round's own entries.
     """
     function, dense = layer.message_function, state.get(prefix + "weight")
-    name = prefix + "message_function.weight"
-    shape = (layer.out_channels, layer.in_channels)
-    if not (function.plan_layout and layer.plan.is_complete and dense is not None):
+    name, groups = prefix + "message_function.weight", getattr(layer, "groups", 1)
+    shape = (layer.out_channels, layer.in_channels // groups)
+    if not (function.plan_layout and dense is not None and is_complete(layer.graph, groups)):
         return
     if name in state or tuple(dense.shape[:2]) != shape:
         return

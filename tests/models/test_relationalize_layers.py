@@ -4,8 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from mpnn_arch import ChannelPartition, InputError, RelationalConv2d, RelationalLinear
+from mpnn_arch import (
+    ChannelPartition,
+    InputError,
+    RelationalConv2d,
+    RelationalGraph,
+    RelationalLinear,
+    graphs,
+)
 from mpnn_arch.models.relationalize import RelationalAttention, RelationalConv1d, relationalize
+from mpnn_arch.rounds.groups import is_complete
 
 
 class Conv1D(nn.Module):
@@ -118,6 +126,25 @@ class TestConvs:
         shares = [block.any() for block in round_.dense_weight().split(12)]
         assert all(shares)
         sparse(x).sum().backward()
+
+    @pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d])
+    def test_a_grouped_state_dict_loads_on_the_complete_graph(self, kind, complete_graph):
+        options = {"kernel_size": 3, "groups": 3, "bias": False}
+        layer, other = kind(24, 36, **options), kind(24, 36, **options)
+        changed = relationalize(layer, complete_graph(4))
+        changed.load_state_dict(other.state_dict())
+        check_equal(other, changed, draw(2, 24, *(9,) * (1 if kind is nn.Conv1d else 2)))
+        sparse = relationalize(layer, graphs.ring(4, 2))
+        with pytest.raises(RuntimeError, match=r"message_function\.weight"):
+            sparse.load_state_dict(other.state_dict())
+
+    def test_crossing_messages_are_no_groups(self):
+        """As many messages as two complete graphs have, some of them between the two."""
+        crossing = RelationalGraph(4, [[0, 1, 0, 2], [1, 0, 2, 0]], directed=True)
+        assert crossing.edge_index.shape[1] == 8
+        assert not is_complete(crossing, 2)
+        assert is_complete(RelationalGraph(4, [[0, 2], [1, 3]]), 2)
+        assert not is_complete(crossing, 3)
 
     def test_grouped_rounds_of_any_width(self, random_graph):
         graph = random_graph(5, 0.3)

@@ -28,8 +28,6 @@ TABLE.not_applicable |= {
     "have no parameter; dense_weight() has torch's shape",
     "the order of parameters is weight, bias": "the weight belongs to the message function, which "
     "comes after the round's own bias",
-    "groups": "the graph says which channels meet; separate groups of nodes make a grouped "
-    "convolution, and the error says so",
     "LazyConv2d": "the number of channels and their shares decide the parameters; the graph comes "
     "first, so RelationalConv2d(graph, in, out, 3) says them",
     "in_channels=0": "every node of the graph has at least one channel",
@@ -102,6 +100,11 @@ def _(kind, g):
 @case("maps that are not square, of 1 x W")
 def _(kind, g):
     like(g, (1, 3), shape=(2, IN, 1, 9))
+
+
+@case("groups")
+def _(kind, g):
+    like(g, 3, groups=2, stride=2)
 
 
 @case("maps without a batch, with stride and padding")
