@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -38,7 +39,9 @@ def match_widths(
 
     The cost is at least the reference, and above it by less than one channel of one stage costs:
     0.01 % to 0.6 % for the published models. ResNet-20 is so narrow that its steps are larger, so
-    that its later stages are then searched for the nearest cost: see :func:`_nearest`.
+    that its later stages are then searched for the nearest cost: see :func:`_nearest`. Where the
+    cost of a message rises in steps, as its own inner width is a part of a share, no width may be
+    near: a warning says by how much the cost is above.
 
     Args:
         config: the architecture.
@@ -82,7 +85,34 @@ def match_widths(
     if config.search == "nearest":
         widths = _nearest(widths, cost, wanted)
     check(widths)
+    if round_meter is not None:
+        _warn_of_steps(config, widths, cost, wanted)
     return widths
+
+
+def _warn_of_steps(config: ModelConfig, widths: Widths, cost: CostOf, wanted: int) -> None:
+    """Say by how much a budget is exceeded where that is more than one channel costs.
+
+    The rank of ``low_rank`` is a quarter of a share by default, so that with the channel which
+    makes a share 8 wide every product costs twice as much: between the two is no width.
+    """
+
+    def of_first(more: int) -> int:
+        return cost((widths[0] + more, *widths[1:]))
+
+    found = of_first(0)
+    try:
+        channel = min(of_first(1) - found, of_first(-1) - of_first(-2))
+    except InputError:  # fewer channels than nodes
+        channel = of_first(1) - found
+    if found - wanted > max(channel, 0.01 * wanted):
+        warnings.warn(
+            f"{config.name} of widths {widths} costs {found / wanted - 1:.1%} more than the "
+            f"{wanted:,} multiply-adds to meet, as the cost of its messages rises in steps of the "
+            "shares; fix their inner width, as message_kwargs={'rank': 2} for low_rank or "
+            "{'hidden_channels': 4} for edge_mlp, or choose another reference",
+            stacklevel=4,
+        )
 
 
 def check_reference(reference: int) -> int:

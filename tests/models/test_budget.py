@@ -1,6 +1,7 @@
 """Matched widths: the published ones are reproduced, and every budget is met."""
 
 import csv
+import warnings
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,24 @@ def test_other_messages_cost_what_the_built_model_costs(name, random_graph):
     assert widths < models.match_budget(name, graph, **settings)  # a gate costs a second product
     reference = models.make_config(name, **settings).multiply_adds()
     assert 0 <= models.complexity(model).multiply_adds - reference < 0.05 * reference
+
+
+@pytest.mark.parametrize(
+    ("message", "fixed"), [("low_rank", {"rank": 2}), ("edge_mlp", {"hidden_channels": 2})]
+)
+def test_a_budget_between_two_steps_of_a_messages_cost_is_said(message, fixed):
+    graph = graphs.parse_one("ws_flex:64,12,0.15,0")
+    settings = {"in_features": 64, "hidden_features": 128, "message": message}
+    with pytest.warns(UserWarning, match=r"costs 14\.\d% more than the 58,624 mul.*message_kwargs"):
+        widths = models.match_budget("mlp", graph, **settings)
+    with pytest.warns(UserWarning, match=rf"mlp of widths \({widths[0]},\) costs"):
+        models.build("mlp", graph, **settings, device="meta")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        models.match_budget("mlp", graph, **settings, message_kwargs=fixed)
+        models.match_budget("mlp", graph, in_features=64, hidden_features=128, aggr="max")
+        models.match_budget("resnet20", graphs.ring(8, 4), message="gated")
+        models.match_budget("mlp", graphs.ring(8, 7), in_features=9, hidden_features=8, aggr="max")
 
 
 def test_graphs_per_stage_share_one_budget(random_graph):
