@@ -14,6 +14,7 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from mpnn_arch.checks import check_flag, shown, whole_number
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.dispatch.tracing import jit_tracing
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.registry import Registry
 
@@ -78,14 +79,17 @@ class NodeNorm(nn.Module):
         dtype = torch.promote_types(x.dtype, self.weight.dtype)
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()  # as `nn.GroupNorm` does: a variance past 65504 has no float16
-        normed = []
-        for share in x.split(self.sizes, dim=1):
-            over = tuple(range(1, x.dim()))
-            variance, mean = torch.var_mean(share, over, correction=0, keepdim=True)
-            normed.append((share - mean) * (variance + self.eps).rsqrt())
+        # Of no sample torch computes a variance with a warning for every share.
+        is_empty = not (jit_tracing() or x.shape[0])
+        normed = [x] if is_empty else [self._normed(s) for s in x.split(self.sizes, dim=1)]
         shape = (-1, *[1] * (x.dim() - 2))
         scaled = torch.cat(normed, dim=1) * self.weight.view(shape) + self.bias.view(shape)
         return scaled.to(dtype)
+
+    def _normed(self, share: Tensor) -> Tensor:
+        over = tuple(range(1, share.dim()))
+        variance, mean = torch.var_mean(share, over, correction=0, keepdim=True)
+        return (share - mean) * (variance + self.eps).rsqrt()
 
 
 class SqueezeExcitation(nn.Module):

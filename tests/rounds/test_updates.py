@@ -1,5 +1,7 @@
 """Norms, squeeze-and-excitation and residuals, of neural networks and of graph neural networks."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,21 @@ def test_a_group_norm_of_few_bits_is_computed_in_float32(dtype, size, generator)
     assert out.dtype == dtype
     assert torch.equal(out, norm.float()(x.float()).to(dtype))
     torch.testing.assert_close(out, nn.GroupNorm(4, 8).to(dtype)(x))
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "group"])
+@pytest.mark.parametrize("size", [(), (5, 5)])
+def test_norms_of_an_empty_batch_warn_of_nothing(norm, size):
+    kind = RelationalConv2d if size else RelationalLinear
+    layer = kind(GRAPH, 7, 9, *size[:1], norm=norm)
+    x = torch.zeros(0, 7, *size, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = layer(x)
+        out.sum().backward()
+    assert out.shape[:2] == (0, 9)
+    assert x.grad.shape == x.shape
+    assert all((p.grad == 0).all() for p in layer.parameters())
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer", "group"])
