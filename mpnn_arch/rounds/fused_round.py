@@ -386,6 +386,19 @@ class FusedRound(MessageRound):
                 "torch.nn.utils.fusion's, take mpnn_arch.to_dense(layer)"
             )
 
+    def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
+        """As ``nn.Module``'s; ``prune`` would keep the weight twice, and lose its place.
+
+        Raises:
+            InputError: what ``torch.nn.utils.prune`` registers for the weight.
+        """
+        if name == "weight_orig":
+            raise InputError(
+                "the weight of a round is its message function's parameter: prune "
+                "layer.message_function instead of the layer"
+            )
+        super().register_parameter(name, param)
+
     def __getattr__(self, name: str) -> Any:
         parameter = self.__dict__.get("_parameters", {}).get(name)
         if parameter is not None:  # the usual case, without a second call

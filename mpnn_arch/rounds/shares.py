@@ -24,8 +24,15 @@ def round_graph(graph: GivenGraph) -> RelationalGraph:
     """The graph of a round, from the object or its specification.
 
     Raises:
-        InputError: neither, or a specification that does not name exactly one graph.
+        InputError: neither, or a specification that does not name exactly one graph; or a mode in
+            which tensors have no numbers, which the index tensors of a round are made of.
     """
+    if type(torch.empty(0, device="cpu")) is not Tensor:
+        raise InputError(
+            "a round cannot be built under FakeTensorMode, where its index tensors have no "
+            "numbers: build it before, on device='meta' if it is to take no memory, and call it "
+            "under FakeTensorMode(allow_non_fake_inputs=True)"
+        )
     return as_graph(
         graph,
         "it comes first, as in RelationalLinear(graph, 512, 512). Where the graph comes with the "

@@ -8,6 +8,7 @@ import pickle
 import pytest
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
@@ -90,6 +91,17 @@ def test_to_empty_keeps_the_graph(kind, x, generator):
     for name, buffer in fresh.named_buffers():
         assert torch.equal(layer.get_buffer(name), buffer), name
     torch.testing.assert_close(layer(x), dense(layer, x))
+
+
+def test_fake_tensors(kind, x):
+    layer = kind[0](GRAPH)
+    with FakeTensorMode(), pytest.raises(InputError, match="build it before, on device='meta'"):
+        kind[0](GRAPH)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        out = layer(torch.empty(x.shape))
+        out.sum().backward()
+    assert isinstance(out, FakeTensor)
+    assert out.shape == layer(x).shape
 
 
 def test_skip_init(kind, x, generator):
@@ -200,6 +212,16 @@ def test_structured_pruning_is_refused_and_the_unstructured_is_the_matrix_one(x,
     torch.testing.assert_close(layer(x), dense(layer, x))
     kept = layer.dense_weight().count_nonzero() / layer.message_function.weight.numel()
     assert abs(kept - 0.5) < 0.01
+
+
+def test_pruning_of_the_layer_itself_is_refused_and_leaves_it(kind, x):
+    layer = kind[0](GRAPH)
+    before, names = layer(x), list(layer.state_dict())
+    for apply in (prune.l1_unstructured, prune.random_unstructured):
+        with pytest.raises(InputError, match=r"prune layer\.message_function instead"):
+            apply(layer, "weight", 0.5)
+    assert list(layer.state_dict()) == names
+    assert torch.equal(layer(x), before)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"aggr": "mean"}, {"backend": "reference"}])
