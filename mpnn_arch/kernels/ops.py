@@ -25,6 +25,9 @@ from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan, find_plan, make_plan
 from mpnn_arch.kernels.product import Product, add_bias, grad_of_bias
 
+# Over vectors. Not empty, since AOTInductor hands None on for an empty list.
+_NO_MOVES = [0]
+
 
 def traced_product(
     x: Tensor,
@@ -40,7 +43,7 @@ def traced_product(
     compiler may fuse the addition with what follows.
     """
     numbers = [plan.in_channels, plan.out_channels, plan.num_weights]
-    conv_arguments = [n for pair in geometry[1:] for n in pair] if geometry else []
+    conv_arguments = [n for pair in geometry[1:] for n in pair] if geometry else _NO_MOVES
     tensors = (plan.source, plan.target, plan.in_offsets, plan.out_offsets)
     arguments = (*tensors, numbers, plan.key, backend, conv_arguments)
     y: Tensor
@@ -51,8 +54,7 @@ def traced_product(
     return y if bias is None else add_bias(y, bias)
 
 
-# `moves`: stride, padding and dilation in one list, empty over vectors. Saved programs refer to
-# these names.
+# `moves`: stride, padding and dilation in one list. Saved programs refer to these names.
 _PLAN = (
     "Tensor source, Tensor target, Tensor in_offsets, Tensor out_offsets, "
     "int[] numbers, str key, str backend, int[] moves"
@@ -93,7 +95,7 @@ def _product(arguments: tuple[Any, ...], kernel: Any, size: Any) -> Product:
 
 
 def _geometry(kernel: Any, conv_arguments: list[int]) -> ConvGeometry | None:
-    if not conv_arguments:
+    if len(conv_arguments) < 6:  # over vectors; empty in programs that were saved earlier
         return None
     a, b, c, d, e, f = conv_arguments
     height, width = kernel

@@ -129,6 +129,20 @@ torch.testing.assert_close(program.module()(saved["x"]), saved["y"])
     assert done.returncode == 0, done.stderr
 
 
+def test_no_list_in_a_program_is_empty(generator: torch.Generator) -> None:
+    """AOTInductor hands None to the operator for an empty list; programs saved earlier have one."""
+    layer = RelationalLinear(GRAPH, 20, 25, backend="gather", bias=False, generator=generator)
+    x = torch.randn(4, 20, generator=generator)
+    program = torch.export.export(layer, (x,))
+    operator = torch.ops.mpnn_arch.block_product
+    (call,) = [node for node in program.graph.nodes if node.target is operator.default]
+    assert [] not in [list(part) for part in call.args if isinstance(part, list | tuple)]
+    plan = layer.plan
+    tables = (plan.source, plan.target, plan.in_offsets, plan.out_offsets)
+    earlier = operator(x, layer.weight, *tables, [20, 25, plan.num_weights], plan.key, "gather", [])
+    torch.testing.assert_close(earlier, layer(x))
+
+
 @pytest.mark.parametrize("able", [True, False])
 def test_a_program_can_be_traced_before_anything_ran(
     able: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
