@@ -14,6 +14,7 @@ from torch_geometric.nn import MessagePassing
 
 from mpnn_arch.checks import kind_of
 from mpnn_arch.errors import DtypeError, InputError
+from mpnn_arch.rounds.wrapped import must_be_called
 
 _STEPS = ("message", "aggregate", "update")
 _PLAIN = getattr(MessagePassing, "_orig_propagate", MessagePassing.propagate)
@@ -174,5 +175,7 @@ def check_aggregates(layer: Any, aggregates: Tensor, residual: Tensor | None) ->
     if torch.is_autocast_enabled(device) and bias.dtype != torch.float64:
         return
     dtypes = {weight.dtype for weight in layer.message_function.parameters()}
-    if dtypes and bias.dtype not in dtypes:  # else its messages are computed in another one
+    if not dtypes or bias.dtype in dtypes:  # the messages are computed in another one
+        return
+    if must_be_called(layer.message_function) is None:  # else a library may cast its weights
         raise DtypeError.of_bias(bias.dtype, aggregates.dtype)

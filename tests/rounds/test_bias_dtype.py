@@ -51,3 +51,19 @@ def test_autocast_casts_it_unless_it_is_float64(round_):
 def test_messages_with_weights_of_the_same_dtype_take_it(message, dtype):
     layer, x = layers("linear", message=message, dtype=dtype)
     assert layer(x.to(dtype)).dtype == dtype
+
+
+def test_weights_that_a_library_casts_for_the_call_take_it():
+    """As FSDP2 with a mixed precision, which shards the message function."""
+    layer, x = layers("linear")
+
+    def cast(module, args):
+        module.weight.data = module.weight.data.bfloat16()
+        return tuple(
+            arg.bfloat16() if torch.is_tensor(arg) and arg.is_floating_point() else arg
+            for arg in args
+        )
+
+    layer.message_function.register_forward_pre_hook(cast)
+    assert layer.bias.dtype == torch.float32
+    assert layer(x).dtype == torch.bfloat16
