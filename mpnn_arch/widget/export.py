@@ -42,13 +42,14 @@ _PAGE = """<!doctype html>
 </style>
 </head>
 <body class="mpnn-page">
-<main id="round-{name}"></main>
+<main class="mpnn-round" id="round-{name}"></main>
 <noscript>This page draws with JavaScript, which is switched off.</noscript>
 <script type="application/json" id="recorded-{name}">{recorded}</script>
 <script type="module">
 {esm}
 const recorded = JSON.parse(document.getElementById("recorded-{name}").textContent);
-renderRecorded(document.getElementById("round-{name}"), recorded);
+const places = [...document.querySelectorAll("#round-{name}")];
+renderRecorded(places.find((place) => !place.firstChild), recorded);
 </script>
 </body>
 </html>

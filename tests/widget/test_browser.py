@@ -186,6 +186,53 @@ def test_a_link_restores_what_was_on_screen(visit, page_of_a_ring):
     assert "No dense layer" in again.locator(".mr-output").inner_text()
 
 
+def test_pages_in_one_document_have_their_own_part_of_the_address(visit, page_of_a_ring, tmp_path):
+    layer = RelationalLinear(graphs.ring(5, 2), 10, 10, backend="masked")
+    RoundWidget(layer).export_html(tmp_path / "other.html")
+    ring, other = page_of_a_ring[0].read_text(), (tmp_path / "other.html").read_text()
+    path = tmp_path / "three.html"  # one of them twice
+    path.write_text(ring + "".join(page[page.index("<main") :] for page in (other, ring)))
+    page = visit(path)
+    drawn = page.locator(".mpnn-round")
+    expect(drawn.locator(".mr")).to_have_count(3)
+    for which, name in enumerate(("message", "node", "round")):
+        drawn.nth(which).locator('[data-step="start"]').click()
+        drawn.nth(which).locator(f'[data-step="{name}"]').click()
+    drawn.nth(1).locator('[data-trait="aggr"]').select_option("max")
+    steps = ["step 1 of 48: message 0 → 0", "step 4 of 20: node 0 updates", "step 48 of 48"]
+    again = visit(path, page.url[page.url.index("#") :]).locator(".mpnn-round")
+    for which, step in enumerate(steps):
+        expect(drawn.nth(which).locator(".mr-step-text")).to_contain_text(step)
+        expect(again.nth(which).locator(".mr-step-text")).to_contain_text(step)
+    chosen = [again.nth(i).locator('[data-trait="aggr"]').input_value() for i in range(3)]
+    assert chosen == ["sum", "max", "sum"]
+
+
+def test_a_link_to_a_part_of_the_document_changes_nothing(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0], "#selected=node:2")
+    page.evaluate("location.hash = '#exercise-2'")
+    page.wait_for_timeout(100)
+    assert lit(page) == ["node:2"] * 3
+    assert page.url.endswith("#exercise-2")
+
+
+def test_a_page_without_an_address_plays(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0])
+    page.evaluate(
+        """page => {
+        document.body.innerHTML = "<iframe width=900 height=900></iframe>";
+        document.querySelector("iframe").srcdoc = page }""",
+        page_of_a_ring[0].read_text(),
+    )
+    inside = page.frame_locator("iframe")
+    text = inside.locator(".mr-step-text")
+    inside.locator('[data-step="start"]').click()
+    inside.locator('[data-step="message"]').click()
+    expect(text).to_have_text("step 1 of 48: message 0 → 0")
+    inside.locator('[data-step="play"]').click()
+    expect(text).to_contain_text("step 9 of 48")
+
+
 @pytest.mark.parametrize(
     "link", ["#step=-3&selected=node:99&toggled=0-x", "#views=&aggr=shout", "#%"]
 )

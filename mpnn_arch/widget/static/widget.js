@@ -1159,6 +1159,8 @@ function render({ model, el }) {
 // -- an exported page ----------------------------------------------------------------------------
 
 const KEY = ["round_index", "sample", "aggr", "message"];
+const LINKED = ["round", "sample", "aggr", "message", "toggled", "step", "selected", "views", "theme"];
+const addressed = () => new URLSearchParams(location.hash.slice(1));
 
 /** As export.py's `answer_key`. */
 function answerKey(state) {
@@ -1168,8 +1170,9 @@ function answerKey(state) {
 
 /** A model that answers from recorded scenes, and keeps what is on screen in the address. */
 class RecordedModel {
-  constructor({ state, scene, patches }) {
+  constructor({ state, scene, patches }, prefix) {
     this.recorded = { state, scene, patches };
+    this.prefix = prefix; // of its names in the address
     this.state = { ...state, scene, playing: false, error: "" };
     this.listeners = new Map();
     this.linkable = true;
@@ -1261,7 +1264,7 @@ class RecordedModel {
 
   /** What is on screen, as the address's hash, and back. */
   remember() {
-    const { state } = this;
+    const { state, prefix } = this;
     const pairs = {
       round: state.round_index,
       sample: state.sample,
@@ -1273,12 +1276,21 @@ class RecordedModel {
       views: state.views.join(","),
       theme: state.theme,
     };
-    const hash = `#${new URLSearchParams(pairs)}`;
-    if (hash !== location.hash) history.replaceState(null, "", hash);
+    const own = Object.entries(pairs).map(([name, value]) => [prefix + name, value]);
+    const others = [...addressed()].filter(([name]) => !name.startsWith(prefix));
+    const hash = `#${new URLSearchParams([...others, ...own])}`;
+    if (hash === location.hash) return;
+    try {
+      history.replaceState(null, "", hash);
+    } catch {
+      // A page in a `srcdoc` frame has no address, and Safari takes 100 changes in 30 seconds.
+    }
   }
 
   recall() {
-    const pairs = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+    const { prefix } = this;
+    const own = [...addressed()].filter(([name]) => name.startsWith(prefix)).map(([name, value]) => [name.slice(prefix.length), value]);
+    const pairs = Object.fromEntries(own.filter(([name]) => LINKED.includes(name)));
     if (!Object.keys(pairs).length) return;
     const whole = (text, most) => (/^\d+$/.test(text ?? "") && Number(text) <= most ? Number(text) : undefined);
     const nodes = this.recorded.scene.num_nodes - 1;
@@ -1303,8 +1315,10 @@ class RecordedModel {
   }
 }
 
+/** Of several pages in one document, the second's names in the address begin with "2.". */
 function renderRecorded(el, recorded) {
-  const model = new RecordedModel(recorded);
+  const pages = [...document.querySelectorAll(".mpnn-round")];
+  const model = new RecordedModel(recorded, pages.length > 1 ? `${pages.indexOf(el) + 1}.` : "");
   model.recall();
   window.addEventListener("hashchange", () => model.recall());
   render({ model, el });
