@@ -106,8 +106,8 @@ def rewire(
     if kind is not own:
         kept = _drawn(layer, kind, make_plan(layer.graph.edge_index, *sizes), seed)
     function = _drawn(kept, kind, plan, seed)
-    absent = set(_pairs(plan)) - set(_pairs(kept.plan))
-    if absent:  # every edge there can be, drawn once
+    if not np.isin(_places(plan), _places(kept.plan), assume_unique=True).all():
+        # Every edge there can be, drawn once.
         every = np.indices((graph.num_nodes,) * 2).reshape(2, -1)
         complete = RelationalGraph(graph.num_nodes, every)
         _copy_edges(_drawn(kept, kind, make_plan(complete.edge_index, *sizes), seed), function)
@@ -132,34 +132,46 @@ def rewire(
     return made
 
 
-def edge_parameters(function: MessageFunction) -> dict[str, tuple[nn.Parameter, Tensor]]:
-    """The parameters that edges have of their own, and which entries of each are which edge's.
+def edge_entries(function: MessageFunction, edges: Tensor) -> dict[str, Tensor]:
+    """The parameters that edges have of their own, and which entries of each are of ``edges``.
+
+    Args:
+        function: of the parameters.
+        edges: (E,) bool.
 
     Shapes:
-        - the index, by parameter: (E, entries of the largest edge) into the parameter's first
-          dimension; one past the end where an edge has fewer
+        - a mask, by parameter: bool over the parameter's first dimension, on its device
     """
     found: dict[str, tuple[nn.Parameter, Tensor]] = {}
     for name, part in function.named_modules():
         prefix = f"{name}." if name else ""
         if isinstance(part, EdgeProduct):
-            found[f"{prefix}weight"] = part.weight, part.weight_index.flatten(1)
+            entries = edges.repeat_interleave(part.rows * part.columns)
+            found[f"{prefix}weight"] = part.weight, entries
             if part.bias is not None:
-                found[f"{prefix}bias"] = part.bias, part.bias_index
+                found[f"{prefix}bias"] = part.bias, edges.repeat_interleave(part.rows)
     if function.plan_layout:
         weight: Any = function.weight
-        found["weight"] = weight, function._plan.block_index.flatten(1)
+        found["weight"] = weight, _plan_entries(function._plan.to("cpu"), edges)
     if not function.shared:  # a parameter of a user's own message, with a row an edge
-        num_edges = function._plan.num_edges
         for name, parameter in function.named_parameters(recurse=False):
-            if name not in found and parameter.dim() and parameter.shape[0] == num_edges:
-                rows = torch.arange(num_edges, device=parameter.device)
-                found[name] = parameter, rows[:, None]
-    return found
+            if name not in found and parameter.dim() and parameter.shape[0] == len(edges):
+                found[name] = parameter, edges
+    return {name: entries.to(parameter.device) for name, (parameter, entries) in found.items()}
 
 
-def _pairs(plan: RoundPlan) -> list[Pair]:
-    return list(zip(plan.source.tolist(), plan.target.tolist(), strict=True))
+def _plan_entries(plan: RoundPlan, edges: Tensor) -> Tensor:
+    """(num_weights,) whether an entry is of ``edges``: a node's rows are all alike."""
+    row = edges.repeat_interleave(plan.in_sizes[plan.source])
+    rows = zip(row.split(plan.fan_in.tolist()), plan.out_sizes.tolist(), strict=True)
+    return torch.cat([row.repeat(size) for row, size in rows])
+
+
+def _places(plan: RoundPlan) -> np.ndarray:
+    """(E,) the place of every edge in the adjacency matrix, ascending."""
+    plan = plan.to("cpu")
+    places: np.ndarray = (plan.target * plan.num_nodes + plan.source).numpy()
+    return places
 
 
 def _drawn(
@@ -185,10 +197,9 @@ def _drawn(
 
 def _copy_edges(source: MessageFunction, target: MessageFunction) -> None:
     """Give ``target`` the parameters of the edges that both have, and those all edges share."""
-    ours = {pair: edge for edge, pair in enumerate(_pairs(target._plan))}
-    both = [(edge, ours[pair]) for edge, pair in enumerate(_pairs(source._plan)) if pair in ours]
-    theirs, mine = torch.tensor(both, dtype=torch.int64).view(-1, 2).T
-    of_edges, to_edges = edge_parameters(source), edge_parameters(target)
+    theirs, ours = _places(source._plan), _places(target._plan)
+    of_edges = edge_entries(source, torch.from_numpy(np.isin(theirs, ours, assume_unique=True)))
+    to_edges = edge_entries(target, torch.from_numpy(np.isin(ours, theirs, assume_unique=True)))
     with torch.no_grad():
         for name, parameter in target.named_parameters():
             given = _numbers(source, name)
@@ -198,11 +209,9 @@ def _copy_edges(source: MessageFunction, target: MessageFunction) -> None:
                 if given.shape == parameter.shape:
                     parameter.copy_(given)
                 continue
-            (_, read), (_, write) = of_edges[name], to_edges[name]
-            read, write = read[theirs.to(read.device)], write[mine.to(write.device)]
             # The same edges in the same order have the same entries in the same order.
-            read, write = read[read < given.shape[0]], write[write < parameter.shape[0]]
-            parameter[write] = given[read].to(parameter)
+            entries = given[of_edges[name].to(given.device)]
+            parameter[to_edges[name]] = entries.to(parameter)
 
 
 def _numbers(function: MessageFunction, name: str) -> Tensor | None:

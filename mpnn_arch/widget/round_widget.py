@@ -156,6 +156,7 @@ class RoundWidget(anywidget.AnyWidget):
         first = rounds_of(self._given)[self._names[0]]
         self._own = {"aggr": str(first.aggr), "message": message_name(first)}
         self._from_screen = self._setting_back = False
+        self._latest: tuple[Any, nn.Module] | None = None  # what was made last, and of what
         super().__init__(
             rounds=[name or type_before_parametrizations(first).__name__ for name in self._names],
             menus=menus(first),
@@ -324,15 +325,22 @@ class RoundWidget(anywidget.AnyWidget):
         """The given model with edges toggled in every round on ``graph``, and swaps in all."""
         if not pairs and not swapped:
             return self._given
+        wanted = (graph, sorted(pairs), swapped)
+        if self._latest and self._latest[0] == wanted:  # another round or sample of the same model
+            return self._latest[1]
         changed = toggled_graph(graph, pairs)
         model = deep_copy(self._given)
         for name in self._names:
             layer = rounds_of(model)[name]
             on = changed if layer.graph == graph else layer.graph
+            if on == layer.graph and not swapped:
+                continue
             made = rewire(layer, on, seed=self._seed, **swapped)
             if not name:
-                return made
-            model.set_submodule(name, made)
+                model = made
+            else:
+                model.set_submodule(name, made)
+        self._latest = wanted, model
         return model
 
     # -- what cannot be ---------------------------------------------------------------------

@@ -20,6 +20,7 @@ from mpnn_arch import (
 )
 from mpnn_arch.widget.export import MOST_BYTES, answer_key
 from mpnn_arch.widget.patch import patched
+from mpnn_arch.widget.rewire import rewire
 
 pytest.importorskip("anywidget")
 from mpnn_arch.widget import RoundWidget
@@ -249,6 +250,28 @@ def test_a_page_records_the_rounds_of_a_model(tmp_path, generator):
         patch = recorded["patches"][answer_key(base | {"round_index": index})]
         scene = widget.scene_of(round_index=index, largest_map=14)
         assert patched(recorded["scene"], patch) == scene
+
+
+def test_only_rounds_that_change_are_made_anew(monkeypatch):
+    made = []
+
+    def counted(layer, *args, **kwargs):
+        made.append(layer)
+        return rewire(layer, *args, **kwargs)
+
+    monkeypatch.setattr("mpnn_arch.widget.round_widget.rewire", counted)
+    model = torch.nn.Sequential(
+        *(RelationalLinear(graphs.ring(nodes, 2), 16, 16) for nodes in (8, 8, 4))
+    )
+    widget = RoundWidget(model, torch.ones(2, 16))
+    widget.toggle(0, 4)
+    assert len(made) == 2  # the third is on another graph
+    shown = widget.model
+    widget.round_index, widget.sample = 1, 1
+    assert widget.model is shown
+    assert len(made) == 2
+    widget.aggr = "max"
+    assert len(made) == 5
 
 
 def test_pages_pasted_into_one_find_their_own_parts(tmp_path):
