@@ -1,3 +1,5 @@
+from random import Random
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from mpnn_arch import InputError
 from mpnn_arch.graphs import generate, list_generators
 from mpnn_arch.graphs.generators import GENERATORS, is_seeded
+from mpnn_arch.graphs.generators.lfr import _communities
 
 # One call per family; the tests fail for a registered family that is not listed here.
 EXAMPLES = {
@@ -55,6 +58,22 @@ def test_every_family_refuses_one_node_and_unknown_parameters(name):
         generate(name, num_nodes=1, **EXAMPLES[name])
     with pytest.raises(InputError, match="its parameters are"):
         generate(name, num_nodes=64, colour=3, **EXAMPLES[name])
+
+
+@pytest.mark.parametrize(("nodes", "degree"), [(64, 4), (64, 6), (64, 16), (128, 7), (1000, 10)])
+def test_lfr_has_the_degree_that_was_asked_for(nodes, degree):
+    drawn = [generate("lfr", num_nodes=nodes, average_degree=degree, seed=s) for s in range(5)]
+    mean = sum(graph.average_degree for graph in drawn) / len(drawn)
+    assert mean == pytest.approx(degree, rel=0.2)
+
+
+def test_an_lfr_graph_that_cannot_be_is_refused_at_once():
+    stream = Random(0)
+    # Ten nodes need a community of more than six members, and there is room for nine.
+    assert _communities(stream, [6] * 10 + [1] * 8, [9, 6, 3]) is None
+    assert stream.getstate() == Random(0).getstate()  # without a draw
+    with pytest.raises(InputError, match="lower degree, more mixing or another min_community"):
+        generate("lfr", num_nodes=64, average_degree=40, mixing=0)
 
 
 def test_global_random_state_is_left_alone():

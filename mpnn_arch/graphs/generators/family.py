@@ -121,7 +121,11 @@ def is_seeded(name: str) -> bool:
 
 
 def connected(
-    draw: Callable[[Random], nx.Graph | None], seed: int, what: str, most_draws: int | None = None
+    draw: Callable[[Random], nx.Graph | None],
+    seed: int,
+    what: str,
+    most_draws: int | None = None,
+    advice: str = "ask for more edges",
 ) -> RelationalGraph:
     """The first connected graph that ``draw`` draws from one random stream, in 100 tries.
 
@@ -130,6 +134,7 @@ def connected(
         seed: of the stream.
         what: the family and its parameters, for the error message.
         most_draws: random numbers after which a try has failed; None where it always ends.
+        advice: what makes a graph more likely, for the error message.
 
     Raises:
         InputError: the seed is not an integer, or none of the tries is connected.
@@ -150,19 +155,20 @@ def connected(
             ordered.add_nodes_from(range(len(drawn)))
             ordered.add_edges_from(drawn.edges())
             return RelationalGraph.from_networkx(ordered)
-    raise never_connected(what, seed)
+    raise never_connected(what, seed, advice)
 
 
-def never_connected(what: str, seed: int) -> InputError:
+def never_connected(what: str, seed: int, advice: str = "ask for more edges") -> InputError:
     """The error of a seed with which no try gave a connected graph.
 
     Args:
         what: the family and its parameters.
         seed: of the tries.
+        advice: what makes a graph more likely.
     """
     return InputError(
         f"{what} gave no connected graph with seed {seed} in {TRIES} tries; "
-        "ask for more edges, or change the seed"
+        f"{advice}, or change the seed"
     )
 
 
