@@ -170,3 +170,18 @@ def test_a_graph_of_another_library_names_its_conversion():
         for take in (lambda g: RelationalLinear(g, 8, 8), graphs.measure):
             with pytest.raises(InputError, match=f"convert it by RelationalGraph.{words}"):
                 take(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (np.eye(4), "convert it by RelationalGraph.from_adjacency"),
+        (torch.ones(2, 9), "convert it by RelationalGraph.from_edge_index"),
+        ([(0, 1), (1, 2)], "RelationalGraph.from_networkx"),
+        ({0: [1], 1: [0]}, "RelationalGraph.from_networkx"),
+        ("data/brain.csv", "as in 'file:data/brain.csv'"),
+    ],
+)
+def test_what_describes_a_graph_names_what_makes_one(given, words):
+    with pytest.raises(InputError, match=words):
+        RelationalLinear(given, 8, 8)

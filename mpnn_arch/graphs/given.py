@@ -29,7 +29,7 @@ def as_graph(graph: Any, hint: str = "") -> RelationalGraph:
         return _parse(graph, one=True)[0]
     raise InputError(
         f"a graph is a RelationalGraph or a specification such as 'ring:16,4', not {shown(graph)}; "
-        f"{_conversion(graph) or hint or 'use a generator of mpnn_arch.graphs'}"
+        f"{_conversion(graph) or _listed(graph) or hint or 'use a generator of mpnn_arch.graphs'}"
     )
 
 
@@ -67,6 +67,18 @@ def _conversion(given: Any) -> str | None:
         return "convert it by RelationalGraph.from_networkx"
     if hasattr(given, "edge_index"):
         return "convert it by RelationalGraph.from_edge_index(data.edge_index, data.num_nodes)"
+    shape: Any = getattr(given, "shape", ())
+    if len(shape) == 2 and shape[0] == 2 != shape[1]:
+        return "convert it by RelationalGraph.from_edge_index"
+    if len(shape) == 2:
+        return "convert it by RelationalGraph.from_adjacency, or edges by from_edge_index"
+    return None
+
+
+def _listed(given: Any) -> str | None:
+    """How to make a graph of pairs of nodes, or of the neighbours of each."""
+    if isinstance(given, list | tuple | set | Mapping) and given:
+        return "make one of edges by RelationalGraph.from_networkx(networkx.Graph(edges))"
     return None
 
 

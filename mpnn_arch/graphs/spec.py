@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mpnn_arch.checks import parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.connectomes import connectome
+from mpnn_arch.graphs.files import BY_SUFFIX
 from mpnn_arch.graphs.generators.family import GENERATORS, describe, generate, parameters_of
 from mpnn_arch.graphs.given import as_graph, parse_with
 from mpnn_arch.graphs.lists import (
@@ -158,11 +159,18 @@ def parse(spec: str) -> list[RelationalGraph]:
         choices = ", ".join([*GENERATORS.names(), *SOURCES.names()])
         raise InputError(
             f"{shown(spec)} is not a graph spec: it starts with one of {choices}, "
-            "as in ws_flex:64,8.5,0.1,0"
+            f"as in {_example(spec)}"
         )
     if not colon or not rest:
         raise InputError(f"{spec!r} lacks parameters; write {name}: followed by {describe(name)}")
     return [_generated(name, rest, spec)]
+
+
+def _example(spec: str) -> str:
+    """A specification like what was meant: a file is named by its path alone at times."""
+    if any(spec.lower().endswith(suffix) for suffix in BY_SUFFIX):
+        return shown(f"file:{spec}")
+    return "ws_flex:64,8.5,0.1,0"
 
 
 def parse_one(spec: str) -> RelationalGraph:

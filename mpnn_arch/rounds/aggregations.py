@@ -6,8 +6,9 @@ two-dimensional table of messages, in which every sample and every pixel is a se
 """
 
 import copy
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 import torch_geometric.typing
@@ -130,12 +131,18 @@ def make_aggregation(
                 "or its class, or no aggr_kwargs"
             )
         return copy.deepcopy(aggr)
+    if not isinstance(aggr, str | list | tuple) and not _is_aggregation_class(aggr):
+        raise InputError(
+            f"an aggregation is a name such as 'sum', an Aggregation of torch_geometric.nn or a "
+            f"list of them, not {shown(aggr)}; make a subclass of Aggregation of it, with "
+            f"{_SIGNATURE}"
+        )
     if isinstance(aggr, str) and "+" in aggr:
         aggr = [part.strip() for part in aggr.split("+")]
     # Parameters are drawn later, from the round's generator.
     with torch.random.fork_rng(devices=[]):
         try:
-            if isinstance(aggr, type) and issubclass(aggr, pyg.Aggregation):
+            if _is_aggregation_class(aggr):
                 return _check_initialised(aggr(**kwargs))
             if isinstance(aggr, str):
                 return _by_name(aggr)(plan, kwargs)
@@ -143,11 +150,31 @@ def make_aggregation(
         except InputError:
             raise
         except (TypeError, ValueError) as error:
-            raise InputError(f"the aggregation {aggr!r} rejected its arguments: {error}") from error
+            raise InputError(
+                f"the aggregation {aggr!r} rejected its arguments: {error}"
+                f"{_missing(error, plan, kwargs)}"
+            ) from error
         except AttributeError as error:
             if "before Module.__init__" not in str(error):
                 raise
             raise InputError(_WITHOUT_SUPER.format(aggregation_name(aggr))) from None
+
+
+_SIGNATURE = "forward(self, x, index=None, ptr=None, dim_size=None, dim=-2)"
+
+
+def _is_aggregation_class(aggr: object) -> TypeGuard[type[pyg.Aggregation]]:
+    return isinstance(aggr, type) and issubclass(aggr, pyg.Aggregation)
+
+
+def _missing(error: Exception, plan: RoundPlan, given: dict[str, Any]) -> str:
+    """What to give where an aggregation lacks arguments; the widths are those of a message."""
+    if "missing" not in str(error):
+        return ""
+    names = [name for name in re.findall(r"'(\w+)'", str(error)) if name not in given]
+    widths = {name: plan.largest_out for name in names if name.endswith("channels")}
+    values = ", ".join(f"{name!r}: {widths.get(name, '...')}" for name in names)
+    return f"; give them as aggr_kwargs={{{values}}}"
 
 
 _WITHOUT_SUPER = "{0}.__init__ does not call Aggregation's first: begin it with super().__init__()"
@@ -325,8 +352,10 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
         try:
             out = aggr(table, index, dim_size=2, dim=-2)
         except Exception as error:
+            unexpected = "unexpected keyword argument" in str(error)
             raise InputError(
                 f"the aggregation {aggr} does not accept messages of {channels} channels: {error}"
+                f"{f'; give it {_SIGNATURE}, as PyG asks for' if unexpected else ''}"
             ) from error
     if not isinstance(out, Tensor):
         raise InputError(

@@ -55,7 +55,10 @@ def read_graph(layer: Any, x: Any, edges: Any, value: Any = None, size: Any = No
         InputError: anything that does not fit.
     """
     if edges is None:
-        raise InputError("the graph of this round comes with the input: call round(x, edge_index)")
+        of = "data." if hasattr(x, "edge_index") else ""
+        raise InputError(
+            f"the graph of this round comes with the input: call round({of}x, {of}edge_index)"
+        )
     bipartite = isinstance(x, (tuple, list))
     source, target = features_of(x)
     _check_features(source, layer.source_channels)
@@ -144,9 +147,19 @@ def _read_edges(edges: Any) -> tuple[Tensor, Tensor | None, Any]:
     if not isinstance(edges, Tensor):
         raise InputError(
             f"an edge_index is a (2, E) tensor of integers, not {shown(edges)}; use "
-            "torch.tensor([sources, targets])"
+            f"{_tensor_of(edges)}"
         )
     return edges, None, None
+
+
+def _tensor_of(edges: Any) -> str:
+    """How to make an edge index of a graph that another library, or this one, has made."""
+    library = type(edges).__module__.partition(".")[0]
+    if library == "networkx":
+        return "torch_geometric.utils.from_networkx(graph).edge_index"
+    if hasattr(edges, "edge_index"):
+        return "its edge_index"
+    return "torch.as_tensor" if library == "numpy" else "torch.tensor([sources, targets])"
 
 
 def _stored_value(layer: Any, stored: Tensor, value: Tensor | None) -> Tensor | None:
@@ -218,13 +231,21 @@ def weight_of_edges(layer: Any, value: Tensor | None) -> Tensor | None:
     return value if value is None else value.reshape(-1)
 
 
+def _other_layout(edges: Tensor) -> str:
+    if edges.dim() != 2:
+        return ""
+    if edges.shape[1] == 2 and not edges.is_floating_point():
+        return ": give edge_index.T"
+    return ": of an adjacency matrix give adjacency.nonzero().T" if edges.shape[0] > 2 else ""
+
+
 def _check_edges(edge_index: Tensor, value: Any, num_nodes: tuple[int, int]) -> None:
     integer = not (edge_index.is_floating_point() or edge_index.is_complex())
     integer = integer and edge_index.dtype != torch.bool
     if edge_index.dim() != 2 or edge_index.shape[0] != 2 or not integer:
         raise InputError(
             f"an edge_index is (2, E) integers, this one is {tuple(edge_index.shape)} of "
-            f"{edge_index.dtype}; row 0 contains sources, row 1 targets"
+            f"{edge_index.dtype}; row 0 contains sources, row 1 targets{_other_layout(edge_index)}"
         )
     if value is not None and not (isinstance(value, Tensor) and value.dim()):
         raise InputError(

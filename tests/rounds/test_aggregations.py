@@ -129,6 +129,11 @@ def test_a_model_has_aggregations_that_read_values_or_indices(aggr, arguments):
     assert not torch.equal(first.aggr_module.gate_nn.weight, other.aggr_module.gate_nn.weight)
 
 
+class WithoutPointers(pyg.Aggregation):
+    def forward(self, x, index):
+        return self.reduce(x, index)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -147,6 +152,12 @@ def test_a_model_has_aggregations_that_read_values_or_indices(aggr, arguments):
             {"aggr": "attentional", "aggr_kwargs": {"gate_nn": nn.Linear(5, 1)}},
             "does not accept messages of 2 channels",
         ),
+        ({"aggr": "lstm"}, "as aggr_kwargs={'in_channels': 2, 'out_channels': 2}"),
+        ({"aggr": "sort"}, "as aggr_kwargs={'k': ...}"),
+        ({"aggr": torch.max}, "an aggregation is a name such as 'sum'.*make a subclass"),
+        ({"aggr": None}, "an aggregation is a name such as 'sum'.*not None"),
+        ({"aggr": ["sum", 3]}, "an aggregation is a name such as 'sum'.*not 3"),
+        ({"aggr": WithoutPointers}, r"'ptr'; give it forward\(self, x, index=None, ptr=None"),
         ({"aggr": pyg.LSTMAggregation(2, 3)}, r"\(2, 3\) for 3 messages.*expected \(2, 2\)"),
     ],
 )

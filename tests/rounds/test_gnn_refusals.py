@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import MLP, GCNConv, GINConv
 
-from mpnn_arch import GraphRound, InputError
+from mpnn_arch import GraphRound, InputError, graphs
 from mpnn_arch.rounds.gnn import GAT, GCN, GIN, GINE, SAGE, Graph, tie, untie
 
 C = 5
@@ -46,6 +47,27 @@ def test_what_is_no_x_is_refused_by_every_layer(name: str) -> None:
         with pytest.raises(InputError, match=re.escape(words)):
             layer(x, edges)
         assert layer(torch.zeros(6, C), edges).shape == (6, 4)  # lazy ones have learned nothing
+
+
+@pytest.mark.parametrize(
+    ("edges", "words"),
+    [
+        (nx.path_graph(6), "from_networkx(graph).edge_index"),
+        (graphs.ring(6, 2), "use its edge_index"),
+        (np.zeros((2, 3), dtype=np.int64), "use torch.as_tensor"),
+        (torch.zeros(3, 2, dtype=torch.int64), "give edge_index.T"),
+        (torch.ones(6, 6), "give adjacency.nonzero().T"),
+    ],
+)
+def test_what_is_no_edge_index_names_what_makes_one(edges: Any, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        GCN(C, 4)(torch.zeros(6, C), edges)
+
+
+def test_a_data_alone_is_told_its_parts() -> None:
+    data = Data(x=torch.zeros(6, C), edge_index=torch.tensor([[0], [1]]))
+    with pytest.raises(InputError, match=r"call round\(data.x, data.edge_index\)"):
+        GCN(C, 4)(data)
 
 
 @pytest.mark.parametrize(

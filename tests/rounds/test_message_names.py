@@ -18,7 +18,7 @@ from mpnn_arch import (
 )
 from mpnn_arch.rounds import LinearMessage
 from mpnn_arch.rounds.fused_round import FusedRound
-from mpnn_arch.rounds.messages import EdgeProduct
+from mpnn_arch.rounds.messages import EdgeProduct, make_message
 
 GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
 
@@ -163,6 +163,8 @@ class Two(Unlike):
         (WithoutForward, r"WithoutForward has no forward: define forward\(self, x_j\)"),
         (Nothing, r"Nothing.forward returned None; it returns the messages"),
         (Two, r"Two.forward returned a tuple; it returns the messages"),
+        (torch.sin, "make a subclass of MessageFunction of it"),
+        (nn.Linear(2, 2), "make a subclass of MessageFunction of it"),
     ],
 )
 def test_a_mistake_in_a_message_of_ones_own_is_one_sentence(message, words):
@@ -186,6 +188,22 @@ def no_function():
 def test_a_forward_that_is_no_method_is_refused_where_it_is_defined(define):
     with pytest.raises(InputError, match=r"Wrong.forward is a method, such as"):
         define()
+
+
+def test_features_of_edges_are_told_where_they_are_read():
+    with pytest.raises(InputError, match=r"reach `message\(self, x_j, edge_attr\)`"):
+
+        class OfEdges(MessageFunction):
+            def forward(self, x_j, edge_attr):
+                return x_j * edge_attr
+
+
+def test_a_message_is_called_with_the_arguments_that_it_declares():
+    plan = RelationalLinear(GRAPH, 16, 16).plan
+    x = torch.randn(plan.num_edges, 1, plan.largest_in)
+    assert make_message("shared_linear", plan)(x).shape == x.shape
+    with pytest.raises(InputError, match=r"BilinearMessage needs x_i, .*: call message_function"):
+        make_message("bilinear", plan)(x)
 
 
 def test_a_message_over_maps_too(generator):

@@ -22,6 +22,10 @@ message_functions: Registry[type["MessageFunction"]] = Registry("message functio
 
 # The arguments that a `forward` may declare.
 _ARGUMENTS = ("x_j", "x_i", "index", "edges")
+_OF_THE_INPUT = (
+    ". Features of edges that come with the input reach `message(self, x_j, edge_attr)` of a "
+    "GraphRound's subclass; those of a fixed graph are a buffer here, read as buffer[edges]"
+)
 # Attributes for subclasses. A parameter may take such a name: the library reads `_plan`, ...
 _OFFERED = ("plan", "geometry", "initial_gain", "factory")
 _TAKEN = frozenset([*vars(nn.Module()), *(f"_{name}" for name in _OFFERED)])  # `training`, ...
@@ -142,24 +146,36 @@ class MessageFunction(nn.Module):
         declared = list(inspect.signature(forward).parameters.values())[1:]
         unknown = [p.name for p in declared if p.name not in _ARGUMENTS and p.default is p.empty]
         if unknown or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in declared):
+            features = _OF_THE_INPUT if {*unknown} & {"edge_attr", "edge_weight"} else ""
             raise InputError(
                 f"{cls.__name__}.forward declares {', '.join(map(str, declared))}; a message "
-                f"function declares the arguments it needs among {', '.join(_ARGUMENTS)}"
+                f"function declares the arguments it needs among {', '.join(_ARGUMENTS)}{features}"
             )
         cls.arguments = tuple(p.name for p in declared if p.name in _ARGUMENTS)
         if "flat_weight" not in cls.__dict__ and "fusable" not in cls.__dict__:
             cls.fusable = False
 
     def __call__(
-        self, x_j: Tensor, x_i: Tensor | None, index: Tensor, edges: slice = ALL_EDGES
+        self,
+        x_j: Tensor,
+        x_i: Tensor | None = None,
+        index: Tensor | None = None,
+        edges: slice = ALL_EDGES,
     ) -> Tensor:
         """The messages along ``edges``: :meth:`forward` with the arguments that it declares.
 
         Raises:
-            InputError: messages of another shape than (E, B, largest_out, ...).
+            InputError: an argument that it declares is not given, or messages of another shape than
+                (E, B, largest_out, ...).
         """
         refuse_vector_norms(self)
         given = {"x_j": x_j, "x_i": x_i, "index": index, "edges": edges}
+        absent = [name for name in self.arguments if given[name] is None]
+        if absent:
+            raise InputError(
+                f"{type(self).__name__} needs {' and '.join(absent)}, which were not given: call "
+                "message_function(x_j, x_i, index)"
+            )
         messages: Tensor = super().__call__(*[given[name] for name in self.arguments])
         expected = (*x_j.shape[:2], self._plan.largest_out)
         if not isinstance(messages, Tensor):
@@ -336,7 +352,8 @@ def make_message(
     if not (isinstance(kind, type) and issubclass(kind, MessageFunction)):
         raise InputError(
             f"a message is the name of a message function or a MessageFunction class, "
-            f"not {shown(kind)}"
+            f"not {shown(kind)}; make a subclass of MessageFunction of it, whose "
+            "forward(self, x_j) returns the messages"
         )
     if kind.forward is nn.Module.forward:
         raise InputError(
