@@ -28,7 +28,8 @@ def mark(graph: RelationalGraph, size: int = 56) -> str:
     radius = min(0.07 * size, 1.1 * size / n)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>' for x, y in at)
     return (
-        f'<svg viewBox="0 0 {size} {size}" width="{size}" height="{size}" aria-hidden="true">'
+        f'<svg viewBox="0 0 {size} {size}" width="{size}" height="{size}" aria-hidden="true" '
+        f'style="min-width: {size}px">'
         f'<path d="{path}" stroke="{_GREY}" fill="none"/><g fill="{_BLUE}">{dots}</g></svg>'
     )
 

@@ -86,7 +86,7 @@ def draw_scene(scene: Scene, *, step: int | None = None, selected: str = "") -> 
     step = steps if step is None else check_whole("step", step, 0, steps)
     part = parse_part(selected, decoded.num_nodes)
     drawn = decoded.num_nodes <= MOST_NODES
-    figure = new_figure(11 if drawn else 7.5, 4.3)
+    figure = new_figure(11 if drawn else 7.5, 4.6)
     figure.set_layout_engine("constrained", h_pad=0.1)
     axes = figure.subplots(1, 2 + drawn, width_ratios=[1] * (1 + drawn) + [0.9])
     if drawn:

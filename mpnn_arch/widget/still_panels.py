@@ -60,6 +60,10 @@ def parse_part(selected: str, num_nodes: int) -> Part | None:
     return Part(int(u), int(v)) if u is not None else None
 
 
+def _sides(largest: float) -> str:
+    return f"blue below 0, orange above, within \u00b1{largest:.3g}"
+
+
 def draw_graph(axes: Axes, scene: DecodedScene, step: int, part: Part | None) -> None:
     """Nodes with a ring of their channels, and an arc for every message."""
     from matplotlib.patches import Circle
@@ -71,6 +75,8 @@ def draw_graph(axes: Axes, scene: DecodedScene, step: int, part: Part | None) ->
     at = np.stack([np.cos(angle), np.sin(angle)], axis=1) * (1.0 if n > 1 else 0.0)
     rim = min(0.2, 0.8 * np.pi / max(n, 2))
     _draw_arcs(axes, scene, step, part, at, rim)
+    said = f"arcs: mean of a message\n{_sides(scene.largest('mean'))}"
+    axes.text(0, -1.45, said, fontsize=9, color=SOFT, ha="center", va="top")
     scale, largest_x, largest_out = colours(), scene.largest("x"), scene.largest("output")
     for v, (x, y) in enumerate(at):
         node, done = scene.nodes[v], scene.has_updated(v, step)
@@ -134,7 +140,7 @@ def draw_matrix(axes: Axes, scene: DecodedScene, part: Part | None) -> None:
     axes.set_xticks((x_ends[1:] + x_ends[:-1]) / 2, labels, fontsize=size)
     axes.set_yticks((y_ends[1:] + y_ends[:-1]) / 2, labels, fontsize=size)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.set_xlabel("from node u (channels of x)", fontsize=9, color=SOFT)
+    axes.set_xlabel(f"from node u (channels of x)\n{_sides(largest)}", fontsize=9, color=SOFT)
     axes.set_ylabel("to node v (channels of x')", fontsize=9, color=SOFT)
     for side in axes.spines.values():
         side.set_visible(False)

@@ -1,5 +1,7 @@
 """The exported page in a browser: three linked views, steps, toggles, links, and no fault."""
 
+import re
+
 import pytest
 
 from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
@@ -158,6 +160,32 @@ def test_toggling_an_edge_in_both_views(visit, page_of_a_ring):
     page.mouse.up()
     expect(page.locator('[data-fact="edges"]')).to_have_text("17")
     assert "toggled=1-5" in page.url
+
+
+def test_a_finger_drags_an_edge_from_node_to_node(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0], viewport={"width": 390, "height": 800}, has_touch=True)
+    page.tap('[data-action="edit"]')
+    node(page, 4).scroll_into_view_if_needed()
+    boxes = [node(page, v).locator(".mr-disc").bounding_box() for v in (1, 5)]
+    ends = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes]
+    touch = page.context.new_cdp_session(page)
+
+    def at(kind, *points):
+        places = [{"x": x, "y": y} for x, y in points]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    at("touchStart", ends[0])
+    at("touchMove", ends[1])
+    at("touchEnd")
+    expect(page.locator('[data-fact="edges"]')).to_have_text("17")
+    assert "toggled=1-5" in page.url
+
+
+def test_a_caption_says_what_the_colours_are(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0])
+    for view in ("graph", "matrix"):
+        caption = page.locator(f'[data-view="{view}"] .mr-caption')
+        expect(caption).to_contain_text(re.compile(r"blue below 0, orange above, within ±\d"))
 
 
 def test_swapping_the_aggregation(visit, page_of_a_ring):

@@ -53,6 +53,14 @@ def test_the_decoded_scene_is_the_round(graph, generator):
         np.testing.assert_allclose(node["output"], out, atol=1e-3)
 
 
+def test_the_picture_says_what_the_colours_are(layer):
+    graph, matrix, _ = draw_round(layer).axes
+    sides = "blue below 0, orange above, within ±"
+    assert any(sides in text.get_text() for text in graph.texts)
+    largest = layer.dense_weight().abs().max().item()
+    assert f"{sides}{largest:.3g}" in matrix.get_xlabel()
+
+
 def test_kernels_lie_side_by_side(generator):
     layer = RelationalConv2d(graphs.ring(4), 4, 8, 3, padding=1, generator=generator)
     matrix, across, down = _matrix(decoded(layer, torch.randn(1, 4, 5, 5, generator=generator)))

@@ -170,6 +170,7 @@ function colour(value, theme) {
   const low = Math.min(3, Math.floor(at));
   return range(3).map((i) => Math.round(stops[low][i] + (at - low) * (stops[low + 1][i] - stops[low][i])));
 }
+const sides = (largest) => `blue below 0, orange above, within \u00b1${shown(largest)}`;
 const css = (rgb) => `rgb(${rgb.join(",")})`;
 
 function readableOn(rgb) {
@@ -663,6 +664,8 @@ function render({ model, el }) {
     hover("");
   });
   graphSvg.addEventListener("pointerdown", (event) => {
+    // A finger would hold the node that it began on, so that no other one is under it.
+    if (event.target.hasPointerCapture?.(event.pointerId)) event.target.releasePointerCapture(event.pointerId);
     dragging = editing ? (nodeUnder(event) ?? null) : null;
     dragged = false;
   });
@@ -1113,13 +1116,13 @@ function render({ model, el }) {
         if (updated) drawTicks();
       }
       if (stepped || now.lit !== before.lit) drawOverlay();
-      if (all) graphView.querySelector(".mr-caption").textContent = `Ticks are channels: ${shape.rings === 2 ? "x inside, x\u2032 outside" : "x, and x\u2032 once the node has updated"}. A message's colour is its mean, within \u00b1${shown(scene.largest.mean)}; its width is its size.`;
+      if (all) graphView.querySelector(".mr-caption").textContent = `Ticks are channels: ${shape.rings === 2 ? "x inside, x\u2032 outside" : "x, and x\u2032 once the node has updated"}. A message's colour is its mean, ${sides(scene.largest.mean)}; its width is its root mean square.`;
     }
     if (!matrixView.hidden) {
       if (all) {
         grid = gridOf(clamp(matrixBox.clientWidth, 220, 620));
         drawMatrix();
-        matrixView.querySelector(".mr-caption").textContent = `Row: receiver. Column: sender. Colour: ${scene.matrix}, within \u00b1${shown(scene.largest.weight)}. Hatched: no edge, no weights.`;
+        matrixView.querySelector(".mr-caption").textContent = `Row: receiver. Column: sender. Colour: ${scene.matrix}, ${sides(scene.largest.weight)}. Hatched: no edge, no weights.`;
       }
       if (all || now.lit !== before.lit) drawBands();
     }
