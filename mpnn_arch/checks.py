@@ -40,6 +40,11 @@ def shown(value: object, limit: int = 80) -> str:
     return f"{text[:half]}...{text[-half:]} ({len(text)} characters)"
 
 
+def counted(number: int, one: str) -> str:
+    """``1 seed``, ``5 seeds``: a number of what ``one`` names."""
+    return f"{number:,} {one}" + ("" if number == 1 else "s")
+
+
 def kind_of(value: object) -> str:
     """What a function returned, in a few words: the shape of a tensor or array, else the type."""
     shape = getattr(value, "shape", None)

@@ -22,3 +22,12 @@ def test_memory_is_the_least_of_machine_and_container_and_need_not_be_known(monk
     assert asked() == 2**40
     monkeypatch.delattr(os, "sysconf")  # as on Windows
     assert asked() is None
+
+
+def test_one_is_singular():
+    assert [checks.counted(number, "seed") for number in (0, 1, 2, 1234)] == [
+        "0 seeds",
+        "1 seed",
+        "2 seeds",
+        "1,234 seeds",
+    ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpnn_arch.checks import counted
 from mpnn_arch.cli.defaults import Defaults
 from mpnn_arch.cli.options import study_options, trial_options
 
@@ -72,8 +73,8 @@ def compare(*, quiet: bool, **options: Any) -> None:
         graphs = ", ".join(dict.fromkeys(swap.result.graph for swap in swaps))
         say(
             console,
-            f"{title}, {graphs}, equal multiply-adds, {len(config.seeds)} seeds, "
-            f"{config.training.epochs} epochs",
+            f"{title}, {graphs}, equal multiply-adds, "
+            f"{counted(len(config.seeds), 'seed')}, {counted(config.training.epochs, 'epoch')}",
         )
         note = recipe_note(config.model, config.training, config.dataset)
         if note and config.recipe is None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mpnn_arch.checks import counted
+
 
 @click.command(short_help="Write a study's results as one table.")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -34,6 +36,6 @@ def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
     with open_ledger(folder) as ledger:
         rows = write(ledger, to, all_epochs=all_epochs)
         stopped = ledger.counts().stopped
-    click.echo(f"{rows:,} rows -> {to}")
+    click.echo(f"{counted(rows, 'row')} -> {to}")
     if stopped and not all_epochs:
         click.echo(f"{stopped:,} trials that the race stopped are left out; see --all-epochs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mpnn_arch.checks import counted
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.numbers import check_count, read_names
 from mpnn_arch.cli.options import read_seeds, seeds_option
@@ -60,5 +61,9 @@ def gnn(*, model: str, seeds: str | None, hidden: int, epochs: int) -> None:
             f"{max(accuracies):.1f}",
         )
     console = new_console()
-    console.print(f"Karate Club, 34 members, 4 labelled, {len(chosen)} seeds", highlight=False)
+    shown = "mean ± sample deviation of " if len(chosen) > 1 else ""
+    console.print(
+        f"Karate Club, 34 members, 4 labelled, {shown}{counted(len(chosen), 'seed')}",
+        highlight=False,
+    )
     print_table(console, table)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mpnn_arch.checks import check_whole
+from mpnn_arch.checks import check_whole, counted
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.output import check_picture, new_console, print_table
 from mpnn_arch.errors import InputError
@@ -120,7 +120,7 @@ def measure(
     if out is not None:
         found.insert(0, "graph", labels)
         write_whole(out, lambda temporary: found.to_csv(temporary, index=False))
-        click.echo(f"{len(found)} graphs -> {out}")
+        click.echo(f"{counted(len(found), 'graph')} -> {out}")
         return
     table = _table("graph", "nodes", "edges", *chosen)
     for label, graph, row in zip(labels, parsed, found.itertuples(index=False), strict=True):
@@ -162,7 +162,7 @@ def draw(spec: str, layout: Any, out: Path, seed: int, force: bool) -> None:
         axes = graph.draw(layout, ax=figure.add_subplot(rows, columns, i + 1), seed=seed)
         axes.set_title(_title(name, graph), fontsize=8)
     save_figure(figure, out)
-    click.echo(f"{len(parsed)} graphs -> {out}")
+    click.echo(f"{counted(len(parsed), 'graph')} -> {out}")
     if any(graph.num_nodes > LARGEST_DRAWN for graph in parsed):
         click.echo(
             f"of graphs of more than {LARGEST_DRAWN:,} nodes it shows the distribution of degrees"

@@ -55,4 +55,5 @@ def replay(*, folder: Path, trial: str, device: str, data_root: Path | None, tru
         others = ", ".join(machine_differs(study, trial, where)) or "none known"
         click.echo(f"not the same; what is other here: {others}")
         sys.exit(1)
-    click.echo(f"all {len(done)} epochs are the same to the bit")
+    whole = "the epoch is" if len(done) == 1 else f"all {len(done)} epochs are"
+    click.echo(f"{whole} the same to the bit")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mpnn_arch.checks import counted
 from mpnn_arch.cli.output import new_console
 from mpnn_arch.cli.progress import open_listeners
 from mpnn_arch.cli.runner_options import NAMES, make_runner
@@ -164,8 +165,9 @@ def _say_what(study: Study, console: Console, device: str) -> None:
     config, counts = study.config, study.counts()
     console.print(
         f"[bold]{escape(config.model)}[/bold] on [bold]{escape(config.dataset)}[/bold]: "
-        f"{counts.trials // len(config.seeds)} networks, {len(config.seeds)} seeds, "
-        f"{config.training.epochs} epochs, on {find_device(device)}",
+        f"{counted(counts.trials // len(config.seeds), 'network')}, "
+        f"{counted(len(config.seeds), 'seed')}, {counted(config.training.epochs, 'epoch')}, "
+        f"on {find_device(device)}",
         highlight=False,
         markup=True,
         soft_wrap=True,

@@ -6,13 +6,16 @@ import re
 import sys
 import xml.etree.ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from mpnn_arch import InputError, cli
 from mpnn_arch.analysis import load_results, sweet_spot, write_report
+from mpnn_arch.analysis.effect_size import effect
 from mpnn_arch.analysis.report import file_name
+from mpnn_arch.analysis.report.readings import _better_than_dense
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import Browser, find_browser
@@ -26,6 +29,7 @@ def test_findings_of_made_up_results(small_report):
         one = made[name]
         assert one["train_seeds"] == seeds
         assert set(one["baseline"]) >= {"mean", "std"}
+        assert "deviation of a graph's runs, with N" in (small_report / "report.html").read_text()
         assert one["best"] == one["top"][0]
         assert len(one["top"]) == 10
         for axis, place in (("clustering_coefficient", 0.4), ("average_path_length", 2.4)):
@@ -58,6 +62,19 @@ def test_the_sweet_spot_and_the_baseline_are_compared_in_deviations_of_runs(
     made = json.loads((small_report / "findings.json").read_text())["many"]["tests"]["effects"]
     found = made["graphs in the sweet spot against baseline"]
     assert found["hedges_g"] == pytest.approx(expected * (1 - 3 / (4 * free - 1)), rel=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1.5, -1.5])
+def test_a_difference_is_less_or_more_and_has_no_sign(gap):
+    better = effect([30.0, 31.0, 32.0], [value + gap for value in (30.0, 31.0, 32.0)])
+    analysis = SimpleNamespace(
+        name="ours",
+        effects={"graphs in the sweet spot against baseline": better},
+        simultaneous=SimpleNamespace(exists=True),
+    )
+    said = _better_than_dense(analysis).evidence
+    low, high = (f"{end:.2f}" for end in sorted(gap / 1.5 * end for end in better.interval))
+    assert f"1.50 points {'less' if gap > 0 else 'more'} on average ({low} to {high})" in said
 
 
 def test_every_figure_and_table_is_a_file(small_report):

@@ -21,6 +21,7 @@ from mpnn_arch.analysis.report.readings import FAILS, IN_PART, SURVIVES, Reading
 from mpnn_arch.analysis.report.tables import file_name, readings_table
 from mpnn_arch.analysis.report.tested import TESTED
 from mpnn_arch.analysis.sweet_spot import intersection
+from mpnn_arch.checks import counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 
@@ -104,8 +105,8 @@ def render_page(
 
 def _lead(analyses: Sequence[Analysis]) -> str:
     described = [
-        f"<b>{escape(one.name)}</b> ({len(one.graphs):,} graphs of {one.num_nodes} nodes, "
-        f"{one.table['train_seed'].nunique()} training seeds)"
+        f"<b>{escape(one.name)}</b> ({counted(len(one.graphs), 'graph')} of {one.num_nodes} nodes, "
+        f"{counted(one.table['train_seed'].nunique(), 'training seed')})"
         for one in analyses
     ]
     return "Results: " + "; ".join(described) + "."
@@ -155,7 +156,8 @@ def _section(
     return (
         f'<section id="results-{place}"><h2>{escape(one.name)}</h2>'
         f"<p>{dense}; best graph {best['mean']:.2f} ± {best['std']:.2f} % "
-        f"({escape(_short(best['graph']))}).</p>"
+        f"({escape(_short(best['graph']))}): mean and deviation of a graph's runs, with N as in "
+        "the paper.</p>"
         f'<div class="row">{"".join(drawn)}</div><h3>Tables</h3>{"".join(listed)}</section>'
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mpnn_arch.analysis.report.analyses import Analysis
+from mpnn_arch.checks import counted
 
 SURVIVES, IN_PART, FAILS = "survives", "in part", "does not survive"
 
@@ -70,12 +71,14 @@ def _better_than_dense(analysis: Analysis) -> Reading | None:
     if key not in analysis.effects or analysis.simultaneous is None:
         return None
     one, exists = analysis.effects[key], analysis.simultaneous.exists
+    side = 1 if one.difference >= 0 else -1
+    low, high = sorted(side * end for end in one.interval)
     return Reading(
         analysis.name,
         "graphs in the sweet spot beat the dense network",
         _grade(exists and one.interval[0] > 0, one.interval[0] > 0),
-        f"they err {one.difference:.2f} points less on average ({one.interval[0]:.2f} to "
-        f"{one.interval[1]:.2f}), {one.first:.2f} against {one.second:.2f} %",
+        f"they err {side * one.difference:.2f} points {'less' if side > 0 else 'more'} on average "
+        f"({low:.2f} to {high:.2f}), {one.first:.2f} against {one.second:.2f} %",
         "survives: the landscape is not flat, and the interval is above 0; in part: the latter",
     )
 
@@ -113,7 +116,7 @@ def _best_graph(analysis: Analysis) -> Reading | None:
         _grade(last["bias"] < 0.05, above),
         f"best of {analysis.bias.graphs:,}: {analysis.bias.best:.2f} %, "
         f"{analysis.bias.expected:.2f} % expected if trained again; chosen on "
-        f"{last['chosen_on']:.0f} seeds its error on the others is "
+        f"{counted(int(last['chosen_on']), 'seed')} its error on the others is "
         f"{last['bias']:.2f} points above, and it ranks {last['rank']:.0f} there",
         "survives: the bias is below 0.05 points; in part: held out, it still beats the baseline",
     )
