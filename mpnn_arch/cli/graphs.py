@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,8 @@ def _table(*names: str) -> Any:
 
 
 def _first_line(function: Any) -> str:
-    return str(function.__doc__ or "").strip().split("\n")[0]
+    line = str(function.__doc__ or "").strip().split("\n")[0]
+    return re.sub(r"(?::\w+:)?`+([^`]*)`+", r"\1", line)  # without the marks of its markup
 
 
 def _labelled(specs: tuple[str, ...]) -> tuple[list[str], list[Any]]:

@@ -25,6 +25,7 @@ def test_list_names_everything(capsys):
     for name in [*list_generators(), *list_measures()]:
         assert name in out
     assert "published:64/3942" in out
+    assert "`" not in out  # no markup of docstrings
 
 
 @pytest.mark.parametrize("suffix", ["npy", "csv", "txt", "graphml", "gexf"])
