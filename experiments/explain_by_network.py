@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mpnn_arch import InputError
 from mpnn_arch.analysis import per_graph, read_many
 from mpnn_arch.analysis.graph_predictor import predict_from_graphs
 from mpnn_arch.analysis.per_graph import without_baseline
@@ -48,4 +49,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(str(error)) from None

@@ -35,6 +35,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("data/fig6"))
     args = parser.parse_args()
+    measured = read_many(paths_of(args))  # first: connectomes may have to be fetched
     args.out.mkdir(parents=True, exist_ok=True)
 
     brains = args.connectomes or (args.published.parent if args.published else None)
@@ -52,7 +53,7 @@ def main() -> None:
             }
         )
         drawn.append((name.replace("_", " "), graph))
-    for results in read_many(paths_of(args)):
+    for results in measured:
         best = per_graph(results.table).iloc[0]
         rows.append(
             {

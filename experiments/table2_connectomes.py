@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mpnn_arch import InputError
 from mpnn_arch.analysis import connectomes, read_many, sweet_spot
 from mpnn_arch.analysis.results import Results
 from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
@@ -71,4 +72,7 @@ def draw(table: pd.DataFrame, results: list[Results], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(str(error)) from None
