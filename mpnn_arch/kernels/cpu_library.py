@@ -16,6 +16,7 @@ from mpnn_arch.kernels.native.build import BuildError
 from mpnn_arch.kernels.native.library import load_kernels
 from mpnn_arch.kernels.native.pair_tables import PairTables
 from mpnn_arch.kernels.native.tables import Tables
+from mpnn_arch.kernels.notice import said_if_slow
 from mpnn_arch.kernels.plan import RoundPlan
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -98,7 +99,8 @@ def release_tables(plan: RoundPlan) -> None:
 def load() -> Kernels | str:
     """The kernels, or why there are none."""
     try:
-        return Kernels()
+        with said_if_slow("mpnn_arch compiles its C++ kernels, once: some 30 s"):
+            return Kernels()
     except BuildError as error:
         reason = f"the cpu backend has no kernels here: {error}"
         warnings.warn(f"{reason}; a slower backend is used instead", stacklevel=4)

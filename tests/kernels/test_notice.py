@@ -1,0 +1,38 @@
+"""Who waits for the compiler at a terminal is told so; a log is not."""
+
+import io
+import sys
+import time
+
+import pytest
+
+from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels.notice import said_if_slow
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "takes", "said"),
+    [(Terminal, 0.3, "it compiles\n"), (Terminal, 0.0, ""), (io.StringIO, 0.3, "")],
+)
+def test_only_someone_who_waits_is_told(monkeypatch, stream, takes, said):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    written = stream()
+    monkeypatch.setattr(sys, "stderr", written)
+    with said_if_slow("it compiles", seconds=0.1):
+        time.sleep(takes)
+    assert written.getvalue() == said
+
+
+def test_loading_the_kernels_tells(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    written = Terminal()
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(cpu, "said_if_slow", lambda text: said_if_slow(text, seconds=0.05))
+    monkeypatch.setattr(cpu, "_Kernels", lambda: time.sleep(0.2))
+    cpu._load.__wrapped__()
+    assert "compiles its C++ kernels, once" in written.getvalue()
