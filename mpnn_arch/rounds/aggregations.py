@@ -8,6 +8,7 @@ two-dimensional table of messages, in which every sample and every pixel is a se
 import copy
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
@@ -116,8 +117,9 @@ def make_aggregation(
         aggr: a registered name, or that of any aggregation in PyG; an ``Aggregation`` class or
             instance; several of them as a list, or as names joined by ``+``.
         plan: index tensors of the round.
-        aggr_kwargs: arguments of the aggregation, for a name or a class. Modules among them are
-            copied for every round.
+        aggr_kwargs: arguments of the aggregation, for a name or a class; its ``in_channels``,
+            ``out_channels`` and ``channels`` are those of the largest share unless given. Modules
+            among them are copied for every round.
 
     Raises:
         InputError: an unknown name, or arguments that the aggregation rejects.
@@ -143,16 +145,17 @@ def make_aggregation(
     with torch.random.fork_rng(devices=[]):
         try:
             if _is_aggregation_class(aggr):
-                return _check_initialised(aggr(**kwargs))
+                return _check_initialised(_with_widths(aggr, plan, kwargs))
             if isinstance(aggr, str):
                 return _by_name(aggr)(plan, kwargs)
             return multi(plan, {"aggrs": [*cast(Sequence[Any], aggr)]} | kwargs)
         except InputError:
             raise
         except (TypeError, ValueError) as error:
+            lacking = ", ".join(f"{name!r}: ..." for name in _missing(error))
+            advice = f"; give them as aggr_kwargs={{{lacking}}}" if lacking else ""
             raise InputError(
-                f"the aggregation {aggr!r} rejected its arguments: {error}"
-                f"{_missing(error, plan, kwargs)}"
+                f"the aggregation {aggr!r} rejected its arguments: {error}{advice}"
             ) from error
         except AttributeError as error:
             if "before Module.__init__" not in str(error):
@@ -167,14 +170,26 @@ def _is_aggregation_class(aggr: object) -> TypeGuard[type[pyg.Aggregation]]:
     return isinstance(aggr, type) and issubclass(aggr, pyg.Aggregation)
 
 
-def _missing(error: Exception, plan: RoundPlan, given: dict[str, Any]) -> str:
-    """What to give where an aggregation lacks arguments; the widths are those of a message."""
-    if "missing" not in str(error):
-        return ""
-    names = [name for name in re.findall(r"'(\w+)'", str(error)) if name not in given]
-    widths = {name: plan.largest_out for name in names if name.endswith("channels")}
-    values = ", ".join(f"{name!r}: {widths.get(name, '...')}" for name in names)
-    return f"; give them as aggr_kwargs={{{values}}}"
+# Arguments of PyG's aggregations that are the channels of a message, those of the largest share.
+_WIDTHS = ("in_channels", "out_channels", "channels")
+
+
+def _with_widths(
+    make: Callable[..., Any], plan: RoundPlan, kwargs: dict[str, Any]
+) -> pyg.Aggregation:
+    """``make(**kwargs)``, where it asks for them with the widths that fit the round."""
+    try:
+        return cast(pyg.Aggregation, make(**kwargs))
+    except TypeError as error:
+        widths = {name: plan.largest_out for name in _missing(error) if name in _WIDTHS}
+        if not widths:
+            raise
+        return cast(pyg.Aggregation, make(**widths, **kwargs))
+
+
+def _missing(error: Exception) -> list[str]:
+    """The arguments that a call lacked."""
+    return re.findall(r"'(\w+)'", str(error)) if "required positional" in str(error) else []
 
 
 _WITHOUT_SUPER = "{0}.__init__ does not call Aggregation's first: begin it with super().__init__()"
@@ -198,7 +213,7 @@ def _by_name(name: str) -> Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation
 
     def resolve(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
         try:
-            found = cast(pyg.Aggregation, aggregation_resolver(name, **kwargs))
+            found = _with_widths(partial(aggregation_resolver, name), plan, kwargs)
         except ValueError as error:
             if "Could not resolve" in str(error):
                 aggregations.get(name)  # raises, listing the choices

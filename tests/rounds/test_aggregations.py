@@ -129,6 +129,27 @@ def test_a_model_has_aggregations_that_read_values_or_indices(aggr, arguments):
     assert not torch.equal(first.aggr_module.gate_nn.weight, other.aggr_module.gate_nn.weight)
 
 
+@pytest.mark.parametrize(
+    ("aggr", "more"),
+    [
+        ("lstm", {}),
+        (pyg.LSTMAggregation, {}),
+        ("gru", {}),
+        ("set_transformer", {"heads": 1}),
+        ("set2set", {"processing_steps": 2}),
+        ("sum+lstm", {}),
+    ],
+)
+def test_widths_that_an_aggregation_asks_for_are_those_of_the_round(aggr, more, generator):
+    for channels in (8, 12):
+        layer = RelationalLinear(
+            GRAPH, channels, channels, aggr=aggr, aggr_kwargs=more, generator=generator
+        )
+        out = layer(torch.randn(3, channels, generator=generator))
+        assert out.shape == (3, channels)
+        assert out.isfinite().all()
+
+
 class WithoutPointers(pyg.Aggregation):
     def forward(self, x, index):
         return self.reduce(x, index)
@@ -152,7 +173,6 @@ class WithoutPointers(pyg.Aggregation):
             {"aggr": "attentional", "aggr_kwargs": {"gate_nn": nn.Linear(5, 1)}},
             "does not accept messages of 2 channels",
         ),
-        ({"aggr": "lstm"}, "as aggr_kwargs={'in_channels': 2, 'out_channels': 2}"),
         ({"aggr": "sort"}, "as aggr_kwargs={'k': ...}"),
         ({"aggr": torch.max}, "an aggregation is a name such as 'sum'.*make a subclass"),
         ({"aggr": None}, "an aggregation is a name such as 'sum'.*not None"),
