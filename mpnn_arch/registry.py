@@ -1,5 +1,6 @@
 """Registries: generators, measures, messages, models and data sets, looked up by name."""
 
+import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Generic, TypeVar
@@ -61,3 +62,9 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
+
+
+def first_line(entry: object) -> str:
+    """What the docstring of an entry says of it first, without the marks of its markup."""
+    line = str(entry.__doc__ or "").strip().split("\n")[0]
+    return re.sub(r"(?::\w+:)?`+([^`]*)`+", r"\1", line)

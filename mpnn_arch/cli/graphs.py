@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mpnn_arch.cli import completion
 from mpnn_arch.cli.output import check_picture, new_console, print_table
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_writable, shown_path, write_whole
+from mpnn_arch.registry import first_line
 
 _FORMATS = (".npy", ".csv", ".txt", ".edges", ".graphml", ".gexf")
 
@@ -43,11 +43,11 @@ def list_command() -> None:
     console = new_console()
     table = _table("generator", "parameters", "description")
     for name in list_generators():
-        table.add_row(name, describe(name), _first_line(GENERATORS.get(name)))
+        table.add_row(name, describe(name), first_line(GENERATORS.get(name)))
     print_table(console, table)
     table = _table("measure", "description")
     for name in list_measures():
-        table.add_row(name, _first_line(MEASURES.get(name)).removeprefix("(B,): "))
+        table.add_row(name, first_line(MEASURES.get(name)).removeprefix("(B,): "))
     print_table(console, table)
     table = _table("lists", "nodes/graphs")
     for source, counts in (("published", lists.PUBLISHED), ("sample", lists.SAMPLES)):
@@ -251,11 +251,6 @@ def _table(*names: str) -> Any:
     for i, name in enumerate(names):
         table.add_column(name, overflow="fold", style="bold" if i == 0 else "")
     return table
-
-
-def _first_line(function: Any) -> str:
-    line = str(function.__doc__ or "").strip().split("\n")[0]
-    return re.sub(r"(?::\w+:)?`+([^`]*)`+", r"\1", line)  # without the marks of its markup
 
 
 def _labelled(specs: tuple[str, ...]) -> tuple[list[str], list[Any]]:

@@ -19,7 +19,7 @@ with app.setup:
     from mpnn_arch.errors import InputError
     from mpnn_arch.explorer.choice import DATASETS, NETWORKS, SUBJECTS, Choice
     from mpnn_arch.explorer.drawing import curves, plane
-    from mpnn_arch.explorer.families import families, label, parameters, spec
+    from mpnn_arch.explorer.families import about, families, label, parameters, spec
     from mpnn_arch.explorer.mark import title_mark
     from mpnn_arch.explorer.measured import RESULTS
     from mpnn_arch.graphs.connectomes import CONNECTOMES
@@ -109,7 +109,9 @@ def _(connectome, family, sliders, source, text, upload, uploads):
         "file": _uploaded,
     }[source.value]()
     control = {
-        "sliders": mo.vstack([family, sliders.vstack()]),
+        "sliders": mo.vstack(
+            [family, mo.Html(f"<div>{escape(about(family.value))}</div>"), sliders.vstack()]
+        ),
         "text": text,
         "connectome": connectome,
         "file": upload,

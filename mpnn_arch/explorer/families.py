@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from mpnn_arch.graphs.generators.family import GENERATORS, list_generators
+from mpnn_arch.registry import first_line
 
 
 class Range(NamedTuple):
@@ -39,6 +40,26 @@ RANGES = {
 }
 
 
+# The families in the words of someone who has not met them.
+ABOUT = {
+    "ba": "Nodes come one by one and link to those that have many links: a few become hubs.",
+    "complete": "Every node with every other: the dense layer.",
+    "core_periphery": "A core of nodes that are mostly linked; others around it have few links.",
+    "er": "So many edges, anywhere at random.",
+    "grid": "Rows and columns, each node linked to its neighbours in both.",
+    "harary": "So many edges, placed so that most nodes have to go before the graph falls apart.",
+    "hypercube": "The corners and edges of a cube in many dimensions; a power of two of nodes.",
+    "lfr": "Communities of several sizes; mixing is the share of edges that leave them.",
+    "modular": "Groups of equal size, with many edges inside and few between them.",
+    "regular": "Every node has the same number of neighbours, drawn at random.",
+    "ring": "A circle, each node linked to the nearest ones.",
+    "star": "One node linked to all others.",
+    "tree": "Every node has as many children as branching says; no circles.",
+    "ws": "A circle of nearest neighbours, of whose edges some are moved: a small world.",
+    "ws_flex": "As ws, with any average degree: the paper's family.",
+}
+
+
 def families() -> list[str]:
     """The paper's own family first, then all whose parameters have a slider or a default."""
 
@@ -48,6 +69,11 @@ def families() -> list[str]:
 
     first = "ws_flex"
     return [first, *(name for name in list_generators() if name != first and has_sliders(name))]
+
+
+def about(family: str) -> str:
+    """The family in a sentence."""
+    return ABOUT.get(family) or first_line(GENERATORS.get(family))
 
 
 def parameters(family: str) -> dict[str, Range]:

@@ -159,6 +159,8 @@ class RelationalGraph:
     def from_networkx(cls, graph: nx.Graph, *, self_loops: bool = True) -> RelationalGraph:
         """From a networkx ``Graph`` or ``DiGraph``; nodes are numbered in its own order.
 
+        Attributes of edges, weights among them, are left out.
+
         Raises:
             InputError: something else, or a graph without nodes.
         """

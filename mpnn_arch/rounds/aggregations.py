@@ -367,10 +367,14 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
         try:
             out = aggr(table, index, dim_size=2, dim=-2)
         except Exception as error:
-            unexpected = "unexpected keyword argument" in str(error)
+            advice = ""
+            if "unexpected keyword argument" in str(error):
+                advice = f"; give it {_SIGNATURE}, as PyG asks for"
+            elif any(hasattr(aggr, name) for name in _WIDTHS):
+                advice = "; give its name or class, which gets the channels of every round"
             raise InputError(
                 f"the aggregation {aggr} does not accept messages of {channels} channels: {error}"
-                f"{f'; give it {_SIGNATURE}, as PyG asks for' if unexpected else ''}"
+                f"{advice}"
             ) from error
     if not isinstance(out, Tensor):
         raise InputError(

@@ -16,6 +16,7 @@ def test_the_cells_make_a_graph_its_figure_and_its_widget():
     assert defined["widget"].layer.graph == defined["graph"]
     shown = [getattr(output, "text", "") for output in outputs]
     assert any("this graph: C" in text for text in shown)
+    assert any("the paper&#x27;s family" in text for text in shown)
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 import pytest
 
 from mpnn_arch.explorer.choice import Choice
-from mpnn_arch.explorer.families import families, label, parameters, spec
+from mpnn_arch.explorer.families import ABOUT, about, families, label, parameters, spec
 from mpnn_arch.graphs import parse_one, ring
+from mpnn_arch.graphs.generators import GENERATORS
 
 
 def test_the_papers_family_comes_first():
@@ -43,3 +44,8 @@ def test_a_specification_names_what_it_has_to():
 
 def test_labels_are_words():
     assert [label(name) for name in parameters("er")] == ["nodes", "edges", "seed"]
+
+
+def test_every_family_is_described():
+    assert set(ABOUT) == set(GENERATORS)
+    assert all(about(family).endswith(".") and len(about(family)) < 90 for family in families())

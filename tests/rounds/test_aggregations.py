@@ -178,6 +178,7 @@ class WithoutPointers(pyg.Aggregation):
         ({"aggr": None}, "an aggregation is a name such as 'sum'.*not None"),
         ({"aggr": ["sum", 3]}, "an aggregation is a name such as 'sum'.*not 3"),
         ({"aggr": WithoutPointers}, r"'ptr'; give it forward\(self, x, index=None, ptr=None"),
+        ({"aggr": pyg.LSTMAggregation(8, 8)}, "give its name or class, which gets the channels"),
         ({"aggr": pyg.LSTMAggregation(2, 3)}, r"\(2, 3\) for 3 messages.*expected \(2, 2\)"),
     ],
 )
