@@ -144,6 +144,15 @@ def test_the_page_in_a_browser(small_report):
             )
             == 2
         )
+        # The same without a pointer: the bin of lowest error.
+        menu = "document.getElementById('bins')"
+        best = graphs.sort_values("mean").iloc[0]
+        browser.evaluate(f"{menu}.selectedIndex = 1; {menu}.dispatchEvent(new Event('change'))")
+        said = browser.evaluate(f"{menu}.selectedOptions[0].textContent")
+        title = browser.evaluate("document.querySelector('#bin h3').textContent")
+        assert said.partition(":")[0] == title.removeprefix("Bin around ")
+        assert browser.evaluate(f"{menu}.options.length") > len(graphs)
+        assert float(said.split()[-2]) <= best["mean"] + 0.01
         # Fine bins, and every chart further down.
         browser.evaluate("document.getElementById('fine').click()")
         browser.wait(f"{first}.data[0].x.length === 135")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels import cpu_library
 from mpnn_arch.kernels.notice import said_if_slow
 
 
@@ -32,7 +32,7 @@ def test_loading_the_kernels_tells(monkeypatch):
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     written = Terminal()
     monkeypatch.setattr(sys, "stderr", written)
-    monkeypatch.setattr(cpu, "said_if_slow", lambda text: said_if_slow(text, seconds=0.05))
-    monkeypatch.setattr(cpu, "_Kernels", lambda: time.sleep(0.2))
-    cpu._load.__wrapped__()
+    monkeypatch.setattr(cpu_library, "said_if_slow", lambda text: said_if_slow(text, seconds=0.05))
+    monkeypatch.setattr(cpu_library, "Kernels", lambda: time.sleep(0.2))
+    cpu_library.load.__wrapped__()
     assert "compiles its C++ kernels, once" in written.getvalue()

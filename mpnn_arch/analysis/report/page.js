@@ -132,13 +132,46 @@ function drawGraph(graph, row) {
 
 function choose(c, l) {
   chosen = { c, l };
+  const menu = document.getElementById("bins");
+  menu.value = [c, l].join();
+  if (menu.selectedIndex < 0) menu.selectedIndex = 0; // of another resolution
   data.analyses.forEach((analysis, i) => {
     if (analysis.landscapes[resolution] !== undefined) outline(analysis, document.getElementById(`landscape-${i}`));
   });
   listGraphs();
 }
 
+// Every bin that holds a graph, by its middle, lowest error first: for those who cannot click one.
+function listBins() {
+  const fine = resolution === "fine" ? 2 : 0;
+  const bins = new Map();
+  for (const { edges, graphs } of data.analyses) {
+    const { c, l } = edges[resolution];
+    for (const graph of graphs) {
+      const [cBin, lBin] = [graph.bins[fine], graph.bins[fine + 1]];
+      if (cBin < 0 || lBin < 0) continue;
+      const middle = [(c[cBin] + c[cBin + 1]) / 2, (l[lBin] + l[lBin + 1]) / 2];
+      const key = middle.map((value) => value.toFixed(4)).join();
+      if (!bins.has(key)) bins.set(key, { middle, errors: [] });
+      bins.get(key).errors.push(graph.mean);
+    }
+  }
+  const mean = ({ errors }) => errors.reduce((sum, error) => sum + error, 0) / errors.length;
+  const menu = document.getElementById("bins");
+  const options = [...bins.values()].sort((a, b) => mean(a) - mean(b)).map((bin) => {
+    const [c, l] = bin.middle;
+    const count = `${bin.errors.length} graph${bin.errors.length > 1 ? "s" : ""}`;
+    return make("option", `C ${c.toFixed(3)}, L ${l.toFixed(3)}: ${count}, ${mean(bin).toFixed(2)} %`, { value: bin.middle.join() });
+  });
+  menu.replaceChildren(make("option", "choose a bin", { value: "" }), ...options);
+}
+
+document.getElementById("bins").addEventListener("change", ({ target }) => {
+  if (target.value) choose(...target.value.split(",").map(Number));
+});
+
 async function drawLandscapes() {
+  listBins();
   const row = document.getElementById("landscapes");
   // All places first: plotly takes the width that it finds.
   for (const i of data.analyses.keys()) {
