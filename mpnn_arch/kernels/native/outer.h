@@ -166,18 +166,6 @@ void outer_tile(const OuterTask<T>& t) {
             }
         }
     }
-#ifdef __clang__
-    // Clang allocates registers for the loops and for what follows together, and spills sums in the loops.
-    // In memory, what follows has its own.
-    Vec<Sum<T>> sums[ROWS][COLS];
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; ++r)
-#pragma GCC unroll 8
-        for (int c = 0; c < COLS; ++c) sums[r][c] = sum[r][c];
-    asm("" : : "r"(sums) : "memory");
-#else
-    auto& sums = sum;
-#endif
     // Whole vectors may be written where all their columns exist, or where the vector to the right,
     // written later, overwrites the excess.
     bool whole = true;
@@ -185,15 +173,30 @@ void outer_tile(const OuterTask<T>& t) {
     for (int c = 0; c < COLS; ++c)
         whole &= t.add ? t.column[c + 1] - t.column[c] >= PLACES<T>
                        : t.column[c] + PLACES<T> <= t.row_width;
+    auto put_from_memory = [&] {
+        Vec<Sum<T>> sums[ROWS][COLS];
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+            for (int c = 0; c < COLS; ++c) sums[r][c] = sum[r][c];
+        asm("" : : "r"(sums) : "memory");
+#pragma GCC unroll 1
+        for (int r = 0; r < ROWS; ++r)
+            put_row<T, COLS>(sums[r], t, ptrdiff_t(r) * t.row_width, whole);
+    };
+#ifdef __clang__
+    // Clang allocates registers for the loops and for what follows together, and spills sums in the loops.
+    put_from_memory();
+#else
+    // The rare ends of rows, unrolled, would take half of a build.
     if (whole) {
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r)
-            put_row<T, COLS>(sums[r], t, ptrdiff_t(r) * t.row_width, true);
+            put_row<T, COLS>(sum[r], t, ptrdiff_t(r) * t.row_width, true);
     } else {
-#pragma GCC unroll 12
-        for (int r = 0; r < ROWS; ++r)
-            put_row<T, COLS>(sums[r], t, ptrdiff_t(r) * t.row_width, false);
+        put_from_memory();
     }
+#endif
 }
 
 template <class T, int COLS, bool NEXT, size_t... R>
