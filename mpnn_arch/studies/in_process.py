@@ -7,7 +7,6 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Any
 
 import torch
@@ -48,7 +47,8 @@ class InProcess:
             KeyboardInterrupt: Ctrl-C; everything but the epoch in flight is recorded.
             InputError: the folder cannot be written, or the data set is another one.
         """
-        self._check_data()
+        with interrupts.raised():
+            self._check_data()
         threads = torch.get_num_threads()
         try:
             while not (interrupts.asked or self._storage):
@@ -115,21 +115,16 @@ class _Immediate(Interrupts):
 
     def __init__(self) -> None:
         super().__init__()
-        self._holding = False
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        if not self._holding:
-            raise KeyboardInterrupt
+        self._raises = True
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """An interrupt that comes meanwhile is raised at the end."""
-        self._holding = True
+        self._raises = False
         try:
             yield
         finally:
-            self._holding = False
+            self._raises = True
         if self.asked:
             raise KeyboardInterrupt
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked = False
+        self._raises = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -30,6 +32,23 @@ class Interrupts:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        if self._raises:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """While entered, the signals raise: nobody asks while the user's own code runs.
+
+        Raises:
+            KeyboardInterrupt: one came, now or before.
+        """
+        self._raises = True
+        try:
+            if self.asked:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._raises = False
 
     def __exit__(
         self,

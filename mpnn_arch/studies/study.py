@@ -320,8 +320,9 @@ class Study:
             self._about = type(self).open(self.path)._about  # another may have extended it
             with LedgerWriter(self.path / "ledger.sqlite") as ledger:
                 self.check_trust(ledger, trust)
-                self._check_files(ledger)
-                self._complete(ledger, data_root)
+                with interrupts.raised():
+                    self._check_files(ledger)
+                    self._complete(ledger, data_root)
                 with ledger.transaction():
                     ledger.requeue(failed=retry_failed)
                     ledger.store_setting("pace", None)  # of the driver before
@@ -337,7 +338,8 @@ class Study:
                     pass
                 elif settings.workers == 0 and runner.name == "local":
                     if population is not None:
-                        self._plan(recorder, population, watch)
+                        with interrupts.raised():
+                            self._plan(recorder, population, watch)
                     InProcess(recorder, watch=watch).run(interrupts)
                 else:
                     with runner.open(self.path, settings) as make_pool:
@@ -350,7 +352,7 @@ class Study:
                             )
                             if said is not None:
                                 watch({"is": "note", "text": said})
-                        if not interrupts.asked:
+                        with interrupts.raised():
                             self._plan(recorder, runner.population(population), watch)
                         pool = make_pool(recorder.settings.workers)
                         Driver(recorder, watch=watch, pool=pool).run(interrupts)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -114,6 +115,28 @@ def test_a_trial_that_raises_is_given_up_after_three_attempts_and_the_rest_goes_
         assert ledger.find_trial("2")["reason"] == "RuntimeError: broken"
     pretend(monkeypatch)
     assert study.run(workers=0, retry_failed=True).done == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_ends_a_data_function_that_hangs_before_the_first_trial(
+    study, monkeypatch, workers
+):
+    """Where it is called in this process: to compare the data, and to time a population."""
+    from mpnn_arch.studies import in_process, populations
+
+    went_on = []
+
+    def hang(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)  # goes on after a handler that only notes the signal
+        went_on.append(arguments)
+
+    monkeypatch.setattr(in_process, "data_of", hang)
+    monkeypatch.setattr(populations, "_groups", hang)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(workers=workers)
+    assert not went_on
+    assert states(study) == [("queued", 0, 0)] * 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
