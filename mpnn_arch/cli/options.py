@@ -190,6 +190,12 @@ def study_options(
         click.option(
             "--retry-failed", is_flag=True, help="Give failed trials three attempts more."
         ),
+        click.option(
+            "--timeout",
+            type=float,
+            help="Seconds without an epoch after which a trial is ended and tried again, three "
+            "times in all; needs workers.  [default: none]",
+        ),
         trust_option(),
         click.option(
             "--workers",

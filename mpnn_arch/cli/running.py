@@ -50,6 +50,7 @@ class Running:
     job: tuple[str, ...]
     parallel: str
     cuda_graphs: bool
+    timeout: float | None
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], Running]:
@@ -90,7 +91,8 @@ def run_study(
     study: Study | None = None
     runner = make_runner({name: getattr(how, name) for name in NAMES})
     workers = defaults.workers if how.workers is None else how.workers
-    check_run_options(workers, how.threads, how.population)
+    check_run_options(workers, how.threads, how.population, how.timeout)
+    runner.check_timeout(workers, how.timeout)
     try:
         with open_listeners(log_json=how.log_json, tensorboard=how.tensorboard) as listeners:
             with errors.status("loading torch, data and graphs"):
@@ -123,6 +125,7 @@ def run_study(
                     population=how.population,
                     runner=runner,
                     cuda_graphs=how.cuda_graphs,
+                    timeout=how.timeout,
                     watch=several(progress, *listeners),
                 )
     except KeyboardInterrupt:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from mpnn_arch.studies.jobs import Job
+from mpnn_arch.studies.jobs import LAST, Job
 from mpnn_arch.studies.pool import Events
 from mpnn_arch.studies.tasks import decode, encode
 
 _MOST_BATCH = 256  # messages of one worker in one transaction
+_LONGEST_LOOK = (
+    1.0  # seconds of silence that count at once: the driver itself may have been stopped
+)
 
 
 class Starter(Protocol):
@@ -35,6 +39,8 @@ class _Worker:
     name: str
     connection: Connection
     process: int | None = None  # known when it has said hello
+    tasks: set[tuple[int, int]] = field(default_factory=set)  # of its job that have not ended
+    silent: float = 0.0  # seconds since it said anything
 
 
 class LocalPool:
@@ -46,11 +52,14 @@ class LocalPool:
     Args:
         starter: starts processes.
         workers: how many at a time.
+        timeout: seconds after which one that has a job and says nothing is ended; None: never.
     """
 
-    def __init__(self, starter: Starter, workers: int) -> None:
+    def __init__(self, starter: Starter, workers: int, timeout: float | None = None) -> None:
         self._starter = starter
         self._size = workers
+        self._timeout = timeout
+        self._looked = time.monotonic()
         self._workers: dict[str, _Worker] = {}
         self._started = 0
 
@@ -68,6 +77,9 @@ class LocalPool:
 
     def submit(self, worker: str, job: Job) -> None:
         """Send a job to a worker."""
+        if worker in self._workers:
+            self._workers[worker].tasks = {(task.id, task.lease) for task in job.tasks}
+            self._workers[worker].silent = 0.0
         self._send(worker, {"do": "train", "job": job.to_dict()})
 
     def _send(self, worker: str, message: dict[str, Any]) -> None:
@@ -89,6 +101,8 @@ class LocalPool:
                         worker.process = event["process"]
                     else:
                         events.append((worker.name, event))
+                    if event["is"] in LAST:
+                        worker.tasks.discard((event["id"], event["lease"]))
                     if event.get("leaves"):
                         self._forget(worker)
                         break
@@ -97,7 +111,22 @@ class LocalPool:
                 except (EOFError, OSError):
                     events.append(self._lost(worker))
                     break
-        return events
+        return events + self._end_silent({by_channel[channel].name for channel in ready})
+
+    def _end_silent(self, heard: set[str]) -> Events:
+        """End workers that have said nothing for too long, whatever their process does."""
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, _LONGEST_LOOK), now
+        ended: Events = []
+        for worker in list(self._workers.values()):
+            worker.silent = 0.0 if worker.name in heard else worker.silent + passed
+            late = self._timeout is not None and worker.silent > self._timeout
+            if late and worker.tasks and worker.process is not None:
+                ended += self.kill([worker.name])
+                self._forget(worker)
+                reason = f"no epoch came from it for {self._timeout:g} s, which is its --timeout"
+                ended.append((worker.name, {"is": "lost", "reason": reason, "began": True}))
+        return ended
 
     def _lost(self, worker: _Worker) -> tuple[str, dict[str, Any]]:
         self._forget(worker)

@@ -34,6 +34,7 @@ class RunSettings:
         weights: ``"all"``, ``"best"`` or ``"none"``.
         race, keep: of the configuration.
         cuda_graphs: whether a step is one CUDA graph.
+        timeout: seconds without an epoch after which a worker is ended; None: never.
     """
 
     workers: int
@@ -44,6 +45,7 @@ class RunSettings:
     race: tuple[int, ...] = ()
     keep: float = 0.5
     cuda_graphs: bool = False
+    timeout: float | None = None
 
 
 class Recorder:

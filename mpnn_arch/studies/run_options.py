@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from mpnn_arch.errors import InputError
 
 
-def check_run_options(workers: object, threads: object, population: object) -> None:
+def check_run_options(
+    workers: object, threads: object, population: object, timeout: object = None
+) -> None:
     """Whether these can be given to :meth:`mpnn_arch.studies.study.Study.run`.
 
     Raises:
@@ -24,6 +27,9 @@ def check_run_options(workers: object, threads: object, population: object) -> N
             f"population is auto, off, or a number of networks of at least 1, {population!r} was "
             "given"
         )
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and 0 < timeout < math.inf):  # type: ignore[operator]
+        raise InputError(f"timeout is a number of seconds above 0, {timeout!r} was given")
 
 
 def alone(population: object) -> Literal["off"]:

@@ -119,6 +119,21 @@ class Runner:
             check_graphs(torch.device(where))
         return settings
 
+    def check_timeout(self, workers: object, timeout: float | None) -> None:
+        """Whether there are workers that a timeout can end.
+
+        Raises:
+            InputError: there are none, or they are elsewhere.
+        """
+        from mpnn_arch.training.processes import Processes
+
+        here = self.name == "local" and Processes.current is None and workers != 0
+        if timeout is not None and not here:
+            raise InputError(
+                "a timeout ends worker processes of this machine, and none are asked for; give "
+                "--workers 1 or more without --runner and torchrun, or leave out --timeout"
+            )
+
     def sizes(self, settings: RunSettings) -> bool:
         """Whether a short trial can tell how many workers are best."""
         from mpnn_arch.training.processes import Processes
@@ -198,7 +213,7 @@ class Runner:
             from mpnn_arch.studies.nursery import Nursery
 
             with Nursery() as nursery:
-                yield lambda workers: LocalPool(nursery, workers)
+                yield lambda workers: LocalPool(nursery, workers, settings.timeout)
 
 
 def available_cores() -> int:

@@ -256,6 +256,7 @@ class Study:
         population: Literal["auto", "off"] | int | None = None,
         runner: Runner | None = None,
         cuda_graphs: bool = False,
+        timeout: float | None = None,
         watch: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> Counts:
         """Train what is not done yet, in worker processes; return how far the study is then.
@@ -283,6 +284,9 @@ class Study:
             runner: where the workers are; None: on this machine.
             cuda_graphs: capture each training's step as one CUDA graph, see
                 :class:`mpnn_arch.training.Trainer`; each network is trained alone.
+            timeout: seconds, more than the longest epoch and what comes before the first take: a
+                trial that gives no epoch for so long is ended, as if its worker had been killed,
+                and gets the attempts of one that failed. Needs workers on this machine.
             watch: called with every event after it is recorded: a dictionary whose ``is`` is
                 ``epoch``, ``done``, ``failed``, ``waiting``, ``stopped`` or ``note``.
 
@@ -302,8 +306,9 @@ class Study:
         from mpnn_arch.studies.sizing import choose_workers
         from mpnn_arch.studies.writer import LedgerWriter
 
-        check_run_options(workers, threads, population)
+        check_run_options(workers, threads, population, timeout)
         config, runner = self.config, runner or Runner()
+        runner.check_timeout(workers, timeout)
         if cuda_graphs:
             population = alone(population)
         settings = runner.settings(
@@ -315,6 +320,7 @@ class Study:
             race=config.race,
             keep=config.keep,
             cuda_graphs=cuda_graphs,
+            timeout=timeout,
         )
         with Interrupts() as interrupts, self._lock() as lock:
             self._about = type(self).open(self.path)._about  # another may have extended it

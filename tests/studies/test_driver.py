@@ -6,16 +6,18 @@ import threading
 from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 
 import pytest
 
 from mpnn_arch import InputError
 from mpnn_arch.studies.interrupts import Interrupts
+from mpnn_arch.studies.jobs import Job
 from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.local_pool import LocalPool
 from mpnn_arch.studies.recording import Recorder, RunSettings
 from mpnn_arch.studies.runner import Driver
-from mpnn_arch.studies.tasks import decode, encode
+from mpnn_arch.studies.tasks import Task, decode, encode
 from mpnn_arch.studies.writer import MOST_FAILURES, LedgerWriter
 
 from .conftest import ABOUT, made_up_metrics, made_up_trials
@@ -70,7 +72,7 @@ def play(task, send):
     return True
 
 
-def drive(tmp_path, behave, *, trials=20, workers=4, interrupts=None):
+def drive(tmp_path, behave, *, trials=20, workers=4, interrupts=None, timeout=None):
     listed, graphs = made_up_trials(trials)
     events = []
     with LedgerWriter.create(tmp_path / "ledger.sqlite") as ledger:
@@ -79,7 +81,7 @@ def drive(tmp_path, behave, *, trials=20, workers=4, interrupts=None):
         for folder in ("checkpoints", "weights"):
             (tmp_path / folder).mkdir()
         settings = RunSettings(workers=workers, threads=1)
-        pool = LocalPool(MadeUp(behave), workers)
+        pool = LocalPool(MadeUp(behave), workers, timeout)
         recorder = Recorder(tmp_path, ledger, settings)
         driver = Driver(recorder, watch=events.append, pool=pool)
         driver.run(interrupts or Interrupts())
@@ -230,3 +232,54 @@ def test_workers_that_never_begin_are_one_sentence(tmp_path, monkeypatch):
         drive(tmp_path, play)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert ledger.counts().queued == 20
+
+
+def test_a_trial_that_hangs_is_ended_after_its_timeout_and_the_rest_goes_on(tmp_path, monkeypatch):
+    """Silence counts from the last event, so that a training of many epochs is not ended."""
+    from mpnn_arch.studies import local_pool
+
+    killed = []
+    monkeypatch.setattr(local_pool.os, "kill", lambda process, number: killed.append(process))
+    over = threading.Event()
+
+    def behave(task, send):
+        if task["trial"]["seed"] != 3:
+            if task["trial"]["seed"] == 0:
+                for _ in range(5):
+                    over.wait(0.3)
+                    send(**{"is": "note"}, text="slow")
+            return play(task, send)
+        send(**{"is": "started"}, **ABOUT)
+        send(**{"is": "epoch"}, metrics=made_up_metrics(1), wall=0.5, choices=None)
+        over.wait(60)
+        return False
+
+    try:
+        counts, rows, _ = drive(tmp_path, behave, timeout=1.0)
+    finally:
+        over.set()
+    assert (counts.done, counts.failed) == (19, 1)
+    assert rows[3]["reason"] == "no epoch came from it for 1 s, which is its --timeout"
+    assert (rows[3]["epochs_done"], rows[3]["attempts"], rows[0]["attempts"]) == (1, 3, 1)
+    assert len(killed) == MOST_FAILURES
+
+
+def test_a_driver_that_was_stopped_itself_takes_no_worker_for_one_that_hangs(monkeypatch):
+    from mpnn_arch.studies import local_pool
+
+    now = [0.0]
+    monkeypatch.setattr(local_pool, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    waits = threading.Event()
+    pool = LocalPool(MadeUp(lambda task, send: waits.wait(60)), 1, timeout=100.0)
+    name = pool.start()
+    while pool._workers[name].process is None:
+        pool.take(1.0)
+    task = Task(
+        id=1, lease=1, trial={}, hash="", num_nodes=8, adjacency="", epochs_known=0, until=1,
+        choices=None, threads=1, folder="", weights=None, device="cpu", data_root=None,
+    )  # fmt: skip
+    pool.submit(name, Job(tasks=(task,)))
+    now[0] += 1e4
+    assert pool.take(0.0) == []
+    waits.set()
+    pool.close()

@@ -6,6 +6,7 @@ from mpnn_arch import InputError
 from mpnn_arch.studies import sizing
 from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.recording import Recorder, RunSettings
+from mpnn_arch.studies.runners import Runner
 from mpnn_arch.studies.study import Study
 
 from .conftest import made_up_trials
@@ -114,12 +115,29 @@ def test_a_study_sizes_its_workers_once(drivers, tmp_path):
     assert "by a trial" not in told
 
 
-def test_workers_that_are_no_number_are_refused(tmp_path):
+def made(tmp_path):
     from .test_populations import CONFIG
 
-    study = Study.create(tmp_path / "study", CONFIG)
+    path = tmp_path / "study"
+    return Study.open(path) if path.exists() else Study.create(path, CONFIG)
+
+
+def test_workers_that_are_no_number_are_refused(tmp_path):
+    study = made(tmp_path)
     for wrong in (-1, "many", 1.5):
         with pytest.raises(InputError, match="workers is an integer of at least 0 or auto"):
             study.run(workers=wrong)
     with pytest.raises(InputError, match="leave out threads"):
         study.run(workers="auto", threads=2)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), float("inf"), "60", True])
+def test_a_timeout_is_a_number_of_seconds(tmp_path, wrong):
+    with pytest.raises(InputError, match="timeout is a number of seconds above 0"):
+        made(tmp_path).run(workers=2, timeout=wrong)
+
+
+def test_a_timeout_needs_workers_that_it_can_end(tmp_path):
+    for how in ({"workers": 0}, {"workers": 2, "runner": Runner(name="ray")}):
+        with pytest.raises(InputError, match="give --workers 1 or more without --runner"):
+            made(tmp_path).run(timeout=60, **how)
