@@ -13,6 +13,7 @@ from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.pool import Pool
 from mpnn_arch.studies.recording import RunSettings
+from mpnn_arch.training.cores import available_cores
 from mpnn_arch.training.share import in_words
 
 RUNNERS = ("local", "ray", "submitit")
@@ -216,20 +217,16 @@ class Runner:
                 yield lambda workers: LocalPool(nursery, workers, settings.timeout)
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def threads_of(cores: int, workers: int) -> int:
-    """Threads of torch in each worker; without workers, what torch has in this process."""
+    """Threads of torch in each worker; without workers, what torch has in this process.
+
+    Torch does not know of a quota of time, or of an affinity that was changed after its import.
+    """
     if workers:
         return max(1, cores // workers)
     import torch
 
-    return torch.get_num_threads()
+    return min(cores, torch.get_num_threads())
 
 
 def check_processes(begun: Mapping[int, str], now: str) -> None:

@@ -269,7 +269,8 @@ class Study:
                 as many threads in each, as train most steps a second in a short trial; 0: the
                 trials are trained in this process, one after another.
             threads: of torch in each; None: the cores shared among the workers, and without workers
-                what torch has. A trial that was begun keeps its number, and with it its bits.
+                what torch has, at most one a core. A trial that was begun keeps its number, and
+                with it its bits.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
             data_root: see :func:`mpnn_arch.training.data.load_dataset`.
             trust: run models, data sets and messages by import path although the study was not
@@ -302,9 +303,10 @@ class Study:
         from mpnn_arch.studies.recording import Recorder
         from mpnn_arch.studies.run_options import alone, check_run_options
         from mpnn_arch.studies.runner import Driver
-        from mpnn_arch.studies.runners import Runner, available_cores, check_processes
+        from mpnn_arch.studies.runners import Runner, check_processes
         from mpnn_arch.studies.sizing import choose_workers
         from mpnn_arch.studies.writer import LedgerWriter
+        from mpnn_arch.training.cores import available_cores
 
         check_run_options(workers, threads, population, timeout)
         config, runner = self.config, runner or Runner()

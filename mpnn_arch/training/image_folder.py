@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
+from mpnn_arch.training.cores import available_cores
 from mpnn_arch.training.data import DATASETS
 from mpnn_arch.training.share import WHOLE, Share
 
@@ -72,7 +73,7 @@ class ImageFolder:
         workers: int | None = None,
     ) -> None:
         self.root, self.name, self.image_size = check_path(root), name, image_size
-        self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
+        self.workers = min(8, available_cores()) if workers is None else workers
         self.device = torch.device("cpu")
         classes, self._train = _listed(self.root / "train")
         test_classes, self._test = _listed(self.root / "val")
