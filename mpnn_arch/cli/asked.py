@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from mpnn_arch.cli.numbers import read_names
 from mpnn_arch.cli.options import read_rungs, read_seeds
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.config import StudyConfig
-from mpnn_arch.studies.study import Study, is_run_directory
+from mpnn_arch.studies.study import ExistsError, Study, is_run_directory
 from mpnn_arch.training.devices import find_device
 
 _TRAINING_OPTIONS = ("epochs", "batch_size", "learning_rate", "weight_decay")
@@ -46,8 +48,9 @@ def find_study(
     if out is None or not _is_there(out):
         config = configure(defaults, given)
         check_backend(config.backend, where)
-        path = out or _new_path(defaults.prefix, config)
-        return Study.create(path, config, data_root=data_root, command=defaults.command)
+        if out is None:
+            return _create(defaults, config, data_root)
+        return Study.create(out, config, data_root=data_root, command=defaults.command)
     if resume and is_run_directory(out):
         from mpnn_arch.studies.adoption import adopt
 
@@ -78,6 +81,16 @@ def _is_there(out: Path) -> bool:
         return out.exists()
     except (OSError, ValueError):  # a name that is too long, or holds a NUL: said when it is made
         return False
+
+
+def _create(defaults: Defaults, config: StudyConfig, data_root: Path | None) -> Study:
+    """A study in the default folder; of several begun in one second each has its own."""
+    first = _new_path(defaults.prefix, config)
+    for number in count(1):
+        path = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        with suppress(ExistsError):
+            return Study.create(path, config, data_root=data_root, command=defaults.command)
+    raise AssertionError  # count does not end
 
 
 def _new_path(prefix: str, config: StudyConfig) -> Path:

@@ -12,6 +12,7 @@ from mpnn_arch.checks import counted
 from mpnn_arch.cli.output import new_console
 from mpnn_arch.cli.progress import open_listeners
 from mpnn_arch.cli.runner_options import NAMES, make_runner
+from mpnn_arch.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,6 +137,10 @@ def run_study(
                 "--resume",
             )
         sys.exit(130)
+    except InputError:
+        if study is not None and how.out is None:  # the same command would begin another study
+            say(errors, f"to continue: mpnn-arch {defaults.command} --out {study.path} --resume")
+        raise
     return study, progress.trained
 
 

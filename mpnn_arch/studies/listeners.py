@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -44,10 +45,17 @@ class JSONLines:
         try:
             self._file = self.path.open("ab", buffering=0)
             _repair(self.path)
+            self._check_room()
         except OSError as error:
             raise InputError(
                 f"the log {path} cannot be written ({error.strerror}); give another --log-json"
             ) from None
+
+    def _check_room(self) -> None:
+        """Notice a disk that is full before there is a study, without a byte in the file."""
+        self._file.write(b"")  # for /dev/full
+        if hasattr(os, "fstatvfs") and os.fstatvfs(self._file.fileno()).f_bavail == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def __enter__(self) -> JSONLines:
         return self

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _FORMAT = 1
 
 
+class ExistsError(InputError):
+    """There is something where a new study was to be made."""
+
+
 class Study:
     """A set of trials with a ledger.
 
@@ -462,8 +466,8 @@ class Study:
         write_text(folder / "study.json", json.dumps(self._about, indent=2) + "\n")
 
 
-def _exists_error(path: Path) -> InputError:
-    return InputError(f"{path} exists already; open the study in it, or choose another --out")
+def _exists_error(path: Path) -> ExistsError:
+    return ExistsError(f"{path} exists already; open the study in it, or choose another --out")
 
 
 def is_run_directory(path: Path) -> bool:

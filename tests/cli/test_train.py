@@ -358,6 +358,33 @@ def test_the_default_directory_is_named_after_the_run(tmp_path, monkeypatch, run
     assert Study.open(folder).config.seeds == (4,)
 
 
+def test_two_runs_that_begin_in_one_second_have_a_folder_each(tmp_path, monkeypatch, run):
+    from mpnn_arch.cli import asked
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(asked.time, "strftime", lambda form: "20260101-000000")
+    for ending in ("", "-2", "-3"):
+        code, out, err = run(*SMALL, "--seeds", "1", "--epochs", "1")
+        assert code == 0, err
+        assert out.rstrip().endswith(f"study: runs/mlp-digits-20260101-000000{ending}")
+
+
+def test_an_error_in_a_default_folder_says_how_to_go_on(tmp_path, monkeypatch, run):
+    """The same command again would begin another study."""
+
+    def fail(self, **how):
+        raise mpnn_arch.InputError("no room")
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "run", fail)
+        code, _, err = run(*SMALL)
+        assert (code, "no room" in err) == (2, True)
+        (made,) = (tmp_path / "runs").iterdir()
+        assert f"to continue: mpnn-arch train --out runs/{made.name} --resume" in err
+        assert "to continue" not in run(*SMALL, "--out", "named")[2]
+
+
 def test_a_recipe_and_single_values_of_it_are_saved_whole(tmp_path, run):
     out = tmp_path / "run"
     code, _, err = run(

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,13 +44,16 @@ def test_json_lines_hold_every_event_and_only_numbers_that_are_finite(tmp_path):
     assert all(line["time"].endswith("+00:00") for line in lines)
 
 
-def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_a_log_that_cannot_be_written_is_one_sentence_at_once(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="give another --log-json"):
         JSONLines(tmp_path / "nowhere" / "log.jsonl")
     if os.path.exists("/dev/full"):
-        log = JSONLines("/dev/full")
         with pytest.raises(InputError, match="No space left on device"):
-            log(epoch(1))
+            JSONLines("/dev/full")
+    full = SimpleNamespace(f_bavail=0)
+    monkeypatch.setattr(os, "fstatvfs", lambda file: full, raising=False)
+    with pytest.raises(InputError, match="No space left on device"):
+        JSONLines(tmp_path / "log.jsonl")
 
 
 @pytest.mark.parametrize("cut", [1, 12, 60])
