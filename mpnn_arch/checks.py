@@ -194,7 +194,18 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """
     named = list(choices)
     if not (isinstance(value, str) and value in named):
-        raise InputError(f"there is no {name} {shown(value)}; choose one of {', '.join(named)}")
+        raise InputError(
+            f"there is no {name} {shown(value)}{meant(value, named)}; choose one of "
+            f"{', '.join(named)}"
+        )
+
+
+def meant(name: object, choices: Iterable[str]) -> str:
+    """The question whether the nearest of ``choices`` was meant; empty where none is near."""
+    from difflib import get_close_matches  # of use only once something is wrong
+
+    near = get_close_matches(name[:80] if isinstance(name, str) else "", list(choices), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def check_columns(table: Any, columns: Iterable[str], fix: str) -> None:

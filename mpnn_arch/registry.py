@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import meant, shown
 from mpnn_arch.errors import InputError
 
 T = TypeVar("T")
@@ -46,8 +45,7 @@ class Registry(Generic[T]):
         try:
             return self._entries[name]
         except (KeyError, TypeError):
-            near = get_close_matches(name[:80] if isinstance(name, str) else "", self._entries, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = meant(name, self._entries)
             raise InputError(
                 f"there is no {self.kind} {shown(name)}{hint}; choose one of "
                 f"{', '.join(self.names())}"

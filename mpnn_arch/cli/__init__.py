@@ -14,6 +14,7 @@ from contextlib import suppress
 import click
 
 from mpnn_arch import __version__
+from mpnn_arch.checks import meant, shown
 from mpnn_arch.cli.failures import exit_code_of
 from mpnn_arch.cli.group import in_group, is_group
 from mpnn_arch.cli.numbers import read_strictly
@@ -55,6 +56,15 @@ class LazyGroup(click.Group):
         module, function = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), function)
         return read_strictly(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a name that is unknown is compared with those that are."""
+        hint = meant(args[0], COMMANDS)
+        if args[0] not in COMMANDS and hint and not ctx.resilient_parsing:
+            ctx.fail(f"There is no command {shown(args[0])}{hint}.")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

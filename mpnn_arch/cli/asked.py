@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mpnn_arch.cli.defaults import Defaults
-from mpnn_arch.cli.numbers import read_names
+from mpnn_arch.cli.numbers import read_assignments, read_names
 from mpnn_arch.cli.options import read_rungs, read_seeds
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.config import StudyConfig
@@ -182,16 +182,7 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
         return {}
     from mpnn_arch.training.recipes import set_values
 
-    settings = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign or name.strip() in settings:
-            raise InputError(
-                f"--set {text!r} is no NAME=VALUE, or names a value twice; give each once, as "
-                "--set weight_decay=1e-4"
-            )
-        settings[name.strip()] = value
-    return set_values(settings)
+    return set_values(read_assignments("set", texts, "weight_decay=1e-4"))
 
 
 def check_backend(backend: str | None, device: str) -> None:

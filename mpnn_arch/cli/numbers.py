@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -103,11 +104,41 @@ def read_names(option: str, text: str) -> list[str]:
         InputError: none, or one of them twice.
     """
     names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names or len(set(names)) < len(names):
-        raise InputError(
-            f"--{option} {shown(text)} is empty or repeats a name; give each name once"
-        )
+    if not names:
+        raise InputError(f"--{option} {shown(text)} is empty; give a name, or leave it out")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--{option} {shown(text)} repeats {name}; give each name once")
     return names
+
+
+def read_assignments(option: str, texts: Iterable[str], example: str) -> dict[str, str]:
+    """Names and their values from ``NAME=VALUE``, as the repeated ``--option`` gives them.
+
+    Args:
+        option: without its dashes.
+        texts: of each.
+        example: of one, for the message.
+
+    Raises:
+        InputError: one without a name or a value, or a name that comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not name:
+            missing = "name before the =" if sign else "value: it has no ="
+            raise InputError(
+                f"--{option} {shown(text)} gives no {missing}; write NAME=VALUE, as "
+                f"--{option} {example}"
+            )
+        if name in found:
+            raise InputError(
+                f"--{option} gives {name} twice, {shown(found[name])} and {shown(value)}; leave "
+                "one out"
+            )
+        found[name] = value
+    return found
 
 
 def _is_whole(kind: click.ParamType) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mpnn_arch.checks import shown
+from mpnn_arch.cli.numbers import read_assignments
 from mpnn_arch.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,15 +70,13 @@ def make_runner(options: dict[str, Any]) -> Runner:
             f"--parallel {given['parallel']} is for several processes, and there is one; leave it "
             "out, or start them with torchrun"
         )
-    job = {}
-    for text in given["job"]:
-        name, sign, value = text.partition("=")
-        if not sign or not name.isidentifier() or name in job:
+    job = read_assignments("job", given["job"], "slurm_partition=gpu")
+    for name in job:
+        if not name.isidentifier():
             raise InputError(
-                f"--job {text!r} is no NAME=VALUE, or names a parameter twice; give each once, as "
-                "--job slurm_partition=gpu"
+                f"--job {shown(name)} is no name of a parameter; it has letters, digits and _, as "
+                "slurm_partition"
             )
-        job[name] = value
     return Runner(
         name=given["runner"],
         ray_address=given["ray_address"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpnn_arch.checks import parse_number, parse_whole, shown
+from mpnn_arch.checks import meant, parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.connectomes import connectome
 from mpnn_arch.graphs.files import BY_SUFFIX
@@ -156,10 +156,10 @@ def parse(spec: str) -> list[RelationalGraph]:
             raise InputError(f"{shown(spec)} does not name a graph; add what follows {name}:")
         return SOURCES.get(name)(rest)
     if name not in GENERATORS:
-        choices = ", ".join([*GENERATORS.names(), *SOURCES.names()])
+        choices = [*GENERATORS.names(), *SOURCES.names()]
         raise InputError(
-            f"{shown(spec)} is not a graph spec: it starts with one of {choices}, "
-            f"as in {_example(spec)}"
+            f"{shown(spec)} is not a graph spec{meant(name, choices)}: it starts with one of "
+            f"{', '.join(choices)}, as in {_example(spec)}"
         )
     if not colon or not rest:
         raise InputError(f"{spec!r} lacks parameters; write {name}: followed by {describe(name)}")

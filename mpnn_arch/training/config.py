@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpnn_arch.checks import check_kind, shown
+from mpnn_arch.checks import check_kind, meant, shown
 from mpnn_arch.errors import InputError
 
 C = TypeVar("C")
@@ -314,7 +314,8 @@ def from_mapping(kind: type[C], values: object) -> C:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise InputError(
-            f"a {kind.__name__} has no field {unknown[0]!r}; it has {', '.join(known)}"
+            f"a {kind.__name__} has no field {unknown[0]!r}{meant(unknown[0], known)}; it has "
+            f"{', '.join(known)}"
         )
     missing = [
         field.name

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args, get_type_hints
 
 from mpnn_arch import graphs
-from mpnn_arch.checks import parse_number, parse_whole, shown
+from mpnn_arch.checks import meant, parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models import MODELS
 from mpnn_arch.models.init import INITS
@@ -359,7 +359,10 @@ def set_values(settings: Mapping[str, str]) -> dict[str, Any]:
     values = {}
     for name, text in settings.items():
         if name not in kinds:
-            raise InputError(f"a recipe has no field {shown(name)}; it has {', '.join(kinds)}")
+            raise InputError(
+                f"a recipe has no field {shown(name)}{meant(name, kinds)}; it has "
+                f"{', '.join(kinds)}"
+            )
         values[name] = _value(name, text.strip(), kinds[name])
     return values
 

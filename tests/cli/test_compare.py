@@ -163,7 +163,7 @@ def test_times_that_are_damaged_are_one_sentence(finished, tmp_path, run):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["compare", "--aggr", "sum,sum"], "repeats a name"),
+        (["compare", "--aggr", "sum,sum"], "repeats sum"),
         (["compare", "--dataset", "digits", "--message", "linera"], "did you mean 'linear'"),
         (["compare", "--dataset", "digits", "--aggr", "sofmax"], "there is no aggregation"),
         (["compare", "--seeds", "0"], "--seeds '0' is neither a number of seeds"),

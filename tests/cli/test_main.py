@@ -34,6 +34,12 @@ def test_a_wrong_command_line_exits_with_2(run, arguments):
     assert "Usage" in err
 
 
+def test_the_nearest_command_is_named(run):
+    code, _, err = run("swep")
+    assert code == 2
+    assert "There is no command 'swep' (did you mean 'sweep'?)." in err
+
+
 def test_bad_input_is_one_sentence_and_exits_with_2(run, monkeypatch):
     def refuse(**_):
         raise InputError("a sentence")

@@ -138,8 +138,9 @@ def test_options_of_a_runner():
         ({"ray_address": "auto"}, "--ray-address is for --runner ray"),
         ({"runner": "ray", "job": ("a=1",)}, "--job is for --runner submitit"),
         ({"runner": "ray", "cluster": "slurm"}, "--cluster is for --runner submitit"),
-        ({"runner": "submitit", "job": ("a",)}, "no NAME=VALUE"),
-        ({"runner": "submitit", "job": ("a=1", "a=2")}, "twice"),
+        ({"runner": "submitit", "job": ("a",)}, "--job 'a' gives no value: it has no ="),
+        ({"runner": "submitit", "job": ("a=1", "a=2")}, "--job gives a twice, '1' and '2'"),
+        ({"runner": "submitit", "job": ("a b=1",)}, "'a b' is no name of a parameter"),
         ({"parallel": "tp"}, "ddp or fsdp2"),
     ],
 )

@@ -338,7 +338,7 @@ def test_folders_that_are_no_study_are_refused(drivers, finished, tmp_path):
         (["--dataset", "mnist"], "digits"),
         (["-g", "galaxy:16"], "galaxy"),
         (["--message", "linera"], "did you mean 'linear'"),
-        (["--aggr", "sum,sum"], "repeats a name"),
+        (["--aggr", "sum,sum"], "repeats sum"),
         (["--epochs", 0], "epochs"),
         (["--weights", "some"], "all, best, none"),
         (["--keep", 0.7], "--keep is for --race"),
