@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,14 @@ def _names(graphs: Sequence[str]) -> tuple[str, ...]:
 
 
 def _end_when_unseen(seen: Path, patience: float) -> None:
-    while seen.exists() and time.time() - seen.stat().st_mtime < patience:
-        time.sleep(min(1.0, patience / 4))
+    """Counts from the change of the file's time: the machine's clock may be set meanwhile."""
+    before, since = None, time.monotonic()
+    with suppress(OSError):  # its folder is gone
+        while time.monotonic() - since < patience:
+            touched = seen.stat().st_mtime_ns
+            if touched != before:
+                before, since = touched, time.monotonic()
+            time.sleep(min(1.0, patience / 4))
     os.kill(os.getpid(), signal.SIGTERM)
 
 

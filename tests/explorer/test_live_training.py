@@ -1,10 +1,13 @@
 """Training in a process of its own."""
 
 import gc
+import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from mpnn_arch.explorer import live_training
 from mpnn_arch.explorer.live_training import LiveTraining
 
 pytest.importorskip("sklearn")
@@ -69,3 +72,24 @@ def test_a_training_that_cannot_begin_says_why(start):
     wait_for(lambda: not job.is_running)
     assert "degree is between 2 and 15" in job.failure
     assert job.look() == []
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_is_set_neither_ends_a_training_nor_keeps_it(tmp_path, monkeypatch, hours):
+    now, asleep, ended, seen = [0.0], [], [], tmp_path / "seen"
+    seen.touch()
+
+    def sleep(seconds):
+        now[0] += seconds
+        asleep.append(seconds)
+        if len(asleep) < 20:  # looked at, by a clock that was set
+            at = time.time() + 3600 * hours + len(asleep)
+            os.utime(seen, (at, at))
+
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], time=lambda: time.time() + now[0], sleep=sleep
+    )
+    monkeypatch.setattr(live_training, "time", clock)
+    monkeypatch.setattr(live_training.os, "kill", lambda *how: ended.append(now[0]))
+    live_training._end_when_unseen(seen, 10.0)
+    assert ended == [pytest.approx(30.0, abs=2.0)]  # ten seconds after the last look
