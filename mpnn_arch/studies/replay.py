@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from mpnn_arch.studies.recording import Recorder, RunSettings
 from mpnn_arch.studies.study import Study
 from mpnn_arch.studies.tasks import Task, make_trainer
 from mpnn_arch.studies.together import make_population
+from mpnn_arch.training.defaults import torch_as_started
 from mpnn_arch.training.loop import EpochMetrics
 from mpnn_arch.training.share import in_words
 
@@ -83,22 +84,29 @@ def replay(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        train_epoch = _training(tasks, place)
-        done = []
-        for old in accepted:
-            now = train_epoch()
-            differs = [
-                f"{name}: {old[name]}, {getattr(now, name)}"
-                for name in METRICS
-                if not _equal(old[name], getattr(now, name))
-            ]
-            done.append(
-                Replayed(epoch=now.epoch, test_error=now.test_error, differs=tuple(differs))
-            )
-            watch(done[-1])
-        return done
+        with torch_as_started():
+            return _compare(accepted, _training(tasks, place), watch)
     finally:
         torch.set_num_threads(before)
+
+
+def _compare(
+    accepted: Sequence[sqlite3.Row],
+    train_epoch: Callable[[], EpochMetrics],
+    watch: Callable[[Replayed], None],
+) -> list[Replayed]:
+    """Train the epochs that were accepted again."""
+    done = []
+    for old in accepted:
+        now = train_epoch()
+        differs = [
+            f"{name}: {old[name]}, {getattr(now, name)}"
+            for name in METRICS
+            if not _equal(old[name], getattr(now, name))
+        ]
+        done.append(Replayed(epoch=now.epoch, test_error=now.test_error, differs=tuple(differs)))
+        watch(done[-1])
+    return done
 
 
 def _with_graphs(row: sqlite3.Row) -> bool:

@@ -311,6 +311,7 @@ class Study:
         from mpnn_arch.studies.sizing import choose_workers
         from mpnn_arch.studies.writer import LedgerWriter
         from mpnn_arch.training.cores import available_cores
+        from mpnn_arch.training.defaults import torch_as_started
 
         check_run_options(workers, threads, population, timeout)
         config, runner = self.config, runner or Runner()
@@ -328,7 +329,7 @@ class Study:
             cuda_graphs=cuda_graphs,
             timeout=timeout,
         )
-        with Interrupts() as interrupts, self._lock() as lock:
+        with torch_as_started(), Interrupts() as interrupts, self._lock() as lock:
             self._about = type(self).open(self.path)._about  # another may have extended it
             with LedgerWriter(self.path / "ledger.sqlite") as ledger:
                 self.check_trust(ledger, trust)

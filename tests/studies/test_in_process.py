@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,11 +14,12 @@ import torch
 from mpnn_arch import InputError
 from mpnn_arch.studies import jobs
 from mpnn_arch.studies.config import StudyConfig
+from mpnn_arch.studies.replay import replay
 from mpnn_arch.studies.study import Study
 from mpnn_arch.studies.tasks import StorageError
 from mpnn_arch.training.config import TrainingConfig
 
-from .conftest import ABOUT, made_up_metrics
+from .conftest import ABOUT, made_up_metrics, rows_of
 
 CONFIG = StudyConfig(
     model="mlp",
@@ -252,3 +255,30 @@ def test_a_folder_that_goes_away_is_named(study, monkeypatch):
         study.run(workers=0)
     moved = Study.open(study.path.with_name("moved"))
     assert [row[0] for row in states(moved)] == ["queued"] * 4
+
+
+def float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    return SimpleNamespace(close=lambda: torch.set_default_dtype(before))
+
+
+@pytest.mark.parametrize(
+    "entered",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+        lambda: closing(float64()),
+    ],
+)
+def test_a_trial_has_the_bits_of_a_worker_whatever_a_script_has_set(study, tmp_path, entered):
+    torch.manual_seed(0)
+    plain = Study.create(tmp_path / "plain", CONFIG)
+    assert plain.run(workers=0, threads=1).done == 4
+    with entered():
+        assert study.run(workers=0, threads=1).done == 4
+        assert not [epoch.differs for epoch in replay(study, "1") if epoch.differs]
+        assert torch.is_grad_enabled() == (entered not in (torch.no_grad, torch.inference_mode))
+    assert rows_of(study.path) == rows_of(plain.path)
