@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -271,13 +272,14 @@ def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
     Raises:
         InputError: a value of a wrong type or out of its range.
     """
+    if isinstance(config.dataset, os.PathLike):  # a folder of images
+        object.__setattr__(config, "dataset", os.fspath(config.dataset))
     for name in ("model", "dataset"):
-        if not isinstance(getattr(config, name), str):
-            raise InputError(f"{name} is a name, {shown(getattr(config, name))} was given")
+        _check_name(name, getattr(config, name))
     for name in lists:
         values = getattr(config, name)
-        if not isinstance(values, list | tuple):
-            raise InputError(f"{name} is a list, {shown(values)} was given")
+        if not isinstance(values, list | tuple | range):
+            raise InputError(f"{name} is a list, {shown(values)} was given; put it in brackets")
         if not values:
             raise InputError(f"{name} is empty; give at least one")
         repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
@@ -286,19 +288,50 @@ def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
         object.__setattr__(config, name, tuple(values))
     for graph in config.graphs:
         if not isinstance(graph, str):
-            raise InputError(f"a graph is given as text, {shown(graph)} was given")
+            raise InputError(
+                f"a graph is given as text, as 'ring:16,4', {shown(graph)} was given; write one of "
+                "your own by numpy.savetxt('mine.csv', graph.adjacency, '%d', ','), and give "
+                "'file:mine.csv'"
+            )
     for seed in config.seeds:
         if not _is_whole(seed) or not 0 <= seed < 2**63:
             raise InputError(f"a seed is an integer of at least 0, {shown(seed)} was given")
+    for name in lists:
+        for value in getattr(config, name):
+            if name not in ("graphs", "seeds") and value is not None:
+                _check_name(f"an entry of {name}", value)
     for name in ("init", "backend", "recipe"):
-        if not isinstance(getattr(config, name), str | None):
-            raise InputError(f"{name} is a name, {shown(getattr(config, name))} was given")
+        if getattr(config, name) is not None:
+            _check_name(name, getattr(config, name))
     _number(config, "width_multiplier")
     for name in ("train_images", "test_images"):
         if getattr(config, name) is not None:
             _whole(config, name, at_least=1)
     if not isinstance(config.training, TrainingConfig):
-        raise InputError(f"training is a TrainingConfig, {shown(config.training)} was given")
+        raise InputError(
+            f"training is a TrainingConfig, {shown(config.training)} was given; give "
+            "TrainingConfig(epochs=3), or the .training of a recipe"
+        )
+
+
+def _check_name(what: str, value: Any) -> None:
+    """Refuse an object in the place of its name: a study is written down, and goes on elsewhere.
+
+    Raises:
+        InputError: it is not text.
+    """
+    if isinstance(value, str):
+        return
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    if not callable(value):
+        fix = "give its name as text"
+    elif module in (None, "__main__") or not name.isidentifier():
+        fix = (
+            "put what makes it into a file of its own, and give its path, as 'my_file:my_function'"
+        )
+    else:
+        fix = f"give '{module}:{name}'"
+    raise InputError(f"{what} is a name, {shown(value)} was given; {fix}")
 
 
 def from_mapping(kind: type[C], values: object) -> C:

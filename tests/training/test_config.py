@@ -3,10 +3,12 @@ import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from mpnn_arch import InputError
+from mpnn_arch.graphs import parse_one
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.training.config import RunConfig, TrainingConfig, from_mapping
 from mpnn_arch.training.loop import make_optimizer
@@ -119,6 +121,42 @@ def test_a_run_round_trips_through_json():
 def test_a_run_or_a_study_out_of_range_is_refused(kind, values, word):
     with pytest.raises(InputError, match=word):
         run_config(kind, **values)
+
+
+def make(graph):
+    return None
+
+
+@pytest.mark.parametrize(
+    ("values", "fix"),
+    [
+        ({"model": make}, "give '(tests.training.)?test_config:make'"),
+        ({"model": lambda graph: None}, "into a file of its own, and give its path, as 'my_file:"),
+        ({"model": torch.nn.Linear(1, 1)}, "into a file of its own"),
+        ({"dataset": 5}, "dataset is a name, 5 was given; give its name as text"),
+        ({"messages": (make,)}, "an entry of messages is a name, .*; give '"),
+        ({"aggrs": (lambda x: x,)}, "an entry of aggrs is a name, .*; put what makes it into"),
+        ({"messages": "linear"}, "messages is a list, 'linear' was given; put it in brackets"),
+        ({"graphs": (parse_one("ring:8,2"),)}, "numpy.savetxt.* give 'file:mine.csv'"),
+        ({"training": {"epochs": 3}}, r"give TrainingConfig\(epochs=3\), or the .training"),
+    ],
+)
+def test_an_object_in_the_place_of_its_name_is_refused_with_the_name_to_give(values, fix):
+    base = {"model": "mlp", "dataset": "digits", "graphs": ("ring:8,2",), "seeds": (0,)}
+    with pytest.raises(InputError, match=fix):
+        StudyConfig(**{**base, **values})
+
+
+def test_the_graph_that_the_message_has_written_is_the_same(tmp_path):
+    graph = parse_one("ws_flex:16,4,0.2,0")
+    np.savetxt(tmp_path / "mine.csv", graph.adjacency, "%d", ",")
+    assert parse_one(f"file:{tmp_path / 'mine.csv'}") == graph
+
+
+def test_seeds_are_a_range_and_a_folder_is_a_path(tmp_path):
+    config = StudyConfig(model="mlp", dataset=tmp_path, graphs=["ring:8,2"], seeds=range(3))
+    assert config.seeds == (0, 1, 2)
+    assert config.dataset == str(tmp_path)
 
 
 def test_a_missing_field_is_named():
