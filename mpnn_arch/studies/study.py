@@ -70,6 +70,7 @@ class Study:
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         self.path = path
+        self._folder = path.absolute()  # wherever the current folder is when it is run
         self._about = about
 
     @classmethod
@@ -99,8 +100,8 @@ class Study:
         from mpnn_arch.studies.plan import plan
 
         graphs, trials = plan(config, data_root)
-        made = cls(path, description(config, trials, command))
         try:
+            made = cls(path, description(config, trials, command))
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent)
             temporary = new_temporary_folder(path.parent)
@@ -182,7 +183,7 @@ class Study:
 
     def ledger(self) -> Ledger:
         """The ledger, opened for reading, also while the study runs; use it in ``with``."""
-        return Ledger(self.path / "ledger.sqlite")
+        return Ledger(self._folder / "ledger.sqlite")
 
     def counts(self) -> Counts:
         """How far the study is."""
@@ -227,7 +228,7 @@ class Study:
         from mpnn_arch.studies.writer import LedgerWriter
 
         with self._lock():
-            self._about = type(self).open(self.path)._about
+            self._about = type(self).open(self._folder)._about
             with self.ledger() as known:
                 self.check_trust(known, trust)
             before = self.config
@@ -243,9 +244,9 @@ class Study:
                     "with it; restore the file, or make a new study"
                 )
             self._about = {**self._about, **asked}
-            self.describe(self.path)
+            self.describe(self._folder)
             crash_point("study.described")
-            with LedgerWriter(self.path / "ledger.sqlite") as ledger, ledger.transaction():
+            with LedgerWriter(self._folder / "ledger.sqlite") as ledger, ledger.transaction():
                 return ledger.add_trials(trials, graphs, until=_first(after))
 
     def run(
@@ -330,8 +331,8 @@ class Study:
             timeout=timeout,
         )
         with torch_as_started(), Interrupts() as interrupts, self._lock() as lock:
-            self._about = type(self).open(self.path)._about  # another may have extended it
-            with LedgerWriter(self.path / "ledger.sqlite") as ledger:
+            self._about = type(self).open(self._folder)._about  # another may have extended it
+            with LedgerWriter(self._folder / "ledger.sqlite") as ledger:
                 self.check_trust(ledger, trust)
                 with interrupts.raised():
                     self._check_files(ledger)
@@ -343,7 +344,7 @@ class Study:
                 self._sweep_up(ledger)
                 if lock.taken_over_from is not None:
                     watch({"is": "note", "text": f"goes on after {lock.taken_over_from}"})
-                recorder = Recorder(self.path, ledger, settings)
+                recorder = Recorder(self._folder, ledger, settings)
                 if runner.name == "local":  # the machines of other workers are not known here
                     check_begun(recorder)
                 # Nobody is started, and no cluster waited for, where nothing is left to train.
@@ -355,7 +356,7 @@ class Study:
                             self._plan(recorder, population, watch)
                     InProcess(recorder, watch=watch).run(interrupts)
                 else:
-                    with runner.open(self.path, settings) as make_pool:
+                    with runner.open(self._folder, settings) as make_pool:
                         if workers == "auto" and runner.sizes(settings):
                             said = choose_workers(
                                 recorder,
@@ -441,22 +442,22 @@ class Study:
             "SELECT 1 FROM population WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM trial WHERE"
             " trial.population = population.id AND state IN ('queued', 'running', 'waiting'))",
         )
-        for path in (self.path / "checkpoints").iterdir():
+        for path in (self._folder / "checkpoints").iterdir():
             hash = path.name.partition(".")[0]
             if any(list(ledger.query(sql, hash)) for sql in ended):
                 path.unlink(missing_ok=True)
         if self._about["config"].get("weights") == "best":
-            keep_best_weights(self.path, ledger)
+            keep_best_weights(self._folder, ledger)
 
     def _sweep_temporary(self) -> None:
         """Remove what workers that were killed had half written."""
         for folder in ("checkpoints", "weights"):
             # Archives and git leave out a folder that is empty, as that of a study that is done.
-            (self.path / folder).mkdir(exist_ok=True)
-            sweep(self.path / folder)
+            (self._folder / folder).mkdir(exist_ok=True)
+            sweep(self._folder / folder)
 
     def _lock(self) -> FolderLock:
-        return FolderLock(self.path / "lock", f"the study {self.path}")
+        return FolderLock(self._folder / "lock", f"the study {self.path}")
 
     def describe(self, folder: Path) -> None:
         """Write ``study.json`` into ``folder``.

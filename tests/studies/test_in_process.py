@@ -282,3 +282,16 @@ def test_a_trial_has_the_bits_of_a_worker_whatever_a_script_has_set(study, tmp_p
         assert not [epoch.differs for epoch in replay(study, "1") if epoch.differs]
         assert torch.is_grad_enabled() == (entered not in (torch.no_grad, torch.inference_mode))
     assert rows_of(study.path) == rows_of(plain.path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_study_is_found_again_where_the_current_folder_changes(tmp_path, monkeypatch, workers):
+    """Between its making and its run, as a notebook's %cd does, and while it runs."""
+    monkeypatch.chdir(tmp_path)
+    study = Study.create("study", CONFIG)
+    (tmp_path / "elsewhere").mkdir()
+    os.chdir("elsewhere")
+    assert study.run(workers=workers, watch=lambda event: os.chdir(tmp_path)).done == 4
+    os.chdir("elsewhere")
+    assert study.counts().done == 4
+    assert str(study.path) == "study"
