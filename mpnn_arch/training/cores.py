@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-_GROUPS, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+from mpnn_arch.training.control_groups import groups_of, read_number
 
 
 def available_cores() -> int:
@@ -21,37 +20,15 @@ def available_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas())]))
-
-
-def _quotas() -> Iterator[float]:
-    """Seconds of processor time a second, of the process's control group and of those above."""
-    try:
-        lines = _GROUPS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, names, path = line.split(":", 2)
-        if names and "cpu" not in names.split(","):
-            continue
-        root = _MOUNT / names  # of version 2, which has no names, the mount itself
-        folder = root / path.lstrip("/")
-        # In a container the path may be that outside it: then the root is its group.
-        for group in (folder, *(one for one in folder.parents if one.is_relative_to(root))):
-            quota = _quota(group)
-            if quota is not None:
-                yield quota
+    quotas = [quota for group in groups_of("cpu") if (quota := _quota(group)) is not None]
+    return max(1, min([cores, *map(math.ceil, quotas)]))
 
 
 def _quota(group: Path) -> float | None:
-    """Of one group; None: it has no limit, or is not there."""
-    try:
-        if (group / "cpu.max").exists():
-            time, period = (group / "cpu.max").read_text(encoding="ascii").split()
-        else:
-            time = (group / "cpu.cfs_quota_us").read_text(encoding="ascii")
-            period = (group / "cpu.cfs_period_us").read_text(encoding="ascii")
-        quota = int(time) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
-        return None
-    return quota if quota > 0 else None
+    """Seconds of processor time a second; None: the group has no limit, or is not there."""
+    try:  # of version 2: "200000 100000", or "max 100000"
+        time, period = map(int, (group / "cpu.max").read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        time = read_number(group / "cpu.cfs_quota_us") or 0
+        period = read_number(group / "cpu.cfs_period_us") or 0
+    return time / period if time > 0 and period > 0 else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
+from mpnn_arch.training.control_groups import groups_of, read_number
 
 
 def find_device(name: str) -> torch.device:
@@ -32,7 +34,7 @@ def find_device(name: str) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes of memory that are free; None where the system does not say."""
+    """Bytes of memory that are free, also within a limit; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -40,7 +42,23 @@ def free_memory(device: torch.device) -> int | None:
         free = next(line for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
-    return 1024 * int(free.split()[1])
+    left = (_left(group) for group in groups_of("memory"))
+    return min([1024 * int(free.split()[1]), *(room for room in left if room is not None)])
+
+
+def _left(group: Path) -> int | None:
+    """Bytes that a control group has left; None: it has no limit, or is not there."""
+    for limit, used, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        most, now = read_number(group / limit), read_number(group / used)
+        if most is not None and now is not None:
+            with suppress(OSError, ValueError, IndexError):  # files that are read again if need be
+                lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+                now -= sum(int(line.split()[1]) for line in lines if line.split()[0] == cache)
+            return max(0, most - now)
+    return None
 
 
 def check_graphs(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""How many processes and threads are taken where this process may not use all cores."""
+"""What is taken of a machine that this process may not use whole."""
 
 import os
 
@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from mpnn_arch.studies.runners import Runner
-from mpnn_arch.training import cores
+from mpnn_arch.training import control_groups
 from mpnn_arch.training.cores import available_cores
+from mpnn_arch.training.devices import free_memory
 
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Writes a process's control groups and the files in their folders, on 64 cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
-    monkeypatch.setattr(cores, "_MOUNT", tmp_path / "mount")
-    monkeypatch.setattr(cores, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(control_groups, "_MOUNT", tmp_path / "mount")
+    monkeypatch.setattr(control_groups, "_GROUPS", tmp_path / "groups")
 
     def write(lines, **files):
         (tmp_path / "groups").write_text("\n".join(lines))
@@ -77,3 +78,22 @@ def test_workers_and_threads_follow(groups):
         assert settings.threads == 4
     finally:
         torch.set_num_threads(before)
+
+
+def test_memory_is_free_up_to_the_limit_of_a_group_and_files_that_were_read_count_as_free(groups):
+    groups([])
+    free = free_memory(torch.device("cpu"))
+    if free is None:
+        pytest.skip("the system does not say how much memory is free")
+    stat = "anon 700\ninactive_file 250\n"
+    limit = {"a__memory.max": "1000", "a__memory.current": "900", "a__memory.stat": stat}
+    groups(["0::/a/b"], **limit, **{"a__b__memory.max": "max", "a__b__memory.current": "5"})
+    assert free_memory(torch.device("cpu")) == 1000 - (900 - 250)
+    groups(
+        ["4:memory:/a"],
+        **{
+            "memory__a__memory.limit_in_bytes": "500",
+            "memory__a__memory.usage_in_bytes": "600",
+        },
+    )
+    assert free_memory(torch.device("cpu")) == 0
