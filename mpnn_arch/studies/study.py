@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpnn_arch import __version__
+from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_folder, shown_path, sync, write_error, write_text
 from mpnn_arch.io.json_text import parse_json
@@ -69,8 +70,8 @@ class Study:
     """
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
-        self.path = path
-        self._folder = path.absolute()  # wherever the current folder is when it is run
+        self.path = check_path(path)
+        self._folder = self.path.absolute()  # wherever the current folder is when it is run
         self._about = about
 
     @classmethod
