@@ -17,9 +17,8 @@ from mpnn_arch.studies.pool import Events
 from mpnn_arch.studies.tasks import decode, encode
 
 _MOST_BATCH = 256  # messages of one worker in one transaction
-_LONGEST_LOOK = (
-    1.0  # seconds of silence that count at once: the driver itself may have been stopped
-)
+# Seconds of silence that count at once: the driver itself may have been stopped.
+_LONGEST_LOOK = 1.0
 
 
 class Starter(Protocol):
