@@ -44,8 +44,11 @@ struct PairJob {
         for (int64_t s = 0; s < width; s += LANES<Pair>) {
             PairRows some = {rows, 2 * x_channels,
                              std::clamp<int64_t>(x.count - first - s, 0, LANES<Pair>)};
-            for (int64_t i = 0; i < some.count; ++i)
-                pad_shares(x.x + (first + s + i) * x.row, size, plan->num_nodes, rows + i * some.row);
+            for (int64_t i = 0; i < some.count; ++i) {
+                const Bf16* from = x.x + (first + s + i) * x.row;
+                Bf16* row = rows + i * some.row;
+                pad_shares(from, from + channels, size, plan->num_nodes, row, row + some.row);
+            }
             pack_rows(some, 0, x_channels, to + s, width);
         }
     }
@@ -61,10 +64,12 @@ struct PairJob {
     void pack_weights(int64_t v, Pair* to) const {
         if (TRANSPOSED) return pack_term_pairs(*pairs, v, weights, 1, to);
         Bf16* row = reinterpret_cast<Bf16*>(to + side->cost[v]);
-        const Bf16* from = weights + plan->weight_offset[v];
-        int64_t rows = side->channels[v + 1] - side->channels[v], edges = pairs->edge[v + 1] - pairs->edge[v];
-        for (int64_t r = 0; r < rows; ++r, from += plan->fan_in[v])
-            row = pad_shares(from, pairs->edge_size + pairs->edge[v], edges, row);
+        const Bf16* row_end = reinterpret_cast<Bf16*>(to + side->cost[v + 1]);
+        const Bf16 *from = weights + plan->weight_offset[v], *end = weights + plan->weight_offset[v + 1];
+        const int32_t* sizes = pairs->edge_size + pairs->edge[v];
+        int64_t edges = pairs->edge[v + 1] - pairs->edge[v];
+        for (; from < end; from += plan->fan_in[v])
+            row = pad_shares(from, end, sizes, edges, row, row_end);
     }
 };
 

@@ -26,12 +26,19 @@ inline void require_pairs(const PairPlan* pairs, const void* first, const void* 
     for (int64_t count : {pairs->in_pairs, pairs->out_pairs}) require(count >= 1 && count <= MOST_INDEX);
 }
 
-// Some shares one after the other -> the same, each padded to whole pairs.
-inline Bf16* pad_shares(const Bf16* from, const int32_t* size, int64_t shares, Bf16* to) {
+// Some shares one after the other -> the same, each padded to whole pairs. Vectors are copied past a share,
+// where neither what is read nor what is written ends, and overwritten by the next one.
+inline Bf16* pad_shares(const Bf16* from, const Bf16* from_end, const int32_t* size, int64_t shares,
+                        Bf16* to, const Bf16* to_end) {
+    constexpr int L = LANES<Bf16>;
     for (int64_t i = 0; i < shares; ++i) {
-        memcpy(to, from, size[i] * sizeof(Bf16));
-        from += size[i], to += size[i];
-        if (size[i] % 2) *to++ = 0;
+        int64_t count = size[i], whole = (count + L - 1) / L * L;
+        if (from_end - from >= whole && to_end - to >= whole)
+            for (int64_t j = 0; j < count; j += L) store(to + j, load(from + j));
+        else
+            memcpy(to, from, count * sizeof(Bf16));
+        from += count, to += count;
+        if (count % 2) *to++ = 0;
     }
     return to;
 }

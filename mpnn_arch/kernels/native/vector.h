@@ -1,6 +1,7 @@
 // A SIMD vector from GCC's vector extensions, and shuffles that convert layouts. The width follows
 // the target machine; the only intrinsic is that of bfloat16 products.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -188,10 +189,15 @@ INLINE Pair pair_up(Bf16 low, Bf16 high) { return low | Pair(high) << 16; }
 
 // low[i] and high[i] -> to[i]; zeros in place of a null `high`.
 inline void pair_all(const Bf16* low, const Bf16* high, int64_t count, Pair* to) {
-    int64_t i = 0;
-    for (; i + LANES<Pair> <= count; i += LANES<Pair>)
+    constexpr int L = LANES<Pair>;
+    if (count < L) {
+        for (int64_t i = 0; i < count; ++i) to[i] = pair_up(low[i], high ? high[i] : Bf16(0));
+        return;
+    }
+    for (int64_t i = 0; i < count; i += L) {
+        i = std::min<int64_t>(i, count - L);  // the last one overlaps the one before
         store(to + i, high ? pair_up(low + i, high + i) : widen(low + i));
-    for (; i < count; ++i) to[i] = pair_up(low[i], high ? high[i] : Bf16(0));
+    }
 }
 
 INLINE float bf16_to_float(Bf16 x) {
