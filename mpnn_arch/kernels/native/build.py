@@ -42,7 +42,6 @@ FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden")
 GCC_FLAGS = ("--param=avoid-fma-max-bits=0",)
 CLANG_FLAGS = ("-ffp-contract=on",)
 _SECONDS = 300  # a build takes about 10 s; a compiler that hangs must not block training
-_MOST_LINES = 12  # of a compiler's output in an error: the first say what is wrong
 _BUILDING = "building-"  # prefix of the folders that a build works in
 
 
@@ -154,11 +153,8 @@ def _run(command: list[str]) -> None:
 
 
 def _lines(command: Iterable[str], *outputs: str) -> str:
-    """The command and the beginning of what it printed."""
-    printed = [line for output in outputs for line in output.strip().splitlines()]
-    if len(printed) > _MOST_LINES:
-        more = len(printed) - _MOST_LINES
-        printed[_MOST_LINES:] = [f"(and {more} lines more)"]
+    """The command and everything that it printed."""
+    printed = [output.strip() for output in outputs if output.strip()]
     return "\n".join([" ".join(command), *(printed or ["(it printed nothing)"])])
 
 
