@@ -17,7 +17,7 @@ from mpnn_arch.studies.pool import Events
 from mpnn_arch.studies.tasks import decode, encode
 
 _MOST_BATCH = 256  # messages of one worker in one transaction
-# Seconds of silence that count at once: the driver itself may have been stopped.
+# Seconds without a message that count at once: the driver itself may have been stopped.
 _LONGEST_LOOK = 1.0
 
 
@@ -39,7 +39,7 @@ class _Worker:
     connection: Connection
     process: int | None = None  # known when it has said hello
     tasks: set[tuple[int, int]] = field(default_factory=set)  # of its job that have not ended
-    silent: float = 0.0  # seconds since it said anything
+    unreported: float = 0.0  # seconds since its last message
 
 
 class LocalPool:
@@ -51,7 +51,7 @@ class LocalPool:
     Args:
         starter: starts processes.
         workers: how many at a time.
-        timeout: seconds after which one that has a job and says nothing is ended; None: never.
+        timeout: seconds after which one that has a job and sends no message is ended; None: never.
     """
 
     def __init__(self, starter: Starter, workers: int, timeout: float | None = None) -> None:
@@ -78,7 +78,7 @@ class LocalPool:
         """Send a job to a worker."""
         if worker in self._workers:
             self._workers[worker].tasks = {(task.id, task.lease) for task in job.tasks}
-            self._workers[worker].silent = 0.0
+            self._workers[worker].unreported = 0.0
         self._send(worker, {"do": "train", "job": job.to_dict()})
 
     def _send(self, worker: str, message: dict[str, Any]) -> None:
@@ -110,16 +110,16 @@ class LocalPool:
                 except (EOFError, OSError):
                     events.append(self._lost(worker))
                     break
-        return events + self._end_silent({by_channel[channel].name for channel in ready})
+        return events + self._end_timed_out({by_channel[channel].name for channel in ready})
 
-    def _end_silent(self, heard: set[str]) -> Events:
-        """End workers that have said nothing for too long, whatever their process does."""
+    def _end_timed_out(self, reported: set[str]) -> Events:
+        """End workers that have sent no message for the timeout, whatever their process does."""
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, _LONGEST_LOOK), now
         ended: Events = []
         for worker in list(self._workers.values()):
-            worker.silent = 0.0 if worker.name in heard else worker.silent + passed
-            late = self._timeout is not None and worker.silent > self._timeout
+            worker.unreported = 0.0 if worker.name in reported else worker.unreported + passed
+            late = self._timeout is not None and worker.unreported > self._timeout
             if late and worker.tasks and worker.process is not None:
                 ended += self.kill([worker.name])
                 self._forget(worker)

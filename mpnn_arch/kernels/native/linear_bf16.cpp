@@ -53,8 +53,19 @@ struct PairJob {
         }
     }
     void unpack(int64_t first, int64_t width, const float* from, Range rows) const {
-        unpack_rounded(from, width, std::min(width, x.count - first), rows.first, rows.last, bias,
-                       y + first * y_row, y_row);
+        Bf16* to = y + first * y_row;
+        unpack_panel(from, width, std::min(width, x.count - first), rows.first, rows.last,
+                     [&](int64_t i, int64_t c, auto sums) {
+                         Bf16* at = to + i * y_row + c;
+                         if constexpr (std::is_same<decltype(sums), float>::value) {
+                             *at = round_to_bf16(sums + (bias ? bf16_to_float(bias[c]) : 0.0f));
+                         } else {
+                             Vec<float> add = {};
+                             if (bias) add = (Vec<float>)(widen(bias + c) << 16);
+                             *reinterpret_cast<LooseHalf*>(at) =
+                                 round_to_bf16<LANES<float>>(sums + add);
+                         }
+                     });
     }
     template <bool TRANSPOSED>
     bool packs_weights(int64_t) const {

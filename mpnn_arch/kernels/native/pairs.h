@@ -104,39 +104,6 @@ struct SamplePairs {
     }
 };
 
-// A panel of float sums [channels][width] -> rows in bfloat16, with a bias.
-inline void unpack_rounded(const float* panel, int64_t width, int64_t count, int64_t first, int64_t last,
-                           const Bf16* bias, Bf16* y, int64_t row) {
-    constexpr int L = LANES<float>;
-    for (int64_t s = 0; s < count; s += L) {
-        if (last - first < L) {
-            for (int64_t i = s; i < std::min(s + L, count); ++i)
-                for (int64_t c = first; c < last; ++c)
-                    y[i * row + c] = round_to_bf16(panel[c * width + i] +
-                                                   (bias ? bf16_to_float(bias[c]) : 0.0f));
-            continue;
-        }
-        for (int64_t c = first; c < last; c += L) {
-            c = std::min<int64_t>(c, last - L);
-            Vec<float> block[L], add = {};
-            if (bias) add = (Vec<float>)(widen(bias + c) << 16);
-#pragma GCC unroll 16
-            for (int i = 0; i < L; ++i) block[i] = load(panel + (c + i) * width + s);
-            transpose<float>(block);
-            Bf16* to = y + s * row + c;
-            auto put = [&](int i) {
-                *reinterpret_cast<LooseHalf*>(to + i * row) = round_to_bf16<L>(block[i] + add);
-            };
-            if (s + L <= count) {
-#pragma GCC unroll 16
-                for (int i = 0; i < L; ++i) put(i);
-            } else {
-                for (int i = 0; s + i < count; ++i) put(i);
-            }
-        }
-    }
-}
-
 // The weights that node v's outputs read in a transposed product -> [pairs of terms][rows], `area` numbers
 // each.
 inline void pack_term_pairs(const PairPlan& pairs, int64_t v, const Bf16* weight, int64_t area, Pair* to) {

@@ -55,15 +55,16 @@ void pack_panel(const Rows& rows, int64_t first, int64_t channels, T* panel, int
         pack_rows(rows, first + s, channels, panel + s, width);
 }
 
-// Back: channels first .. last of a panel of `count` samples -> rows.
-template <class T>
-void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, int64_t last, T* y,
-                  int64_t row) {
+// Back: channels first .. last of a panel of `count` samples -> rows, which `put` writes: put(i, c, number) of
+// row i from channel c on, or a vector of numbers.
+template <class T, class Put>
+INLINE void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, int64_t last,
+                         Put put) {
     constexpr int L = LANES<T>;
     for (int64_t s = 0; s < count; s += L) {
         if (last - first < L) {
             for (int64_t i = s; i < std::min(s + L, count); ++i)
-                for (int64_t c = first; c < last; ++c) y[i * row + c] = panel[c * width + i];
+                for (int64_t c = first; c < last; ++c) put(i, c, panel[c * width + i]);
             continue;
         }
         for (int64_t c = first; c < last; c += L) {
@@ -72,12 +73,11 @@ void unpack_panel(const T* panel, int64_t width, int64_t count, int64_t first, i
 #pragma GCC unroll 16
             for (int i = 0; i < L; ++i) block[i] = load(panel + (c + i) * width + s);
             transpose<T>(block);
-            T* to = y + s * row + c;
             if (s + L <= count) {
 #pragma GCC unroll 16
-                for (int i = 0; i < L; ++i) store(to + i * row, block[i]);
+                for (int i = 0; i < L; ++i) put(s + i, c, block[i]);
             } else {
-                for (int i = 0; s + i < count; ++i) store(to + i * row, block[i]);
+                for (int i = 0; s + i < count; ++i) put(s + i, c, block[i]);
             }
         }
     }

@@ -53,8 +53,13 @@ struct Job {
         pack_panel(x, first, x_channels, to, width);
     }
     void unpack(int64_t first, int64_t width, const T* from, Range rows) const {
+        T* to = y + first * y_row;
         unpack_panel(from, width, std::min(width, x.count - first), rows.first, rows.last,
-                     y + first * y_row, y_row);
+                     [&](int64_t i, int64_t c, auto numbers) {
+                         if constexpr (std::is_same<decltype(numbers), T>::value)
+                             to[i * y_row + c] = numbers;
+                         else store(to + i * y_row + c, numbers);
+                     });
     }
     // Packing the weights of a transposed product takes about as long as half a panel.
     template <bool TRANSPOSED>
