@@ -1,15 +1,17 @@
-"""Batch normalisation of maps with the residual and the ReLU that follow it, as one operation.
+"""Batch normalisation with the residual and the ReLU that follow it, as one operation.
 
     y = relu(weight (x - mean) / sqrt(variance + eps) + bias + residual)
 
-The maps of a round are wider than those of a dense layer of equal cost, and past the processor's
-caches each of these operations takes as long as its memory traffic. As one, by C++ kernels of the
-``cpu`` backend (``native/norm.cpp``), they read and write every map once, channel by channel.
+The activations of a round are wider than those of a dense layer of equal cost, and past the
+processor's caches each of these operations takes as long as its memory traffic. As one, by C++
+kernels of the ``cpu`` backend (``native/norm.cpp``), they read and write every number once: maps
+channel by channel, vectors a few cache lines of channels at a time.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import torch
@@ -24,22 +26,21 @@ COMPUTED_IN = {
     torch.float64: torch.float64,
     torch.bfloat16: torch.float32,
 }
-_FEWEST = 64  # pixels; smaller maps have too few whole vectors
+_FEWEST_PIXELS = 64  # smaller maps have too few whole vectors
+_FEWEST_NUMBERS = 2**17  # in vectors; of fewer, torch's operations take less time
 
 
 def can_normalise(x: Tensor) -> bool:
-    """Whether :func:`normalise` takes these maps and is faster than torch.
+    """Whether :func:`normalise` takes these maps or vectors and is faster than torch.
 
     Asked of eager, untransformed tensors.
     """
+    if x.dim() == 4:
+        large = x.shape[0] > 0 and x.shape[2] * x.shape[3] >= _FEWEST_PIXELS
+    else:
+        large = x.dim() == 2 and x.shape[0] > 1 and x.numel() >= _FEWEST_NUMBERS
     return (
-        x.dim() == 4
-        and x.dtype in COMPUTED_IN
-        and x.is_cpu
-        and x.is_contiguous()
-        and x.shape[0] > 0
-        and x.shape[2] * x.shape[3] >= _FEWEST
-        and cpu.is_available()
+        large and x.dtype in COMPUTED_IN and x.is_cpu and x.is_contiguous() and cpu.is_available()
     )
 
 
@@ -57,14 +58,14 @@ def normalise(
     torch's operations.
 
     Args:
-        x: contiguous maps in memory, more than one number per channel.
+        x: contiguous, more than one number per channel.
         residual: added before the activation; None for none.
         weight, bias: of every channel; None for 1 and 0.
         eps: added to the variance.
         relu: whether a ReLU follows.
 
     Shapes:
-        - **x**, **residual** and **y:** (B, C, H, W)
+        - **x**, **residual** and **y:** (B, C) or (B, C, H, W)
         - **weight**, **bias**, **mean** and **variance:** (C,), in float32 if x is in bfloat16,
           whose y is rounded once
 
@@ -141,7 +142,8 @@ def _by_torch(
     grad: Tensor, y: Tensor | None, x: Tensor, weight: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients by torch's operations, which are differentiable and can be transformed."""
-    over, shape = (-4, -2, -1), (-1, 1, 1)
+    is_map = x.dim() == 4
+    over, shape = ((-4, -2, -1), (-1, 1, 1)) if is_map else ((-2,), (-1,))
     dtype = x.dtype
     grad, x = grad.to(COMPUTED_IN[dtype]), x.to(COMPUTED_IN[dtype])
     dr = grad if y is None else torch.where(y <= 0, 0, grad)
@@ -155,9 +157,9 @@ def _by_torch(
 
 
 def _maps(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> ctypes.Array[ctypes.c_int64]:
-    """``Maps`` of native/norm.cpp; the caller keeps the tensors."""
-    batch, channels, height, width = x.shape
-    numbers = (batch, channels, height * width, torch.get_num_threads())
+    """``Maps`` of native/norm_numbers.h, of one pixel for vectors; the caller keeps the tensors."""
+    batch, channels, *size = x.shape
+    numbers = (batch, channels, math.prod(size), torch.get_num_threads())
     return (ctypes.c_int64 * 6)(*numbers, _address(weight) or 0, _address(bias) or 0)
 
 

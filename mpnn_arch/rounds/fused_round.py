@@ -134,18 +134,19 @@ class FusedRound(MessageRound):
                 if product is not None and weight.shape == product.weight_shape:
                     out = product(x, weight, bias)
                     residual = x if residual is None and self.residual else residual
-                    sigma = self._sigma if x.dim() == 2 else self._sigma_of_maps
+                    # Without a norm, without a call more.
+                    sigma = super()._sigma if self._modules.get("norm") is None else self._sigma
                     return sigma(out, residual)
         return self._forward(x, residual)
 
-    def _sigma_of_maps(self, inputs: Tensor, residual: Tensor | None) -> Tensor:
-        """:meth:`_sigma`, in one operation over maps where kernels of our own may run."""
-        if self._backend in ("auto", "cpu") and self.squeeze is None:
-            norm = self._modules.get("norm")
+    def _sigma(self, inputs: Tensor, residual: Tensor | None) -> Tensor:
+        """Norm, residual and activation, as one operation where kernels of our own may run."""
+        norm = self._modules.get("norm")
+        if norm is not None and self._backend in ("auto", "cpu") and self.squeeze is None:
             updated = batch_norm_update(norm, self.activation, inputs, residual)
             if updated is not None:
                 return updated
-        return self._sigma(inputs, residual)
+        return super()._sigma(inputs, residual)
 
     def _of_another_layout(self, x: Tensor, residual: Tensor | None) -> Tensor:
         """The round of a sparse or nested tensor, as by ``nn.Linear``."""
@@ -184,7 +185,7 @@ class FusedRound(MessageRound):
                 return super().forward(x, residual)
             return self.update(self._in_chunks(x), residual)
         if self._is_product:  # rounded once, after the bias, as in `nn.Linear`
-            return self._sigma_of_maps(self._product(x, self.bias), residual)
+            return self._sigma(self._product(x, self.bias), residual)
         if not self._goes_through_propagate():
             return self.update(self.message_and_aggregate(self.edge_index, x), residual)
         # PyG takes its fused path for an `EdgeIndex` sorted by column (the target).

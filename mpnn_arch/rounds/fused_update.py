@@ -1,4 +1,4 @@
-"""The update of a fused round over maps as one operation: BatchNorm, residual and ReLU."""
+"""The update of a fused round as one operation: BatchNorm, residual and ReLU."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain, is_watched
 from mpnn_arch.kernels.norm import COMPUTED_IN, can_normalise, normalise
 
 Activation = Callable[[Tensor], Tensor] | None
+_NORMS = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d}  # by the dimensions of a batch
 
 
 def batch_norm_update(
     norm: nn.Module | None, activation: Activation, x: Tensor, residual: Tensor | None
 ) -> Tensor | None:
-    """activation(norm(x) + residual) in one pass over the maps, and the norm's running statistics.
+    """activation(norm(x) + residual) as one operation, and the norm's running statistics.
 
     Returns:
-        None where it is not a BatchNorm of a batch of maps and a ReLU or nothing, where a part is
+        None where it is not a BatchNorm of a batch and a ReLU or nothing, where a part is
         hooked or replaced, and for tensors that the kernel does not take: they need its parts.
     """
     if torch.compiler.is_compiling():
         return None
-    if not (type(norm) is nn.BatchNorm2d and norm.training and not is_watched(norm)):
+    if not (type(norm) is _NORMS.get(x.dim()) and norm.training and not is_watched(norm)):
         return None
     relu = activation is torch.relu or activation is F.relu
     if not (relu or activation is None):

@@ -1,4 +1,4 @@
-"""Norm, residual and ReLU over maps as one operation, against torch's."""
+"""Norm, residual and ReLU over maps and vectors as one operation, against torch's."""
 
 from __future__ import annotations
 
@@ -13,19 +13,29 @@ from mpnn_arch.kernels.norm import can_normalise, normalise
 
 pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="no C++ compiler")
 
-# Whole vectors, parts of one, one image, one channel, one pixel.
-SHAPES = [(4, 3, 5, 5), (2, 7, 16, 16), (16, 5, 1, 1), (3, 2, 7, 9), (5, 1, 4, 4), (1, 6, 3, 40)]
+# Whole vectors, parts of one, one image, one channel, one pixel. Several vectors of channels and a
+# rest, more rows than are added up at once, and more than are read by several vectors.
+SHAPES = [
+    (4, 3, 5, 5), (2, 7, 16, 16), (16, 5, 1, 1), (3, 2, 7, 9), (5, 1, 4, 4), (1, 6, 3, 40),
+    (2, 3), (9, 64), (70, 151), (130, 1), (700, 37),
+]  # fmt: skip
+
+
+def over(x: Tensor) -> tuple[int, ...]:
+    """All dimensions but that of the channels."""
+    return (0, *range(2, x.dim()))
 
 
 def parts(
     shape: tuple[int, ...], dtype: torch.dtype, residual: bool, affine: bool
-) -> tuple[Tensor, Tensor | None, nn.BatchNorm2d]:
+) -> tuple[Tensor, Tensor | None, nn.BatchNorm1d | nn.BatchNorm2d]:
     generator = torch.Generator().manual_seed(0)
 
     def numbers(*size: int) -> Tensor:
         return torch.randn(*size, generator=generator, dtype=dtype)
 
-    norm = nn.BatchNorm2d(shape[1], affine=affine, dtype=dtype)
+    kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
+    norm = kind(shape[1], affine=affine, dtype=dtype)
     if affine:
         norm.weight.data, norm.bias.data = numbers(shape[1]), numbers(shape[1])
     x = (3 * numbers(*shape) + 20).requires_grad_()  # far from 0, where sums of squares cancel
@@ -52,8 +62,8 @@ def test_values_and_gradients_are_torchs(
         loose = {"rtol": 1e-4, "atol": 2e-4} if dtype is torch.float32 else {}
         torch.testing.assert_close(y, expected, **loose)
         exact = x.detach().double()
-        torch.testing.assert_close(mean.double(), exact.mean((0, 2, 3)), rtol=1e-6, atol=1e-6)
-        spread = exact.var((0, 2, 3), correction=0)
+        torch.testing.assert_close(mean.double(), exact.mean(over(x)), rtol=1e-6, atol=1e-6)
+        spread = exact.var(over(x), correction=0)
         torch.testing.assert_close(variance.double(), spread, rtol=1e-5, atol=1e-5)
         given = [t for t in (x, added, *norm.parameters()) if t is not None]
         grad = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
@@ -93,8 +103,9 @@ def test_bfloat16_is_computed_in_float32_and_rounded_once(
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
-def test_gradients_of_gradients(residual: bool, relu: bool) -> None:
-    x, added, norm = parts((3, 2, 3, 3), torch.float64, residual, True)
+@pytest.mark.parametrize("shape", [(3, 2, 3, 3), (5, 4)])
+def test_gradients_of_gradients(shape: tuple[int, ...], residual: bool, relu: bool) -> None:
+    x, added, norm = parts(shape, torch.float64, residual, True)
     given = [t for t in (x, norm.weight, norm.bias, added) if t is not None]
 
     def run(x: Tensor, weight: Tensor, bias: Tensor, added: Tensor | None = None) -> Tensor:
@@ -105,8 +116,9 @@ def test_gradients_of_gradients(residual: bool, relu: bool) -> None:
     assert torch.autograd.gradgradcheck(run, given)
 
 
-def test_threads_change_no_bit() -> None:
-    x, added, norm = parts((3, 7, 9, 11), torch.float32, True, True)
+@pytest.mark.parametrize("shape", [(3, 7, 9, 11), (67, 300)])
+def test_threads_change_no_bit(shape: tuple[int, ...]) -> None:
+    x, added, norm = parts(shape, torch.float32, True, True)
     grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     before, results = torch.get_num_threads(), []
     try:
@@ -121,10 +133,11 @@ def test_threads_change_no_bit() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_nan_spreads_as_in_torch() -> None:
-    x, _, norm = parts((2, 3, 4, 5), torch.float64, False, True)
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (5, 3)])
+def test_nan_spreads_as_in_torch(shape: tuple[int, ...]) -> None:
+    x, _, norm = parts(shape, torch.float64, False, True)
     with torch.no_grad():
-        x[0, 1, 2, 3] = torch.nan
+        x[0, 1] = torch.nan
     y = normalise(x, None, norm.weight, norm.bias, norm.eps, True)[0]
     expected = by_torch(x, None, norm, True)
     torch.testing.assert_close(y, expected, equal_nan=True)
@@ -133,10 +146,16 @@ def test_nan_spreads_as_in_torch() -> None:
         torch.testing.assert_close(first, second, equal_nan=True)
 
 
-def test_maps_that_it_does_not_take() -> None:
-    x = torch.zeros(2, 3, 8, 8)
+def test_maps_and_vectors_that_it_does_not_take() -> None:
+    x, rows = torch.zeros(2, 3, 8, 8), torch.zeros(512, 1024)
     assert can_normalise(x)
+    assert can_normalise(rows)
     for other in (
+        rows[0],
+        rows[:1],
+        rows[:2],
+        rows.t(),
+        rows.half(),
         x[:, :, 0],
         x.half(),
         x.to(memory_format=torch.channels_last),

@@ -1,4 +1,4 @@
-"""The update of a fused round over maps as one operation: the numbers of its parts."""
+"""The update of a fused round as one operation: the numbers of its parts."""
 
 from __future__ import annotations
 
@@ -84,6 +84,35 @@ def test_training_is_that_of_the_literal_round(
             torch.testing.assert_close(first, second)
     assert len(calls) == 3
     torch.testing.assert_close(fused.eval()(maps().double()), plain.eval()(maps().double()))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(300), nn.BatchNorm1d(300, affine=False)])
+@pytest.mark.parametrize("residual", [True, False])
+def test_training_over_vectors_is_that_of_the_literal_round(
+    calls: list[bool], norm: nn.Module, residual: bool
+) -> None:
+    options = {"activation": "relu", "residual": residual, "graph": graphs.ring(7, 2)}
+    options |= {"in_channels": 300, "out_channels": 300}
+    layers = []
+    for kind in (FusedRound, MessageRound):
+        generator = torch.Generator().manual_seed(0)
+        layers.append(kind(norm=copy.deepcopy(norm), generator=generator, **options).double())
+    layers[0].backend = "cpu"
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        x = torch.randn(450, 300, generator=generator, dtype=torch.float64)
+        results = []
+        for layer in layers:
+            layer.zero_grad()
+            y = layer(x)
+            y.square().sum().backward()
+            results.append([y, *(p.grad for p in layer.parameters()), *layer.buffers()])
+        for first, second in zip(*results, strict=True):
+            torch.testing.assert_close(first, second)
+    assert len(calls) == 2
+    layers[0](x[:400])  # too few numbers to be worth it
+    layers[0].eval()(x)
+    assert len(calls) == 2
 
 
 def hooked(layer: Any) -> Any:

@@ -1,198 +1,56 @@
-// Batch normalisation of maps with what follows it in a round, channel by channel:
+// Batch normalisation with what follows it in a round:
 //
 //   y = relu(weight (x - mean) / sqrt(variance + eps) + bias + residual)
 //
-// A channel's maps stay in a cache between the passes over them, so memory is read and written once.
 // One thread sums a channel, in a fixed order, so results do not depend on the number of threads.
-//
-// Maps are of numbers N, which are float, double or bfloat16; all else is of Sum<N>, in which a channel is
-// computed.
 #pragma once
-#include <cmath>
-
-#include "checks.h"
+#include "norm_maps.h"
+#include "norm_rows.h"
 
 namespace {
 
-// Maps (batch, channels, area), and what a channel is multiplied by and added to; null for none.
-template <class S>
-struct Maps {
-    int64_t batch, channels, area, threads;
-    const S *weight, *bias;
-};
-
-template <class S>
-void require_maps(const Maps<S>* m) {
-    require(m && m->batch >= 1 && m->channels >= 1 && m->area >= 1);
-    for (int64_t size : {m->batch, m->channels, m->area}) require(size <= MOST_INDEX);
-    require(double(m->batch) * m->channels * m->area <= MOST_NUMBERS);
+// Calls run(i) for 0 <= i < count, each on one thread.
+template <class S, class Run>
+void share_out(const Maps<S>& m, int64_t count, Run run) {
+    parallel(team_size(std::min(m.threads, count)),
+             [&](const Team& team) { team.each(count, run); });
 }
 
 template <class S>
-struct BitsOf {
-    typedef std::conditional_t<sizeof(S) == 4, int32_t, int64_t> Bit;
-    typedef Bit Bits __attribute__((vector_size(sizeof(Vec<S>))));
-};
-
-// As torch's: NaN stays, and its gradient passes.
-template <class S>
-INLINE Vec<S> relu(Vec<S> v) {
-    typedef typename BitsOf<S>::Bits Bits;
-    return (Vec<S>)((Bits)v & ~(Bits)(v < Vec<S>{}));
+int64_t blocks_of(const Maps<S>& m) {
+    int64_t most = channels_at_once(m);
+    return (m.channels + most - 1) / most;
 }
-template <class S>
-INLINE Vec<S> passed(Vec<S> grad, Vec<S> y) {
-    typedef typename BitsOf<S>::Bits Bits;
-    return (Vec<S>)((Bits)grad & ~(Bits)(y <= Vec<S>{}));
-}
-
-// A vector of a map's numbers, widened; part of one, the rest of it zeros; and back.
-template <class N>
-INLINE Vec<Sum<N>> load_map(const N* p) {
-    if constexpr (std::is_same<N, Bf16>::value) return (Vec<float>)(widen(p) << 16);
-    else return load(p);
-}
-template <class N>
-INLINE Vec<Sum<N>> load_map(const N* p, int64_t count) {
-    N some[LANES<Sum<N>>] = {};
-    memcpy(some, p, count * sizeof(N));
-    return load_map(some);
-}
-template <class N>
-INLINE void store_map(N* p, Vec<Sum<N>> v) {
-    if constexpr (std::is_same<N, Bf16>::value)
-        *reinterpret_cast<LooseHalf*>(p) = round_to_bf16<LANES<float>>(v);
-    else store(p, v);
-}
-template <class N>
-INLINE void store_map(N* p, Vec<Sum<N>> v, int64_t count) {
-    N some[LANES<Sum<N>>];
-    store_map(some, v);
-    memcpy(p, some, count * sizeof(N));
-}
-
-// Calls whole(offset) for vectors of channel c's maps and part(offset, count) for what is left of each.
-template <class S, class Whole, class Part>
-INLINE void each_vector(const Maps<S>& m, int64_t c, Whole whole, Part part) {
-    constexpr int L = LANES<S>;
-    for (int64_t image = 0; image < m.batch; ++image) {
-        int64_t first = (image * m.channels + c) * m.area, last = first + m.area, p = first;
-        for (; p + L <= last; p += L) whole(p);
-        if (p < last) part(p, last - p);
-    }
-}
-
-// Sums in vectors, of which every few are added up in double precision.
-template <class S, int COUNT>
-struct Totals {
-    static constexpr int OFTEN = 64;
-    Vec<S> some[COUNT] = {};
-    double all[COUNT] = {};
-    int held = 0;
-    INLINE void add(const Vec<S> (&v)[COUNT]) {
-#pragma GCC unroll 4
-        for (int i = 0; i < COUNT; ++i) some[i] += v[i];
-        if (++held == OFTEN) fold();
-    }
-    void fold() {
-        for (int i = 0; i < COUNT; ++i) {
-            for (int l = 0; l < LANES<S>; ++l) all[i] += some[i][l];
-            some[i] = Vec<S>{};
-        }
-        held = 0;
-    }
-};
 
 template <class N, bool RELU, bool RESIDUAL>
-void forward_channel(const Maps<Sum<N>>& m, int64_t c, const N* x, const N* residual, double eps, N* y,
-                     Sum<N>* means, Sum<N>* variances, Sum<N>* factors) {
-    typedef Sum<N> S;
-    double count = double(m.batch) * m.area;
-    Totals<S, 1> sum;
-    each_vector(m, c, [&](int64_t p) { sum.add({load_map(x + p)}); },
-                [&](int64_t p, int64_t n) { sum.add({load_map(x + p, n)}); });
-    sum.fold();
-    S mean = S(sum.all[0] / count);
-    Totals<S, 2> about;  // of x - mean, which rounding leaves, and of its square
-    each_vector(
-        m, c,
-        [&](int64_t p) {
-            Vec<S> v = load_map(x + p) - mean;
-            about.add({v, v * v});
-        },
-        [&](int64_t p, int64_t n) {
-            S some[LANES<S>], flat[LANES<S>] = {};
-            store(some, load_map(x + p, n));
-            for (int64_t i = 0; i < n; ++i) flat[i] = some[i] - mean;
-            Vec<S> v = load(flat);
-            about.add({v, v * v});
+void forward(const Maps<Sum<N>>& m, const N* x, const N* residual, double eps, N* y, Sum<N>* means,
+             Sum<N>* variances, Sum<N>* factors) {
+    if (m.area > 1)
+        return share_out(m, m.channels, [&](int64_t c) {
+            forward_channel<N, RELU, RESIDUAL>(m, c, x, residual, eps, y, means, variances, factors);
         });
-    about.fold();
-    double rest = about.all[0] / count, variance = about.all[1] / count - rest * rest;
-    double factor = 1 / std::sqrt(variance + eps);
-    means[c] = mean, variances[c] = S(variance), factors[c] = S(factor);
-    S scale = S(factor * (m.weight ? m.weight[c] : 1)), shift = m.bias ? m.bias[c] : 0;
-    auto normal = [&](Vec<S> v, auto added) {
-        v = (v - mean) * scale + shift;
-        if (RESIDUAL) v += added;
-        return RELU ? relu<S>(v) : v;
-    };
-    each_vector(
-        m, c,
-        [&](int64_t p) {
-            Vec<S> added = RESIDUAL ? load_map(residual + p) : Vec<S>{};
-            store_map(y + p, normal(load_map(x + p), added));
-        },
-        [&](int64_t p, int64_t n) {
-            Vec<S> added = RESIDUAL ? load_map(residual + p, n) : Vec<S>{};
-            store_map(y + p, normal(load_map(x + p, n), added), n);
+    share_out(m, blocks_of(m), [&](int64_t block) {
+        each_block<N>(m, block, [&](auto channels) {
+            forward_block<N, channels.WIDE, RELU, RESIDUAL>(channels, x, residual, eps, y, means,
+                                                             variances, factors);
         });
+    });
 }
 
-// `dr` takes the gradient past the activation: that of the residual, or dx itself, overwritten at last.
 template <class N, bool RELU>
-void backward_channel(const Maps<Sum<N>>& m, int64_t c, const N* grad, const N* y, const N* x,
-                      const Sum<N>* means, const Sum<N>* factors, N* dx, N* dr, Sum<N>* dweight,
-                      Sum<N>* dbias) {
-    typedef Sum<N> S;
-    double count = double(m.batch) * m.area;
-    S mean = means[c];
-    Totals<S, 2> sums;
-    each_vector(
-        m, c,
-        [&](int64_t p) {
-            Vec<S> g = load_map(grad + p);
-            if (RELU) g = passed<S>(g, load_map(y + p));
-            store_map(dr + p, g);
-            sums.add({g, g * (load_map(x + p) - mean)});
-        },
-        [&](int64_t p, int64_t n) {
-            Vec<S> g = load_map(grad + p, n);
-            if (RELU) g = passed<S>(g, load_map(y + p, n));
-            store_map(dr + p, g, n);
-            sums.add({g, g * (load_map(x + p, n) - mean)});  // g is 0 past the map
+void backward(const Maps<Sum<N>>& m, const N* grad, const N* y, const N* x, const Sum<N>* means,
+              const Sum<N>* factors, N* dx, N* dr, Sum<N>* dweight, Sum<N>* dbias) {
+    if (m.area > 1)
+        return share_out(m, m.channels, [&](int64_t c) {
+            backward_channel<N, RELU>(m, c, grad, y, x, means, factors, dx, dr ? dr : dx, dweight,
+                                      dbias);
         });
-    sums.fold();
-    double factor = factors[c], scale = factor * (m.weight ? m.weight[c] : 1);
-    dweight[c] = S(sums.all[1] * factor), dbias[c] = S(sums.all[0]);
-    S by_grad = S(scale), by_x = S(-scale * factor * factor * sums.all[1] / count);
-    S rest = S(-scale * sums.all[0] / count);
-    each_vector(
-        m, c,
-        [&](int64_t p) {
-            store_map(dx + p,
-                      load_map(dr + p) * by_grad + (load_map(x + p) - mean) * by_x + rest);
-        },
-        [&](int64_t p, int64_t n) {
-            store_map(dx + p,
-                      load_map(dr + p, n) * by_grad + (load_map(x + p, n) - mean) * by_x + rest, n);
+    share_out(m, blocks_of(m), [&](int64_t block) {
+        each_block<N>(m, block, [&](auto channels) {
+            backward_block<N, channels.WIDE, RELU>(channels, grad, y, x, means, factors, dx, dr,
+                                                    dweight, dbias);
         });
-}
-
-template <class S, class Run>
-void each_channel(const Maps<S>& m, Run run) {
-    parallel(team_size(std::min(m.threads, m.channels)),
-             [&](const Team& team) { team.each(m.channels, run); });
+    });
 }
 
 template <class N>
@@ -201,11 +59,9 @@ int run_forward(const Maps<Sum<N>>* m, const N* x, const N* residual, double eps
     return checked([&] {
         require_maps(m);
         require(x && y && means && variances && factors);
-        auto run = relu ? residual ? forward_channel<N, true, true> : forward_channel<N, true, false>
-                        : residual ? forward_channel<N, false, true> : forward_channel<N, false, false>;
-        each_channel(*m, [&](int64_t c) {
-            run(*m, c, x, residual, eps, y, means, variances, factors);
-        });
+        auto run = relu ? residual ? forward<N, true, true> : forward<N, true, false>
+                        : residual ? forward<N, false, true> : forward<N, false, false>;
+        run(*m, x, residual, eps, y, means, variances, factors);
     });
 }
 
@@ -215,10 +71,8 @@ int run_backward(const Maps<Sum<N>>* m, const N* grad, const N* y, const N* x, c
     return checked([&] {
         require_maps(m);
         require(grad && x && means && factors && dx && dweight && dbias);
-        auto run = y ? backward_channel<N, true> : backward_channel<N, false>;
-        each_channel(*m, [&](int64_t c) {
-            run(*m, c, grad, y, x, means, factors, dx, dr ? dr : dx, dweight, dbias);
-        });
+        auto run = y ? backward<N, true> : backward<N, false>;
+        run(*m, grad, y, x, means, factors, dx, dr, dweight, dbias);
     });
 }
 
