@@ -23,13 +23,25 @@ WIDTH = 512
 SPARSE = 0.42  # block density up to which the sparse backends should be clearly faster
 
 
+def one_round(
+    graph: RelationalGraph, width_in: int, width: int, backend: str, activation: str | None = None
+) -> RelationalLinear:
+    return RelationalLinear(
+        graph,
+        width_in,
+        width,
+        bias=False,
+        activation=activation,
+        backend=backend,
+        order="published",
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
 def three_rounds(graph: RelationalGraph, width: int, backend: str) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for in_features in (WIDTH, width, width):
-        options = {"generator": torch.Generator().manual_seed(0), "order": "published"}
-        layer = RelationalLinear(graph, in_features, width, bias=False, backend=backend, **options)
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers)
+    """With a ReLU as part of every round."""
+    widths = (WIDTH, width, width)
+    return nn.Sequential(*(one_round(graph, w, width, backend, "relu") for w in widths))
 
 
 def three_dense() -> nn.Sequential:
@@ -92,7 +104,7 @@ def main() -> None:
                 models.pop("reference", None)
             runs = {name: partial(step, model, x) for name, model in models.items()}
             whole = timed({"dense": partial(step, dense, x), **runs})
-            last = {name: model[2] for name, model in models.items()}
+            last = {name: one_round(graph, width, width, name).to(**put) for name in models}
             wide = torch.randn(batch, width, **put)
             runs = {name: partial(forward, layer, wide) for name, layer in last.items()}
             has_sparse = device.type == "cpu" and dtype in (torch.float32, torch.float64)

@@ -28,8 +28,10 @@ class Backend(Protocol):
     ``bias``, None or a tensor of x's dtype, which they add before they round, as ``F.linear`` does.
     The bias of other backends is added to the rounded product.
 
-    A backend may have a function ``linear_grads(grad, x, weight, plan)``, which returns both
-    gradients of a round over vectors; a backward pass that needs both then calls it once.
+    A backend may have a function ``linear_grads(grad, x, weight, plan, y, for_bias)``: the
+    gradients of a round over vectors with respect to x (None if ``weight`` is), W and a bias (None
+    unless ``for_bias``) in one call. With ``APPLIES_RELU = True``, its ``linear_forward`` takes a
+    further argument ``relu``, whether to return the ReLU of its result, which then is ``y``.
 
     A backend may have a function ``worth_timing_complete``, with the arguments of ``worth_timing``:
     whether ``auto`` should time it on the complete graph, against the plain dense layer that every

@@ -42,10 +42,11 @@ from mpnn_arch.kernels.geometry import Pair
 from mpnn_arch.kernels.native.tables import Tables
 from mpnn_arch.kernels.plan import RoundPlan
 
-__all__ = ["ADDS_BIAS", "DIFFERENTIABLE", "DTYPES"]
+__all__ = ["ADDS_BIAS", "APPLIES_RELU", "DIFFERENTIABLE", "DTYPES"]
 
 DIFFERENTIABLE = False
 ADDS_BIAS = True
+APPLIES_RELU = True
 
 _LOW = (torch.bfloat16, torch.float16)
 _TOGETHER = 32  # samples; fewer would not fill the panels that both gradients read
@@ -112,9 +113,9 @@ def release(plan: RoundPlan) -> None:
 
 
 def linear_forward(
-    x: Tensor, weight: Tensor, plan: RoundPlan, bias: Tensor | None = None
+    x: Tensor, weight: Tensor, plan: RoundPlan, bias: Tensor | None = None, relu: bool = False
 ) -> Tensor:
-    """y_v = sum over u in N(v) of W_vu x_u, plus a bias.
+    """y_v = sum over u in N(v) of W_vu x_u, plus a bias, and the ReLU of that.
 
     Shapes:
         - **x:** (B, C_in)
@@ -127,12 +128,15 @@ def linear_forward(
             of another shape, or no kernels on this machine.
     """
     if x.dtype in _LOW:
-        return _low(linear_forward, cpu_bf16.linear_forward, x, weight, plan, bias)
+        y = _low(linear_forward, cpu_bf16.linear_forward, x, weight, plan, bias)
+        return y.relu_() if relu else y
     call, tables = _ready(plan, x, weight)
     if x.dim() != 2 or x.shape[1] != plan.in_channels or weight.shape != (plan.num_weights,):
         check_shape(x, (None, plan.in_channels), "x")
         check_shape(weight, (plan.num_weights,), "weight")
     x, weight = x if x.stride(1) == 1 else x.contiguous(), weight.contiguous()
+    if bias is not None and (bias.dtype is not x.dtype or not bias.is_contiguous()):
+        bias = _checked_bias(bias, x, plan)
     y = x.new_empty(x.shape[0], plan.out_channels)
     failed = call["linear_forward"](
         tables.pointer,
@@ -140,12 +144,14 @@ def linear_forward(
         x.stride(0),
         x.shape[0],
         weight.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        relu,
         y.data_ptr(),
         torch.get_num_threads(),
     )
     if failed:
         raise error_of(failed)
-    return y if bias is None else y.add_(bias)
+    return y
 
 
 def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
@@ -194,72 +200,86 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     """
     if grad.dtype in _LOW:
         return _low(linear_grad_weight, cpu_bf16.linear_grad_weight, grad, x, plan)
-    call, tables = _ready(plan, grad, x)
-    check_shape(x, (None, plan.in_channels), "x")
-    check_shape(grad, (x.shape[0], plan.out_channels), "grad")
     if not x.shape[0]:
+        check_shape(grad, (0, plan.out_channels), "grad")
         return x.new_zeros(plan.num_weights)
-    grad = grad if grad.stride(1) == 1 else grad.contiguous()
-    x = x if x.stride(1) == 1 else x.contiguous()
-    weight = x.new_empty(plan.num_weights)
-    failed = call["linear_grad_weight"](
-        tables.pointer,
-        grad.data_ptr(),
-        grad.stride(0),
-        x.data_ptr(),
-        x.stride(0),
-        x.shape[0],
-        weight.data_ptr(),
-        torch.get_num_threads(),
-    )
-    if failed:
-        raise error_of(failed)
-    return weight
+    return linear_grads(grad, x, None, plan)[1]
 
 
-def linear_grads(grad: Tensor, x: Tensor, weight: Tensor, plan: RoundPlan) -> tuple[Tensor, Tensor]:
-    """The gradients with respect to x and W at once, for which grad is packed once.
+def linear_grads(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    plan: RoundPlan,
+    y: Tensor | None = None,
+    for_bias: bool = False,
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    """The gradients with respect to x, W and a bias at once, for which grad is packed once.
 
     The bits are those of :func:`linear_grad_input` and :func:`linear_grad_weight`.
 
+    Args:
+        grad: the gradient with respect to the results.
+        x, weight: the operands; a weight of None if no gradient with respect to x is needed.
+        plan: index tensors of the round.
+        y: the results, if they are those of a ReLU.
+        for_bias: whether the gradient with respect to a bias is needed.
+
     Shapes:
-        - **grad:** (B, C_out)
+        - **grad** and **y:** (B, C_out)
         - **x:** (B, C_in)
         - **weight:** (num_weights,)
-        - **outputs:** (B, C_in) and (num_weights,)
+        - **outputs:** (B, C_in) or None, (num_weights,), (C_out,) or None
 
     Raises:
         InputError: as :func:`linear_forward`.
     """
-    if grad.dtype in _LOW and grad.dtype is x.dtype is weight.dtype and not _in_bf16(grad):
-        grad_x, grad_weight = linear_grads(grad.float(), x.float(), weight.float(), plan)
-        return grad_x.to(grad.dtype), grad_weight.to(grad.dtype)
-    if x.shape[0] < _TOGETHER or grad.dtype in _LOW:
-        return linear_grad_input(grad, weight, plan), linear_grad_weight(grad, x, plan)
-    call, tables = _ready(plan, grad, weight)
-    _ready(plan, grad, x)
+    dtypes = {t.dtype for t in (grad, x, weight) if t is not None}
+    if grad.dtype in _LOW and len(dtypes) == 1 and not _in_bf16(grad):
+        weight, y = (None if t is None else t.float() for t in (weight, y))
+        wide = linear_grads(grad.float(), x.float(), weight, plan, y, for_bias)
+        of_x, of_bias = (None if t is None else t.to(grad.dtype) for t in (wide[0], wide[2]))
+        return of_x, wide[1].to(grad.dtype), of_bias
+    if x.shape[0] < (1 if weight is None else _TOGETHER) or grad.dtype in _LOW:
+        grad = grad if y is None else grad.masked_fill(y <= 0, 0)
+        return (
+            None if weight is None else linear_grad_input(grad, weight, plan),
+            linear_grad_weight(grad, x, plan),
+            grad.sum(0) if for_bias else None,
+        )
+    call, tables = _ready(plan, grad, x)
     check_shape(x, (None, plan.in_channels), "x")
     check_shape(grad, (x.shape[0], plan.out_channels), "grad")
-    check_shape(weight, (plan.num_weights,), "weight")
     grad = grad if grad.stride(1) == 1 else grad.contiguous()
     x = x if x.stride(1) == 1 else x.contiguous()
-    weight = weight.contiguous()
-    grad_x, grad_weight = x.new_empty(x.shape), x.new_empty(plan.num_weights)
+    grad_x = None
+    if weight is not None:
+        _ready(plan, grad, weight)
+        check_shape(weight, (plan.num_weights,), "weight")
+        weight, grad_x = weight.contiguous(), x.new_empty(x.shape)
+    if y is not None:
+        _ready(plan, grad, y)
+        check_shape(y, tuple(grad.shape), "y")
+        y = y.contiguous()
+    grad_weight = x.new_empty(plan.num_weights)
+    grad_bias = x.new_empty(plan.out_channels) if for_bias else None
     failed = call["linear_grads"](
         tables.pointer,
         grad.data_ptr(),
         grad.stride(0),
+        None if y is None else y.data_ptr(),
         x.data_ptr(),
         x.stride(0),
         x.shape[0],
-        weight.data_ptr(),
-        grad_x.data_ptr(),
+        None if weight is None else weight.data_ptr(),
+        None if grad_x is None else grad_x.data_ptr(),
         grad_weight.data_ptr(),
+        None if grad_bias is None else grad_bias.data_ptr(),
         torch.get_num_threads(),
     )
     if failed:
         raise error_of(failed)
-    return grad_x, grad_weight
+    return grad_x, grad_weight, grad_bias
 
 
 def conv2d_forward(
@@ -417,6 +437,13 @@ def conv2d_grad_weight(
     if failed:
         raise error_of(failed)
     return weight
+
+
+def _checked_bias(bias: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
+    """A bias as the kernels read it."""
+    _ready(plan, x, bias)
+    check_shape(bias, (plan.out_channels,), "bias")
+    return bias.contiguous()
 
 
 def _in_bf16(operand: Tensor) -> bool:

@@ -23,20 +23,21 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 _P, _I = ctypes.c_void_p, ctypes.c_int64
 _TYPES = {
-    "linear_forward": (_P, _P, _I, _I, _P, _P, _I),
+    "linear_forward": (_P, _P, _I, _I, _P, _P, _I, _P, _I),
     "linear_grad_input": (_P, _P, _I, _I, _P, _P, _I),
-    "linear_grad_weight": (_P, _P, _I, _P, _I, _I, _P, _I),
-    "linear_grads": (_P, _P, _I, _P, _I, _I, _P, _P, _P, _I),
+    "linear_grads": (_P, _P, _I, _P, _P, _I, _I, _P, _P, _P, _P, _I),
     "conv2d_forward": (_P, _P, _P, _P, _P, _I),
     "conv2d_grad_input": (_P, _P, _P, _P, _P, _I),
     "conv2d_grad_weight": (_P, _P, _P, _P, _P, _I),
     "norm_forward": (_P, _P, _P, ctypes.c_double, _I, _P, _P, _P, _P),
     "norm_backward": (_P, _P, _P, _P, _P, _P, _P, _P, _P, _P),
 }
-# Forward products in bfloat16 add the bias, before they round.
+# In bfloat16 each gradient over vectors is a product of its own, no ReLU follows, and products over
+# maps add the bias, before they round.
 _BF16_TYPES = {
     **{name: types for name, types in _TYPES.items() if "grad_" in name or "norm_" in name},
     "linear_forward": (_P, _P, _I, _I, _P, _P, _P, _I),
+    "linear_grad_weight": (_P, _P, _I, _P, _I, _I, _P, _I),
     "conv2d_forward": (_P, _P, _P, _P, _P, _P, _I),
 }
 # Attributes of a plan that cache its tables; not copied or pickled.

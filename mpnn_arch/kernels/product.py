@@ -9,7 +9,7 @@ order follow. That is so for real numbers; the gradients of complex ones are lef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,18 +24,27 @@ from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.two_streams import both
 
+# With respect to x, W and a bias; None where one is not needed.
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
 
 @dataclass(eq=False, slots=True)
 class Product:
-    """One backend's three products on one plan; ``geometry`` is None for vectors."""
+    """One backend's three products on one plan; ``geometry`` is None for vectors.
+
+    Attributes:
+        weight_shape: of W.
+        applies_relu: whether it can return the ReLU of y, and pass its gradient, in one operation.
+    """
 
     plan: RoundPlan
     backend: Backend
     geometry: ConvGeometry | None = None
     weight_shape: torch.Size = field(init=False)
     _product: Callable[..., Tensor] = field(init=False)
+    applies_relu: bool = field(init=False, default=False)
     _adds_bias: bool = field(init=False)
-    _linear_grads: Callable[..., tuple[Tensor, Tensor]] | None = field(init=False, default=None)
+    _linear_grads: Callable[..., Gradients] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         kernel = () if self.geometry is None else self.geometry.kernel_size
@@ -44,6 +53,7 @@ class Product:
         if self.geometry is None:
             self._product = partial(self.backend.linear_forward, plan=self.plan)
             self._linear_grads = getattr(self.backend, "linear_grads", None)
+            self.applies_relu = getattr(self.backend, "APPLIES_RELU", False)
         else:
             _, stride, padding, dilation = self.geometry
             self._product = partial(
@@ -54,16 +64,25 @@ class Product:
                 dilation=dilation,
             )
 
-    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def run(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False
+    ) -> Tensor:
         """y from x, W and a bias, without autograd, for a batch that is not empty."""
+        if relu:
+            return self._product(x, weight, bias=bias, relu=True)
         if bias is None:
             return self._product(x, weight)
         if self._adds_bias:
             return self._product(x, weight, bias=bias)
         return add_bias(self._product(x, weight), bias)
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The round on eager, untransformed tensors, for a batch that is not empty."""
+    def __call__(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False
+    ) -> Tensor:
+        """The round on eager, untransformed tensors, for a batch that is not empty.
+
+        With ``relu``, which asks for ``applies_relu``, the ReLU of y.
+        """
         if (
             not self.backend.DIFFERENTIABLE
             and torch.is_grad_enabled()
@@ -71,9 +90,9 @@ class Product:
                 x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
             )
         ):
-            y: Tensor = _apply_forward(x, weight, bias, self)
+            y: Tensor = _apply_forward(x, weight, bias, self, relu)
             return y
-        return self.run(x, weight, bias)
+        return self.run(x, weight, bias, relu)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """y from x, W and a bias, for any batch."""
@@ -106,14 +125,30 @@ class Product:
             grad, x, self.plan, g.kernel_size, g.stride, g.padding, g.dilation
         )
 
-    def grads(self, grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients with respect to x and W, computed at once where the backend can."""
-        if self._linear_grads is not None and grad.numel():
-            return self._linear_grads(grad, x, weight, self.plan)
-        return both(
-            lambda: self.grad_input(grad, weight, x.shape),
-            lambda: self.grad_weight(grad, x),
-            grad,
+    def grads(
+        self, grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool], y: Tensor | None
+    ) -> Gradients:
+        """The gradients with respect to x, W and a bias that are needed, at once where possible.
+
+        ``y`` is the result, if that is of a ReLU.
+        """
+        for_x, for_weight, for_bias = needs
+        if self._linear_grads is not None and for_weight and grad.numel():
+            weights = weight if for_x else None
+            return self._linear_grads(grad, x, weights, self.plan, y, for_bias)
+        grad = before_relu(grad, y)
+        grad_bias = grad_of_bias(grad) if for_bias else None
+        if for_x and for_weight:
+            two = both(
+                lambda: self.grad_input(grad, weight, x.shape),
+                lambda: self.grad_weight(grad, x),
+                grad,
+            )
+            return *two, grad_bias
+        return (
+            self.grad_input(grad, weight, x.shape) if for_x else None,
+            self.grad_weight(grad, x) if for_weight else None,
+            grad_bias,
         )
 
 
@@ -127,6 +162,11 @@ def grad_of_bias(grad: Tensor) -> Tensor:
     return grad.sum([0, *range(2, grad.dim())])
 
 
+def before_relu(grad: Tensor, y: Tensor | None) -> Tensor:
+    """The gradient before a ReLU whose result is y; ``grad`` where there is none."""
+    return grad if y is None else grad.masked_fill(y <= 0, 0)
+
+
 def _of_torch(product: Product) -> Product:
     """The same product of torch operations, for a backward pass that is itself transformed.
 
@@ -138,34 +178,29 @@ def _of_torch(product: Product) -> Product:
 class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, product: Product
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, product: Product, relu: bool
     ) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        y = product.run(x, weight, bias, relu)
+        ctx.save_for_backward(x, weight, y if relu else None)
         ctx.product = product
-        return product.run(x, weight, bias)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
-        x, weight = ctx.saved_tensors
-        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
-        product, transformed = ctx.product, is_transformed(grad)
-        if transformed:
-            product = _of_torch(product)
-        grad_bias = grad_of_bias(grad) if for_bias else None
-        if transformed or not torch.is_grad_enabled():  # no double backward
-            if for_x and for_weight and not transformed:
-                return *product.grads(grad, x, weight), grad_bias, None
-            return (
-                product.grad_input(grad, weight, x.shape) if for_x else None,
-                product.grad_weight(grad, x) if for_weight else None,
-                grad_bias,
-                None,
-            )
+        x, weight, y = ctx.saved_tensors
+        needs, product = ctx.needs_input_grad[:3], ctx.product
+        if is_transformed(grad):
+            return *_of_torch(product).grads(grad, x, weight, needs, y), None, None
+        if not torch.is_grad_enabled():  # no double backward
+            return *product.grads(grad, x, weight, needs, y), None, None
+        for_x, for_weight, for_bias = needs
+        grad = before_relu(grad, y)
         return (
             _GradInput.apply(grad, weight, x.shape, product) if for_x else None,
             _GradWeight.apply(grad, x, product) if for_weight else None,
-            grad_bias,
+            grad_of_bias(grad) if for_bias else None,
+            None,
             None,
         )
 
@@ -191,7 +226,7 @@ class _GradInput(torch.autograd.Function):
                 None,
             )
         return (
-            _Forward.apply(x, weight, None, ctx.product) if for_grad else None,
+            _Forward.apply(x, weight, None, ctx.product, False) if for_grad else None,
             _GradWeight.apply(grad, x, ctx.product) if for_weight else None,
             None,
             None,
@@ -218,7 +253,7 @@ class _GradWeight(torch.autograd.Function):
                 None,
             )
         return (
-            _Forward.apply(x, weight, None, ctx.product) if for_grad else None,
+            _Forward.apply(x, weight, None, ctx.product, False) if for_grad else None,
             _GradInput.apply(grad, weight, x.shape, ctx.product) if for_x else None,
             None,
         )
@@ -230,5 +265,5 @@ _apply_forward = super(torch.autograd.Function, _Forward).apply
 
 def differentiable(product: Product, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``product`` for tensors that may not be eager, with all of autograd's checks."""
-    y: Tensor = _Forward.apply(x, weight, bias, product)
+    y: Tensor = _Forward.apply(x, weight, bias, product, False)
     return y

@@ -20,7 +20,7 @@ from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
 from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages
-from mpnn_arch.rounds.fused_update import batch_norm_update
+from mpnn_arch.rounds.fused_update import batch_norm_update, is_relu
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.shares import (
     another_layout,
@@ -132,11 +132,20 @@ class FusedRound(MessageRound):
             ):
                 product = self.picker.products.get((x.shape, x.dtype, x.device))
                 if product is not None and weight.shape == product.weight_shape:
-                    out = product(x, weight, bias)
                     residual = x if residual is None and self.residual else residual
-                    # Without a norm, without a call more.
-                    sigma = super()._sigma if self._modules.get("norm") is None else self._sigma
-                    return sigma(out, residual)
+                    modules = self._modules
+                    if modules.get("norm") is not None:
+                        return self._sigma(product(x, weight, bias), residual)
+                    activation = self.activation
+                    if (
+                        activation is not None
+                        and product.applies_relu
+                        and residual is None
+                        and modules.get("squeeze") is None
+                        and is_relu(activation)
+                    ):
+                        return product(x, weight, bias, True)
+                    return super()._sigma(product(x, weight, bias), residual)
         return self._forward(x, residual)
 
     def _sigma(self, inputs: Tensor, residual: Tensor | None) -> Tensor:

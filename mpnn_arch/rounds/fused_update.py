@@ -29,11 +29,9 @@ def batch_norm_update(
         return None
     if not (type(norm) is _NORMS.get(x.dim()) and norm.training and not is_watched(norm)):
         return None
-    relu = activation is torch.relu or activation is F.relu
+    relu = is_relu(activation)
     if not (relu or activation is None):
-        if not (type(activation) is nn.ReLU and not is_watched(activation)):
-            return None
-        relu = True
+        return None
     states = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     dtype = COMPUTED_IN.get(x.dtype)
     if not all(_is_like(x, state, dtype) for state in states if state is not None):
@@ -45,6 +43,13 @@ def batch_norm_update(
     y, mean, variance = normalise(x, residual, norm.weight, norm.bias, norm.eps, relu)
     track_statistics(norm, mean, variance, x.numel() // x.shape[1])
     return y
+
+
+def is_relu(activation: Activation) -> bool:
+    """Whether this is a ReLU whose own call nobody waits for."""
+    if type(activation) is nn.ReLU:
+        return not is_watched(activation)
+    return activation is torch.relu or activation is F.relu
 
 
 def _is_like(x: Tensor, other: Tensor, dtype: torch.dtype | None) -> bool:

@@ -422,29 +422,35 @@ def test_a_kernel_refuses_geometry_that_does_not_fit(product):
 def test_a_kernel_refuses_rows_that_do_not_fit():
     call, tables, x, weights = native()
     y, w, p = torch.zeros(2, 8), torch.ones(weights), tables.pointer
-    for product in ("linear_forward", "linear_grad_input"):
-        arguments = [p, x.data_ptr(), 8, 2, w.data_ptr(), y.data_ptr(), 1]
+    forward = [p, x.data_ptr(), 8, 2, w.data_ptr(), None, 0, y.data_ptr(), 1]
+    backward = [p, x.data_ptr(), 8, 2, w.data_ptr(), y.data_ptr(), 1]
+    for product, arguments, written in (
+        ("linear_forward", forward, 7),
+        ("linear_grad_input", backward, 5),
+    ):
         assert call[product](*arguments) == 0
-        assert call[product](p, None, 8, 0, None, None, 1) == 0  # no samples, nothing is read
-        for position, value in [(0, 0), (1, 0), (2, -1), (3, -1), (3, 2**62), (4, 0), (5, 0)]:
+        empty = [p, None, 8, 0, *[None] * (len(arguments) - 4)]
+        empty[-1] = 1
+        if product == "linear_forward":
+            empty[6] = 0
+        assert call[product](*empty) == 0  # no samples, nothing is read
+        for position, value in [(0, 0), (1, 0), (2, -1), (3, -1), (3, 2**62), (4, 0), (written, 0)]:
             wrong: list[Any] = list(arguments)
             wrong[position] = value
             assert call[product](*wrong) == 2, position
-    arguments = [p, x.data_ptr(), 8, x.data_ptr(), 8, 2, w.data_ptr(), 1]
-    assert call["linear_grad_weight"](*arguments) == 0
-    for position, value in [(0, 0), (1, 0), (2, -8), (3, 0), (4, -8), (5, 0), (5, 2**62), (6, 0)]:
+    dx, dw, db = torch.zeros(2, 8), torch.zeros(weights), torch.zeros(8)
+    grads = [x.data_ptr(), 8, y.data_ptr(), x.data_ptr(), 8, 2, w.data_ptr()]
+    arguments = [p, *grads, dx.data_ptr(), dw.data_ptr(), db.data_ptr(), 1]
+    assert call["linear_grads"](*arguments) == 0
+    for position in (3, 8, 10):  # no ReLU, no gradient of x or of a bias
+        fewer = list(arguments)
+        fewer[position] = None
+        assert call["linear_grads"](*fewer) == 0
+    wrongs = [(0, 0), (1, 0), (2, -8), (4, 0), (5, -8), (6, 0), (6, 2**62), (7, 0), (9, 0)]
+    for position, value in wrongs:
         wrong = list(arguments)
         wrong[position] = value
-        assert call["linear_grad_weight"](*wrong) == 2, position
-    dx, dw = torch.zeros(2, 8), torch.zeros(weights)
-    arguments = [p, x.data_ptr(), 8, x.data_ptr(), 8, 2, w.data_ptr(), dx.data_ptr(), dw.data_ptr()]
-    assert call["linear_grads"](*arguments, 1) == 0
-    for position, value in [(0, 0), (1, 0), (2, -8), (3, 0), (4, -8), (5, 0), (5, 2**62)] + [
-        (written, 0) for written in (6, 7, 8)
-    ]:
-        wrong = list(arguments)
-        wrong[position] = value
-        assert call["linear_grads"](*wrong, 1) == 2, position
+        assert call["linear_grads"](*wrong) == 2, position
 
 
 @needs_kernels
@@ -464,7 +470,7 @@ def test_any_number_of_threads(threads, monkeypatch):
             y,
             cpu.linear_grad_input(y, weight, plan),
             cpu.linear_grad_weight(y, x, plan),
-            *cpu.linear_grads(y, x, weight, plan),
+            *cpu.linear_grads(y, x, weight, plan, y, True),
             z,
             cpu.conv2d_grad_input(z, kernels, plan, maps.shape, (1, 1), (1, 1), (1, 1)),
             cpu.conv2d_grad_weight(z, maps, plan, (3, 3), (1, 1), (1, 1), (1, 1)),

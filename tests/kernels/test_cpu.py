@@ -8,6 +8,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mpnn_arch import RelationalLinear
 from mpnn_arch.errors import InputError
@@ -76,6 +77,25 @@ def compare_linear(plan: RoundPlan, batch: int, dtype: torch.dtype) -> None:
     both = cpu.linear_grads(grad, x, weight, plan)
     assert torch.equal(both[0], cpu.linear_grad_input(grad, weight, plan))
     assert torch.equal(both[1], grad_weight)
+    assert both[2] is None
+    compare_bias_and_relu(plan, x, weight, grad)
+
+
+def compare_bias_and_relu(plan: RoundPlan, x: Tensor, weight: Tensor, grad: Tensor) -> None:
+    """Added and applied by the kernels, and as operations of their own."""
+    (bias,) = tensors((plan.out_channels,), dtype=x.dtype)
+    biased = cpu.linear_forward(x, weight, plan) + bias
+    assert torch.equal(cpu.linear_forward(x, weight, plan, bias), biased)
+    y = cpu.linear_forward(x, weight, plan, bias, relu=True)
+    assert torch.equal(y, biased.relu())
+    before = grad.masked_fill(y <= 0, 0)
+    for weights in (weight, None):
+        ours = cpu.linear_grads(grad, x, weights, plan, y, for_bias=True)
+        apart = cpu.linear_grads(before, x, weights, plan, for_bias=True)
+        assert (ours[0] is None) == (weights is None)
+        for first, second in zip(ours, apart, strict=True):
+            assert first is second is None or torch.equal(first, second)
+        assert_near(ours[2], before.sum(0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -140,6 +160,19 @@ def test_numbers_past_a_share_do_not_enter() -> None:
     both = cpu.linear_grads(many * grad[:1], many * x[:1], torch.ones(18), plan)
     assert both[0][:, :3].isfinite().all()
     assert both[1][:9].isfinite().all()
+
+
+def test_nan_is_no_negative_number_of_a_relu() -> None:
+    plan = make_plan(torch.tensor([[0, 1], [0, 1]]), [30, 3], [30, 3])
+    x = torch.ones(40, 33)
+    x[3, 2], x[3, 31] = torch.nan, torch.nan
+    weight = torch.ones(plan.num_weights)
+    y = cpu.linear_forward(x, weight, plan, relu=True)
+    assert y[3].isnan().all()
+    assert y.nan_to_num(1).gt(0).all()
+    grad_x, _, grad_bias = cpu.linear_grads(torch.ones(40, 33), x, weight, plan, y, for_bias=True)
+    assert torch.equal(grad_x, cpu.linear_grad_input(torch.ones(40, 33), weight, plan))
+    assert torch.equal(grad_bias, torch.full((33,), 40.0))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

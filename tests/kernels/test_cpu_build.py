@@ -73,7 +73,9 @@ for dtype in (torch.float32, torch.float64):
             "linear_forward": cpu.linear_forward(x, w, plan),
             "linear_grad_input": cpu.linear_grad_input(grad, w, plan),
             "linear_grad_weight": cpu.linear_grad_weight(grad, x, plan),
-            "linear_grads": torch.cat([t.flatten() for t in cpu.linear_grads(grad, x, w, plan)]),
+            "linear_grads": torch.cat([
+                t.flatten() for t in cpu.linear_grads(grad, x, w, plan, grad.flip(0), True)
+            ]),
         }
         if batch <= 33:
             x = draw(batch, plan.in_channels, 9, 7)

@@ -1,17 +1,18 @@
-// A round over vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient with respect to x.
+// A round over vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient with respect to x. `bias` may be
+// null; a ReLU of the sums may follow.
 #include "checks.h"
 #include "rounds.h"
 
 extern "C" {
 
 EXPORT int NAMED(linear_forward)(const Plan* plan, const T* x, int64_t x_row, int64_t batch,
-                          const T* weight, T* y, int64_t threads) {
+                          const T* weight, const T* bias, int64_t relu, T* y, int64_t threads) {
     return checked([&] {
         if (batch == 0) return;
         require_plan(plan, x, weight, y);
         require_rows(batch, x_row, std::max(plan->in_channels, plan->out_channels));
         Job<T> job = {plan,   &plan->forward, {x, x_row, batch}, plan->in_channels,
-                      weight, y,              plan->out_channels};
+                      weight, y,              plan->out_channels, bias, relu != 0};
         run_product<false>(job, team_size(threads));
     });
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "checks.h"
+#include "relu.h"
 
 namespace {
 
@@ -19,24 +20,6 @@ void require_maps(const Maps<S>* m) {
     require(m && m->batch >= 1 && m->channels >= 1 && m->area >= 1);
     for (int64_t size : {m->batch, m->channels, m->area}) require(size <= MOST_INDEX);
     require(double(m->batch) * m->channels * m->area <= MOST_NUMBERS);
-}
-
-template <class S>
-struct BitsOf {
-    typedef std::conditional_t<sizeof(S) == 4, int32_t, int64_t> Bit;
-    typedef Bit Bits __attribute__((vector_size(sizeof(Vec<S>))));
-};
-
-// As torch's: NaN stays, and its gradient passes.
-template <class S>
-INLINE Vec<S> relu(Vec<S> v) {
-    typedef typename BitsOf<S>::Bits Bits;
-    return (Vec<S>)((Bits)v & ~(Bits)(v < Vec<S>{}));
-}
-template <class S>
-INLINE Vec<S> passed(Vec<S> grad, Vec<S> y) {
-    typedef typename BitsOf<S>::Bits Bits;
-    return (Vec<S>)((Bits)grad & ~(Bits)(y <= Vec<S>{}));
 }
 
 // A vector of a map's numbers, widened; part of one, the rest of it zeros; and back.

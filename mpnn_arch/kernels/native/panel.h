@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "vector.h"
+#include "relu.h"
 
 // Vectors ahead in every row that are prefetched: rows are too many, and too short, for the hardware.
 constexpr int ROW_AHEAD = 4;
@@ -17,6 +17,23 @@ struct Rows {
     INLINE T at(int64_t i, int64_t c) const { return x[i * row + c]; }
     INLINE Vec<T> vector(int64_t i, int64_t c) const { return load(x + i * row + c); }
     INLINE void prefetch(int64_t i, int64_t c) const { __builtin_prefetch(x + i * row + c); }
+};
+
+// The gradient before a ReLU, by rows of the gradient after it and of its results y.
+template <class T>
+struct PassedRows {
+    typedef T Number;
+    const T *x, *y;
+    int64_t row, y_row, count;
+
+    INLINE T at(int64_t i, int64_t c) const { return y[i * y_row + c] <= 0 ? T(0) : x[i * row + c]; }
+    INLINE Vec<T> vector(int64_t i, int64_t c) const {
+        return passed<T>(load(x + i * row + c), load(y + i * y_row + c));
+    }
+    INLINE void prefetch(int64_t i, int64_t c) const {
+        __builtin_prefetch(x + i * row + c);
+        __builtin_prefetch(y + i * y_row + c);
+    }
 };
 
 // A vector of rows from `first` on -> [channels][width], zeros past the last row.

@@ -36,17 +36,19 @@ void pack_weights(const Side& side, int64_t v, const T* weight, T* to) {
     else copy_terms(std::integral_constant<int, 1>());
 }
 
-// A product of numbers as they are stored.
-template <class T>
+// A product of numbers as they are stored, plus a bias, null for none, and a ReLU of the sum.
+template <class T, class Rows = ::Rows<T>>
 struct Job {
     typedef T Number;
     const Plan* plan;
     const Side* side;
-    Rows<T> x;
+    Rows x;
     int64_t x_channels;
     const T* weight;
     T* y;
     int64_t y_row;
+    const T* bias = nullptr;
+    bool relu = false;
 
     int64_t room() const { return 0; }  // numbers of scratch memory for packing a panel
     void pack(int64_t first, int64_t width, T* to, T*) const {
@@ -56,9 +58,14 @@ struct Job {
         T* to = y + first * y_row;
         unpack_panel(from, width, std::min(width, x.count - first), rows.first, rows.last,
                      [&](int64_t i, int64_t c, auto numbers) {
-                         if constexpr (std::is_same<decltype(numbers), T>::value)
-                             to[i * y_row + c] = numbers;
-                         else store(to + i * y_row + c, numbers);
+                         T* at = to + i * y_row + c;
+                         if constexpr (std::is_same<decltype(numbers), T>::value) {
+                             if (bias) numbers += bias[c];
+                             *at = relu && numbers < 0 ? T(0) : numbers;
+                         } else {
+                             if (bias) numbers += load(bias + c);
+                             store(at, relu ? ::relu<T>(numbers) : numbers);
+                         }
                      });
     }
     // Packing the weights of a transposed product takes about as long as half a panel.

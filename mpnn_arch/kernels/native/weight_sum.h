@@ -35,11 +35,12 @@ void pack_groups(const Rows& rows, int64_t first, int64_t channels, int64_t q, i
                   to + grouped<T>(c, units_held) + q * HELD * UNIT<T>);
 }
 
-// What both gradients read: the gradient with respect to y, and x, each by rows of samples.
-template <class Rows>
+// What both gradients read: the gradient with respect to the sums, and x, each by rows of samples.
+template <class Grads, class Rows = Grads>
 struct Gradients {
     const Plan& plan;
-    Rows g, x;
+    Grads g;
+    Rows x;
 };
 
 // Rows `rows` of every weight block, summed over `units` units of samples.
@@ -96,17 +97,33 @@ struct Pieces {
     }
 };
 
-// Sums every weight block over the batch. Its g is packed piece by piece, or kept from before, whole.
-template <class Rows, class T>
-void weight_pass(const Team& team, const Gradients<Rows>& job, const Pieces<T>& pieces, T* x_units,
-                 T* g_panels, bool kept, Sums<T> out) {
+// Rows `rows` of g summed over its samples: the gradient with respect to a bias.
+template <class T>
+void sum_samples(Range rows, const T* g, int64_t g_panel, int64_t panels, T* sums, bool add) {
+    for (int64_t row = rows.first; row < rows.last; ++row) {
+        Vec<T> some = {};
+        for (int64_t p = 0; p < panels; ++p)
+            for (int64_t i = 0; i < PANEL<T>; i += LANES<T>)
+                some += load(g + p * g_panel + row * PANEL<T> + i);
+        T sum = add ? sums[row] : 0;
+        for (int i = 0; i < LANES<T>; ++i) sum += some[i];
+        sums[row] = sum;
+    }
+}
+
+// Sums every weight block over the batch, and, if `bias` is not null, g. Its g is packed piece by piece, or
+// kept from before, whole.
+template <class Gradients, class T>
+void weight_pass(const Team& team, const Gradients& job, const Pieces<T>& pieces, T* x_units,
+                 T* g_panels, bool kept, Sums<T> out, T* bias = nullptr) {
     const Plan& plan = job.plan;
     int64_t g_panel = plan.out_channels * PANEL<T>;
     Range rows = costed_part(plan.forward, plan.num_nodes, team.me, team.size);
     for (int64_t first = 0; first < pieces.units; first += pieces.each) {
         int64_t some = std::min(pieces.each, pieces.units - first);
         T* g = g_panels + (kept ? first / BUNCH<T> * g_panel : 0);
-        team.each((some + BUNCH<T> - 1) / BUNCH<T>, [&](int64_t p) {
+        int64_t panels = (some + BUNCH<T> - 1) / BUNCH<T>;
+        team.each(panels, [&](int64_t p) {
             int64_t row = first * UNIT<T> + p * PANEL<T>;
             if (!kept) pack_panel(job.g, row, plan.out_channels, g + p * g_panel, PANEL<T>);
             int64_t last = std::min<int64_t>(some, (p + 1) * BUNCH<T>);
@@ -116,6 +133,8 @@ void weight_pass(const Team& team, const Gradients<Rows>& job, const Pieces<T>& 
         bool ends = first + pieces.each >= pieces.units;
         sum_rows(plan, rows, g, g_panel, x_units, some, pieces.each, out.rounded_if(ends),
                  first > 0);
+        if constexpr (std::is_same<T, Sum<T>>::value)
+            if (bias) sum_samples(rows, g, g_panel, panels, bias, first > 0);
         team.barrier();
     }
 }
@@ -127,12 +146,12 @@ int64_t piece_size(const Plan& plan, const Pieces<T>& pieces) {
            pieces.each * UNIT<T> * plan.out_channels;
 }
 
-// The gradient with respect to the weights alone, in `scratch` of piece_size().
-template <class Rows, class T>
-void weight_alone(const Gradients<Rows>& job, const Pieces<T>& pieces, T* scratch, Sums<T> out,
-                  int threads) {
+// The gradient with respect to the weights alone, in `scratch` of piece_size(); and to a bias.
+template <class Gradients, class T>
+void weight_alone(const Gradients& job, const Pieces<T>& pieces, T* scratch, Sums<T> out, int threads,
+                  T* bias = nullptr) {
     T* g_panels = scratch + grouped_size<T>(job.plan.in_channels, pieces.each);
     parallel(threads, [&](const Team& team) {
-        weight_pass(team, job, pieces, scratch, g_panels, false, out);
+        weight_pass(team, job, pieces, scratch, g_panels, false, out, bias);
     });
 }
