@@ -6,6 +6,8 @@
 
 namespace {
 
+// Piece by piece of the batch, whose g then is still in a cache; all of g at first, where the panels of a piece
+// are too few for the threads.
 template <class T, class Grads>
 void both(const Gradients<Grads, Rows<T>>& job, const T* weight, T* dx, T* out, T* bias, int threads) {
     const Plan& plan = job.plan;
@@ -13,14 +15,24 @@ void both(const Gradients<Grads, Rows<T>>& job, const T* weight, T* dx, T* out, 
                            plan.in_channels};
     PanelProduct<Job<T, Grads>, 2, true> product(input, threads);
     Pieces<T> pieces(plan, job.x.count);
-    // What is used first and what is used last share memory.
-    int64_t shared = std::max(product.scratch_size(), grouped_size<T>(plan.in_channels, pieces.each));
-    T* g_panels = Scratch::take<T>(product.panels * product.x_panel + shared);
-    T* scratch = g_panels + product.panels * product.x_panel;
+    int64_t each = pieces.each / BUNCH<T>;
+    if (each % threads) each = product.panels;
+    int64_t held = std::min(each, product.panels);
+    T* g = Scratch::take<T>(held * product.x_panel + product.scratch_size() +
+                            grouped_size<T>(plan.in_channels, pieces.each));
+    T* scratch = g + held * product.x_panel;
+    T* x_units = scratch + product.scratch_size();
     parallel(threads, [&](const Team& team) {
-        product.run(team, g_panels, scratch, true);
-        team.barrier();
-        weight_pass(team, job, pieces, scratch, g_panels, true, Sums<T>{out}, bias);
+        product.prepare(team, scratch);
+        for (int64_t first = 0; first < pieces.units; first += pieces.each) {
+            int64_t panel = first / BUNCH<T>, at = panel % each;
+            if (at == 0) {
+                product.run(team, {panel, std::min(panel + each, product.panels)}, g, scratch, true);
+                team.barrier();
+            }
+            weight_piece(team, job, pieces, first, x_units, g + at * product.x_panel, true,
+                         Sums<T>{out}, bias);
+        }
     });
 }
 

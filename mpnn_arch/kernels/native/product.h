@@ -15,8 +15,9 @@ enum Weights {
     BY_TERM,    // w[k * stride + r], packed: the transposed product's
 };
 
-// Prefetch distance of scattered weights, in terms; `where` has as many entries past its end.
-constexpr int AHEAD = 8;
+// Prefetch distances of scattered weights, in terms: in a product, and where they are packed before. `where`
+// has as many entries past its end as the longer one.
+constexpr int AHEAD = 8, PACKED_AHEAD = 16;
 
 template <class T>
 using ProductTile = void (*)(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,
@@ -37,6 +38,8 @@ void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x
 #pragma GCC unroll 8
         for (int i = 0; i < WIDE; ++i) v[i] = load_once(at + i * L);
         const T* base = w + (WEIGHTS == BY_ROW ? k : WEIGHTS == BY_TERM ? k * stride : where[k]);
+        // Stored weights are read once, by too many rows for the hardware: those of the tile's next rows.
+        if (WEIGHTS == BY_ROW && ROWS * WIDE >= 8) __builtin_prefetch(w + ROWS * stride + k * ROWS);
         if (WEIGHTS == SCATTERED) {
             // Rows of weights start at addresses that the hardware prefetcher cannot predict. A short
             // one seldom crosses into a second cache line, and a prefetch takes a load's place.

@@ -26,7 +26,9 @@ void pack_weights(const Side& side, int64_t v, const T* weight, T* to) {
     int64_t rows = side.channels[v + 1] - side.channels[v];
     auto copy_terms = [&](auto width) {
         for (int64_t k = side.start[v]; k < side.start[v + 1]; ++k, to += rows) {
-            __builtin_prefetch(weight + side.where[k + AHEAD]);
+            const T* next = weight + side.where[k + PACKED_AHEAD];
+            __builtin_prefetch(next);
+            if (rows * sizeof(T) > 32) __builtin_prefetch(next + rows - 1);
             copy_vectors<width()>(weight + side.where[k], to, rows);
         }
     };
@@ -164,37 +166,44 @@ class PanelProduct {
                (packs_weights ? job.side->cost[job.plan->num_nodes] : 0);
     }
 
-    // Packs x into `x`, of at_once() panels or, if they are kept, of all. `y` has scratch_size().
-    void run(const Team& team, T* x, Sum<T>* y, bool kept) const {
-        const T* weight = job.weight;
-        T* room = reinterpret_cast<T*>(y + at_once() * y_panel);
-        T* packed = room + threads * job.room();
-        room += team.me * job.room();
-        if (packs_weights) {
+    // Packs the weights, if they are read packed, into `scratch`, of scratch_size(); all threads call it first.
+    void prepare(const Team& team, Sum<T>* scratch) const {
+        if (packs_weights)
             team.each(job.plan->num_nodes,
-                      [&](int64_t v) { job.template pack_weights<TRANSPOSED>(v, packed); });
-            weight = packed;
-        }
+                      [&](int64_t v) { job.template pack_weights<TRANSPOSED>(v, packed(scratch)); });
+    }
+
+    // Panels first .. last, which are packed into `x`: of at_once() panels or, if they are kept, of all.
+    void run(const Team& team, Range which, T* x, Sum<T>* scratch, bool kept) const {
+        const T* weight = packs_weights ? packed(scratch) : job.weight;
+        T* room = reinterpret_cast<T*>(scratch + at_once() * y_panel) + team.me * job.room();
+        int64_t count = which.last - which.first;
         if (!by_panel) {
-            team.each(panels,
-                      [&](int64_t p) { job.pack(p * WIDTH, WIDTH, x + p * x_panel, room); });
+            team.each(count, [&](int64_t p) {
+                job.pack((which.first + p) * WIDTH, WIDTH, x + p * x_panel, room);
+            });
             Range rows = costed_part(*job.side, job.plan->num_nodes, team.me, team.size);
-            compute(weight, rows, panels, x, y);
-            for (int64_t p = 0; p < panels; ++p)
-                job.unpack(p * WIDTH, WIDTH, y + p * y_panel, rows);
+            compute(weight, rows, count, x, scratch);
+            for (int64_t p = 0; p < count; ++p)
+                job.unpack((which.first + p) * WIDTH, WIDTH, scratch + p * y_panel, rows);
             return;
         }
-        Range mine = even_part(panels, team.me, team.size), rows = {0, y_channels};
-        Sum<T>* own = y + team.me * held * y_panel;
+        Range mine = even_part(count, team.me, team.size), rows = {0, y_channels};
+        Sum<T>* own = scratch + team.me * held * y_panel;
         for (int64_t p = mine.first; p < mine.last; p += held) {
-            int64_t some = std::min(held, mine.last - p);
+            int64_t some = std::min(held, mine.last - p), first = which.first + p;
             T* at = x + (kept ? p : team.me * held) * x_panel;
             for (int64_t i = 0; i < some; ++i)
-                job.pack((p + i) * WIDTH, WIDTH, at + i * x_panel, room);
+                job.pack((first + i) * WIDTH, WIDTH, at + i * x_panel, room);
             compute(weight, rows, some, at, own);
             for (int64_t i = 0; i < some; ++i)
-                job.unpack((p + i) * WIDTH, WIDTH, own + i * y_panel, rows);
+                job.unpack((first + i) * WIDTH, WIDTH, own + i * y_panel, rows);
         }
+    }
+
+  private:
+    T* packed(Sum<T>* scratch) const {
+        return reinterpret_cast<T*>(scratch + at_once() * y_panel) + threads * job.room();
     }
 };
 
@@ -206,7 +215,10 @@ void run_product(const Job& job, int threads) {
     int64_t x_size = product.at_once() * product.x_panel;
     T* x = Scratch::take<T>(x_size + product.scratch_size());
     Sum<T>* y = reinterpret_cast<Sum<T>*>(x + x_size);
-    parallel(threads, [&](const Team& team) { product.run(team, x, y, false); });
+    parallel(threads, [&](const Team& team) {
+        product.prepare(team, y);
+        product.run(team, {0, product.panels}, x, y, false);
+    });
 }
 
 template <bool TRANSPOSED, class Job>

@@ -111,32 +111,28 @@ void sum_samples(Range rows, const T* g, int64_t g_panel, int64_t panels, T* sum
     }
 }
 
-// Sums every weight block over the batch, and, if `bias` is not null, g. Its g is packed piece by piece, or
-// kept from before, whole.
+// Adds to every weight block its sum over the piece of the batch that begins with unit `first`, and, if `bias`
+// is not null, to that the sum of g, whose panels of this piece are packed here or were before.
 template <class Gradients, class T>
-void weight_pass(const Team& team, const Gradients& job, const Pieces<T>& pieces, T* x_units,
-                 T* g_panels, bool kept, Sums<T> out, T* bias = nullptr) {
+void weight_piece(const Team& team, const Gradients& job, const Pieces<T>& pieces, int64_t first,
+                  T* x_units, T* g, bool packed, Sums<T> out, T* bias) {
     const Plan& plan = job.plan;
     int64_t g_panel = plan.out_channels * PANEL<T>;
     Range rows = costed_part(plan.forward, plan.num_nodes, team.me, team.size);
-    for (int64_t first = 0; first < pieces.units; first += pieces.each) {
-        int64_t some = std::min(pieces.each, pieces.units - first);
-        T* g = g_panels + (kept ? first / BUNCH<T> * g_panel : 0);
-        int64_t panels = (some + BUNCH<T> - 1) / BUNCH<T>;
-        team.each(panels, [&](int64_t p) {
-            int64_t row = first * UNIT<T> + p * PANEL<T>;
-            if (!kept) pack_panel(job.g, row, plan.out_channels, g + p * g_panel, PANEL<T>);
-            int64_t last = std::min<int64_t>(some, (p + 1) * BUNCH<T>);
-            for (int64_t q = p * BUNCH<T>; q < last; ++q, row += UNIT<T>)
-                pack_groups(job.x, row, plan.in_channels, q, pieces.each, x_units);
-        });
-        bool ends = first + pieces.each >= pieces.units;
-        sum_rows(plan, rows, g, g_panel, x_units, some, pieces.each, out.rounded_if(ends),
-                 first > 0);
-        if constexpr (std::is_same<T, Sum<T>>::value)
-            if (bias) sum_samples(rows, g, g_panel, panels, bias, first > 0);
-        team.barrier();
-    }
+    int64_t some = std::min(pieces.each, pieces.units - first);
+    int64_t panels = (some + BUNCH<T> - 1) / BUNCH<T>;
+    team.each(panels, [&](int64_t p) {
+        int64_t row = first * UNIT<T> + p * PANEL<T>;
+        if (!packed) pack_panel(job.g, row, plan.out_channels, g + p * g_panel, PANEL<T>);
+        int64_t last = std::min<int64_t>(some, (p + 1) * BUNCH<T>);
+        for (int64_t q = p * BUNCH<T>; q < last; ++q, row += UNIT<T>)
+            pack_groups(job.x, row, plan.in_channels, q, pieces.each, x_units);
+    });
+    bool ends = first + pieces.each >= pieces.units;
+    sum_rows(plan, rows, g, g_panel, x_units, some, pieces.each, out.rounded_if(ends), first > 0);
+    if constexpr (std::is_same<T, Sum<T>>::value)
+        if (bias) sum_samples(rows, g, g_panel, panels, bias, first > 0);
+    team.barrier();
 }
 
 // Numbers of scratch memory for a piece of x and of g.
@@ -150,8 +146,9 @@ int64_t piece_size(const Plan& plan, const Pieces<T>& pieces) {
 template <class Gradients, class T>
 void weight_alone(const Gradients& job, const Pieces<T>& pieces, T* scratch, Sums<T> out, int threads,
                   T* bias = nullptr) {
-    T* g_panels = scratch + grouped_size<T>(job.plan.in_channels, pieces.each);
+    T* g = scratch + grouped_size<T>(job.plan.in_channels, pieces.each);
     parallel(threads, [&](const Team& team) {
-        weight_pass(team, job, pieces, scratch, g_panels, false, out, bias);
+        for (int64_t first = 0; first < pieces.units; first += pieces.each)
+            weight_piece(team, job, pieces, first, scratch, g, false, out, bias);
     });
 }
