@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import SumAggregation
 
 from mpnn_arch.checks import check_choice, check_kind
 from mpnn_arch.rounds import ConvMessage, LinearMessage, MessageRound
@@ -28,7 +29,7 @@ def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None
     its activations on any graph. Biases are 0 and BatchNorms 1.
 
     Rounds whose messages are not linear, or not summed, keep the values that their
-    ``reset_parameters`` drew.
+    ``reset_parameters`` drew, those of layers inside a message or an aggregation too.
 
     Raises:
         InputError: an unknown name, or no model.
@@ -43,9 +44,12 @@ def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None
     """
     check_kind("model", model, nn.Module, "give one")
     check_choice("init", init, INITS)
+    own = _of_messages_and_aggregations(model)
     for module in model.modules():
         if isinstance(module, MessageRound):
             _fill_round(module, init, generator)
+        elif module in own:
+            continue
         elif isinstance(module, nn.Linear | nn.Conv2d):
             _fill_dense(module, init, generator)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm):
@@ -55,6 +59,12 @@ def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None
             cast(nn.BatchNorm2d, last).weight.zero_()
         for name in getattr(module, "embeddings", ()):
             _normal(getattr(module, name), 0.02, generator)
+
+
+def _of_messages_and_aggregations(model: nn.Module) -> set[nn.Module]:
+    rounds = [module for module in model.modules() if isinstance(module, MessageRound)]
+    parts = [part for layer in rounds for part in (layer.message_function, layer.aggr_module)]
+    return {module for part in parts for module in part.modules()}
 
 
 def _fill_dense(layer: nn.Linear | nn.Conv2d, init: Init, generator: torch.Generator) -> None:
@@ -71,7 +81,9 @@ def _fill_dense(layer: nn.Linear | nn.Conv2d, init: Init, generator: torch.Gener
 
 def _fill_round(layer: MessageRound, init: Init, generator: torch.Generator) -> None:
     function: Any = layer.message_function
-    if type(function) not in (LinearMessage, ConvMessage) or layer.aggr not in ("sum", "add"):
+    if type(function) not in (LinearMessage, ConvMessage):
+        return
+    if type(layer.aggr_module) is not SumAggregation:
         return
     plan = layer.plan
     is_conv = isinstance(function, ConvMessage)

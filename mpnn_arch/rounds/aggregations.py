@@ -7,7 +7,8 @@ two-dimensional table of messages, in which every sample and every pixel is a se
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeGuard, cast
 
@@ -99,8 +100,7 @@ def multi(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
     kwargs = {"aggrs": ["mean", "max", "std"]} | kwargs
     each = kwargs.pop("aggrs_kwargs", None) or [{}] * len(kwargs["aggrs"])
     each_aggr = [
-        make_aggregation(aggr, plan, given)
-        for aggr, given in zip(kwargs.pop("aggrs"), each, strict=True)
+        _make(aggr, plan, given) for aggr, given in zip(kwargs.pop("aggrs"), each, strict=True)
     ]
     if kwargs.get("mode") in ("proj", "attn"):
         widths = {"in_channels": plan.largest_out, "out_channels": plan.largest_out}
@@ -109,7 +109,10 @@ def multi(plan: RoundPlan, kwargs: dict[str, Any]) -> pyg.Aggregation:
 
 
 def make_aggregation(
-    aggr: Aggr, plan: RoundPlan, aggr_kwargs: dict[str, Any] | None = None
+    aggr: Aggr,
+    plan: RoundPlan,
+    aggr_kwargs: dict[str, Any] | None = None,
+    generator: torch.Generator | None = None,
 ) -> pyg.Aggregation:
     """The aggregation that ``aggr`` names, of that class, a copy of that instance, or a list.
 
@@ -120,10 +123,25 @@ def make_aggregation(
         aggr_kwargs: arguments of the aggregation, for a name or a class; its ``in_channels``,
             ``out_channels`` and ``channels`` are those of the largest share unless given. Modules
             among them are copied for every round.
+        generator: of the round, which it does not advance. The round redraws parameters by
+            ``reset_parameters``, which a class of one's own need not have.
 
     Raises:
         InputError: an unknown name, or arguments that the aggregation rejects.
     """
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(generator, torch.Generator):
+            ahead = torch.Generator(generator.device)
+            ahead.set_state(generator.get_state())
+            seed = torch.randint(2**62, (), generator=ahead, device=ahead.device)
+            # Another seed than the one that the round is about to draw.
+            torch.default_generator.manual_seed(int(seed) + 1)
+        return _make(aggr, plan, aggr_kwargs)
+
+
+def _make(
+    aggr: Aggr, plan: RoundPlan, aggr_kwargs: dict[str, Any] | None = None
+) -> pyg.Aggregation:
     kwargs = copy.deepcopy(aggr_kwargs or {})
     if isinstance(aggr, pyg.Aggregation):
         _check_initialised(aggr)
@@ -141,26 +159,24 @@ def make_aggregation(
         )
     if isinstance(aggr, str) and "+" in aggr:
         aggr = [part.strip() for part in aggr.split("+")]
-    # Parameters are drawn later, from the round's generator.
-    with torch.random.fork_rng(devices=[]):
-        try:
-            if _is_aggregation_class(aggr):
-                return _check_initialised(_with_widths(aggr, plan, kwargs))
-            if isinstance(aggr, str):
-                return _by_name(aggr)(plan, kwargs)
-            return multi(plan, {"aggrs": [*cast(Sequence[Any], aggr)]} | kwargs)
-        except InputError:
+    try:
+        if _is_aggregation_class(aggr):
+            return _check_initialised(_with_widths(aggr, plan, kwargs))
+        if isinstance(aggr, str):
+            return _by_name(aggr)(plan, kwargs)
+        return multi(plan, {"aggrs": [*cast(Sequence[Any], aggr)]} | kwargs)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        lacking = ", ".join(f"{name!r}: ..." for name in _missing(error))
+        advice = f"; give them as aggr_kwargs={{{lacking}}}" if lacking else ""
+        raise InputError(
+            f"the aggregation {aggr!r} rejected its arguments: {error}{advice}"
+        ) from error
+    except AttributeError as error:
+        if "before Module.__init__" not in str(error):
             raise
-        except (TypeError, ValueError) as error:
-            lacking = ", ".join(f"{name!r}: ..." for name in _missing(error))
-            advice = f"; give them as aggr_kwargs={{{lacking}}}" if lacking else ""
-            raise InputError(
-                f"the aggregation {aggr!r} rejected its arguments: {error}{advice}"
-            ) from error
-        except AttributeError as error:
-            if "before Module.__init__" not in str(error):
-                raise
-            raise InputError(_WITHOUT_SUPER.format(aggregation_name(aggr))) from None
+        raise InputError(_WITHOUT_SUPER.format(aggregation_name(aggr))) from None
 
 
 _SIGNATURE = "forward(self, x, index=None, ptr=None, dim_size=None, dim=-2)"
@@ -352,6 +368,22 @@ def _refuse_not_finite(
     )
 
 
+@contextmanager
+def on_trial(aggr: pyg.Aggregation) -> Iterator[pyg.Aggregation]:
+    """A copy of ``aggr`` to be run, without gradients, to see what it does.
+
+    A run may update its buffers, as running statistics, and draw random numbers, as a dropout:
+    those of ``aggr`` and of torch are left as they are, and the copy always draws the same.
+    """
+    devices = {p.device for p in aggr.parameters() if p.is_cuda}
+    with torch.random.fork_rng(devices=[*devices]), torch.no_grad():
+        torch.default_generator.manual_seed(0)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(0)
+        yield deep_copy(aggr)
+
+
 def widening(aggr: pyg.Aggregation, channels: int) -> int:
     """k, for an aggregation that returns k * C channels for messages of C, found by running it.
 
@@ -361,11 +393,11 @@ def widening(aggr: pyg.Aggregation, channels: int) -> int:
     """
     if is_channelwise(aggr):
         return 1
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with on_trial(aggr) as probe:
         table = torch.ones(3, channels, **place_of(aggr))
         index = torch.tensor([0, 0, 1], device=table.device)
         try:
-            out = aggr(table, index, dim_size=2, dim=-2)
+            out = probe(table, index, dim_size=2, dim=-2)
         except Exception as error:
             advice = ""
             if "unexpected keyword argument" in str(error):
@@ -394,18 +426,19 @@ def aggregation_multiply_adds(aggr: pyg.Aggregation, plan: RoundPlan, pixels: in
     """Multiply-adds of the networks inside the aggregation, for one sample, counted in a run."""
     if next(aggr.parameters(), None) is None:
         return 0
-    # On the CPU, since some read their indices, which have no values on the meta device.
-    probe = deep_copy(aggr).requires_grad_(False)
-    if any(parameter.is_meta for parameter in probe.parameters()):
-        probe = probe.to_empty(device="cpu")
-        for parameter in probe.parameters():
-            parameter.fill_(1)
-        restore_quantiles(probe)
-    # In float64 an LSTM is products that the counter sees, and not one call of oneDNN.
-    probe = probe.to("cpu", torch.float64)
-    table = torch.ones(plan.num_edges, 1, plan.largest_out, **place_of(probe))
-    with ProductCounter() as counter, torch.no_grad():
-        aggregate_messages(probe, table, plan.target.cpu(), plan.num_nodes)
+    with on_trial(aggr) as probe:
+        probe.requires_grad_(False)
+        # On the CPU, since some read their indices, which have no values on the meta device.
+        if any(parameter.is_meta for parameter in probe.parameters()):
+            probe = probe.to_empty(device="cpu")
+            for parameter in probe.parameters():
+                parameter.fill_(1)
+            restore_quantiles(probe)
+        # In float64 an LSTM is products that the counter sees, and not one call of oneDNN.
+        probe = probe.to("cpu", torch.float64)
+        table = torch.ones(plan.num_edges, 1, plan.largest_out, **place_of(probe))
+        with ProductCounter() as counter:
+            aggregate_messages(probe, table, plan.target.cpu(), plan.num_nodes)
     return counter.multiply_adds * pixels
 
 

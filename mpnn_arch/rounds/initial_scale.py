@@ -11,7 +11,7 @@ from torch_geometric.nn.inits import reset
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.rounds.aggregations import aggregate_messages, place_of
+from mpnn_arch.rounds.aggregations import aggregate_messages, on_trial, place_of
 from mpnn_arch.rounds.unwrapped import unwrapped
 
 
@@ -96,8 +96,8 @@ def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor
 
     def size(gain: Tensor) -> Tensor:
         scaled = (messages * gain[index][:, None, None]).to(**factory)
-        with torch.no_grad():
-            out = aggregate_messages(aggr, scaled, index.to(scaled.device), len(degrees))
+        with on_trial(aggr) as probe:
+            out = aggregate_messages(probe, scaled, index.to(scaled.device), len(degrees))
         return out.double().square().flatten(1).mean(1).sqrt().cpu()
 
     one, target = torch.ones(len(degrees)), 3**-0.5

@@ -152,7 +152,7 @@ class MessageRound(MessagePassing):
         self.aggr = aggregation_name(aggr)
         with torch.device("cpu"):  # for tables and parts, which move below, with their values
             self.message_function = make_message(message, plan, **factory, **(message_kwargs or {}))
-            self.aggr_module = make_aggregation(aggr, plan, aggr_kwargs)
+            self.aggr_module = make_aggregation(aggr, plan, aggr_kwargs, generator)
             self.projection = make_projection(self.aggr_module, plan, **factory)
             own_bias = nn.Parameter(torch.empty(self.out_channels, **factory)) if bias else None
             self.register_parameter("bias", own_bias)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import Aggregation, SumAggregation
 
-from mpnn_arch import RelationalConv2d, RelationalGraph, RelationalLinear, models
+from mpnn_arch import MessageFunction, RelationalConv2d, RelationalGraph, RelationalLinear, models
 
 
 def draw(module, init, seed=0):
@@ -82,3 +83,64 @@ def test_rounds_with_other_aggregations_keep_their_own_draw(random_graph):
     before = layer.weight.clone()
     draw(layer, "kaiming")
     assert torch.equal(layer.weight, before)
+
+
+class Generated(MessageFunction):
+    """W_vu from a network of an embedding of the edge, with a start of its own."""
+
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        self.edge = nn.Parameter(torch.empty(plan.num_edges, 3, **self.factory))
+        self.network = nn.Linear(3, plan.largest_out * plan.largest_in, **self.factory)
+
+    def forward(self, x_j, edges):
+        weight = self.network(self.edge[edges]).unflatten(1, (-1, x_j.shape[2]))
+        return torch.einsum("ebi,eoi->ebo", x_j, weight)
+
+    def reset_parameters(self, generator=None):
+        with torch.no_grad():
+            self.edge.normal_(generator=generator)
+            nn.init.constant_(self.network.weight, 0.25)
+            nn.init.constant_(self.network.bias, 0.5)
+
+    def multiply_adds(self, spatial_size=()):
+        return self.network.weight.numel() + self.plan.num_weights
+
+
+class Gated(Aggregation):
+    """Parameters that no ``reset_parameters`` draws."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.gate, self.scale = nn.Linear(channels, 1), nn.Parameter(torch.randn(channels))
+
+    def forward(self, x, index=None, ptr=None, dim_size=None, dim=-2):
+        gated = x * self.gate(x).sigmoid() * self.scale
+        return self.reduce(gated, index, ptr, dim_size, dim, reduce="sum")
+
+
+@pytest.mark.parametrize("init", ["published", "kaiming"])
+def test_layers_inside_a_message_or_an_aggregation_keep_their_own_draw(init):
+    built = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)  # of which no model depends
+        model = models.build(
+            "mlp", ring(8, 2), in_features=16, seed=0, init=init, message=Generated, aggr=Gated
+        )
+        built.append(model.state_dict())
+    torch.testing.assert_close(*built, rtol=0, atol=0)
+    network = model.rounds[0].message_function.network
+    assert (network.weight == 0.25).all()
+    assert (network.bias == 0.5).all()
+    gates = [layer.aggr_module.gate for layer in model.rounds]
+    assert all(gate.bias.any() and gate.weight.abs().max() > 0.04 for gate in gates)
+    assert not torch.equal(gates[0].weight, gates[1].weight)
+
+
+@pytest.mark.parametrize("aggr", ["Sum", SumAggregation, SumAggregation()])
+def test_a_sum_by_any_name_starts_as_a_sum(aggr):
+    made = [
+        models.build("mlp", ring(8, 2), in_features=16, seed=0, aggr=one).state_dict()
+        for one in ("sum", aggr)
+    ]
+    torch.testing.assert_close(*made, rtol=0, atol=0)

@@ -91,6 +91,44 @@ def test_the_cost_of_an_lstm_is_that_of_its_products():
     assert layer.multiply_adds() == 12 * 4 + steps * 4 * 2 * (2 + 2)
 
 
+class Whitened(pyg.Aggregation):
+    """A gate, running statistics and a dropout: a run changes buffers and draws numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x, index=None, ptr=None, dim_size=None, dim=-2):
+        x = nn.functional.dropout(self.norm(self.gate(x)), 0.5, self.training)
+        return self.reduce(x, index, ptr, dim_size, dim, reduce="sum")
+
+
+@pytest.mark.parametrize("aggr", [Whitened, Whitened(), "sum"])
+def test_building_and_counting_neither_change_state_nor_draw_from_torchs_numbers(aggr):
+    layers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        layer = RelationalLinear(
+            GRAPH, 16, 16, aggr=aggr, generator=torch.Generator().manual_seed(0)
+        )
+        layer.multiply_adds()
+        layer.reset_parameters(torch.Generator().manual_seed(0))
+        assert torch.equal(torch.get_rng_state(), before)
+        layers.append(layer.state_dict())
+    torch.testing.assert_close(*layers, rtol=0, atol=0)
+    if aggr != "sum":
+        assert layers[0]["aggr_module.norm.num_batches_tracked"] == 0
+
+
+def test_two_aggregations_of_a_list_start_apart():
+    layer = RelationalLinear(
+        GRAPH, 16, 16, aggr="multi", aggr_kwargs={"aggrs": [Whitened, Whitened]}
+    )
+    one, two = layer.aggr_module.aggrs
+    assert not torch.equal(one.gate.weight, two.gate.weight)
+
+
 class LargestTwo(pyg.Aggregation):
     """Learned weights of the two largest messages, channel by channel."""
 
