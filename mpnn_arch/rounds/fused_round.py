@@ -19,7 +19,7 @@ from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
 from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
-from mpnn_arch.rounds.aggregations import aggregate_messages
+from mpnn_arch.rounds.aggregations import aggregate_messages, is_channelwise
 from mpnn_arch.rounds.fused_update import batch_norm_update, is_relu
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.shares import (
@@ -56,8 +56,8 @@ class FusedRound(MessageRound):
         x' = \sigma(W x + b), \qquad W_{vu} = 0 \text{ where the graph has no edge } u \to v.
 
     It is possible for sums and means of linear messages. Other rounds pass messages explicitly, for
-    some target nodes at a time to limit memory; so does any round while a hook on its messages or
-    aggregates is registered.
+    some target nodes or samples at a time to limit memory; so does any round while a hook on its
+    messages or aggregates is registered.
 
     Args:
         graph, in_channels, out_channels, ...: as for :class:`MessageRound`.
@@ -87,7 +87,7 @@ class FusedRound(MessageRound):
 
     SUPPORTS_FUSED_EDGE_INDEX = True
     # Largest number of elements in the messages of one call; beyond it, messages are computed for
-    # some target nodes at a time, and recomputed in the backward pass.
+    # some target nodes, or samples, at a time, and recomputed in the backward pass.
     max_message_elements: ClassVar[int] = 2**26
 
     picker: Picker
@@ -323,10 +323,14 @@ class FusedRound(MessageRound):
             return f"reference: {reason}"
         return self.picker.explain(self.plan, self.message_function._geometry)
 
-    # -- some targets at a time ---------------------------------------------------------------
+    # -- some targets or samples at a time ----------------------------------------------------
 
     def _chunks(self, x: Tensor) -> list[tuple[int, int]]:
-        """Ranges of target nodes whose messages fit ``max_message_elements``."""
+        """Ranges of target nodes, or of samples, whose messages fit ``max_message_elements``.
+
+        An aggregation of whole messages may depend on what other nodes receive: an LSTM runs over
+        as many messages as the node with the most has. Samples are graphs of their own to it.
+        """
         plan, function = self.plan, self.message_function
         if torch.compiler.is_exporting():  # for every size of the batch
             return [(0, plan.num_nodes)]
@@ -335,6 +339,9 @@ class FusedRound(MessageRound):
             return [(0, plan.num_nodes)]
         if not (function.shared or "edges" in function.arguments):
             return [(0, plan.num_nodes)]
+        if not is_channelwise(self.aggr_module):
+            most = max(1, self.max_message_elements * x.shape[0] // (per_edge * plan.num_edges))
+            return [(first, first + most) for first in range(0, x.shape[0], most)]
         chunks, ptr, start = [], plan.edge_bounds, 0
         for end in range(1, plan.num_nodes + 1):
             full = (ptr[end] - ptr[start]) * per_edge > self.max_message_elements
@@ -344,10 +351,14 @@ class FusedRound(MessageRound):
         return [*chunks, (start, plan.num_nodes)]
 
     def _in_chunks(self, x: Tensor) -> Tensor:
-        """:meth:`message` and :meth:`aggregate` over some target nodes at a time."""
+        """:meth:`message` and :meth:`aggregate` over some target nodes, or samples, at a time."""
         shares, plan, function = split_shares(x, self.plan), self.plan, self.message_function
+        chunks = self._chunks(x)
+        by_sample = len(chunks) > 1 and not is_channelwise(self.aggr_module)
 
         def run(shares: Tensor, start: int, end: int) -> Tensor:
+            if by_sample:
+                shares, start, end = shares[:, start:end], 0, plan.num_nodes
             edges = slice(plan.edge_bounds[start], plan.edge_bounds[end])
             source, target = self._edges[:, edges]
             x_i = shares.index_select(0, target) if "x_i" in function.arguments else None
@@ -355,13 +366,12 @@ class FusedRound(MessageRound):
             own = own_channels(target, plan)
             return aggregate_messages(self.aggr_module, messages, target - start, end - start, own)
 
-        chunks = self._chunks(x)
         replay = len(chunks) > 1 and torch.is_grad_enabled()  # in the backward pass
         parts = [
             checkpoint(run, shares, *chunk, use_reentrant=False) if replay else run(shares, *chunk)
             for chunk in chunks
         ]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts)
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=int(by_sample))
         return merge_shares(out if self.projection is None else self.projection(out), plan)
 
     def _hook(self, steps: tuple[str, ...]) -> str | None:

@@ -309,13 +309,42 @@ def test_a_round_in_chunks_is_the_round(monkeypatch, message, aggr):
     out = round_by_hand(layer, "mlp", aggr, x)
     grads = torch.autograd.grad(out.square().sum(), inputs)
     monkeypatch.setattr(type(layer), "max_message_elements", 12)
-    assert len(layer._chunks(x)) == 4
+    assert len(layer._chunks(x)) > 1
     chunked = layer(x)
     torch.testing.assert_close(chunked, out)
     for grad, expected in zip(
         torch.autograd.grad(chunked.square().sum(), inputs), grads, strict=True
     ):
         torch.testing.assert_close(grad, expected)
+
+
+class ByTheMostMessages(Aggregation):
+    """Depends on how many messages the node with the most of them receives, as an LSTM's padding"""
+
+    def forward(self, x, index=None, ptr=None, dim_size=None, dim=-2):
+        most = int(index.bincount().max())
+        return most * self.reduce(x, index, ptr, dim_size, dim, reduce="sum")
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("aggr", ["lstm", "gru", ByTheMostMessages])
+def test_aggregations_that_depend_on_other_nodes_have_the_same_numbers_in_chunks(
+    monkeypatch, kind, aggr
+):
+    star = RelationalGraph(4, [[0, 0, 0], [1, 2, 3]])
+    layer = RelationalLinear(star, 8, 8, message="gated", aggr=aggr)
+    x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    if kind == "conv":
+        layer = RelationalConv2d(star, 8, 8, 3, padding=1, message="gated", aggr=aggr)
+        x = torch.randn(5, 8, 3, 2, generator=torch.Generator().manual_seed(0))
+    whole = layer(x)
+    expected = torch.autograd.grad(whole.square().sum(), [*layer.parameters()])
+    monkeypatch.setattr(type(layer), "max_message_elements", whole.numel() * 2)
+    assert len(layer._chunks(x)) > 1
+    chunked = layer(x)
+    torch.testing.assert_close(chunked, whole)
+    grads = torch.autograd.grad(chunked.square().sum(), [*layer.parameters()])
+    torch.testing.assert_close(grads, expected)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
