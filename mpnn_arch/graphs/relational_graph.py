@@ -159,7 +159,7 @@ class RelationalGraph:
     def from_networkx(cls, graph: nx.Graph, *, self_loops: bool = True) -> RelationalGraph:
         """From a networkx ``Graph`` or ``DiGraph``; nodes are numbered in its own order.
 
-        Attributes of edges, weights among them, are left out.
+        Attributes of edges, weights among them, are left out: an edge of weight 0 is an edge.
 
         Raises:
             InputError: something else, or a graph without nodes.
@@ -188,7 +188,8 @@ class RelationalGraph:
                 target, column = source, one row per line; ``.edges`` and ``.edgelist`` two nodes
                 per line, between them a comma, semicolon, tab or blank; ``.graphml`` and ``.gexf``
                 those formats. Text of two columns that can be no matrix of 0 and 1 is an edge list
-                under any of these names.
+                under any of these names. Further columns and attributes of edges, weights among
+                them, are left out: an edge of weight 0 is an edge.
             format: the format, if the suffix does not imply it.
             directed: False adds every edge's reverse; None keeps the directions of the file (edge
                 lists are undirected).

@@ -130,6 +130,17 @@ def test_measures_equal_networkx_on_a_directed_graph_with_self_loops():
     assert graph.average_path_length == nx.average_shortest_path_length(drawn)
 
 
+def test_weights_of_edges_are_left_out_as_the_docstrings_say(tmp_path):
+    drawn = nx.Graph()
+    drawn.add_weighted_edges_from([(0, 1, 0.5), (1, 2, 0.0)])
+    nx.write_weighted_edgelist(drawn, tmp_path / "brain.edges")
+    nx.write_graphml(drawn, tmp_path / "brain.graphml")
+    expected = path(3)
+    assert RelationalGraph.from_networkx(drawn) == expected
+    for name in ("brain.edges", "brain.graphml"):
+        assert RelationalGraph.from_file(tmp_path / name) == expected
+
+
 @pytest.mark.parametrize("directed", [False, True])
 def test_unreachable_pairs_and_one_node_have_no_path_length(directed):
     apart = RelationalGraph(4, [[0, 2], [1, 3]], directed=directed)

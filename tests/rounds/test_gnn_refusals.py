@@ -149,6 +149,15 @@ def test_what_a_subclass_returns_is_checked() -> None:
         GIN(C, nn.LSTM(C, 4))(x, edges)
 
 
+def test_one_map_of_senders_and_receivers_is_refused_for_a_pair_of_channels() -> None:
+    x, edges, _ = example()
+    layer = GraphRound((C, 3), 4, "shared_attention")
+    with pytest.raises(
+        InputError, match="one W maps senders of 5 channels, and not receivers of 3"
+    ):
+        layer((x, torch.zeros(6, 3)), edges)
+
+
 def test_the_output_channels_of_a_gin_are_those_of_its_network() -> None:
     assert repr(GIN(C, network())).startswith("GIN(\n  5, aggr='sum'\n")
     deep = nn.Sequential(nn.Sequential(nn.Linear(C, 7), nn.BatchNorm1d(7)), nn.ReLU())

@@ -144,6 +144,11 @@ class SharedAttentionMessage(MessageFunction):
 
     def forward(self, x_j: Tensor, x_i: Tensor, index: Tensor) -> Tensor:
         """(E, B, largest_in) twice -> (E, B, largest_out)."""
+        if x_i.shape[2] != x_j.shape[2]:  # of a GraphRound with a pair of channels
+            raise InputError(
+                f"one W maps senders of {x_j.shape[2]} channels, and not receivers of "
+                f"{x_i.shape[2]}: use rounds.gnn.GAT, which has one for each"
+            )
         h_j, h_i = (self._heads(x, index) for x in (x_j, x_i))  # (E, B, H, D)
         logits = (h_j * self.source_logit).sum(-1) + (h_i * self.target_logit).sum(-1)
         # A graph that comes with the input has any number of nodes, and this plan one.
