@@ -274,6 +274,21 @@ def test_improved_counts_without_edge_weights_and_from_pyg_says_so() -> None:
     torch.testing.assert_close(ours(x, edges), theirs(x, edges))
 
 
+@pytest.mark.parametrize(
+    "changed", [{"improved": True}, {"add_self_loops": False}, {"flow": "target_to_source"}]
+)
+def test_a_gcn_whose_settings_change_does_not_keep_its_edges(changed: dict[str, Any]) -> None:
+    x, edges = torch.randn(3, C), torch.tensor([[0, 1, 0], [1, 2, 2]])
+    layer, expected = GCN(C, D, cached=True), GCN(C, D, **changed)
+    expected.load_state_dict(layer.state_dict())
+    before = layer(x, edges)
+    for name, value in changed.items():
+        setattr(layer, name, value)
+    assert not torch.allclose(layer(x, edges), before)
+    for _ in range(2):
+        torch.testing.assert_close(layer(x, edges), expected(x, edges))
+
+
 @pytest.mark.parametrize("kind", [pyg.GINConv, pyg.GINEConv])
 @pytest.mark.parametrize("first", [nn.BatchNorm1d(C), nn.ReLU()])
 def test_a_learned_eps_survives_the_first_call(kind: type, first: nn.Module) -> None:

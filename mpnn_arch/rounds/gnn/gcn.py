@@ -67,7 +67,7 @@ class GCN(GraphRound):
                 "add_self_loops=True with normalize=False: a GCN does not support adding "
                 "self-loops without normalisation; add them to the edge_index"
             )
-        self._cache: tuple[GraphInput, GraphInput] | None = None
+        self._cache: tuple[Any, GraphInput, GraphInput] | None = None
 
     def forward(  # type: ignore[override]
         self, x: Any, edge_index: Any = None, edge_weight: OptTensor = None
@@ -85,9 +85,13 @@ class GCN(GraphRound):
 
     def normalised(self, graph: GraphInput) -> GraphInput:
         """e_vu / sqrt(d_u d_v) on the edges and the self-loops that the layer adds."""
-        if self._cache is not None and _same_edges(self._cache[0], graph):
-            kept = self._cache[1]
-            return graph._replace(edge_index=kept.edge_index, value=kept.value, origin=kept.origin)
+        settings = self.improved, self.add_self_loops, self.flow
+        if self._cache is not None and self._cache[0] == settings:
+            _, given, kept = self._cache
+            if _same_edges(given, graph):
+                return graph._replace(
+                    edge_index=kept.edge_index, value=kept.value, origin=kept.origin
+                )
         weight: Any = graph.value
         if weight is None:
             weight = graph.source.new_ones(graph.edge_index.shape[1])
@@ -102,7 +106,7 @@ class GCN(GraphRound):
         weight = scale[source] * weight * scale[target]
         normal = normal._replace(value=weight)
         if self.cached and not torch.compiler.is_compiling() and not weight.requires_grad:
-            self._cache = _edges_of(graph, clone=True), _edges_of(normal)
+            self._cache = settings, _edges_of(graph, clone=True), _edges_of(normal)
         return normal
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
