@@ -11,6 +11,7 @@ from torch_geometric.nn import SumAggregation
 
 from mpnn_arch.checks import check_choice, check_kind
 from mpnn_arch.rounds import ConvMessage, LinearMessage, MessageRound
+from mpnn_arch.rounds.unwrapped import unwrapped
 
 Init = Literal["published", "kaiming"]
 INITS = ("published", "kaiming")
@@ -83,7 +84,7 @@ def _fill_round(layer: MessageRound, init: Init, generator: torch.Generator) -> 
     function: Any = layer.message_function
     if type(function) not in (LinearMessage, ConvMessage):
         return
-    if type(layer.aggr_module) is not SumAggregation:
+    if type(unwrapped(layer.aggr_module)) is not SumAggregation:
         return
     plan = layer.plan
     is_conv = isinstance(function, ConvMessage)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
+from torch_geometric.nn import SumAggregation
 
 from mpnn_arch.checks import as_list, check_kind
 from mpnn_arch.errors import InputError
@@ -21,6 +22,7 @@ from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.models.architectures.mlp import MLP
 from mpnn_arch.models.dense import Dense
 from mpnn_arch.rounds import LinearMessage, RelationalLinear
+from mpnn_arch.rounds.unwrapped import unwrapped
 
 
 def check_members(members: Iterable[Any]) -> list[nn.Module]:
@@ -207,13 +209,22 @@ def why_not_joined(member: nn.Module) -> str:
             f"a population consists of mlp models, not of {type(member).__name__}; train "
             "this one by itself"
         )
-    for layer in member.rounds:
-        if isinstance(layer, RelationalLinear) and not (
-            type(layer.message_function) is LinearMessage and layer.aggr in ("sum", "add")
+    for layer in cast(Any, (member.stem, *member.rounds)):
+        is_round = isinstance(layer, RelationalLinear)
+        if is_round and not (
+            type(layer.message_function) is LinearMessage
+            and type(unwrapped(layer.aggr_module)) is SumAggregation
         ):
             return (
-                f"a population's rounds are sums of linear messages, not {layer.aggr} of "
+                f"a population's rounds are sums of linear messages, not {layer.aggr_module} of "
                 f"{type(layer.message_function).__name__}; train this one by itself"
+            )
+        # As of a network that was changed after it was built.
+        ends = layer.norm, layer.activation if is_round else layer.act
+        if [type(part) for part in ends] != [nn.BatchNorm1d, nn.ReLU]:
+            return (
+                "a population's layers end with BatchNorm1d and ReLU, not with "
+                f"{' and '.join(map(str, ends))}; train this one by itself"
             )
     if not all(isinstance(tensor, nn.Parameter) for tensor in _trained(member)):
         # They would be joined and trained, and computed anew from others at the next call.

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch_geometric.nn import MaxAggregation
 
 from mpnn_arch import InputError, graphs, models
 from mpnn_arch.training import Population, Trainer, TrainingConfig, train_population
@@ -45,6 +46,11 @@ def mlps(specs=SPECS, **values):
 
 def pruned(member):
     prune.l1_unstructured(member.rounds[0].message_function, "weight", 0.5)
+    return member
+
+
+def changed(member, name, part):
+    setattr(member.rounds[0], name, part)
     return member
 
 
@@ -257,8 +263,11 @@ def test_a_population_draws_from_its_own_generator_alone(doubles):
         (lambda: [], "none was given"),
         (lambda: [mlp("ring:16")] * 2, "twice"),
         (lambda: [nn.Linear(64, 10)], "not of Linear"),
-        (lambda: [mlp("ring:16", aggr="max")], "not max of LinearMessage"),
-        (lambda: [mlp("ring:16", message="gated")], "not sum of Gated"),
+        (lambda: [mlp("ring:16", aggr="max")], r"not MaxAggregation\(\) of LinearMessage"),
+        (lambda: [mlp("ring:16", message="gated")], r"not SumAggregation\(\) of Gated"),
+        (lambda: [changed(mlp("ring:16"), "aggr_module", MaxAggregation())], "not MaxAggregation"),
+        (lambda: [changed(mlp("ring:16"), "activation", nn.GELU())], r"ReLU, not.*GELU\("),
+        (lambda: [changed(mlp("ring:16"), "norm", nn.Identity())], "not with Identity"),
         (lambda: [mlp("ring:16"), pruned(mlp("ring:16"))], "pruned or parametrised"),
         (lambda: [mlp("ring:16"), spectral(mlp("ring:16"))], "pruned or parametrised"),
         (lambda: [mlp("ring:16"), mlp("ring:16", in_features=65)], "input features 64 and 65"),
