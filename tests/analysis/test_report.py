@@ -15,7 +15,7 @@ from mpnn_arch import InputError, cli
 from mpnn_arch.analysis import load_results, sweet_spot, write_report
 from mpnn_arch.analysis.effect_size import effect
 from mpnn_arch.analysis.report import file_name
-from mpnn_arch.analysis.report.readings import _better_than_dense
+from mpnn_arch.analysis.report.readings import _best_graph, _better_than_dense
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import Browser, find_browser
@@ -163,6 +163,67 @@ def test_the_page_in_a_browser(small_report):
             browser.evaluate(f"{chart}.scrollIntoView()")
             browser.wait(f"{chart}.querySelector('.main-svg')")
         assert browser.errors == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_in_the_dark_and_on_a_phone(small_report, browser, serious_faults, width):
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark", reduced_motion="reduce"
+    )
+    page = context.new_page()
+    page.goto((small_report / "report.html").as_uri())
+    page.wait_for_selector("body[data-ready=true]")
+    page.select_option("#bins", index=1)
+    page.wait_for_selector("#drawing circle")
+    page.eval_on_selector_all("details", "all => all.forEach((one) => { one.open = true; })")
+    chart = page.locator("[data-chart='0/1']")
+    chart.scroll_into_view_if_needed()
+    chart.locator(".main-svg").first.wait_for()
+
+    def light(selector, of):
+        found = page.locator(selector).first.evaluate(f"one => getComputedStyle(one).{of}")
+        return sum(map(int, re.findall(r"\d+", found)[:3])) / 3
+
+    title, ground = "#landscape-0 .gtitle", "#landscape-0 .main-svg"
+    assert light("body", "backgroundColor") < 60
+    assert light(ground, "backgroundColor") < 60
+    assert light(title, "fill") > 200
+    outlines = "document.getElementById('landscape-0').layout.shapes.length"
+    assert page.evaluate(outlines) == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for each in page.locator(".js-plotly-plot").all():
+        inner, outer = each.bounding_box(), each.locator("xpath=..").bounding_box()
+        assert inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+        for text in each.locator(".gtitle").all():
+            box = text.bounding_box()
+            assert box["x"] + box["width"] <= inner["x"] + inner["width"]
+    assert serious_faults(page) == []
+    # The reader's system turns light in the evening, or at noon.
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(
+        f"getComputedStyle(document.querySelector('{ground}')).backgroundColor"
+        " === 'rgb(255, 255, 255)'"
+    )
+    assert light(title, "fill") < 60
+    assert page.evaluate(outlines) == 1
+    assert serious_faults(page) == []
+    context.close()
+
+
+def test_a_best_graph_that_is_expected_to_err_more_is_not_as_good_as_its_mean_says():
+    def reading(held_out, expected):
+        splits = pd.DataFrame(
+            {"chosen_on": [4], "bias": [held_out], "held_out": [34.8], "rank": [2.0]}
+        )
+        bias = SimpleNamespace(splits=splits, graphs=53, best=34.8, expected=expected)
+        return _best_graph(SimpleNamespace(name="ours", bias=bias, baseline={"mean": 35.8}))
+
+    assert reading(-0.001, 34.81).verdict == "survives"
+    assert "is 0.00 points above" in reading(-0.001, 34.81).evidence
+    assert "is 0.20 points below" in reading(-0.2, 34.81).evidence
+    assert reading(-0.001, 35.57).verdict == "in part"
+    assert reading(0.7, 34.81).verdict == "in part"
 
 
 def test_a_name_cannot_break_the_page(small_results, tmp_path):

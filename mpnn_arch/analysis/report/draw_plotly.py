@@ -38,7 +38,8 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
 
 
 def _layout(chart: Chart) -> dict[str, Any]:
-    plain = {"showline": True, "linecolor": "#888", "gridcolor": "#eee", "zeroline": False}
+    # Without colours: the page gives those of its light or dark theme.
+    plain = {"showline": True, "zeroline": False}
     bars = any(isinstance(layer, Bars) for layer in chart.layers)
     return {
         "title": {"text": chart.title, "x": 0, "xanchor": "left", "font": {"size": 15}},
@@ -57,8 +58,6 @@ def _layout(chart: Chart) -> dict[str, Any]:
         "height": round(chart.size[1] * 92),
         "margin": {"l": 60, "r": 20, "t": 46, "b": 50},
         "legend": {"orientation": "h", "y": -0.24, "yanchor": "top"},
-        "plot_bgcolor": "#fff",
-        "paper_bgcolor": "rgba(0,0,0,0)",
         "hovermode": "closest",
         "barmode": "group",
     }

@@ -5,9 +5,56 @@ const options = { responsive: true, displaylogo: false, displayModeBar: false };
 let resolution = "coarse";
 let chosen = null; // { c, l }: the middle of the chosen bin
 
-function plot(target, figure) {
-  return Plotly.newPlot(target, figure.data, figure.layout, options);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const figures = new Map(); // those drawn so far, by their places
+// Of the palette, what is too dark for a dark ground, and what takes its place.
+const ON_DARK = { "#0072B2": "#56B4E9", "#56B4E9": "#0072B2", "#000000": "#e8ebf0" };
+
+function traces(figure) {
+  if (!dark.matches) return figure.data;
+  return JSON.parse(JSON.stringify(figure.data), (key, value) => ON_DARK[value] ?? value);
 }
+
+// What a chart leaves open takes the colours of the page.
+function template() {
+  const style = getComputedStyle(document.documentElement);
+  const [ink, panel, line, grid] = ["ink", "panel", "quiet", "grid"].map((name) => style.getPropertyValue(`--${name}`).trim());
+  const axis = { linecolor: line, gridcolor: grid };
+  return { layout: { font: { color: ink }, paper_bgcolor: panel, plot_bgcolor: panel, xaxis: axis, yaxis: axis } };
+}
+
+// A title on as many lines as it takes at this width; plotly would cut it.
+function title(text, width) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (longer.length * 8 > width && lines.at(-1)) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  return lines;
+}
+
+function plot(target, figure) {
+  figures.set(target, figure);
+  // The numbers in a chart say nothing when they are read aloud; they are in the tables.
+  target.setAttribute("role", "img");
+  target.setAttribute("aria-label", figure.layout.title.text);
+  const lines = title(figure.layout.title.text, target.clientWidth);
+  const more = 18 * (lines.length - 1);
+  const layout = {
+    ...figure.layout,
+    title: { ...figure.layout.title, text: lines.join("<br>") },
+    height: figure.layout.height + more,
+    margin: { ...figure.layout.margin, t: figure.layout.margin.t + more },
+    shapes: target.layout?.shapes ?? [],
+    template: template(),
+  };
+  return Plotly.react(target, traces(figure), layout, options);
+}
+
+dark.addEventListener("change", () => {
+  for (const [target, figure] of figures) plot(target, figure);
+});
 
 function make(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -112,7 +159,6 @@ function drawGraph(graph, row) {
   const at = (v) => [100 * Math.sin(2 * Math.PI * v / nodes), -100 * Math.cos(2 * Math.PI * v / nodes)];
   const path = document.createElementNS(space, "path");
   path.setAttribute("d", edges.map(([i, j]) => `M${at(i).map((x) => x.toFixed(1))}L${at(j).map((x) => x.toFixed(1))}`).join(""));
-  path.setAttribute("stroke", "#0072b2");
   path.setAttribute("stroke-opacity", Math.max(0.06, Math.min(0.8, 120 / edges.length)).toFixed(2));
   path.setAttribute("stroke-width", "0.7");
   svg.append(path);
@@ -122,7 +168,6 @@ function drawGraph(graph, row) {
     dot.setAttribute("cx", x.toFixed(1));
     dot.setAttribute("cy", y.toFixed(1));
     dot.setAttribute("r", Math.min(4, 120 / nodes).toFixed(1));
-    dot.setAttribute("fill", "#1c2430");
     svg.append(dot);
   }
   figure.replaceChildren(svg, make("figcaption",
@@ -176,7 +221,10 @@ async function drawLandscapes() {
   // All places first: plotly takes the width that it finds.
   for (const i of data.analyses.keys()) {
     if (document.getElementById(`landscape-${i}`) === null) {
-      row.append(make("div", null, { id: `landscape-${i}`, class: "chart" }));
+      // In a box of its own: plotly takes the width with what is padded.
+      const box = make("div", null, { class: "chart" });
+      box.append(make("div", null, { id: `landscape-${i}` }));
+      row.append(box);
     }
   }
   for (const [i, analysis] of data.analyses.entries()) {

@@ -143,7 +143,7 @@ def _section(
     ]
     listed = [
         f"<details><summary>{title} (tables/{file_name(one.name)}_{kind}.csv)</summary>"
-        f'<div class="panel scroll">{_table(tables[kind])}</div></details>'
+        f"{_scrolled(tables[kind], title)}</details>"
         for kind, title in SHOWN.items()
         if kind in tables
     ]
@@ -176,7 +176,7 @@ def _agreement(analyses: Sequence[Analysis], common: Sequence[Chart], pairs: pd.
         '<section id="agreement"><h2>Agreement of architectures</h2>'
         f"<p>{said}</p>"
         f'<div class="row">{"".join(drawn)}</div>'
-        f'<div class="panel scroll">{_table(pairs)}</div></section>'
+        f"{_scrolled(pairs, 'Agreement of pairs of results')}</section>"
     )
 
 
@@ -197,6 +197,14 @@ def _notes(analyses: Sequence[Analysis], notes: Sequence[str]) -> str:
     if not said:
         return "<p>Nothing.</p>"
     return "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in said) + "</ul>"
+
+
+def _scrolled(table: pd.DataFrame, title: str) -> str:
+    """The table in a box that the keyboard reaches, and so scrolls."""
+    return (
+        f'<div class="panel scroll" tabindex="0" role="group" aria-label="{escape(title)}">'
+        f"{_table(table)}</div>"
+    )
 
 
 def _table(table: pd.DataFrame) -> str:

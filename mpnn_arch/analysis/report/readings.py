@@ -92,7 +92,8 @@ def _region(analysis: Analysis) -> Reading | None:
         flat = analysis.calibration.query("depth == 0").set_index("rule")["claimed"]
         alarms = (
             f"; on flat landscapes of this design the paper's rule claims a sweet spot in "
-            f"{flat['paper']:.0%} of cases, the simultaneous one in {flat['simultaneous']:.0%}"
+            f"{100 * flat['paper']:.0f} % of cases, the simultaneous one in "
+            f"{100 * flat['simultaneous']:.0f} %"
         )
     rest = len(paper.candidates) - len(ours.spot.kept)
     return Reading(
@@ -109,16 +110,21 @@ def _best_graph(analysis: Analysis) -> Reading | None:
     if analysis.bias is None:
         return None
     last = analysis.bias.splits.iloc[-1]
-    above = analysis.baseline is not None and last["held_out"] < analysis.baseline["mean"]
+    beats = analysis.baseline is not None and last["held_out"] < analysis.baseline["mean"]
+    # Either is what the mean error hides: on a few seeds the first may be 0 by chance.
+    hidden = max(last["bias"], analysis.bias.expected - analysis.bias.best)
+    bias = round(last["bias"], 2)
     return Reading(
         analysis.name,
         "the best graph is as good as its mean error says",
-        _grade(last["bias"] < 0.05, above),
+        _grade(hidden < 0.05, beats),
         f"best of {analysis.bias.graphs:,}: {analysis.bias.best:.2f} %, "
         f"{analysis.bias.expected:.2f} % expected if trained again; chosen on "
         f"{counted(int(last['chosen_on']), 'seed')} its error on the others is "
-        f"{last['bias']:.2f} points above, and it ranks {last['rank']:.0f} there",
-        "survives: the bias is below 0.05 points; in part: held out, it still beats the baseline",
+        f"{abs(bias):.2f} points {'below' if bias < 0 else 'above'}, and it ranks "
+        f"{last['rank']:.0f} there",
+        "survives: both are less than 0.05 points above its mean; in part: held out, it still "
+        "beats the baseline",
     )
 
 
