@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.nn.utils.prune import BasePruningMethod
 from torch_geometric.nn.aggr import DegreeScalerAggregation
@@ -106,11 +108,15 @@ def rewire(
     if kind is not own:
         kept = _drawn(layer, kind, make_plan(layer.graph.edge_index, *sizes), seed)
     function = _drawn(kept, kind, plan, seed)
-    if not np.isin(_places(plan), _places(kept.plan), assume_unique=True).all():
+    known = np.isin(_places(plan), _places(kept.plan), assume_unique=True)
+    if not known.all():
         # Every edge there can be, drawn once.
         every = np.indices((graph.num_nodes,) * 2).reshape(2, -1)
         complete = RelationalGraph(graph.num_nodes, every)
-        _copy_edges(_drawn(kept, kind, make_plan(complete.edge_index, *sizes), seed), function)
+        new = np.zeros(graph.num_nodes, dtype=bool)
+        new[plan.target.cpu()[torch.from_numpy(~known)]] = True
+        drawn = _drawn(kept, kind, make_plan(complete.edge_index, *sizes), seed)
+        _copy_edges(drawn, function, new)
     _copy_edges(kept, function)
     aggregation = _aggregation(layer, plan, aggr, seed)
 
@@ -132,39 +138,50 @@ def rewire(
     return made
 
 
-def edge_entries(function: MessageFunction, edges: Tensor) -> dict[str, Tensor]:
-    """The parameters that edges have of their own, and which entries of each are of ``edges``.
+class _Entries(NamedTuple):
+    """Which entries of a parameter belong to which edge: those of a node lie together.
 
-    Args:
-        function: of the parameters.
-        edges: (E,) bool.
-
-    Shapes:
-        - a mask, by parameter: bool over the parameter's first dimension, on its device
+    Attributes:
+        parameter: its first dimension is divided among the edges.
+        counts: (E,) entries of an edge, which come ``rows[v]`` times at its receiver v.
+        rows: (N,) how often the edges of a node are gone through.
     """
-    found: dict[str, tuple[nn.Parameter, Tensor]] = {}
+
+    parameter: Tensor
+    counts: Tensor
+    rows: Tensor
+
+    def offsets(self, edge_ptr: Tensor) -> list[int]:
+        """(N + 1,) where the entries of each node begin."""
+        ends = F.pad(self.counts.cumsum(0), [1, 0])[edge_ptr]
+        return F.pad((ends.diff() * self.rows).cumsum(0), [1, 0]).tolist()
+
+    def of(self, v: int, edges: slice, kept: Tensor) -> Tensor:
+        """Of node v's entries, those of the edges that are ``kept`` of its ``edges``: bool."""
+        row = kept.repeat_interleave(self.counts[edges])
+        return row.repeat(int(self.rows[v])).to(self.parameter.device)
+
+
+def _edge_entries(function: MessageFunction) -> dict[str, _Entries]:
+    """The parameters that edges have of their own, by name."""
+    plan = function._plan.to("cpu")
+    once = torch.ones(plan.num_nodes, dtype=torch.int64)
+    found = {}
     for name, part in function.named_modules():
         prefix = f"{name}." if name else ""
         if isinstance(part, EdgeProduct):
-            entries = edges.repeat_interleave(part.rows * part.columns)
-            found[f"{prefix}weight"] = part.weight, entries
+            found[f"{prefix}weight"] = _Entries(part.weight, part.rows * part.columns, once)
             if part.bias is not None:
-                found[f"{prefix}bias"] = part.bias, edges.repeat_interleave(part.rows)
+                found[f"{prefix}bias"] = _Entries(part.bias, part.rows, once)
     if function.plan_layout:
         weight: Any = function.weight
-        found["weight"] = weight, _plan_entries(function._plan.to("cpu"), edges)
+        found["weight"] = _Entries(weight, plan.in_sizes[plan.source], plan.out_sizes)
     if not function.shared:  # a parameter of a user's own message, with a row an edge
+        each = torch.ones(plan.num_edges, dtype=torch.int64)
         for name, parameter in function.named_parameters(recurse=False):
-            if name not in found and parameter.dim() and parameter.shape[0] == len(edges):
-                found[name] = parameter, edges
-    return {name: entries.to(parameter.device) for name, (parameter, entries) in found.items()}
-
-
-def _plan_entries(plan: RoundPlan, edges: Tensor) -> Tensor:
-    """(num_weights,) whether an entry is of ``edges``: a node's rows are all alike."""
-    row = edges.repeat_interleave(plan.in_sizes[plan.source])
-    rows = zip(row.split(plan.fan_in.tolist()), plan.out_sizes.tolist(), strict=True)
-    return torch.cat([row.repeat(size) for row, size in rows])
+            if name not in found and parameter.dim() and parameter.shape[0] == plan.num_edges:
+                found[name] = _Entries(parameter, each, once)
+    return found
 
 
 def _places(plan: RoundPlan) -> np.ndarray:
@@ -195,11 +212,18 @@ def _drawn(
     return made.to(kwargs.get("device") or "cpu").train(function.training)
 
 
-def _copy_edges(source: MessageFunction, target: MessageFunction) -> None:
-    """Give ``target`` the parameters of the edges that both have, and those all edges share."""
-    theirs, ours = _places(source._plan), _places(target._plan)
-    of_edges = edge_entries(source, torch.from_numpy(np.isin(theirs, ours, assume_unique=True)))
-    to_edges = edge_entries(target, torch.from_numpy(np.isin(ours, theirs, assume_unique=True)))
+def _copy_edges(
+    source: MessageFunction, target: MessageFunction, new: np.ndarray | None = None
+) -> None:
+    """Give ``target`` the parameters of the edges that both have, and those all edges share.
+
+    Args:
+        source, target: message functions of one kind.
+        new: (N,) bool, the nodes whose edges are copied; None for all.
+    """
+    theirs, ours = source._plan.to("cpu"), target._plan.to("cpu")
+    chunks = list(_chunks(theirs, ours, new))
+    of_edges, to_edges = _edge_entries(source), _edge_entries(target)
     with torch.no_grad():
         for name, parameter in target.named_parameters():
             given = _numbers(source, name)
@@ -209,9 +233,44 @@ def _copy_edges(source: MessageFunction, target: MessageFunction) -> None:
                 if given.shape == parameter.shape:
                     parameter.copy_(given)
                 continue
-            # The same edges in the same order have the same entries in the same order.
-            entries = given[of_edges[name].to(given.device)]
-            parameter[to_edges[name]] = entries.to(parameter)
+            from_at = of_edges[name].offsets(theirs.edge_ptr)
+            to_at = to_edges[name].offsets(ours.edge_ptr)
+            for first, last, kept in chunks:
+                read = given[from_at[first] : from_at[last]]
+                written = parameter[to_at[first] : to_at[last]]
+                if kept is None:
+                    written.copy_(read)
+                    continue
+                # The same edges in the same order have the same entries in the same order.
+                entries = read[of_edges[name].of(first, *kept[0]).to(read.device)]
+                written[to_edges[name].of(first, *kept[1])] = entries.to(written)
+
+
+_Kept = tuple[slice, Tensor]  # the edges of a node, and which of them another plan has too
+
+
+def _chunks(
+    source: RoundPlan, target: RoundPlan, new: np.ndarray | None
+) -> Iterator[tuple[int, int, tuple[_Kept, _Kept] | None]]:
+    """Nodes ``first`` to ``last - 1`` with the same edges in both plans, or one that has others."""
+    first = 0
+    for v in range(source.num_nodes):
+        copied = new is None or bool(new[v])
+        edges = [slice(*plan.edge_ptr[v : v + 2].tolist()) for plan in (source, target)]
+        theirs, ours = source.source[edges[0]], target.source[edges[1]]
+        if copied and torch.equal(theirs, ours):
+            continue
+        if first < v:
+            yield first, v, None
+        first = v + 1
+        if copied:
+            yield (
+                v,
+                v + 1,
+                ((edges[0], torch.isin(theirs, ours)), (edges[1], torch.isin(ours, theirs))),
+            )
+    if first < source.num_nodes:
+        yield first, source.num_nodes, None
 
 
 def _numbers(function: MessageFunction, name: str) -> Tensor | None:

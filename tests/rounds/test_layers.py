@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear
+from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear, graphs
+from mpnn_arch.rounds.messages.initial import fan_in_bound
 
 # (in, out) over 9 nodes: even shares, ragged shares, shares of a single channel
 WIDTHS = [(18, 27), (22, 31), (9, 10)]
@@ -167,6 +168,12 @@ def test_initialisation_follows_the_generator_and_leaves_the_global_state(graph)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.weight, second.weight)
     assert torch.equal(first.bias, second.bias)
+
+
+def test_equal_fan_ins_have_one_bound():
+    equal, other = (RelationalLinear(graphs.ring(8, 4), size, size).plan for size in (16, 17))
+    assert fan_in_bound(equal, 9, torch.ones(8)).tolist() == [(10 * 9) ** -0.5]
+    assert len(fan_in_bound(other, 9, torch.ones(8))) == other.num_weights
 
 
 def test_initial_weights_are_bounded_by_the_nodes_own_fan_in(graph):

@@ -1,5 +1,7 @@
 """A round with an edge more or less, or another message or AGG, keeps its other weights."""
 
+import sys
+
 import pytest
 import torch
 from torch.nn.utils import parametrize, prune
@@ -9,6 +11,7 @@ from mpnn_arch.rounds import message_functions
 from mpnn_arch.widget.recording import record
 from mpnn_arch.widget.rewire import rewire, toggled_graph
 
+rewiring = sys.modules[rewire.__module__]  # the package has the function under the module's name
 OVER_VECTORS = [n for n in message_functions if not message_functions.get(n).vectors_instead]
 OVER_MAPS = [n for n in message_functions if not message_functions.get(n).maps_instead]
 
@@ -65,6 +68,18 @@ def test_an_edge_that_comes_back_is_the_same_edge(generator):
     assert torch.equal(messages_of(once, x)[5, 1], messages_of(other_order, x)[5, 1])
     back = rewire(layer, toggled_graph(layer.graph, [(0, 4), (0, 4)]))
     assert torch.equal(back.message_function.weight, layer.message_function.weight)
+
+
+def test_weights_are_chosen_one_by_one_at_changed_nodes_alone(generator, monkeypatch):
+    chosen, of = [], rewiring._Entries.of
+    monkeypatch.setattr(
+        rewiring._Entries, "of", lambda self, v, *edges: chosen.append(v) or of(self, v, *edges)
+    )
+    layer = RelationalLinear(ring(), 19, 17, generator=generator)
+    rewire(layer, toggled_graph(layer.graph, [(2, 6), (3, 4)]))
+    assert set(chosen) == {2, 3, 4, 6}
+    rewire(layer, layer.graph)
+    assert set(chosen) == {2, 3, 4, 6}
 
 
 def test_what_was_given_stays_as_it_is(generator):

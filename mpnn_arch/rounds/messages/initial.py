@@ -43,14 +43,17 @@ def fill_uniform(
     if isinstance(bound, Tensor):
         bound = bound.to(parameter.dtype).view(-1, *[1] * (parameter.dim() - 1))
     with torch.no_grad():
-        parameter.copy_(drawn * bound)
+        parameter.copy_(drawn.mul_(bound))
 
 
 def fan_in_bound(plan: RoundPlan, kernel_area: int, gain: Tensor) -> Tensor:
     """(num_weights,): gain_v / sqrt(fan_in_v * kernel_area), with the fan-in of node v.
 
+    (1,) where it is the same at all nodes: the long one takes longer than drawing the weights.
     With a gain of 1 this is the rule of ``nn.Linear`` and ``nn.Conv2d``.
     """
     plan = plan.to("cpu")
     bound = gain * (plan.fan_in * kernel_area).to(torch.float64).rsqrt()
+    if len(bound.unique()) == 1:
+        return bound[:1]
     return bound.repeat_interleave(plan.out_sizes * plan.fan_in)
