@@ -105,6 +105,7 @@ class RoundWidget(anywidget.AnyWidget):
         theme: ``"auto"``, ``"light"`` or ``"dark"``.
         scene: what is drawn; see :func:`~mpnn_arch.widget.scene.make_scene`. Read only.
         error: why the last thing asked for on screen cannot be done, in one sentence.
+        answered: how many changes asked for on screen were answered. Read only.
 
     Raises:
         InputError: nothing to show in the layer or model, a model that cannot be copied, an x that
@@ -139,6 +140,7 @@ class RoundWidget(anywidget.AnyWidget):
     ).tag(sync=True)
     theme = traitlets.Enum(["auto", "light", "dark"], "auto").tag(sync=True)
     error = traitlets.Unicode("").tag(sync=True)
+    answered = traitlets.Int(0).tag(sync=True)
 
     def __init__(
         self, layer_or_model: nn.Module, x: Tensor | None = None, *, seed: int = 0, **shown: Any
@@ -251,6 +253,9 @@ class RoundWidget(anywidget.AnyWidget):
             self.send_state([name for name in sync_data if name in self.keys])
         finally:
             self._from_screen = False
+            # Also where nothing on screen changes: the screen says how long it waits for this.
+            if not sync_data.keys().isdisjoint(REBUILDING):
+                self.answered += 1
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and beside it its picture, for readers of a notebook that run no widget."""

@@ -8,7 +8,7 @@ from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
 
 pytest.importorskip("anywidget", reason="the widget's extra is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-from mpnn_arch.widget import RoundWidget  # noqa: E402
+from mpnn_arch.widget import RoundWidget, record  # noqa: E402
 
 pytestmark = pytest.mark.browser
 expect = sync_api.expect
@@ -307,6 +307,75 @@ def test_a_convolutions_messages_are_maps(visit, tmp_path, generator):
     page = visit(tmp_path / "conv.html", "#selected=edge:1-0")
     page.wait_for_selector(".mr-map")
     assert page.locator('[data-view="equation"] .mr-thumbnail').count() >= 4 + 2 + 2
+
+
+LIVE = """async ([esm, state]) => {
+    const file = new Blob([esm], { type: "text/javascript" });
+    const { default: { render } } = await import(URL.createObjectURL(file));
+    const listeners = {};
+    window.answer = (changes) => {
+        Object.assign(state, changes);
+        for (const name of Object.keys(changes)) {
+            for (const heard of listeners[`change:${name}`] ?? []) heard();
+        }
+    };
+    const model = {
+        get: (name) => state[name],
+        set: (name, value) => answer({ [name]: value }),
+        save_changes: () => {},
+        on: (event, listener) => (listeners[event] ??= []).push(listener),
+        off: () => {},
+    };
+    render({ model, el: document.getElementById("at") });
+}"""
+
+
+def test_an_answer_that_does_not_come_is_said(browser):
+    widget = RoundWidget(RelationalLinear(graphs.ring(8, 4), 16, 16, backend="masked"))
+    state = {name: getattr(widget, name) for name in (*widget.keys,) if name[0] != "_"}
+    state = {name: value for name, value in state.items() if name not in ("layout", "tooltip")}
+    esm = widget._esm.replace("SLOW = [1.5, 15]", "SLOW = [0.2, 0.6]")
+    assert esm != widget._esm
+    page = browser.new_page()
+    page.set_content(f"<style>{widget._css}</style><div id='at'></div>")
+    page.evaluate(LIVE, [esm, state])
+    page.wait_for_selector(".mr[data-theme]")
+    waiting = page.locator(".mr-waiting")
+    page.click('[data-step="start"]')  # asks nothing of Python
+    page.wait_for_timeout(300)
+    expect(waiting).to_have_text("")
+    page.select_option('[data-trait="aggr"]', "max")
+    expect(waiting).to_have_text(re.compile("Python computes what was asked for"))
+    expect(waiting).to_have_text(re.compile("Python has not answered for 0.6 seconds"))
+    page.evaluate("answer({ answered: 1 })")
+    expect(waiting).to_have_text("")
+    page.wait_for_timeout(700)
+    expect(waiting).to_have_text("")
+    page.close()
+
+
+def test_what_the_keys_light_is_said(visit, page_of_a_ring):
+    path, widget = page_of_a_ring
+    page = visit(path)
+    said = page.locator(".mr > .mr-hidden[aria-live]")
+    node(page, 3).focus()
+    page.keyboard.press("ArrowDown")
+    expect(said).to_have_text(re.compile(r"message from 1 to 3, mean \u2212?\d"))
+    shown = float(said.inner_text().split()[-1].replace("\u2212", "-"))
+    place = (widget.layer.plan.source == 1) & (widget.layer.plan.target == 3)
+    sent = record(widget.layer, widget._x)[""].messages[place][0, :4].mean()  # of 5, padded
+    assert shown == pytest.approx(float(sent), abs=0.006)
+    page.keyboard.press("t")
+    expect(said).to_have_text("edge from 1 to 3 taken away, 15 edges")
+    page.click('[data-step="start"]')
+    page.locator('[data-view="matrix"] svg').focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    expect(said).to_have_text("message from 0 to 1, not sent yet")
+    text = page.locator(".mr-step-text")
+    expect(text).to_have_attribute("aria-live", "polite")
+    page.click('[data-step="play"]')
+    expect(text).to_have_attribute("aria-live", "off")
 
 
 def test_above_256_nodes_the_matrix_stands_alone(visit, tmp_path, generator):

@@ -362,3 +362,13 @@ def test_hooks_that_change_a_round_are_named_beside_the_difference(kind):
     assert not any("hooks" in note for note in reads["notes"])
     assert any("hooks" in note for note in changes["notes"])
     assert reads["difference"] < 1e-5 < changes["difference"]
+
+
+def test_the_screen_is_answered_also_where_nothing_changes():
+    widget = RoundWidget(RelationalLinear(graphs.ring(8, 4), 16, 16))
+    widget.set_state({"step": 3})
+    assert widget.answered == 0
+    widget.set_state({"aggr": "sum"})
+    assert widget.answered == 1
+    widget.set_state({"aggr": "no such name"})
+    assert (widget.answered, widget.aggr) == (2, "sum")

@@ -14,6 +14,8 @@ const FACTS = [
 ];
 const MOST_NODES_DRAWN = 256; // above, the matrix alone
 const MOST_ROWS = 12; // of messages in the equation
+const KEY = ["round_index", "sample", "aggr", "message"]; // what Python is asked for, beside "toggled"
+const SLOW = [1.5, 15]; // seconds without an answer after which that is said
 const CELL = 46; // pixels that a number takes
 const SVG = "http://www.w3.org/2000/svg";
 const MATH = "http://www.w3.org/1998/Math/MathML";
@@ -268,11 +270,29 @@ function render({ model, el }) {
   let frame = 0;
   let drawn = {}; // what the canvases show now, so that only what changed is drawn again
   let timer = null;
+  let toggledPart = null; // whose new state is still to be said
 
   const set = (changes) => {
     for (const [key, value] of Object.entries(changes)) model.set(key, value);
     model.save_changes();
+    if (!model.answers && [...KEY, "toggled"].some((key) => key in changes)) expectAnswer();
   };
+
+  // The menus show what is asked for at once, the numbers when Python has answered.
+  let waits = [];
+  function answered() {
+    waits.forEach(clearTimeout);
+    waits = [];
+    waiting.textContent = "";
+  }
+  function expectAnswer() {
+    answered();
+    const sentences = ["Python computes what was asked for; the numbers are those from before.",
+      `Python has not answered for ${SLOW[1]} seconds: it is busy, or has ended. The numbers are those from before.`];
+    waits = sentences.map((sentence, i) => setTimeout(() => { waiting.textContent = sentence; }, 1000 * SLOW[i]));
+  }
+  /** Say it to who does not see what is lit. */
+  const say = (text) => { told.textContent = text; };
   const step = () => clamp(model.get("step"), 0, scene.total);
   const lit = () => parsePart(hovered || model.get("selected"));
   const invalidate = () => {
@@ -296,6 +316,7 @@ function render({ model, el }) {
     const before = model.get("toggled");
     const rest = before.filter(([a, b]) => a !== pair[0] || b !== pair[1]);
     set({ toggled: rest.length < before.length ? rest : [...before, pair], selected: `edge:${u}-${v}` });
+    toggledPart = { u, v };
   }
 
   // -- stepping --
@@ -406,6 +427,8 @@ function render({ model, el }) {
     return [key, value];
   }));
   const error = element("p", { class: "mr-error", role: "alert" });
+  const waiting = element("p", { class: "mr-waiting", role: "status" });
+  const told = element("span", { class: "mr-hidden", "aria-live": "polite" });
   const notes = element("ul", { class: "mr-notes" });
 
   const graphBox = element("div", { class: "mr-stage" });
@@ -428,7 +451,7 @@ function render({ model, el }) {
     button("round \u25b6", "Forward to the end of the round, then to the next round", moves.round, { "data-step": "round" }),
     slider, stepText);
   const outputBox = element("section", { class: "mr-output", "aria-label": "Output" });
-  root.append(bar, facts, error, notes, controls, views, outputBox);
+  root.append(bar, facts, error, waiting, told, notes, controls, views, outputBox);
 
   function fillMenu(select, names, chosen, recorded) {
     const key = JSON.stringify([names, recorded ? names.map(recorded) : 0]);
@@ -470,6 +493,7 @@ function render({ model, el }) {
       notes.dataset.remarks = remarks;
     }
     playButton.textContent = model.get("playing") ? "Pause" : "Play";
+    stepText.setAttribute("aria-live", model.get("playing") ? "off" : "polite"); // too many to be read
     slider.max = scene.total;
     slider.value = step();
     const event = lastEvent(scene, step());
@@ -616,6 +640,13 @@ function render({ model, el }) {
     return `node ${v}, ${scene.in_sizes[v]} channels in, ${scene.out_sizes[v]} out, receives ${messages(node.sources.length)}`;
   }
 
+  function describeEdge(u, v) {
+    const edge = scene.edgeAt.get(`${u}-${v}`);
+    if (!edge) return `no edge from ${u} to ${v}`;
+    const sent = edge.place < progress(scene, v, step()).arrived;
+    return `message from ${u} to ${v}, ${sent ? `mean ${shown(edge.mean, scene.largest.mean)}` : "not sent yet"}`;
+  }
+
   function buildNodes() {
     graphSvg.setAttribute("viewBox", `0 0 ${shape.size} ${shape.size}`);
     graphSvg.setAttribute("width", shape.size);
@@ -706,6 +737,7 @@ function render({ model, el }) {
     } else if (by !== undefined) {
       const u = sources[(place + by + sources.length) % sources.length];
       select(`edge:${u}-${v}`);
+      say(describeEdge(u, v));
     } else if (event.key === "Enter" || event.key === " ") select(`node:${v}`);
     else if (event.key === "Escape") select("");
     else if (event.key.toLowerCase() === "t" && part && part.u !== undefined) toggle(part.u, part.v);
@@ -763,8 +795,7 @@ function render({ model, el }) {
   const matrixCanvas = element("canvas", { "aria-hidden": "true" });
   const bands = svg("g");
   const matrixSvg = svg("svg", { role: "application", tabindex: 0, "aria-label": "Block weight matrix. Arrow keys go from block to block, Enter or T adds or takes away the edge." }, bands);
-  const matrixSaid = element("span", { class: "mr-hidden", "aria-live": "polite" });
-  matrixBox.append(matrixCanvas, matrixSvg, matrixSaid);
+  matrixBox.append(matrixCanvas, matrixSvg);
   let grid = null; // where blocks lie
 
   function gridOf(size) {
@@ -893,7 +924,7 @@ function render({ model, el }) {
     if (by) {
       const to = part && part.node === undefined ? [(u + by[0] + n) % n, (v + by[1] + n) % n] : [u, v];
       select(`edge:${to[0]}-${to[1]}`);
-      matrixSaid.textContent = scene.edgeAt.has(`${to[0]}-${to[1]}`) ? `block from ${to[0]} to ${to[1]}` : `no edge from ${to[0]} to ${to[1]}`;
+      say(describeEdge(...to));
     } else if (event.key === "Home") select("edge:0-0");
     else if (event.key === "End") select(`edge:${n - 1}-${n - 1}`);
     else if (event.key === "Escape") select("");
@@ -1094,7 +1125,14 @@ function render({ model, el }) {
     if (!root.isConnected || !model.get("scene")?.nodes) return;
     const before = drawn;
     const now = { raw: model.get("scene"), theme: themeOf(model, el) };
-    if (now.raw !== before.raw) scene = decode(now.raw);
+    if (now.raw !== before.raw) {
+      scene = decode(now.raw);
+      if (toggledPart) {
+        const { u, v } = toggledPart;
+        say(`edge from ${u} to ${v} ${scene.edgeAt.has(`${u}-${v}`) ? "added" : "taken away"}, ${scene.facts.edges} edges`);
+      }
+      toggledPart = null;
+    }
     theme = now.theme;
     root.dataset.theme = theme;
     drawFrame();
@@ -1139,6 +1177,7 @@ function render({ model, el }) {
     keepPlaying();
   };
   model.on("change:playing", played);
+  model.on("change:answered", answered);
   const resized = new ResizeObserver(invalidate);
   resized.observe(root);
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -1156,12 +1195,13 @@ function render({ model, el }) {
     dark.removeEventListener("change", invalidate);
     for (const trait of traits) model.off(`change:${trait}`, invalidate);
     model.off("change:playing", played);
+    model.off("change:answered", answered);
+    answered();
   };
 }
 
 // -- an exported page ----------------------------------------------------------------------------
 
-const KEY = ["round_index", "sample", "aggr", "message"];
 const LINKED = ["round", "sample", "aggr", "message", "toggled", "step", "selected", "views", "theme"];
 const addressed = () => new URLSearchParams(location.hash.slice(1));
 
