@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from mpnn_arch.analysis import simultaneous_sweet_spot, sweet_spot
-from mpnn_arch.graphs import measure, sample
+from mpnn_arch.graphs import measure, parse_one, sample
+from mpnn_arch.widget.rewire import toggled_graph
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -38,6 +39,27 @@ def exercises(path):
 
 def test_there_are_eight_lessons_in_order():
     assert [path.name[:3] for path in LESSONS] == [f"0{number}_" for number in range(1, 9)]
+
+
+def test_shortcuts_take_from_l_and_c_what_lesson_5_says():
+    (lesson,) = NOTEBOOKS.glob("05_*.ipynb")
+    code, text = "\n".join(cells(lesson, "code")), "\n".join(cells(lesson, "markdown"))
+    ring = parse_one(re.search(r'parse_one\("(ring:[^"]+)"\)', code)[1])
+    listed = re.search(r"for pair in \[None, (.+)\]:", code)[1]
+    pairs = [tuple(map(int, pair)) for pair in re.findall(r"\((\d+), (\d+)\)", listed)]
+    measured = [
+        (graph.clustering_coefficient, graph.average_path_length)
+        for graph in (ring, toggled_graph(ring, pairs[:1]), toggled_graph(ring, pairs))
+    ]
+    falls = [
+        [1 - now / before for now, before in zip(one, measured[0], strict=True)]
+        for one in measured[1:]
+    ]
+    (first_c, first_l), (c, length) = falls
+    assert first_l > 2 * first_c
+    assert f"{100 * length:.0f} % off L" in text
+    assert f"{100 * c:.0f} % off C" in text
+    assert length > 2 * c
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

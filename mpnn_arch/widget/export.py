@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2_000_000
 # Above, the pairs of nodes are too many to record the round with each of them toggled.
-MOST_NODES_TOGGLED = 16
+MOST_NODES_TOGGLED = 24
 
 # Pixels a side of the maps in a page, to record more of them.
 LARGEST_MAP = 14

@@ -222,7 +222,7 @@ class RoundWidget(anywidget.AnyWidget):
         """Write what is on screen as one HTML file that needs neither Python nor a network.
 
         The messages are recorded in it, and as much as fits of what could be asked for next: every
-        other aggregation, every edge toggled (graphs of up to 16 nodes, one edge at a time), the
+        other aggregation, every edge toggled (graphs of up to 24 nodes, one edge at a time), the
         model's other rounds. A menu whose answer is not recorded is disabled. Whatever is on screen
         is kept in the address, so that a link restores it.
 
