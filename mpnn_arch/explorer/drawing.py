@@ -123,7 +123,7 @@ def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str
     middle = {key: statistics.fmean(seeds) for key, seeds in errors.items()}
     most = max([middle[key] + spread[key] for key in errors], default=10.0)
     axes = _Axes((0.0, float(epochs)), (0.0, max(1.0, most)))
-    drawn = []
+    drawn, labels = [], []
     for i, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
         points = [
             (e, middle[name, e], spread[name, e])
@@ -137,10 +137,13 @@ def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str
             f'stroke="{colour}" stroke-width="1.5"/>'
             for e, value, bar in points
         ]
-        seeds = max((len(errors[name, e]) for e, *_ in points), default=0)
-        last = f"{points[-1][1]:.2f} ± {points[-1][2]:.2f} %" if points else "not yet"
+        # Of the last epoch drawn: while a seed is under way, earlier epochs have more of them.
+        seeds = len(errors[name, points[-1][0]]) if points else 0
+        spread_said = f" ± {points[-1][2]:.2f}" if seeds > 1 else ""
+        last = f"{points[-1][1]:.2f}{spread_said} %" if points else "not yet"
         said = name.rpartition("/")[2] if name.startswith("file:") else name
         label = f"{said}: {last} ({seeds} seed{'s' if seeds != 1 else ''})"
+        labels.append(label)
         up = _TOP + 12 + 16 * i
         # The text in the page's own colour: it is read on a light and on a dark ground.
         drawn.append(_text(WIDTH - _RIGHT - 26, up, label, anchor="end"))
@@ -148,7 +151,8 @@ def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str
             f'<path d="M{WIDTH - _RIGHT - 20} {up - 4}h20" stroke="{colour}" stroke-width="3"/>'
         )
     drawn.append(axes.drawn("epoch", "test error (%)"))
-    return _svg(drawn, "Test error against epochs")
+    # A screen reader reads of an image its name alone.
+    return _svg(drawn, "; ".join(["Test error against epochs", *labels]))
 
 
 @cache

@@ -44,8 +44,12 @@ def test_curves_are_means_with_bars_of_one_deviation():
     rows = [row("a", 0, 1, 4.0), row("a", 1, 1, 6.0), row("b", 0, 1, 3.0), row("a", 0, 2, 2.0)]
     drawn = curves(rows, ["a", "b"], 3)
     ET.fromstring(drawn)
-    assert "a: 2.00 ± 0.00 % (2 seeds)" in drawn
-    assert "b: 3.00 ± 0.00 % (1 seed)" in drawn
+    # One seed has no deviation; of the last epoch there is one, though the first has two.
+    assert ">a: 2.00 % (1 seed)<" in drawn
+    assert ">b: 3.00 % (1 seed)<" in drawn
+    named = 'aria-label="Test error against epochs; a: 2.00 % (1 seed); b: 3.00 % (1 seed)"'
+    assert named in drawn
+    assert ">a: 3.00 ± 1.41 % (2 seeds)<" in curves([*rows, row("a", 1, 2, 4.0)], ["a", "b"], 3)
     heights = [float(y) for y in re.findall(r'<path d="M[\d.]+ ([\d.]+)V', drawn)]
     feet = [float(y) for y in re.findall(r'<path d="M[\d.]+ [\d.]+V([\d.]+)" stroke="#', drawn)]
     first = 2 * 2**0.5 / (5 + 2**0.5) * 264  # two deviations of 4 and 6, on an axis to 5 + sqrt(2)
