@@ -8,11 +8,11 @@ let chosen = null; // { c, l }: the middle of the chosen bin
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const figures = new Map(); // those drawn so far, by their places
 // Of the palette, what is too dark for a dark ground, and what takes its place.
-const ON_DARK = { "#0072B2": "#56B4E9", "#56B4E9": "#0072B2", "#000000": "#e8ebf0" };
+const ON_DARK = new Map([["#0072B2", "#56B4E9"], ["#56B4E9", "#0072B2"], ["#000000", "#e8ebf0"]]);
 
 function traces(figure) {
   if (!dark.matches) return figure.data;
-  return JSON.parse(JSON.stringify(figure.data), (key, value) => ON_DARK[value] ?? value);
+  return JSON.parse(JSON.stringify(figure.data), (key, value) => ON_DARK.get(value) ?? value);
 }
 
 // What a chart leaves open takes the colours of the page.
