@@ -470,7 +470,8 @@ def _linear_product(
         )
 
     def product(config: Config, out: Tensor, read: Tensor, weight: Tensor) -> None:
-        walk = _laid_out(config, both, plan, a).walk(transposed=transposed)
+        laid_out = _laid_out(config, both, plan, a)
+        walk = laid_out.walk(transposed=transposed)
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         tiles = walk.num_nodes * row_tiles
         groups = num_tiles(tiles, config["nodes"])
@@ -479,6 +480,7 @@ def _linear_product(
             "TRANSPOSED": transposed,
             "GRANULE": common_granule(walk.granule, read.stride(0)),
             "WEIGHT_GRANULE": walk.weight_granule,
+            "OUT_GRANULE": laid_out.walk(transposed=not transposed).granule,
         }
         started = start(
             kernels().linear_product,

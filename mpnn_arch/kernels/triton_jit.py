@@ -48,6 +48,12 @@ def multiply_add(a, b, acc, PRECISION: tl.constexpr, ACC: tl.constexpr, WIDEN: t
     return tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=ACC)
 
 
+@triton.jit
+def in_groups(stride, GRANULE: tl.constexpr):
+    """``stride``, a multiple of GRANULE. As a product, since a hint on an argument is ignored."""
+    return stride // GRANULE * GRANULE
+
+
 @triton.jit(do_not_specialize=BATCH_ARGUMENTS)
 def linear_product(
     out,
@@ -68,6 +74,7 @@ def linear_product(
     TRANSPOSED: tl.constexpr,
     GRANULE: tl.constexpr,
     WEIGHT_GRANULE: tl.constexpr,
+    OUT_GRANULE: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -83,17 +90,14 @@ def linear_product(
     group = tl.program_id(0) % groups
     b = (tl.program_id(0) // groups) * BLOCK_B + tl.arange(0, BLOCK_B)
     in_batch = b < batch
-    if GRANULE > 1:
-        a_batch_stride = tl.multiple_of(a_batch_stride, GRANULE)
+    a_batch_stride = in_groups(a_batch_stride, GRANULE)
     a_row = a + b.to(tl.int64) * a_batch_stride
-    out_row = out + b.to(tl.int64) * out_batch_stride
+    out_row = out + b.to(tl.int64) * in_groups(out_batch_stride, OUT_GRANULE)
 
     for tile in range(group, tiles, groups):
         node = tl.load(order + tile // ROW_TILES)
-        first = tl.load(offsets + node)
-        rows = tl.load(offsets + node + 1) - first
-        if TRANSPOSED:
-            rows = tl.multiple_of(rows, WEIGHT_GRANULE)
+        first = tl.multiple_of(tl.load(offsets + node), OUT_GRANULE)
+        rows = tl.multiple_of(tl.load(offsets + node + 1) - first, OUT_GRANULE)
         row = (tile % ROW_TILES) * BLOCK_N + tl.arange(0, BLOCK_N)
         in_share = row < rows
         begin = tl.load(list_ptr + node)
@@ -192,10 +196,8 @@ def linear_weights(
     listed = k < length
     column = tl.load(channel + begin + k, mask=listed, other=0)
     column = tl.max_contiguous(tl.multiple_of(column, GRANULE), GRANULE)
-    if GRANULE > 1:
-        a_batch_stride = tl.multiple_of(a_batch_stride, GRANULE)
-    if GRAD_GRANULE > 1:
-        grad_batch_stride = tl.multiple_of(grad_batch_stride, GRAD_GRANULE)
+    a_batch_stride = in_groups(a_batch_stride, GRANULE)
+    grad_batch_stride = in_groups(grad_batch_stride, GRAD_GRANULE)
     a_column = a + column.to(tl.int64) * a_channel_stride
     grad_column = grad + (first + row).to(tl.int64) * grad_channel_stride
 
@@ -216,9 +218,10 @@ def linear_weights(
         )
         acc = multiply_add(a_tile, grad_tile, acc, PRECISION, ACC, WIDEN)
 
-    position = tl.load(weight_start + node) + row[None, :] * length + k[:, None]
+    base = tl.multiple_of(tl.load(weight_start + node), GRANULE)
+    position = base + row[None, :] * length + k[:, None]
     tl.store(
-        out + split.to(tl.int64) * split_stride + position,
+        out + split.to(tl.int64) * in_groups(split_stride, GRANULE) + position,
         acc.to(out.dtype.element_ty),
         mask=listed[:, None] & in_share[None, :],
     )

@@ -53,7 +53,7 @@ def copies(request, monkeypatch):
     monkeypatch.setattr(backend, "_check", lambda *_: None)
     monkeypatch.setattr(triton_launch, "tf32_allowed", lambda convolution: True)
     yield widths
-    for name in ("linear_weights", "conv_weights"):
+    for name in ("linear_product", "linear_weights", "conv_weights"):
         getattr(triton_jit, name).device_caches.clear()
 
 
@@ -86,3 +86,30 @@ def test_aligned_weight_gradients_copy_16_bytes_in_tf32(copies, monkeypatch):
     backend.linear_grad_weight(torch.empty(64, 128), torch.empty(64, 64), plan)
     assert copies
     assert set(copies) == {16}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("padded", [0, 1])
+@pytest.mark.parametrize("product", ["forward", "dX", "dW"])
+def test_any_number_of_nodes_is_copied_as_widely(copies, monkeypatch, product, padded, dtype):
+    """Rows of 9 nodes of 8 channels are multiples of 8 numbers, and those of 16 nodes of 16."""
+
+    def wanted(config):
+        return config["pad"] == padded and (dtype.itemsize < 4 or config["BLOCK_K"] < 64)
+
+    only(monkeypatch, wanted)
+    share, widths = 7 if padded else 8, []
+    for nodes in (9, 16):
+        copies.clear()
+        plan = make_plan(graphs.ring(nodes, 4).edge_index, [share] * nodes, [share] * nodes)
+        x, weight = torch.empty(64, share * nodes), torch.empty(plan.num_weights)
+        x, weight = x.to(dtype), weight.to(dtype)
+        if product == "forward":
+            backend.linear_forward(x, weight, plan)
+        elif product == "dX":
+            backend.linear_grad_input(x, weight, plan)
+        else:
+            backend.linear_grad_weight(x, x, plan)
+        widths.append(sorted(copies))
+    assert widths[0] == widths[1]
+    assert 16 in widths[0]
