@@ -174,8 +174,6 @@ def linear_forward(
     Raises:
         InputError: a shape, dtype or device that the kernels do not support.
     """
-    _check("x", x, (-1, plan.in_channels), x)
-    _check("weight", weight, (plan.num_weights,), x)
     dtype = _sum_dtype(x, bias)
     y = _linear_product(x, weight, plan, transposed=False, dtype=dtype)
     return _rounded(y, bias, x.dtype)
@@ -195,9 +193,7 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     Raises:
         InputError: a shape, dtype or device that the kernels do not support.
     """
-    _check("grad", grad, (-1, plan.out_channels), grad)
-    _check("weight", weight, (plan.num_weights,), grad)
-    return _linear_product(grad, weight, plan, transposed=True)
+    return _linear_product(grad, weight, plan, transposed=True, dtype=grad.dtype)
 
 
 def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
@@ -214,18 +210,18 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     Raises:
         InputError: a shape, dtype or device that the kernels do not support.
     """
-    _check("grad", grad, (-1, plan.out_channels), grad)
-    _check("x", x, (grad.shape[0], plan.in_channels), grad)
     both = tables(plan, x.device)
     walk = both.forward
-    batch = x.shape[0]
-    if batch == 0 or plan.num_weights == 0:
-        return x.new_zeros(plan.num_weights)
     again = ready_key("linear_weights", x, grad, convolution=False)
     known = walk.ready.get(again)
     if known is not None and known.usable(x.get_device()):
         repeat = functools.partial(_repeated_weights, known, x)
         return layouts.linear_weights(repeat, known.config, grad, x, plan)
+    _check("grad", grad, (-1, plan.out_channels), grad)
+    _check("x", x, (grad.shape[0], plan.in_channels), grad)
+    batch = x.shape[0]
+    if batch == 0 or plan.num_weights == 0:
+        return x.new_zeros(plan.num_weights)
     constants = number_constants(x, convolution=False)
     made: list[Launch] = []
 
@@ -289,13 +285,9 @@ def conv2d_forward(
     Raises:
         InputError: a shape, dtype or device that the kernels do not support.
     """
-    _check("x", x, (-1, plan.in_channels, -1, -1), x)
-    _check("weight", weight, (plan.num_weights, -1, -1), x)
-    geometry = _window(tuple(weight.shape[1:]), stride, padding, dilation)
-    size = (x.shape[0], plan.out_channels, *_output_size(geometry, x.shape[2:]))
-    out = x.new_empty(size, dtype=_sum_dtype(x, bias))
-    out = _conv_product(out, x, weight, plan, geometry, transposed=False)
-    return _rounded(out, bias, x.dtype)
+    moves = (stride, padding, dilation)
+    y = _conv_product(x, weight, plan, moves, dtype=_sum_dtype(x, bias))
+    return _rounded(y, bias, x.dtype)
 
 
 def conv2d_grad_input(
@@ -324,12 +316,8 @@ def conv2d_grad_input(
     Raises:
         InputError: a shape, dtype or device that the kernels do not support.
     """
-    geometry = _window(tuple(weight.shape[1:]), stride, padding, dilation)
-    size = tuple(input_size)[-2:]
-    _check("grad", grad, (-1, plan.out_channels, *_output_size(geometry, size)), grad)
-    _check("weight", weight, (plan.num_weights, -1, -1), grad)
-    out = grad.new_empty(grad.shape[0], plan.in_channels, *size)
-    return _conv_product(out, grad, weight, plan, geometry, transposed=True)
+    moves, size = (stride, padding, dilation), tuple(input_size)[-2:]
+    return _conv_product(grad, weight, plan, moves, dtype=grad.dtype, input_size=size)
 
 
 def conv2d_grad_weight(
@@ -359,19 +347,19 @@ def conv2d_grad_weight(
         InputError: a shape, dtype or device that the kernels do not support.
     """
     geometry = _window(kernel_size, stride, padding, dilation)
+    both = tables(plan, x.device)
+    walk, kernel = both.forward, geometry.kernel_size
+    again = ready_key("conv_weights", x, grad, geometry, convolution=True)
+    known = walk.ready.get(again)
+    if known is not None and known.usable(x.get_device()):
+        repeat = functools.partial(_repeated_weights, known, x, area=geometry.area)
+        return layouts.conv_weights(repeat, known.config, grad, x, plan, kernel)
     _check("x", x, (-1, plan.in_channels, -1, -1), grad)
     output_size = _output_size(geometry, x.shape[2:])
     _check("grad", grad, (x.shape[0], plan.out_channels, *output_size), grad)
     pixels = grad.shape[0] * grad.shape[2] * grad.shape[3]
     if pixels == 0 or plan.num_weights == 0:
-        return x.new_zeros(plan.num_weights, *geometry.kernel_size)
-    both = tables(plan, x.device)
-    walk, kernel = both.forward, geometry.kernel_size
-    again = ready_key("conv_weights", x, grad, geometry, grad.shape, convolution=True)
-    known = walk.ready.get(again)
-    if known is not None and known.usable(x.get_device()):
-        repeat = functools.partial(_repeated_weights, known, x, area=geometry.area)
-        return layouts.conv_weights(repeat, known.config, grad, x, plan, kernel)
+        return x.new_zeros(plan.num_weights, *kernel)
     constants = number_constants(x, convolution=True)
     made: list[Launch] = []
 
@@ -444,23 +432,26 @@ def _linear_product(
     plan: RoundPlan,
     *,
     transposed: bool,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype,
 ) -> Tensor:
     both = tables(plan, a.device)
     walk = both.walk(transposed=transposed)
-    batch = a.shape[0]
-    out = a.new_empty(batch, walk.num_channels, dtype=dtype)
-    if out.numel() == 0 or walk.longest == 0:
-        return out.zero_()
     weight = weight.contiguous()
-    what = "linear_transposed" if transposed else "linear_product"
-    again = ready_key(what, a, weight, out.dtype, convolution=False)
+    again = ready_key("linear_product", a, weight, dtype, convolution=False)
     known = walk.ready.get(again)
     if known is not None and known.usable(a.get_device()):
+        out = a.new_empty(a.shape[0], walk.num_channels, dtype=dtype)
         repeat = functools.partial(known, a.get_device())
         return layouts.linear_product(
             repeat, known.config, out, a, weight, plan, transposed=transposed
         )
+    name, channels = ("grad", plan.out_channels) if transposed else ("x", plan.in_channels)
+    _check(name, a, (-1, channels), a)
+    _check("weight", weight, (plan.num_weights,), a)
+    batch = a.shape[0]
+    out = a.new_empty(batch, walk.num_channels, dtype=dtype)
+    if out.numel() == 0 or walk.longest == 0:
+        return out.zero_()
     constants = number_constants(a, convolution=False)
     made: list[Launch] = []
 
@@ -498,27 +489,44 @@ def _linear_product(
 
 
 def _conv_product(
-    out: Tensor,
     a: Tensor,
     weight: Tensor,
     plan: RoundPlan,
-    geometry: ConvGeometry,
+    moves: tuple[Pair, Pair, Pair],
     *,
-    transposed: bool,
+    dtype: torch.dtype,
+    input_size: tuple[int, ...] = (),
 ) -> Tensor:
+    """The forward product; with ``input_size`` the gradient with respect to an input of this size.
+
+    ``moves``: stride, padding and dilation.
+    """
+    transposed = bool(input_size)
     both = tables(plan, a.device)
     walk = both.walk(transposed=transposed)
-    if out.numel() == 0 or walk.longest == 0:
-        return out.zero_()
     weight = weight.contiguous()
-    what = "conv_transposed" if transposed else "conv_product"
-    again = ready_key(what, a, weight, geometry, out.dtype, out.shape, convolution=True)
+    if weight.dim() != 3:
+        _check("weight", weight, (plan.num_weights, -1, -1), a)
+    geometry = _window(tuple(weight.shape[1:]), *moves)
+    again = ready_key("conv_product", a, weight, geometry, dtype, input_size, convolution=True)
     known = walk.ready.get(again)
     if known is not None and known.usable(a.get_device()):
+        size = input_size or _output_size(geometry, a.shape[2:])
+        out = a.new_empty(a.shape[0], walk.num_channels, *size, dtype=dtype)
         repeat = functools.partial(known, a.get_device())
         return layouts.conv_product(
             repeat, known.config, out, a, weight, plan, transposed=transposed
         )
+    if transposed:
+        space = _output_size(geometry, input_size)
+        _check("grad", a, (-1, plan.out_channels, *space), a)
+    else:
+        _check("x", a, (-1, plan.in_channels, -1, -1), a)
+    _check("weight", weight, (plan.num_weights, -1, -1), a)
+    size = input_size or _output_size(geometry, a.shape[2:])
+    out = a.new_empty(a.shape[0], walk.num_channels, *size, dtype=dtype)
+    if out.numel() == 0 or walk.longest == 0:
+        return out.zero_()
     constants = number_constants(a, convolution=True)
     made: list[Launch] = []
     phases = geometry.stride[0] * geometry.stride[1] if transposed else 1

@@ -138,11 +138,12 @@ def cut(programs: int, length: int) -> tuple[int, int]:
 
 
 def split_output(splits: int, numbers: int, like: Tensor) -> Tensor:
-    """(splits, numbers) buffer of partial sums, at least float32 if they are to be added."""
-    dtype = like.dtype if splits == 1 else torch.promote_types(like.dtype, torch.float32)
-    return like.new_empty(splits, numbers, dtype=dtype)
+    """(numbers,); or (splits, numbers) of partial sums, at least float32 as they are added."""
+    if splits == 1:
+        return like.new_empty(numbers)
+    return like.new_empty(splits, numbers, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
 def sum_splits(out: Tensor, dtype: torch.dtype) -> Tensor:
     """(numbers,): the sum of the splits, in a fixed order."""
-    return out[0] if out.shape[0] == 1 else out.sum(0).to(dtype)
+    return out if out.dim() == 1 else out.sum(0).to(dtype)

@@ -184,16 +184,20 @@ def remember(known: Known, key: tuple[Any, ...], launch: Launch) -> None:
 def ready_key(
     what: str, first: Tensor, second: Tensor, *more: object, convolution: bool
 ) -> tuple[Any, ...]:
-    """All that Triton's dispatch depends on: shapes, strides, alignment, torch's switches."""
+    """All that checks and Triton's dispatch depend on, on a plan and the device of ``first``."""
+    dtype = first.dtype
     return (
         what,
-        first.dtype,
+        dtype,
+        second.dtype,
+        second.get_device(),
         first.shape,
+        second.shape,
         first.stride(),
         second.stride(),
         first.data_ptr() & 15,
         second.data_ptr() & 15,
-        first.dtype == torch.float32 and tf32_allowed(convolution),
+        dtype == torch.float32 and tf32_allowed(convolution),
         torch.are_deterministic_algorithms_enabled(),
         *more,
     )

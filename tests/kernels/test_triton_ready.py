@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mpnn_arch import graphs
+from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import triton as backend
 from mpnn_arch.kernels import triton_launch, triton_ready, triton_tables
 from mpnn_arch.kernels.plan import make_plan
@@ -21,7 +22,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def launches(monkeypatch):
+def real_check():
+    return backend._check  # before it is replaced
+
+
+@pytest.fixture
+def launches(real_check, monkeypatch):
     """What Triton's launcher passes to its C function, and the functions that Triton dispatched."""
     pytest.importorskip("triton")
     nvidia = pytest.importorskip("triton.backends.nvidia.driver")
@@ -132,6 +138,46 @@ def test_each_shape_stride_alignment_and_switch_is_dispatched_once(launches, pla
     monkeypatch.setattr(triton_ready, "tf32_allowed", lambda convolution: True)
     backend.linear_forward(x, weight, plan)
     assert len(launches.dispatched) == before + 1
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_tensors_of_a_known_launch_are_not_checked_again(launches, plan, monkeypatch, product):
+    checked = []
+    monkeypatch.setattr(backend, "_check", lambda name, *_: checked.append(name))
+    call = products(plan)[product]
+    call()
+    assert len(checked) == 2
+    call()
+    assert len(checked) == 2
+
+
+def test_tensors_that_do_not_fit_are_refused_after_a_launch_of_others(
+    launches, plan, monkeypatch, real_check
+):
+    for call in products(plan).values():
+        call()
+    monkeypatch.setattr(backend, "_check", real_check)
+    monkeypatch.setattr(backend, "interpreting", lambda: True)
+    x, grad = torch.zeros(20, plan.in_channels), torch.zeros(20, plan.out_channels)
+    weight = torch.zeros(plan.num_weights)
+    backend.linear_forward(x, weight, plan)
+    for wrong in (weight[1:], weight.double(), weight[:, None], weight[0]):
+        with pytest.raises(InputError, match="weight"):
+            backend.linear_forward(x, wrong, plan)
+        with pytest.raises(InputError, match="weight"):
+            backend.linear_grad_input(grad, wrong, plan)
+    for wrong in (x[:, 1:], x[:7], x.double(), x[0]):
+        with pytest.raises(InputError, match=r"x|grad"):
+            backend.linear_grad_weight(grad, wrong, plan)
+    maps, kernels = x[..., None, None].expand(-1, -1, 4, 6), weight[:, None, None].expand(-1, 3, 3)
+    for wrong in (kernels[1:], kernels.double(), weight, kernels[:, :, 0]):
+        with pytest.raises(InputError, match="weight"):
+            backend.conv2d_forward(maps, wrong, plan, padding=1)
+    for wrong in (maps[:, 1:], x, maps[..., 0]):
+        with pytest.raises(InputError, match="x has shape"):
+            backend.conv2d_forward(wrong, kernels, plan, padding=1)
+    with pytest.raises(InputError, match="grad has shape"):
+        backend.conv2d_grad_input(grad[..., None, None], kernels, plan, (4, 6), padding=1)
 
 
 def test_a_weight_that_is_not_contiguous_is_copied_each_time(launches, plan):
