@@ -47,6 +47,7 @@ from mpnn_arch.kernels.triton_configs import (
     num_tiles,
 )
 from mpnn_arch.kernels.triton_launch import (
+    check_addresses,
     common_granule,
     cut,
     interpreting,
@@ -372,6 +373,7 @@ def conv2d_grad_weight(
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         list_tiles = num_tiles(walk.longest, config["BLOCK_K"])
         programs = walk.num_nodes * row_tiles * list_tiles * geometry.area
+        check_addresses(pixels, read_grad, read)
         splits, per_split = cut(programs, pixels)
         numbers = num_weights * geometry.area
         out = split_output(splits, numbers, x)
@@ -542,6 +544,7 @@ def _conv_product(
         )
 
     def product(config: Config, out: Tensor, read: Tensor, weight: Tensor) -> None:
+        check_addresses(pixels, out, read)
         walk = _laid_out(config, both, plan, a, gapless=True).walk(transposed=transposed)
         row_tiles = num_tiles(walk.largest, config["BLOCK_N"])
         tiles = walk.num_nodes * row_tiles

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.capture import relaxed_capture
 from mpnn_arch.kernels.dispatch.machines import tf32_allowed
 from mpnn_arch.kernels.triton_choices import recall, remember
@@ -22,6 +23,8 @@ from mpnn_arch.kernels.triton_tables import Walk
 # decides how sums round.
 PROGRAMS_WANTED = 512
 STRETCH = 1024
+
+_MOST_PIXELS = 2**31 - 2**10  # less the last tile's excess
 
 # By launch and device, the first configuration that compiles.
 _UNTIMED: dict[tuple[Any, ...], int] = {}
@@ -50,6 +53,9 @@ def launch(
     even if others were timed before. While a CUDA graph is captured nothing can be timed: an
     earlier selection is used, else the first that compiles.
 
+    Where no trial succeeds, as it takes memory of its own, the first that compiles is used, and the
+    next call tries again.
+
     Raises:
         Exception: what the compiler raised for the last of ``configs``, if none compiles.
     """
@@ -63,7 +69,8 @@ def launch(
             known = recall(key, configs, x)
             if known is None and not capturing:
                 known = _fastest(run, configs)
-                remember(key, known, x)
+                if known is not None:
+                    remember(key, known, x)
         with relaxed_capture() if capturing else nullcontext():
             if known is None:
                 return _first_that_compiles(run, configs, (*key, x.device))
@@ -83,19 +90,14 @@ def _first_that_compiles(
     return run(configs[last])
 
 
-def _fastest(run: Callable[[Config], Tensor], configs: list[Config]) -> Config:
+def _fastest(run: Callable[[Config], Tensor], configs: list[Config]) -> Config | None:
     from triton.testing import do_bench
 
     times = {}
-    refusal: Exception | None = None
     for i, config in enumerate(configs):
-        try:
+        with suppress(Exception):  # tiles that this device or this version of Triton refuses
             times[i] = do_bench(functools.partial(run, config), warmup=2, rep=10)
-        except Exception as error:  # tiles that this device or this version of Triton refuses
-            refusal = error
-    if refusal is not None and not times:
-        raise refusal
-    return configs[min(times, key=lambda i: times[i])]
+    return configs[min(times, key=lambda i: times[i])] if times else None
 
 
 def shape_key(x: Tensor, walk: Walk) -> tuple[Any, ...]:
@@ -121,6 +123,22 @@ def number_constants(x: Tensor, *, convolution: bool) -> dict[str, Any]:
         "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
         "WIDEN": x.dtype == torch.bfloat16 and interpreting(),
     }
+
+
+def check_addresses(pixels: int, *maps: Tensor) -> None:
+    """Check what the kernels count in 32 bits: all pixels, and offsets within one sample's map.
+
+    Raises:
+        InputError: there are more.
+    """
+    for x in maps:
+        span = sum(x.stride(i) * (x.shape[i] - 1) for i in (2, 3))
+        if max(pixels, span) > _MOST_PIXELS:
+            raise InputError(
+                f"maps of shape {tuple(x.shape)} and strides {x.stride()} have {pixels} pixels, "
+                f"which span {span} numbers each; the triton backend counts 2^31 of both: use "
+                "smaller batches, contiguous maps or another backend"
+            )
 
 
 def common_granule(granule: int, stride: int) -> int:

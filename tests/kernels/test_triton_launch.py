@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from mpnn_arch import graphs
+from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import capture, triton_choices, triton_configs, triton_launch, triton_tables
 from mpnn_arch.kernels import triton as backend
+from mpnn_arch.kernels.dispatch import machines
 from mpnn_arch.kernels.plan import make_plan
 
 CONFIGS = [{"BLOCK_B": 16}, {"BLOCK_B": 32}, {"BLOCK_B": 64}]
@@ -85,6 +87,32 @@ def test_under_capture_nothing_is_timed(device, x):
     triton_launch.launch(run, CONFIGS, x, KEY)
     device.capturing = True
     assert triton_launch.launch(run, CONFIGS, x, KEY) == 32
+
+
+def test_where_a_trial_finds_no_memory_the_first_tiles_are_used(device, x, monkeypatch):
+    """A trial takes 256 MB of its own; the launch itself may have enough."""
+    timed = triton_launch.launch(run, CONFIGS, x, KEY)
+
+    def do_bench(run, warmup, rep):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    testing = pytest.importorskip("triton.testing")
+    with monkeypatch.context() as patch:
+        patch.setattr(testing, "do_bench", do_bench)
+        assert triton_launch.launch(run, CONFIGS, x, (*KEY, 2)) == 16
+    assert triton_launch.launch(run, CONFIGS, x, (*KEY, 2)) == timed == 32
+
+
+def test_more_pixels_than_32_bits_count_are_refused():
+    def maps(*shape, **how):
+        return torch.empty(*shape, device="meta", **how)
+
+    check = triton_launch.check_addresses
+    check(2**30, maps(2, 128, 2**12, 2**12))
+    with pytest.raises(InputError, match="have 2147483648 pixels"):
+        check(2**31, maps(2**15, 8, 2**8, 2**8))
+    with pytest.raises(InputError, match="contiguous maps"):
+        check(2**25, maps(2, 128, 2**12, 2**12, memory_format=torch.channels_last))
 
 
 @pytest.mark.parametrize("error", [RuntimeError, AssertionError, KeyError, MemoryError])
@@ -200,6 +228,42 @@ def test_uploads_keep_their_values_on_the_cpu():
     assert capture.upload(values, torch.device("cpu")).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_rocm_has_no_tf32(monkeypatch):
+    monkeypatch.setattr(machines, "_PRECISION", lambda *_: "tf32")
+    x = torch.empty(2, 2)
+    assert triton_launch.number_constants(x, convolution=True)["PRECISION"] == "tf32"
+    monkeypatch.setattr(machines, "_ROCM", True)  # its Triton refuses the precision
+    assert triton_launch.number_constants(x, convolution=True)["PRECISION"] == "ieee"
+
+
+def test_streams_of_a_cold_capture_are_not_the_captured_one(monkeypatch):
+    """torch hands out 32 streams in turn, among them the captured one."""
+    handed, now, used = [], [0], []
+
+    def stream(device):
+        handed.append(len(handed) % 4)
+        return handed[-1]
+
+    @contextlib.contextmanager
+    def entered(stream):
+        before, now[0] = now[0], stream
+        yield
+        now[0] = before
+
+    monkeypatch.setattr(capture, "is_capturing", lambda device: True)
+    monkeypatch.setattr(capture, "_driver", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
+    monkeypatch.setattr(torch.cuda, "stream", entered)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: now[0] == 2)
+    copied = SimpleNamespace(to=lambda device: used.append(now[0]))
+    monkeypatch.setattr(torch, "from_numpy", lambda values: copied)
+    for _ in range(8):
+        capture.upload(np.arange(3), torch.device("cuda", 0))
+    assert len(used) == 8
+    assert set(used) == {0, 1, 3}
+    assert now == [0]
+
+
 def test_a_download_during_capture_runs_on_a_stream_of_its_own(monkeypatch):
     streams = []
 
@@ -212,6 +276,7 @@ def test_a_download_during_capture_runs_on_a_stream_of_its_own(monkeypatch):
     monkeypatch.setattr(capture, "is_capturing", lambda device: True)
     monkeypatch.setattr(capture, "_driver", lambda: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: "its own")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "stream", entered)
     assert capture.download(torch.arange(3)).tolist() == [0, 1, 2]
     assert streams == ["its own", None]

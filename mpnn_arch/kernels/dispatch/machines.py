@@ -82,10 +82,13 @@ def machine_for(device: torch.device) -> Machine:
 
 # What torch's public attributes read, in a seventh of their time; a private name of torch's.
 _PRECISION: Any = getattr(torch._C, "_get_fp32_precision_getter", None)
+_ROCM = torch.version.hip is not None
 
 
 def tf32_allowed(convolution: bool) -> bool:
-    """Whether torch's switches let products of float32 on CUDA run in TF32."""
+    """Whether torch's switches let products of float32 on CUDA run in TF32, which ROCm has not."""
+    if _ROCM:
+        return False
     if _PRECISION is not None:  # where the older switch can raise
         return bool(_PRECISION("cuda", "conv" if convolution else "matmul") == "tf32")
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
