@@ -228,6 +228,7 @@ def unavailable_reason(backend: str, device: str, dtype: torch.dtype) -> str:
         ''
     """
     reason, home, dtypes = _limits(backend)
+    reason = reason or _failure(backend, device, dtype)
     if reason:
         return reason
     if dtypes is not None and dtype not in dtypes:
@@ -239,6 +240,27 @@ def unavailable_reason(backend: str, device: str, dtype: torch.dtype) -> str:
             f"{' and '.join(there)}"
         )
     return ""
+
+
+_FAILURES: dict[tuple[str, str, torch.dtype], str] = {}
+
+
+@torch.compiler.assume_constant_result
+def _failure(name: str, device: str, dtype: torch.dtype) -> str:
+    return _FAILURES.get((name, device, dtype), "")
+
+
+def leave_out(name: str, device: str, dtype: torch.dtype, error: Exception) -> None:
+    """Do without a backend for such tensors in this process, where it failed; says so once.
+
+    As Triton does without a C compiler, or for a dtype that an older GPU has no instructions for.
+    """
+    lines = str(error).strip().splitlines() or [""]
+    failure = f"{type(error).__name__}: {lines[-1][:200]}"
+    _FAILURES[name, device, dtype] = reason = (
+        f"the {name} backend failed for {dtype} on {device} ({failure})"
+    )
+    warn_once(f"{reason}; 'auto' does without it in this process")
 
 
 def candidates(device: str, dtype: torch.dtype, kernel: Sequence[int] = ()) -> list[str]:

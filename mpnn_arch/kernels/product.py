@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -26,6 +27,15 @@ from mpnn_arch.kernels.two_streams import both
 
 # With respect to x, W and a bias; None where one is not needed.
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+# The backends that run a plan's rounds, by identity. What was captured into a CUDA graph goes on to
+# read their tables, at the same addresses.
+_IN_USE: WeakKeyDictionary[RoundPlan, set[int]] = WeakKeyDictionary()
+
+
+def in_use(plan: RoundPlan) -> set[int]:
+    """Identities of the backends whose tables for ``plan`` have to be kept."""
+    return _IN_USE.setdefault(plan, set())
 
 
 @dataclass(eq=False, slots=True)
@@ -50,6 +60,7 @@ class Product:
         kernel = () if self.geometry is None else self.geometry.kernel_size
         self.weight_shape = torch.Size((self.plan.num_weights, *kernel))
         self._adds_bias = getattr(self.backend, "ADDS_BIAS", False)
+        in_use(self.plan).add(id(self.backend))
         if self.geometry is None:
             self._product = partial(self.backend.linear_forward, plan=self.plan)
             self._linear_grads = getattr(self.backend, "linear_grads", None)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mpnn_arch import InputError, RelationalGraph
-from mpnn_arch.kernels import backends, cpu
+from mpnn_arch.kernels import backends, cpu, gather
 from mpnn_arch.kernels.block_matmul import block_matmul
 from mpnn_arch.kernels.dispatch import choice
 from mpnn_arch.kernels.dispatch.choice import choose, sample_bucket, static_rule
@@ -175,11 +176,104 @@ def test_a_backend_must_beat_the_rule_twice(
 
 
 def test_the_tables_of_other_backends_are_released(plan: RoundPlan, trials: list) -> None:
-    x, weight = tensors(plan)
-    block_matmul(x, weight, plan, "masked")
+    backends.get("masked").prepare(plan)
     assert "dense_index" in plan.__dict__
-    choose(x, weight, plan)  # selects gather
+    choose(*tensors(plan), plan)  # selects gather
     assert "dense_index" not in plan.__dict__
+
+
+def test_tables_in_use_outlive_a_trial(plan: RoundPlan, trials: list) -> None:
+    """A CUDA graph goes on to read those that it was captured with."""
+    block_matmul(*tensors(plan), plan, "masked")
+    index = plan.dense_index
+    choose(*tensors(plan), plan)  # selects gather
+    assert plan.dense_index is index
+    block_matmul(*tensors(plan), plan, "gather")
+    walks = gather.walks(plan)
+    choose(*tensors(plan, 100), plan)
+    assert plan.dense_index is index
+    assert gather.walks(plan) is walks
+
+
+def test_a_real_trial_keeps_its_selection_and_what_was_in_use(
+    plan: RoundPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MPNN_ARCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(backends, "_BACKENDS", {k: backends.get(k) for k in ("masked", "gather")})
+    released: list[str] = []
+    for name in ("masked", "gather"):
+        monkeypatch.setattr(backends.get(name), "release", lambda _, n=name: released.append(n))
+    for batch in (3, 30, 300):  # each in a bucket of its own
+        released.clear()
+        selected = choose(*tensors(plan, batch), plan).backend
+        assert released == [name for name in ("masked", "gather") if name != selected]
+        choice.in_use(plan).clear()
+    block_matmul(*tensors(plan), plan, "masked")
+    block_matmul(*tensors(plan), plan, "gather")
+    released.clear()
+    choose(*tensors(plan, 3000), plan)
+    assert not released
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Exception]:
+    """A backend "failing" that raises the exception given here."""
+    monkeypatch.setenv("MPNN_ARCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(backends, "_FAILURES", {})
+    monkeypatch.setattr(backends, "_REASONS", dict(backends._REASONS))
+    monkeypatch.setattr(backends, "_BACKENDS", {k: backends.get(k) for k in ("masked", "gather")})
+    backends.warn_once.cache_clear()
+    raised: dict[str, Exception] = {}
+
+    def product(*args: object, **kwargs: object) -> Tensor:
+        raise raised["error"]
+
+    masked = backends.get("masked")
+    members = {name: getattr(masked, name) for name in dir(masked) if not name.startswith("__")}
+    members |= {"linear_forward": product, "ADDS_BIAS": False}
+    backends.register("failing", SimpleNamespace(**members))
+    choice.forget()
+    return raised
+
+
+def test_auto_does_without_a_backend_that_fails(plan: RoundPlan, failing: dict) -> None:
+    """As Triton does where there is no C compiler."""
+    failing["error"] = RuntimeError("driver\nFailed to find C compiler")
+    x, weight = tensors(plan)
+    with pytest.warns(UserWarning, match="the failing backend failed for torch.float32 on cpu"):
+        selected = choose(x, weight, plan)
+    assert set(selected.seconds) == {"masked", "gather"}
+    assert "failing" not in backends.candidates("cpu", torch.float32)
+    assert "failing" in backends.candidates("cpu", torch.float64)
+    reason = backends.unavailable_reason("failing", "cpu", torch.float32)
+    assert reason.endswith("(RuntimeError: Failed to find C compiler)")
+    assert choose(x, weight, plan).how == "trial"  # found again, and nothing is timed
+    choice.forget()
+    assert choose(x, weight, plan).how == "disk"
+    # Another process, where the compiler is there, times it.
+    backends._FAILURES.clear()
+    choice.forget()
+    assert choose(x, weight, plan).how == "trial"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("tables of 10^12 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_backend_that_lacks_memory_is_tried_again(
+    plan: RoundPlan, failing: dict, error: Exception, recwarn: pytest.WarningsRecorder
+) -> None:
+    failing["error"] = error
+    assert set(choose(*tensors(plan), plan).seconds) == {"masked", "gather"}
+    assert "failing" in backends.candidates("cpu", torch.float32)
+    assert not recwarn
+    with pytest.raises(type(error)):
+        choice.time_backends(*tensors(plan), plan, ["failing"])
 
 
 def test_a_picker_caches_its_choice(plan: RoundPlan, trials: list) -> None:

@@ -46,6 +46,7 @@ from mpnn_arch.kernels.dispatch.tracing import in_functorch, is_traced
 from mpnn_arch.kernels.dispatch.trial import time_backends
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan, find_plan
+from mpnn_arch.kernels.product import in_use
 
 __all__ = [
     "Choice",
@@ -173,7 +174,8 @@ def choose(
     known = recall(key)
     if known is None or known.backend not in _candidates(plan, x):
         known = _trial(x, weight, plan, geometry)
-        remember(key, known, described)
+        described = _describe(x, weight, plan, geometry)  # without a backend that failed
+        remember(key_of(described), known, described)
     else:
         remember(key, known)
     return known
@@ -222,6 +224,8 @@ def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | 
         samples=sample_bucket(x.shape[0]),
         pixels=_output_pixels(x, geometry),
     )
+    used = in_use(plan)
+    before = set(used)
     timed = time_backends(x, weight, plan, available, geometry, favourite=rule)
     selected = _fastest(timed, rule, plan)
     if selected != rule and rule in timed:
@@ -230,10 +234,11 @@ def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | 
         timed |= again
     seconds = {backend: _lower_quartile(times) for backend, times in timed.items()}
     spread = {b: (max(t) - min(t)) / 2 / seconds[b] for b, t in timed.items()}
-    # Index tables are larger than the weights: drop those of the backends not selected.
-    for backend in available:
-        if backend != selected:
-            backends.get(backend).release(plan)
+    # Index tables are larger than the weights: drop those that were built for the trial alone.
+    for backend in map(backends.get, available):
+        if backend is not backends.get(selected) and id(backend) not in before:
+            backend.release(plan)
+            used.discard(id(backend))
     return Choice(selected, "trial", seconds, spread)
 
 

@@ -33,12 +33,12 @@ def time_backends(
     """Seconds of forward and backward per backend and turn, after three warm-up runs.
 
     ``favourite`` is dropped only where it is hopeless, as its warm-up may have coincided with other
-    load; a dropped backend has the time of its better warm-up run. A backend that refuses such
-    sizes has no times. Works on copies of the tensors, leaves no gradients and draws no random
-    numbers.
+    load; a dropped backend has the time of its better warm-up run. A backend that fails has no
+    times, and unless it lacked memory it is left out from then on. Works on copies of the tensors,
+    leaves no gradients and draws no random numbers.
 
     Raises:
-        InputError: every backend refuses.
+        Exception: what the first backend raised, if every backend fails.
     """
 
     def wait() -> None:
@@ -74,21 +74,29 @@ def time_backends(
 
         runs = {name: step(name) for name in names}
         warm: dict[str, float] = {}
-        refusals: list[InputError] = []
+        failures: dict[str, Exception] = {}
         for name, run in runs.items():
             try:
                 run()  # the first run builds tables, compiles and tunes
-            except InputError as refusal:  # tables or a matrix that cannot fit into memory
-                refusals.append(refusal)
-                continue
-            warm[name] = min(seconds(run), seconds(run))
+                warm[name] = min(seconds(run), seconds(run))
+            except Exception as error:  # of memory, of a compiler, of a device
+                failures[name] = error.with_traceback(None)  # whose frames hold tensors
         if not warm:
-            raise refusals[0]
+            raise next(iter(failures.values()))
+        for name, failure in failures.items():
+            if not _is_of_size(failure):
+                backends.leave_out(name, x.device.type, x.dtype, failure)
         best = min(warm.values())
         limit = {favourite: _HOPELESS}
         close = {n: runs[n] for n in warm if warm[n] <= limit.get(n, _TOO_SLOW) * best}
         timed = time_turns(close, _TURNS, seconds=_TIME_BUDGET, wait=wait)
         return {name: timed.get(name, [warm[name]]) for name in warm}
+
+
+def _is_of_size(error: Exception) -> bool:
+    """Whether a smaller round may run: tables, a matrix or results did not fit into memory."""
+    known = isinstance(error, (InputError, MemoryError, torch.OutOfMemoryError))
+    return known or "can't allocate memory" in str(error)  # torch's for the CPU
 
 
 def _identity(tensor: Tensor) -> Tensor:
