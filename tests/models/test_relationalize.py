@@ -124,6 +124,33 @@ def test_a_weight_that_is_read_is_left_dense(random_graph):
     assert changed.relationalize_report.names("round") == ["called"]
 
 
+@pytest.mark.parametrize("which", ["*linear*", "*1.linear2", "*self_attn"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_encoder_layers_with_rounds_take_their_ordinary_path(which, compiled, complete_graph):
+    layer = seeded(nn.TransformerEncoderLayer, 16, 2, 32, batch_first=True)
+    module = nn.TransformerEncoder(layer, 2).eval()
+    changed = mpnn_arch.relationalize(module, {which: complete_graph(8)}, skip=())
+    assert not changed.relationalize_report.names("left dense")
+    if compiled:
+        changed = torch.compile(changed, backend="eager")
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    with torch.no_grad():
+        out, expected = (m(x, src_key_padding_mask=padding) for m in (changed, module))
+    torch.testing.assert_close(out[~padding], expected[~padding], rtol=1e-4, atol=1e-5)
+
+
+def test_encoder_layers_that_were_given_a_round_take_their_ordinary_path(random_graph):
+    layer = seeded(nn.TransformerEncoderLayer, 16, 2, 32, batch_first=True)
+    layer.linear1 = RelationalLinear(random_graph(8, 0.3), 16, 32)
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), mpnn_arch.to_dense(layer)(x), rtol=1e-4, atol=1e-5)
+    layer.self_attn.out_proj = RelationalLinear(random_graph(8, 0.3), 16, 16)
+    with pytest.raises(InputError, match=r"its out_proj .* mpnn_arch\.relationalize\(attention"):
+        layer(x)
+
+
 def test_tied_weights_are_left_dense(random_graph):
     a, b, c = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
     b.weight = a.weight

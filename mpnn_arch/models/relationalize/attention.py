@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
-from mpnn_arch.rounds import RelationalLinear
+from mpnn_arch.rounds import MessageRound, RelationalLinear
 
 
 class RelationalAttention(nn.Module):
@@ -175,14 +175,17 @@ def _take_packed(layer: RelationalAttention, state: dict[str, Any], prefix: str,
 
 
 def use_ordinary_path(module: nn.Module) -> None:
-    """Keep every ``nn.TransformerEncoder`` around a relational attention from nested tensors.
+    """Keep torch's encoders around rounds from their fused path for inference.
 
-    With a padding mask, and in inference, it would hand them on to the fused path of its layers.
+    It takes dense weights, and an ``nn.TransformerEncoder`` hands on nested tensors for it, with a
+    padding mask.
     """
     for part in module.modules():
-        if isinstance(part, nn.TransformerEncoder) and any(
-            isinstance(inner, RelationalAttention) for inner in part.modules()
-        ):
+        if not any(isinstance(inner, MessageRound) for inner in part.modules()):
+            continue
+        if isinstance(part, nn.TransformerEncoderLayer):
+            part.activation_relu_or_gelu = 0  # read for nothing else
+        elif isinstance(part, nn.TransformerEncoder):
             part.use_nested_tensor = False
 
 

@@ -100,20 +100,14 @@ def _used_by(module: nn.Module, name: str) -> str:
             continue
         above = module.get_submodule(name[:i])
         path = name[i:].lstrip(".")
-        if _reads_weight(cast(Any, type(above)), path) and not _bypassed(above, path):
+        if _reads_weight(cast(Any, type(above)), path) and not _bypassed(above):
             return f"{type(above).__name__} reads its weight directly"
     return ""
 
 
-def _bypassed(above: nn.Module, path: str) -> bool:
-    """Whether ``above`` reads weights only in a fused path that a relational attention turns off.
-
-    Layers come in order, and the attention of a ``nn.TransformerEncoderLayer`` comes first.
-    """
-    if type(above).forward is not nn.TransformerEncoderLayer.forward:
-        return False
-    attention: Any = above.self_attn
-    return path == "self_attn" or not isinstance(attention, nn.MultiheadAttention)
+def _bypassed(above: nn.Module) -> bool:
+    """Whether ``above`` reads weights only in a fused path that a round in it turns off."""
+    return type(above).forward is nn.TransformerEncoderLayer.forward
 
 
 @lru_cache(maxsize=4096)
