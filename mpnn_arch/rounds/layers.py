@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mpnn_arch.checks import check_choice, whole_number
 from mpnn_arch.graphs.given import GivenGraph
-from mpnn_arch.kernels.dispatch.tracing import jit_tracing
+from mpnn_arch.kernels.dispatch.tracing import is_plain, jit_tracing
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.rounds.aggregations import Aggr
@@ -179,15 +179,14 @@ class RelationalConv2d(FusedRound):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """One round, of maps that are padded first where the kernels' geometry cannot say how."""
-        if self.margins is None:
-            return super().forward(x, residual)
-        maps = isinstance(x, Tensor) and x.dim() in (3, 4)
-        if not (maps and (jit_tracing() or x.shape[-3] == self.in_channels)):
-            # Refused there, or a proxy of a tracer for which the layer is one call.
-            return super().forward(x, residual)
-        if residual is None and self.residual:
-            residual = x
-        return super().forward(self.with_margins(x), residual)
+        maps = x
+        # Others are refused there, or a proxy of a tracer for which the layer is one call.
+        known = self.margins is not None and isinstance(x, Tensor) and x.dim() in (3, 4)
+        if known and (jit_tracing() or x.shape[-3] == self.in_channels):
+            if residual is None and self.residual:
+                residual = x
+            maps = self.with_margins(x)
+        return _laid_out_as(x, super().forward(maps, residual))
 
     def with_margins(self, x: Tensor) -> Tensor:
         """(..., C, H, W), padded by ``margins``: what the kernels see; x where they are None."""
@@ -214,6 +213,16 @@ _FILLS = {
     "replicate": "replicate",
     "circular": "circular",
 }
+
+
+def _laid_out_as(x: Tensor, out: Tensor) -> Tensor:
+    """``out`` pixel by pixel in memory where ``x`` is, as ``nn.Conv2d`` returns it."""
+    if torch.compiler.is_compiling() or not isinstance(x, Tensor) or x.dim() != 4:
+        return out
+    if x.is_contiguous() or not is_plain(x, out):  # under vmap torch does not say
+        return out
+    by_pixel = x.is_contiguous(memory_format=torch.channels_last)
+    return out.contiguous(memory_format=torch.channels_last) if by_pixel else out
 
 
 def _margins(

@@ -69,6 +69,8 @@ class TestConvs:
         assert isinstance(changed, RelationalConv1d)
         check_equal(layer, changed, draw(2, 12, 30))
         check_equal(layer, changed, draw(12, 30))
+        transposed = draw(2, 30, 12).transpose(1, 2)
+        assert changed(transposed).stride() == layer(transposed).stride()
         layer.weight.grad.zero_()
         changed.round.weight.grad.zero_()
         x = draw(2, 12, 30)
@@ -266,11 +268,11 @@ class TestAttention:
         assert len(changed.relationalize_report.names("round")) == 4
         check_equal(decoder, changed, draw(2, 5, 16), memory=draw(2, 7, 16))
 
-    def test_skipped_attention_keeps_its_layer_whole(self, random_graph):
+    def test_skipped_attention_keeps_no_other_layer_dense(self, random_graph):
         layer = nn.Sequential(nn.TransformerEncoderLayer(16, 4, 32), nn.Linear(16, 16))
         changed = relationalize(layer, random_graph(8, 0.3), skip=["0.self_attn"])
-        assert changed.relationalize_report.names("left dense") == ["0.linear1", "0.linear2"]
-        assert changed.relationalize_report.names("round") == ["1"]
+        assert changed.relationalize_report.names("skipped") == ["0.self_attn"]
+        assert changed.relationalize_report.names("round") == ["0.linear1", "0.linear2", "1"]
 
 
 class Experts(nn.Module):

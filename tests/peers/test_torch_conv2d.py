@@ -21,6 +21,7 @@ from torch_semantics import (
 )
 
 from mpnn_arch import RelationalConv2d, to_dense
+from mpnn_arch.kernels import cpu
 
 TABLE = Table(CONV, dict(COMMON))
 TABLE.not_applicable |= {
@@ -95,6 +96,12 @@ def _(kind, g):
     same(ours, theirs, kind.x(g).to(memory_format=torch.channels_last))
     ours.to(memory_format=torch.channels_last)
     same(ours, theirs, kind.x(g))
+    x = kind.x(g).to(memory_format=torch.channels_last)
+    for backend in ("masked", "gather", "reference", *(["cpu"] if cpu.is_available() else [])):
+        sparse = kind.ours(SPARSE, backend=backend)
+        for _ in range(2):  # the second call takes the cached product
+            assert sparse(x).stride() == theirs(x).stride()
+        assert sparse(x.contiguous()).is_contiguous()
 
 
 @case("maps that are not square, of 1 x W")

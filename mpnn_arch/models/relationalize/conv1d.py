@@ -66,7 +66,8 @@ class RelationalConv1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, W) -> (B, C_out, W')."""
-        return cast(Tensor, self.round(x.unsqueeze(-2))).squeeze(-2)
+        # A transposed sequence would be a map by pixels, and so the output.
+        return cast(Tensor, self.round(x.contiguous().unsqueeze(-2))).squeeze(-2)
 
 
 def _take_dense(layer: RelationalConv1d, state: dict[str, Any], prefix: str, *_: Any) -> None:
