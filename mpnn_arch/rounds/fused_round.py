@@ -121,23 +121,24 @@ class FusedRound(MessageRound):
         """As :meth:`MessageRound.forward`, with a direct path to the product cached for a shape."""
         function = self._modules["message_function"]
         if self._is_product and must_be_called(function) is None:
-            weight = function._parameters.get("weight") if function._weight_is_flat else None
-            if weight is None:  # shared by the edges, computed, parametrised or pruned
-                weight = function.current_weight()
-            # Without a call, unless a parametrisation has made it a property.
-            parameters = self._parameters
-            bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
-            if (
-                is_plain(x, weight)
-                and x.layout is torch.strided
-                and not x.is_nested
-                and weight.dtype == x.dtype
-                and weight.device == x.device
-                and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
-                and not torch.is_autocast_enabled(x.device.type)
-            ):
+            plain = is_plain(x, x) and x.layout is torch.strided and not x.is_nested
+            product = None
+            if plain and not torch.is_autocast_enabled(x.device.type):
                 product = self.picker.products.get((x.shape, x.dtype, x.device))
-                if product is not None and weight.shape == product.weight_shape:
+            if product is not None:  # else the weight is read there: some are computed at a read
+                weight = function._parameters.get("weight") if function._weight_is_flat else None
+                if weight is None:  # shared by the edges, computed, parametrised or pruned
+                    weight = function.current_weight()
+                # Without a call, unless a parametrisation has made it a property.
+                parameters = self._parameters
+                bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
+                if (
+                    type(weight) in PLAIN_TYPES
+                    and weight.dtype == x.dtype
+                    and weight.device == x.device
+                    and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
+                    and weight.shape == product.weight_shape
+                ):
                     residual = x if residual is None and self.residual else residual
                     modules = self._modules
                     if modules.get("norm") is not None:

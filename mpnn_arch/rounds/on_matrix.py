@@ -109,7 +109,7 @@ def initialise_matrix(layer: FusedRound, init: Callable[..., object], **kwargs: 
 
 
 def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any) -> FusedRound:
-    """Apply one of torch's parametrisations to the matrix of a round.
+    """Apply one of torch's parametrisations to the matrix of a round, of a mean to that of the sum.
 
     Args:
         layer: a round of linear or conv messages.
@@ -140,7 +140,21 @@ def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any)
             f"the weights of {type(function).__name__} are one matrix for all edges, and not the "
             "entries of the round's; parametrise layer.message_function itself"
         )
-    holder = nn.Module()
+    training = function.training
+    function.eval()  # spectral_norm iterates in training, whenever the weight is read
+    try:
+        inner = _of_matrix(layer, apply, training, kwargs)
+        parametrize.register_parametrization(function, "weight", OnMatrix(layer.plan, inner))
+    finally:
+        function.train(training)
+    return layer
+
+
+def _of_matrix(
+    layer: FusedRound, apply: Callable[..., nn.Module], training: bool, kwargs: dict[str, Any]
+) -> nn.Module:
+    """What ``apply`` makes of the matrix of ``layer``, in training or not."""
+    holder = nn.Module().train(training)
     holder.weight = nn.Parameter(layer.dense_weight().detach().clone())
     apply(holder, **kwargs)
     if not parametrize.is_parametrized(holder, "weight"):
@@ -150,16 +164,14 @@ def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any)
             "prune.custom_from_mask"
         )
     inner: nn.Module = cast(Any, holder).parametrizations["weight"][0]
-    plan = layer.plan
-    holder.eval()  # spectral_norm iterates in training
+    holder.eval()
     with torch.no_grad():
-        edges = dense_weight(torch.ones_like(layer.message_function.flat_weight()), plan) != 0
+        ones = torch.ones_like(layer.message_function.flat_weight())
+        edges = dense_weight(ones, layer.plan) != 0
         if (cast(Tensor, holder.weight) * ~edges).any():
             raise InputError(
                 f"{getattr(apply, '__name__', apply)} gives weights to pairs of nodes without an "
                 "edge, so the round would leave its graph; use a parametrisation that keeps zeros, "
                 "such as spectral_norm or weight_norm"
             )
-    inner.train(layer.training)
-    parametrize.register_parametrization(layer.message_function, "weight", OnMatrix(plan, inner))
-    return layer
+    return inner

@@ -264,12 +264,42 @@ def test_spectral_norm_of_the_matrix(kind, x, generator):
     before = layer.dense_weight().detach().flatten(1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        on_matrix(layer, parametrizations.spectral_norm, n_power_iterations=50)
+        on_matrix(layer, parametrizations.spectral_norm, n_power_iterations=100)
     layer.eval()
     norm = torch.linalg.matrix_norm(before, ord=2)
     torch.testing.assert_close(layer.dense_weight().flatten(1), before / norm)
     torch.testing.assert_close(layer(x), dense(layer, x))
     layer(x).sum().backward()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, parametrizations.weight_norm])
+def test_a_parametrised_round_trains_as_torchs_layer(norm, training, kind, x, generator):
+    layer, theirs = kind[0](COMPLETE), (nn.Linear(16, 24) if x.dim() == 2 else nn.Conv2d(16, 24, 3))
+    layer.load_state_dict(theirs.state_dict())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        norm(theirs.train(training))
+        torch.manual_seed(0)
+        on_matrix(layer.train(training), norm)
+    assert layer.message_function.training == training
+    for module in (layer, theirs):  # the power iteration of spectral_norm makes a step at each call
+        for _ in range(3):
+            loss = checkpoint(module.train(), x, use_reentrant=False).square().mean()
+            for parameter, grad in zip(
+                own := [p for p in module.parameters() if p.requires_grad],
+                torch.autograd.grad(loss, own),
+                strict=True,
+            ):
+                parameter.data -= 0.1 * grad
+    torch.testing.assert_close(layer(x), theirs(x))
+
+
+def test_a_pruned_round_is_checkpointed_on_the_first_step(kind, x):
+    layer = kind[0](GRAPH)
+    prune.l1_unstructured(layer.message_function, "weight", 0.5)
+    for _ in range(2):
+        checkpoint(layer, x, use_reentrant=False).sum().backward()
 
 
 def test_weight_norm_of_the_matrix(kind, x, generator):
