@@ -1,5 +1,7 @@
 """Dense layers of any module turned into rounds."""
 
+import functools
+
 import pytest
 import torch
 import torchvision
@@ -149,6 +151,48 @@ def test_encoder_layers_that_were_given_a_round_take_their_ordinary_path(random_
     layer.self_attn.out_proj = RelationalLinear(random_graph(8, 0.3), 16, 16)
     with pytest.raises(InputError, match=r"its out_proj .* mpnn_arch\.relationalize\(attention"):
         layer(x)
+
+
+class Keeper(nn.Module):
+    """Calls its layers by other ways than its attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(16, 16), nn.Conv1d(16, 16, 1)
+        self.all, self.last = [self.one], functools.partial(self.two)
+
+    def forward(self, x):
+        for layer in self.all:
+            x = layer(x)
+        return self.last(x.unsqueeze(-1)).squeeze(-1)
+
+
+def test_layers_in_lists_and_partials_are_the_rounds(random_graph):
+    module = Keeper()
+    changed = mpnn_arch.relationalize(module, random_graph(8, 0.3), skip=())
+    assert changed.all == [changed.one]
+    assert changed.last.func is changed.two
+    assert module.all == [module.one] != changed.all
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    middle = x @ changed.one.dense_weight().T + changed.one.bias
+    rounds = changed.two.round
+    expected = middle @ rounds.dense_weight()[..., 0, 0].T + rounds.bias
+    torch.testing.assert_close(changed(x), expected)
+    inside = mpnn_arch.relationalize(nn.Sequential(nn.Linear(16, 16), Keeper()), "ring:8,2", ())
+    assert inside[1].all == [inside[1].one]
+    assert isinstance(inside[1].one, RelationalLinear)
+
+
+class CopiesItself(Reader):
+    def __deepcopy__(self, memo):
+        made = CopiesItself()
+        made.load_state_dict(self.state_dict())
+        return made
+
+
+def test_a_module_that_copies_itself_gets_its_rounds(random_graph):
+    changed = mpnn_arch.relationalize(CopiesItself(), random_graph(8, 0.3), skip=())
+    assert isinstance(changed.called, RelationalLinear)
 
 
 def test_tied_weights_are_left_dense(random_graph):

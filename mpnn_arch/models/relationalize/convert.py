@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -76,8 +76,7 @@ def relationalize(
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"relationalize takes a torch module, not {shown(module)}; give one")
-    converted: Any = deep_copy(module)
-    layers = layers_with_weights(converted)
+    layers = layers_with_weights(module)
     dense = {name: layer for name, (layer, kind) in layers.items() if kind is not None}
     if not dense:
         raise InputError(
@@ -85,14 +84,17 @@ def relationalize(
             "turn into a round"
         )
     graphs = assign_graphs(graph, dense)
-    skipped = skipped_layers(converted, list(dense), skip)
-    shared = shared_weights(converted)
+    skipped = skipped_layers(module, list(dense), skip)
+    shared = shared_weights(module)
     outcomes = []
+    rounds: dict[int, nn.Module] = {}
     for name, (layer, kind) in layers.items():
-        outcome, converted = _turn(
-            converted, name, layer, kind, graphs.get(name), skipped, shared, order, backend
+        outcome, changed = _turn(
+            module, name, layer, kind, graphs.get(name), skipped, shared, order, backend
         )
         outcomes.append(outcome)
+        if changed is not None:
+            rounds[id(layer)] = changed
     if not any(layer.outcome == "round" for layer in outcomes):
         reasons = "; ".join(f"{o.name or 'it'}: {o.reason}" for o in outcomes if o.name in dense)
         on = next((repr(g) for g in graphs.values() if g is not None), "a graph")
@@ -100,6 +102,12 @@ def relationalize(
             f"no layer of {type(module).__name__} can be a round on {on} ({reasons[:300]}); use a "
             "graph of fewer nodes, or skip fewer layers"
         )
+    # As the copies of their layers, rounds are in lists and partials of the module, too.
+    converted: Any = deep_copy(module, {**rounds})
+    for name, (layer, _) in layers.items():
+        above, _, attribute = name.rpartition(".")
+        if name and id(layer) in rounds:  # a __deepcopy__ of its own may copy the layer yet
+            setattr(converted.get_submodule(above), attribute, rounds[id(layer)])
     use_ordinary_path(converted)
     before, after = _multiply_adds(
         module, converted, next(iter(dense.values())), input_size, inputs
@@ -114,8 +122,7 @@ def relationalize(
         backend=backend,
         own_rounds=_own_rounds(module),
     )
-    changed: nn.Module = converted
-    return changed
+    return cast(nn.Module, converted)
 
 
 def _own_rounds(module: nn.Module) -> tuple[str, ...]:
@@ -144,23 +151,23 @@ def _turn(
     shared: set[int],
     order: Order,
     backend: str,
-) -> tuple[LayerOutcome, nn.Module]:
-    """The outcome for one layer, and the module with its round in it if it becomes one."""
+) -> tuple[LayerOutcome, nn.Module | None]:
+    """The outcome for one layer, and its round if it becomes one."""
     label = type(layer).__name__
     if kind is None:
-        return LayerOutcome(name, None, None, "not dense", why_not_dense(layer), label), module
+        return LayerOutcome(name, None, None, "not dense", why_not_dense(layer), label), None
     outcome, reason = why_dense(module, name, layer, kind, graph, skipped, shared)
     widths = kind.widths(layer)
     if outcome != "round" or graph is None:
-        return LayerOutcome(name, *widths, outcome, reason, label), module
+        return LayerOutcome(name, *widths, outcome, reason, label), None
     try:
         changed = convert(kind, layer, graph, order, backend)
     except InputError as error:
         # An option of the layer that a round lacks; one of the caller's fails for every layer.
         if _fails_anyway(graph, order, backend):
             raise
-        return LayerOutcome(name, *widths, "left dense", str(error), label), module
-    return LayerOutcome(name, *widths, "round", "", label, graph), _replace(module, layer, changed)
+        return LayerOutcome(name, *widths, "left dense", str(error), label), None
+    return LayerOutcome(name, *widths, "round", "", label, graph), changed
 
 
 def _fails_anyway(graph: RelationalGraph, order: Order, backend: str) -> bool:
@@ -170,17 +177,6 @@ def _fails_anyway(graph: RelationalGraph, order: Order, backend: str) -> bool:
     except InputError:
         return True
     return False
-
-
-def _replace(module: nn.Module, layer: nn.Module, changed: nn.Module) -> nn.Module:
-    """Put ``changed`` wherever ``layer`` is: a layer may have several names."""
-    if module is layer:
-        return changed
-    for part in module.modules():
-        for name, child in list(part._modules.items()):  # named_children leaves out repeats
-            if child is layer:
-                setattr(part, name, changed)
-    return module
 
 
 def _multiply_adds(

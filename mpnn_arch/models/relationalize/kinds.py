@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -191,7 +192,8 @@ def _attention(
 
 def _experts(layer: Any, graph: RelationalGraph, keywords: dict[str, Any]) -> nn.Module:
     num_experts, hidden, inner = layer.down_proj.shape
-    changed = RelationalExperts(graph, num_experts, hidden, inner, layer.act_fn, **keywords)
+    act = copy.deepcopy(layer.act_fn)
+    changed = RelationalExperts(graph, num_experts, hidden, inner, act, **keywords)
     for name, stack in matrices(layer.gate_up_proj, layer.down_proj).items():
         for round_, matrix in zip(getattr(changed, name), stack, strict=True):
             _fill(round_, matrix, None)
