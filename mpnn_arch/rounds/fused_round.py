@@ -431,7 +431,7 @@ class FusedRound(MessageRound):
         parameter = self.__dict__.get("_parameters", {}).get(name)
         if parameter is not None:  # the usual case, without a second call
             return parameter
-        if name == "parametrizations":
+        if name == "parametrizations" and not torch.compiler.is_compiling():
             refuse_parametrisation()
         if name == "weight" and "message_function" in self.__dict__.get("_modules", {}):
             kind = type(self.message_function).__name__
