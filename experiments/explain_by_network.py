@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mpnn_arch import InputError
 from mpnn_arch.analysis import per_graph, read_many
 from mpnn_arch.analysis.graph_predictor import predict_from_graphs
 from mpnn_arch.analysis.per_graph import without_baseline
+from mpnn_arch.cli.failures import run_script
 
 
 def main() -> None:
@@ -49,7 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

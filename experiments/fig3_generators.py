@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mpnn_arch import InputError, RelationalGraph
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import GraphBatch, generate, measure, ws_flex_population
 from mpnn_arch.graphs.design_space import C_AND_L, paper_grid
 from mpnn_arch.graphs.generators import is_seeded
@@ -130,7 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

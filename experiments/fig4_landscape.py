@@ -20,7 +20,6 @@ from pathlib import Path
 import pandas as pd
 from paper_study import add_sources, paths_of
 
-from mpnn_arch import InputError
 from mpnn_arch.analysis import (
     consistency,
     per_graph,
@@ -35,6 +34,7 @@ from mpnn_arch.analysis.report.analyses import Analysis
 from mpnn_arch.analysis.report.charts import agreement_charts, landscape_chart, slice_charts
 from mpnn_arch.analysis.report.draw_matplotlib import save_chart
 from mpnn_arch.analysis.slices import PAPER_SLICES
+from mpnn_arch.cli.failures import run_script
 
 
 def main() -> None:
@@ -85,7 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -27,6 +27,7 @@ from mpnn_arch.analysis.report.analyses import Analysis
 from mpnn_arch.analysis.report.charts import few_epochs_chart, few_graphs_chart
 from mpnn_arch.analysis.report.draw_matplotlib import save_chart
 from mpnn_arch.analysis.results import has_epochs
+from mpnn_arch.cli.failures import run_script
 
 
 def main() -> None:
@@ -69,7 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

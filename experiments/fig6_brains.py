@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 from paper_study import add_sources, paths_of
 
-from mpnn_arch import InputError
 from mpnn_arch.analysis import per_graph, read_many
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import CONNECTOMES, connectome, connectome_measures, parse_one
 from mpnn_arch.io.figures import new_figure, save_figure
 
@@ -80,7 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

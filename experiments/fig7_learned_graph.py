@@ -28,6 +28,7 @@ import torch
 from mpnn_arch import InputError, models
 from mpnn_arch.analysis import LearnedGraphTracker, learned_graph_sweep
 from mpnn_arch.analysis.graph_of_weights import LearnedGraph
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import GraphBatch, RelationalGraph, er, rewired
 from mpnn_arch.graphs.measures import average_path_length
 from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
@@ -141,7 +142,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

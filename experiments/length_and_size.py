@@ -41,6 +41,7 @@ from mpnn_arch import InputError
 from mpnn_arch.analysis import variance_ladder, variance_shares
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
 from mpnn_arch.analysis.results import tidy
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.studies import Study, StudyConfig
 from mpnn_arch.training.recipes import RECIPES
 
@@ -73,14 +74,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/length-and-size"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    try:
-        if args.studies:
-            studies = {str(path): Study.open(path) for path in args.studies}
-        else:
-            studies = train(SETTINGS[args.size or "full"], args.out, args.workers)
-        table = read(studies)
-    except InputError as error:
-        raise SystemExit(f"length_and_size: {error}") from None
+    if args.studies:
+        studies = {str(path): Study.open(path) for path in args.studies}
+    else:
+        studies = train(SETTINGS[args.size or "full"], args.out, args.workers)
+    table = read(studies)
     table.to_csv(args.out / "length_and_size.csv", index=False)
     print(table.round(3).T.to_string(header=False))
     print(f"-> {args.out}")
@@ -185,4 +183,4 @@ def correlations(
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,6 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 from mpnn_arch import InputError
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import GraphBatch, published
 from mpnn_arch.graphs.bins import PAPER_BINS, Bins, coverage, subsample
 from mpnn_arch.graphs.design_space import C_AND_L, paper_grid, sweep_design_space
@@ -119,7 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

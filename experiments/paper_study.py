@@ -44,16 +44,13 @@ def paths_of(args: argparse.Namespace) -> list[Path]:
     """Results to read, after training what is missing.
 
     Raises:
-        SystemExit: with a sentence on what is wrong.
+        InputError: the study is another one, or cannot be trained here.
     """
     if args.published:
         return [args.published]
     if args.results:
         return list(args.results)
-    try:
-        return [trained(args.size, args.study, args.workers, args.data_root)]
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    return [trained(args.size, args.study, args.workers, args.data_root)]
 
 
 def trained(size: str, folder: Path | None, workers: int | None, data_root: Path | None) -> Path:

@@ -57,7 +57,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,6 +78,7 @@ from mpnn_arch.analysis import (
 from mpnn_arch.analysis.corrected import adjusted
 from mpnn_arch.analysis.results import tidy
 from mpnn_arch.analysis.structure_slopes import differences
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.io.files import write_text
@@ -144,19 +144,16 @@ def main() -> None:
         for kind, default in zip(KINDS, setting.nulls, strict=True)
     }
     out = args.out or Path("runs") / f"structure-{size}"
-    try:
-        members, graphs = with_nulls(setting.graphs, counts)
-        print_power(members, graphs, counts, setting.seeds)
-        if args.analyse:
-            study = Study.open(out)
-        else:
-            study = open_study(out, configure(setting, list(members)), args.data_root)
-            study.run(workers=args.workers, data_root=args.data_root, watch=show)
-        table = rows(study.table(), members)
-        found = {kind: analyse(table, kind) for kind in KINDS if counts[kind]}
-        found["ladder"] = ladder(study, members, table)
-    except InputError as error:
-        raise SystemExit(f"structure_or_chance: {error}") from None
+    members, graphs = with_nulls(setting.graphs, counts)
+    print_power(members, graphs, counts, setting.seeds)
+    if args.analyse:
+        study = Study.open(out)
+    else:
+        study = open_study(out, configure(setting, list(members)), args.data_root)
+        study.run(workers=args.workers, data_root=args.data_root, watch=show)
+    table = rows(study.table(), members)
+    found = {kind: analyse(table, kind) for kind in KINDS if counts[kind]}
+    found["ladder"] = ladder(study, members, table)
     table.to_csv(out / "structure_or_chance.csv", index=False)
     write_text(out / "structure_or_chance.json", json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
@@ -374,7 +371,4 @@ def print_power(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("stopped, and all finished epochs are recorded; the same command goes on")
+    run_script(main)

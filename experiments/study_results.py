@@ -27,6 +27,7 @@ from mpnn_arch.analysis.density_curve import density_features, with_density
 from mpnn_arch.analysis.effect_size import effect
 from mpnn_arch.analysis.per_graph import baseline, without_baseline
 from mpnn_arch.analysis.results import tidy
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.io.files import write_text
 from mpnn_arch.studies import Study
@@ -41,19 +42,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("experiments/results"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    try:
-        study = Study.open(args.study)
-        every = whole_seeds(study.table(all_epochs=True), study)
-        last = every[every["epoch"] == every["epoch"].max()]
-        found = ledger_summary(study, last) | {"note": args.note}
-        other = None
-        if args.against:
-            against = Study.open(args.against)
-            rows = tidy(whole_seeds(against.table(), against), "other", args.against)[0].table
-            other = per_graph(without_baseline(rows)).set_index("graph")["mean"]
-        found["statistics"] = statistics(every, last, other, study)
-    except InputError as error:
-        raise SystemExit(f"study_results: {error}") from None
+    study = Study.open(args.study)
+    every = whole_seeds(study.table(all_epochs=True), study)
+    last = every[every["epoch"] == every["epoch"].max()]
+    found = ledger_summary(study, last) | {"note": args.note}
+    other = None
+    if args.against:
+        against = Study.open(args.against)
+        rows = tidy(whole_seeds(against.table(), against), "other", args.against)[0].table
+        other = per_graph(without_baseline(rows)).set_index("graph")["mean"]
+    found["statistics"] = statistics(every, last, other, study)
     last.to_csv(args.out / f"{args.name}.csv", index=False)
     text = json.dumps(found, indent=2, default=plain) + "\n"
     write_text(args.out / f"{args.name}.json", text)
@@ -166,4 +164,4 @@ def plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mpnn_arch import InputError
 from mpnn_arch.analysis import connectomes, read_many, sweet_spot
 from mpnn_arch.analysis.results import Results
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
 
 
@@ -72,7 +72,4 @@ def draw(table: pd.DataFrame, results: list[Results], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -22,9 +22,11 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
+from mpnn_arch.cli.streams import prepare_streams
 from mpnn_arch.errors import InputError
 
 TRACEBACK = "MPNN_ARCH_TRACEBACK"
@@ -41,8 +43,23 @@ _MORE_MEMORY = "raise the limit of memory (ulimit -v), or lift it"
 _LONGEST_WORD, _LONGEST = 200, 2000
 
 
-def exit_code_of(command: Callable[[], object]) -> int:
-    """Run ``command``; print one line for what escapes it, and return the exit code."""
+def run_script(main: Callable[[], object]) -> None:
+    """Run the main function of a script, and exit as a command does, under the script's name."""
+    prepare_streams()
+    sys.exit(exit_code_of(main, Path(sys.argv[0]).stem))
+
+
+def exit_code_of(command: Callable[[], object], name: str = "mpnn-arch") -> int:
+    """Run ``command``; print one line for what escapes it, and return the exit code.
+
+    Args:
+        command: what is run.
+        name: of the program, with which the line begins.
+    """
+
+    def fail(code: int, message: str, error: BaseException) -> int:
+        return _fail(code, f"{name}: {one_line(message)}", error)
+
     try:
         result = command()
         sys.stdout.flush()  # a closed pipe or a full disk may be noticed only here
@@ -53,7 +70,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
             return _closed_pipe(cause)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (KeyboardInterrupt, click.exceptions.Abort) as error:
-        return _fail(130, "interrupted", error)
+        return fail(130, "interrupted", error)
     except click.ClickException as error:
         _show_traceback(error)
         _quietly(error.show)
@@ -61,28 +78,26 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except BrokenPipeError as error:
         return _closed_pipe(error)
     except InputError as error:
-        return _fail(2, str(error), error)
+        return fail(2, str(error), error)
     except MemoryError as error:
-        return _fail(2, _no_memory(error), error)
+        return fail(2, _no_memory(error), error)
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _closed_pipe(error)
-        return _fail(2, _of_the_system(error), error)
+        return fail(2, _of_the_system(error), error)
     except Exception as error:
         if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
-            return _fail(2, _no_memory(error), error)
+            return fail(2, _no_memory(error), error)
         if isinstance(error, ImportError) and _UNMAPPED in str(error):
-            return _fail(2, f"a library cannot be loaded ({error}); {_MORE_MEMORY}", error)
+            return fail(2, f"a library cannot be loaded ({error}); {_MORE_MEMORY}", error)
         kind = type(error).__name__
         hint = "" if _wants_traceback() else f"; {TRACEBACK}=1 shows where"
-        return _fail(
-            1, f"an error in mpnn-arch itself, please report it{hint}: {kind}: {error}", error
-        )
+        return fail(1, f"an error in {name} itself, please report it{hint}: {kind}: {error}", error)
 
 
-def _fail(code: int, message: str, error: BaseException) -> int:
+def _fail(code: int, line: str, error: BaseException) -> int:
     _show_traceback(error)
-    _quietly(lambda: click.echo(f"mpnn-arch: {one_line(message)}", err=True))
+    _quietly(lambda: click.echo(line, err=True))
     try:
         sys.stdout.flush()
     except (OSError, ValueError):  # a full disk
