@@ -231,7 +231,8 @@ def check_path(path: Any) -> Path:
     """``path`` as a Path that an operating system can take.
 
     Raises:
-        InputError: neither text nor a path, no text, or text with a NUL character.
+        InputError: neither text nor a path, no text, or text with a NUL character or with one that
+            names of files cannot have here.
     """
     if isinstance(path, str) and not path:  # which Path takes for the current folder
         raise InputError("the path is empty; give the name of a file, or . for this folder")
@@ -241,6 +242,13 @@ def check_path(path: Any) -> Path:
         raise InputError(f"a path is text, not {shown(path)}; give the name of a file") from None
     if "\0" in str(found):
         raise InputError(f"the path {shown(str(found))} holds a NUL character; leave it out")
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError as error:  # in a locale other than UTF-8, or half of a pair
+        raise InputError(
+            f"the path {ascii(str(found))[:200]} holds a character that names of files cannot have "
+            f"in this locale ({error.encoding}); leave it out, or set PYTHONUTF8=1"
+        ) from None
     return found
 
 

@@ -1,7 +1,13 @@
 import os
 from pathlib import Path
 
-from mpnn_arch import checks
+import pytest
+
+from mpnn_arch import checks, graphs
+from mpnn_arch.errors import InputError
+from mpnn_arch.studies import Study
+from mpnn_arch.studies.listeners import JSONLines, TensorBoard
+from mpnn_arch.studies.reading import open_ledger
 
 
 def test_memory_is_the_least_of_machine_and_container_and_need_not_be_known(monkeypatch):
@@ -31,3 +37,17 @@ def test_one_is_singular():
         "2 seeds",
         "1,234 seeds",
     ]
+
+
+def test_an_empty_path_is_refused_by_studies_and_sweeps():
+    # Path("") is the current folder, which then would be read or written.
+    for call in (
+        Study.open,
+        JSONLines,
+        TensorBoard,
+        lambda path: graphs.sweep_design_space("ring", 8, {"degree": [2]}, out=path),
+    ):
+        with pytest.raises(InputError, match="the path is empty"):
+            call("")
+    with pytest.raises(InputError, match="the path is empty"), open_ledger(""):
+        pass

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import check_bytes
+from mpnn_arch.checks import check_bytes, check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.generators import GENERATORS, generate
 from mpnn_arch.graphs.generators.family import check_num_nodes, check_whole, is_seeded
@@ -111,7 +111,7 @@ def sweep_design_space(
     empty = [name for name, values in grid.items() if not len(values)]
     if empty:
         raise InputError(f"the grid gives no value for {empty[0]}; give one or more")
-    out = Path(out)
+    out = check_path(out)
     plan = _Sweep(
         generator,
         num_nodes,

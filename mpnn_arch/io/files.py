@@ -92,21 +92,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline=""))
 
 
-def _as_path(path: str | os.PathLike[str]) -> Path:
-    """``path`` as a Path. A NUL is refused where it is written, like other impossible names."""
-    if isinstance(path, str) and not path:  # which Path takes for the current folder
-        raise WriteError("cannot write '': the path is empty; give a name, or . for this folder")
-    return Path(path) if isinstance(path, str | os.PathLike) else check_path(path)
-
-
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """``path``, if a file can be written there as far as can be seen without writing.
 
     Raises:
-        WriteError: no name, a folder, a device, a NUL in the name, a name that is too long, or a
-            folder that does not exist or that this user may not write.
+        InputError: as for :func:`mpnn_arch.checks.check_path`.
+        WriteError: a folder, a device, a name that is too long, or a folder that does not exist or
+            that this user may not write.
     """
-    path = _as_path(path)
+    path = check_path(path)
     try:
         try:
             mode = os.stat(path).st_mode
@@ -123,8 +117,6 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         raise
     except OSError as error:
         raise write_error(path, error) from None
-    except ValueError:
-        raise _nul_error(path) from None
     return path
 
 
@@ -132,9 +124,10 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     """``path``, if it is a folder that can be written, or one that can be created.
 
     Raises:
-        WriteError: no name, a file, a NUL in the name, a name that is too long, or no permission.
+        InputError: as for :func:`mpnn_arch.checks.check_path`.
+        WriteError: a file, a name that is too long, or no permission.
     """
-    path = existing = _as_path(path)
+    path = existing = check_path(path)
     try:
         while True:
             try:
@@ -157,8 +150,6 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
         raise
     except OSError as error:
         raise write_error(path, error) from None
-    except ValueError:
-        raise _nul_error(path) from None
     return path
 
 
@@ -166,7 +157,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     """``path`` as a folder in which files can be written, created with its parents if need be.
 
     Raises:
-        WriteError: as for :func:`check_folder`, or it cannot be created.
+        InputError, WriteError: as for :func:`check_folder`, or it cannot be created.
     """
     path = check_folder(path)
     try:
@@ -182,13 +173,6 @@ def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
     unknown = "free some space, raise the limit of a file's size (ulimit -f), or use another folder"
     fix = _FIXES.get(error.errno or 0, unknown)
     return WriteError(f"cannot write {shown_path(path)} ({error.strerror or error}): {fix}")
-
-
-def _nul_error(path: Path) -> WriteError:
-    """The error for a path that no system call takes."""
-    return WriteError(
-        f"cannot write {shown_path(path)}: the name holds a NUL character; leave it out"
-    )
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:

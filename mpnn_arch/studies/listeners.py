@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 
 Listener = Callable[[dict[str, Any]], None]
@@ -41,7 +42,7 @@ class JSONLines:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = check_path(path)
         try:
             self._file = self.path.open("ab", buffering=0)
             _repair(self.path)
@@ -112,7 +113,7 @@ class TensorBoard:
             raise InputError(
                 'TensorBoard is not installed: pip install "mpnn-arch[tensorboard]"'
             ) from None
-        self.folder = Path(folder)
+        self.folder = check_path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mpnn_arch.checks import check_path
 from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.study import Study, is_run_directory
 
@@ -19,7 +20,7 @@ def open_ledger(folder: str | Path) -> Iterator[Ledger]:
     Raises:
         InputError: neither of the two, or one that is damaged.
     """
-    folder = Path(folder)
+    folder = check_path(folder)
     if is_run_directory(folder):
         from mpnn_arch.studies.run_ledger import ledger_of_run
 

@@ -138,11 +138,11 @@ class Study:
         Raises:
             InputError: there is none, or its description cannot be read.
         """
-        path = Path(path)
+        path = check_path(path)
         file = path / "study.json"
         try:
             there = file.is_file()
-        except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        except OSError:  # a name that is too long
             there = False
         if not there:
             refuse_run_directory(path)

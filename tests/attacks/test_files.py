@@ -145,7 +145,6 @@ def bad_paths(folder: Path) -> dict[str, tuple[Path, str]]:
         "a folder": (folder / "folder", "it is a folder"),
         "5,000 characters": (folder / ("x" * 5000), "(5"),
         "300 characters": (folder / ("x" * 300), "shorter"),
-        "a NUL": (folder / "a\0b", "NUL"),
         "/dev/full": (Path("/dev/full"), "a device"),
         "/dev/null": (Path("/dev/null"), "a device"),
         "a pipe": (folder / "pipe", "a pipe"),
@@ -154,6 +153,13 @@ def bad_paths(folder: Path) -> dict[str, tuple[Path, str]]:
         "no folder": (folder / "none" / "x", "create its folder"),
         "a circle of links": (folder / "circle" / "x", "circle"),
     }
+
+
+NO_PATHS = {
+    "": "the path is empty; give the name of a file",
+    "a\0b": "the path 'a.x00b' holds a NUL character; leave it out",
+    "a\ud800": "the path 'a.ud800' holds a character that names of files cannot have",
+}
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -172,21 +178,23 @@ def test_bad_paths_are_one_sentence(tmp_path: Path, writer: str) -> None:
         assert len(message) < 500, kind
         assert "\n" not in message, kind
         assert "\0" not in message, kind
-    with pytest.raises(WriteError, match="cannot write '': the path is empty; give a name"):
-        WRITERS[writer]("")
+    for path, words in NO_PATHS.items():
+        with pytest.raises(InputError, match=words):
+            WRITERS[writer](path)
     assert names(tmp_path) == before
     assert os.stat("/dev/full").st_rdev == full  # still the device
 
 
 def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:
     paths = bad_paths(tmp_path)
-    for kind in ("5,000 characters", "a NUL", "a folder that is a file", "/dev/full", "a pipe"):
+    for kind in ("5,000 characters", "a folder that is a file", "/dev/full", "a pipe"):
         for check in (check_folder, make_folder):
             with pytest.raises(WriteError):
                 check(paths[kind][0])
     for check in (check_folder, make_folder):
-        with pytest.raises(WriteError, match="the path is empty"):
-            check("")
+        for path, words in NO_PATHS.items():
+            with pytest.raises(InputError, match=words):
+                check(path)
     (tmp_path / "link").symlink_to("nowhere")
     for path in (tmp_path / "link", tmp_path / "link" / "x"):
         with pytest.raises(WriteError, match="is a symbolic link to nowhere, which is not there"):
