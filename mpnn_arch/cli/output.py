@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpnn_arch.cli.streams import Progress
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_writable, shown_path
 
@@ -27,10 +28,12 @@ def new_console(**options: Any) -> Console:
     Names of files, graphs and folders, and reasons of failures, may hold ``[/x]`` or ``:x:``.
 
     Args:
-        **options: of ``rich.console.Console``.
+        **options: of ``rich.console.Console``; ``stderr=True`` for progress, which may be lost.
     """
     from rich.console import Console
 
+    if options.get("stderr"):
+        options["file"] = Progress()
     console = Console(markup=False, emoji=False, **options)
     console.soft_wrap = not console.is_terminal
     return console

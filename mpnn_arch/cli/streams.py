@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import sys
+from typing import Any
 
 _PLAIN = {"±": "+-", "…": "..."}
 _HANDLER = "mpnn_arch.plain"
+
+
+class Progress:
+    """Standard error, without what a full disk does not take: a log that grows ends no training."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        """Write ``text``, if there is room."""
+        try:
+            return sys.stderr.write(text)
+        except OSError as error:
+            _check_full(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush what there is room for."""
+        try:
+            sys.stderr.flush()
+        except OSError as error:
+            _check_full(error)
+
+
+def _check_full(error: OSError) -> None:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise error
 
 
 def prepare_streams() -> None:

@@ -488,6 +488,18 @@ def test_a_full_disk_is_one_line(unbuffered):
     assert err.count("\n") == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_a_log_on_a_full_disk_ends_no_training(tmp_path):
+    what = "--dataset digits --graphs ring:8,2 --seeds 1 --epochs 1 --workers 0 --out study"
+    command = [sys.executable, "-m", "mpnn_arch", "sweep", *what.split()]
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, text=True
+        )
+    assert process.returncode == 0
+    assert "ring:8,2" in process.stdout
+
+
 @pytest.mark.parametrize("delay", [0.3, 1.5])
 def test_ctrl_c_exits_with_130(delay):
     # A graph that is drawn for much longer than the delay; the import takes less.
