@@ -22,7 +22,7 @@ from mpnn_arch.errors import InputError
 
 
 def is_import_path(name: str | None) -> bool:
-    """Whether ``name`` is ``module:attribute`` and not a name of ours."""
+    """Whether ``name`` is ``module:attribute``, as of an entry point, and not a name of ours."""
     # Imported here: it brings torch, which showing a study does without.
     from mpnn_arch.training.own_data import is_function_name
 
@@ -72,18 +72,18 @@ def load(path: str, expected: str) -> Any:
     Raises:
         InputError: it cannot be found again, was changed, raises, or lacks the attribute.
     """
-    from mpnn_arch.training.own_code import own_code  # here, as above
+    from mpnn_arch.training.own_code import attribute_of, own_code  # here, as above
 
     check(path, expected)
     module, _, attribute = path.partition(":")
     with own_code(f"the module {module!r}"):
         imported = importlib.import_module(module)
-    try:
-        return getattr(imported, attribute)
-    except AttributeError:
+    found = attribute_of(imported, attribute, None)
+    if found is None:
         raise InputError(
             f"the module {module!r} has no {attribute!r}; give the path of something it defines"
-        ) from None
+        )
+    return found
 
 
 def python_path() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
+from typing import Any
 
 from mpnn_arch.errors import InputError
 
@@ -32,3 +34,11 @@ def own_code(what: str) -> Iterator[None]:
         where = f" ({places[0].filename}, line {places[0].lineno})" if places else ""
         said = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         raise InputError(f"{what} raised {said}{where}; correct it") from error
+
+
+def attribute_of(module: object, name: str, default: Any) -> Any:
+    """What ``name`` leads to in ``module``, dotted names as in Python's entry points."""
+    try:
+        return reduce(getattr, name.split("."), module)
+    except AttributeError:
+        return default

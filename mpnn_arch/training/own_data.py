@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.training.own_code import own_code
+from mpnn_arch.training.own_code import attribute_of, own_code
 
 #: (B, C, H, W) bytes and (B,) labels.
 Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -89,9 +89,9 @@ def _pixels(loader: Callable[[str], Any], path: str) -> npt.NDArray[np.uint8]:
 
 
 def is_function_name(name: str) -> bool:
-    """Whether ``name`` is written as ``module:function``."""
+    """Whether ``name`` is written as ``module:function``, or ``module:Class.method``."""
     module, colon, function = name.partition(":")
-    return bool(colon) and function.isidentifier() and module.replace(".", "a").isidentifier()
+    return bool(colon) and all(map(str.isidentifier, f"{module}.{function}".split(".")))
 
 
 def call_function(name: str) -> object:
@@ -117,7 +117,7 @@ def call_function(name: str) -> object:
                 f"there is no module {error.name!r} for the data set {name!r}, neither installed "
                 f"nor in {os.getcwd()}; correct the name, or run the command where the module lies"
             ) from None
-    function = getattr(module, function_name, None)
+    function = attribute_of(module, function_name, None)
     if not callable(function):
         what = "nothing called" if function is None else "no function, but a value, called"
         raise InputError(

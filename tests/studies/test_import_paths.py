@@ -7,6 +7,7 @@ import pytest
 
 from mpnn_arch import InputError
 from mpnn_arch.studies import import_paths
+from mpnn_arch.training.own_data import call_function
 
 
 @pytest.fixture
@@ -23,6 +24,10 @@ def module(tmp_path, monkeypatch):
     [
         ("module:thing", True),
         ("package.module:Thing", True),
+        ("package.module:Thing.make", True),
+        ("module:Thing.", False),
+        ("module:.make", False),
+        ("package..module:Thing", False),
         ("mlp", False),
         ("complete:64", False),
         ("ws_flex:16,4,0.2", False),
@@ -40,6 +45,19 @@ def test_the_file_is_found_and_hashed_without_importing_it(module):
     assert found == hashlib.sha256(module.read_bytes()).hexdigest()
     assert "a_module_of_ours" not in sys.modules
     assert import_paths.load("a_module_of_ours:answer", found)() == 42
+
+
+def test_a_dotted_attribute_is_found(module):
+    text = "class Digits:\n    @classmethod\n    def load(cls):\n        return cls.__name__\n"
+    module.write_text(text)
+    found = import_paths.source_hash("a_module_of_ours:Digits.load")
+    assert import_paths.load("a_module_of_ours:Digits.load", found)() == "Digits"
+    assert call_function("a_module_of_ours:Digits.load") == "Digits"
+    for name in ("Digits.save", "Numbers.load"):
+        with pytest.raises(InputError, match=f"has no '{name}'"):
+            import_paths.load(f"a_module_of_ours:{name}", found)
+        with pytest.raises(InputError, match=f"has nothing called '{name}'"):
+            call_function(f"a_module_of_ours:{name}")
 
 
 def test_a_module_of_the_current_folder_is_found(tmp_path, monkeypatch):
