@@ -12,9 +12,9 @@ import os
 import re
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 
 from mpnn_arch.io.processes import is_running, place, start_of
@@ -52,16 +52,18 @@ def sweep(folder: Path, *, old_names: bool = False) -> None:
     """Remove what processes that no longer run left half written in ``folder``.
 
     What a running process writes is never touched. Where that cannot be known, because the process
-    ran on another host or the name does not say, an hour without a change decides.
+    ran on another host or the name does not say, an hour without a change decides, by the clock of
+    the file system: that of a network differs from this host's.
 
     Args:
         folder: searched itself, without its subfolders.
         old_names: whether to remove also files with the temporary names of 0.1.0; only for folders
             in which this library alone writes, since others use such names too.
     """
+    now = cache(partial(_time_in, folder))
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _is_abandoned(entry, old_names):
+            if _is_abandoned(entry, old_names, now):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
@@ -69,16 +71,25 @@ def sweep(folder: Path, *, old_names: bool = False) -> None:
                         os.unlink(entry.path)
 
 
-def _is_abandoned(entry: os.DirEntry[str], old_names: bool) -> bool:
+def _time_in(folder: Path) -> float:
+    """Now, as a file that is made in ``folder`` is dated."""
+    made = new_temporary_folder(folder)
+    try:
+        return made.stat().st_mtime
+    finally:
+        made.rmdir()
+
+
+def _is_abandoned(entry: os.DirEntry[str], old_names: bool, now: Callable[[], float]) -> bool:
     ours = _NAME.fullmatch(entry.name)
     if ours is not None:
         where, pid, start = ours[1], int(ours[2]), int(ours[3])
-        return not is_running(pid, start) if where == place() else _is_old(entry)
-    return old_names and _OLD_NAME.fullmatch(entry.name) is not None and _is_old(entry)
+        return not is_running(pid, start) if where == place() else _is_old(entry, now)
+    return old_names and _OLD_NAME.fullmatch(entry.name) is not None and _is_old(entry, now)
 
 
-def _is_old(entry: os.DirEntry[str]) -> bool:
+def _is_old(entry: os.DirEntry[str], now: Callable[[], float]) -> bool:
     try:
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD_AGE
-    except OSError:
+        return now() - entry.stat(follow_symlinks=False).st_mtime > _OLD_AGE
+    except OSError:  # also a folder in which nothing can be made
         return False

@@ -314,6 +314,18 @@ def test_where_nothing_tells_whether_the_writer_lives_an_hour_decides(tmp_path: 
     assert set(names(tmp_path)) == {*others}
 
 
+def test_the_clock_of_the_file_system_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This host's clock may be hours ahead of the file server's.
+    elsewhere = ".mpnn-arch-00000000-1-1-abcdefgh"
+    (tmp_path / elsewhere).mkdir()
+    hours = time.time() + 10 * temporary._OLD_AGE
+    monkeypatch.setattr(time, "time", lambda: hours)
+    sweep(tmp_path)
+    assert names(tmp_path) == [elsewhere]
+
+
 def test_a_link_with_a_temporary_name_does_not_lead_out(tmp_path: Path) -> None:
     victim, folder = tmp_path / "victim", tmp_path / "folder"
     victim.mkdir()
