@@ -157,7 +157,9 @@ def tidy(raw: pd.DataFrame, name: str, source: Path) -> list[Results]:
     Raises:
         InputError: as :func:`load_results`.
     """
-    apart = [column for column in _KIND if column in raw.columns and raw[column].nunique() > 1]
+    # No message, that is the model's own, is a kind too.
+    there = [column for column in _KIND if column in raw.columns]
+    apart = [column for column in there if raw[column].nunique(dropna=False) > 1]
     if not apart:
         return [_tidy(raw, name, source)]
     kinds = raw[apart].fillna("none").astype(str).agg("_".join, axis=1)

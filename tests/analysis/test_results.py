@@ -198,6 +198,19 @@ def test_an_export_of_a_study(results_file):
     assert "ws_flex:64,12.0,0.15,0" in set(table["graph"])
 
 
+def test_the_models_own_message_is_a_kind(results_file):
+    """As of a study that was extended by ``--message gated``."""
+    header = "graph,num_nodes,density,rewiring_probability,graph_seed,train_seed,top1_error,message"
+    rows = [
+        f"complete,16,1.0,0.0,1,{seed},{error},{message}"
+        for message, error in (("", 9.0), ("gated", 8.0))
+        for seed in (0, 1)
+    ]
+    read = read_many([results_file([header, *rows], "study.csv")])
+    assert [one.name for one in read] == ["study_none", "study_gated"]
+    assert [set(one.table["error"]) for one in read] == [{9.0}, {8.0}]
+
+
 def test_a_library_that_is_missing_is_named():
     code = "import sys; sys.modules['statsmodels'] = None; import mpnn_arch.analysis"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
