@@ -35,7 +35,15 @@ def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
 
     with open_ledger(folder) as ledger:
         rows = write(ledger, to, all_epochs=all_epochs)
-        stopped = ledger.counts().stopped
+        counts = ledger.counts()
     click.echo(f"{counted(rows, 'row')} -> {to}")
-    if stopped and not all_epochs:
-        click.echo(f"{stopped:,} trials that the race stopped are left out; see --all-epochs")
+    reasons = {
+        "failed": counts.failed,
+        "not done yet": counts.queued + counts.running + counts.waiting,
+        "stopped by the race": counts.stopped,
+    }
+    if not all_epochs and any(reasons.values()):
+        # Means over the rest are of those that did well: what diverges is among the failed.
+        why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items() if number)
+        missing = counted(sum(reasons.values()), "trial")
+        click.echo(f"left out: {missing} ({why}); see --all-epochs and mpnn-arch status")

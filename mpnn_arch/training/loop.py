@@ -247,7 +247,7 @@ class EpochLoop(ABC):
     def _diverged(self, loss: float, epoch: int) -> str:
         return (
             f"the training loss became {loss} in epoch {epoch}: lower the learning rate (it is "
-            f"{self.config.learning_rate})"
+            f"{self.config.learning_rate:g})"
         )
 
     def _train_steps(self) -> Steps:

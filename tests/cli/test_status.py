@@ -1,4 +1,4 @@
-"""What `mpnn-arch status` shows of a study."""
+"""What `mpnn-arch status` shows of a study, and `export` says of it."""
 
 import io
 import time
@@ -27,6 +27,16 @@ def study(tmp_path):
         width_multiplier=0.125,
     )
     return Study.create(tmp_path / "study", config)
+
+
+def test_an_export_says_what_it_leaves_out(study, run, tmp_path):
+    with LedgerWriter(study.ledger().path) as ledger, ledger.transaction():
+        for row in ledger.lease("one"):
+            ledger.fail(row["id"], row["lease"], "it diverged", final=True)
+    _, out, _ = run("export", study.path, "--to", tmp_path / "r.csv")
+    assert "left out: 4 trials (1 failed, 3 not done yet)" in out
+    _, out, _ = run("export", study.path, "--to", tmp_path / "r.csv", "--all-epochs")
+    assert "left out" not in out
 
 
 def test_members_of_a_population_are_not_counted_as_workers(study):

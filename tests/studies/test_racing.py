@@ -210,7 +210,7 @@ def test_a_real_race(drivers, undisturbed, tmp_path):
     assert "stopped" in told
     code, told = drivers.run("export", folder, "--to", tmp_path / "r.csv")
     assert "2 rows" in told
-    assert "4 trials that the race stopped are left out" in told
+    assert "left out: 4 trials (4 stopped by the race); see --all-epochs" in told
     code, told = drivers.run("export", folder, "--to", tmp_path / "all.csv", "--all-epochs")
     assert "12 rows" in told
     with (tmp_path / "all.csv").open(newline="") as file:
