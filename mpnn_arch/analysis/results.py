@@ -157,6 +157,8 @@ def tidy(raw: pd.DataFrame, name: str, source: Path) -> list[Results]:
     Raises:
         InputError: as :func:`load_results`.
     """
+    # Bytes of a folder's name that are no UTF-8, which neither a table nor a page can hold.
+    name = os.fsencode(name).decode("utf-8", "backslashreplace")
     # No message, that is the model's own, is a kind too.
     there = [column for column in _KIND if column in raw.columns]
     apart = [column for column in there if raw[column].nunique(dropna=False) > 1]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mpnn_arch import InputError, analysis
-from mpnn_arch.analysis.results import COLUMNS, final, read_many, read_results
+from mpnn_arch.analysis.results import COLUMNS, final, read_many, read_results, tidy
 from mpnn_arch.graphs import parse_one
 
 
@@ -209,6 +209,12 @@ def test_the_models_own_message_is_a_kind(results_file):
     read = read_many([results_file([header, *rows], "study.csv")])
     assert [one.name for one in read] == ["study_none", "study_gated"]
     assert [set(one.table["error"]) for one in read] == [{9.0}, {8.0}]
+
+
+def test_a_folder_whose_name_is_no_utf8_has_a_name_that_a_table_holds(results_file):
+    path = results_file(results_file.lines)
+    (one,) = tidy(pd.read_csv(path), "caf\udce9", path)  # café in Latin 1
+    assert set(one.table["results"]) == {one.name} == {"caf\\xe9"}
 
 
 def test_a_library_that_is_missing_is_named():
