@@ -55,7 +55,11 @@ class JSONLines:
     def _check_room(self) -> None:
         """Notice a disk that is full before there is a study, without a byte in the file."""
         self._file.write(b"")  # for /dev/full
-        if hasattr(os, "fstatvfs") and os.fstatvfs(self._file.fileno()).f_bavail == 0:
+        if not hasattr(os, "fstatvfs"):
+            return
+        disk = os.fstatvfs(self._file.fileno())
+        # A pipe, and a file system that does not say how large it is, has no blocks at all.
+        if disk.f_blocks and not disk.f_bavail:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def __enter__(self) -> JSONLines:

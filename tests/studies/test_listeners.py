@@ -50,10 +50,21 @@ def test_a_log_that_cannot_be_written_is_one_sentence_at_once(tmp_path, monkeypa
     if os.path.exists("/dev/full"):
         with pytest.raises(InputError, match="No space left on device"):
             JSONLines("/dev/full")
-    full = SimpleNamespace(f_bavail=0)
+    full = SimpleNamespace(f_blocks=9, f_bavail=0)
     monkeypatch.setattr(os, "fstatvfs", lambda file: full, raising=False)
     with pytest.raises(InputError, match="No space left on device"):
         JSONLines(tmp_path / "log.jsonl")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_log_may_be_a_pipe(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with JSONLines(path) as log:
+        log(epoch(1))
+    assert json.loads(os.read(end, 4096))["epoch"] == 1
+    os.close(end)
 
 
 @pytest.mark.parametrize("cut", [1, 12, 60])
