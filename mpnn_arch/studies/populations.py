@@ -57,7 +57,9 @@ def plan_populations(
         )
     )
     groups = _groups(unbegun)
-    if isinstance(asked, int) and asked > 1 and unbegun and not groups:
+    # Of a study that is continued a single network may be all that has not begun.
+    several = bool(groups) or any(ledger.query("SELECT 1 FROM member LIMIT 1"))
+    if isinstance(asked, int) and asked > 1 and unbegun and not several:
         raise InputError(
             f"population {asked} trains side by side mlp models of one seed, with the message "
             "linear, the aggregation sum and no --backend of their own, and this study has no two "

@@ -221,6 +221,19 @@ def test_what_has_begun_stays_and_the_rest_is_planned_as_asked(together):
     assert [row["population"] for row in ledger.trials()] == found
 
 
+def test_the_same_number_goes_on_where_one_network_is_left_that_has_not_begun(together):
+    from mpnn_arch.studies.populations import plan_populations
+
+    ledger = together.ledger
+    plan_populations(together, 2)  # the third network is alone
+    found = [row["population"] for row in ledger.trials()]
+    with ledger.transaction():
+        ledger.lease("w")
+        ledger.requeue()
+    plan_populations(together, 2)
+    assert [row["population"] for row in ledger.trials()] == found
+
+
 def test_auto_takes_what_the_timed_trial_says_and_no_more_than_keeps_workers_busy(
     together, monkeypatch
 ):
