@@ -22,11 +22,6 @@ from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages, is_channelwise
 from mpnn_arch.rounds.fused_update import batch_norm_update, is_relu
 from mpnn_arch.rounds.message_round import MessageRound
-from mpnn_arch.rounds.read_by_torch import (
-    OwnParameters,
-    refuse_parametrisation,
-    weight_for_caller,
-)
 from mpnn_arch.rounds.shares import (
     another_layout,
     batched,
@@ -101,7 +96,6 @@ class FusedRound(MessageRound):
 
     def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.__dict__["_parameters"] = OwnParameters(self._parameters)
         for kind in _hook_kinds(HOOKED_STEPS):
             setattr(self, f"_{kind}s", _Hooks(self, kind))
         self.backend = backend
@@ -398,8 +392,7 @@ class FusedRound(MessageRound):
         It is the message function's parameter, and can be set. As a matrix, it is
         :meth:`dense_weight`.
         """
-        weight = cast(Tensor, self.message_function.weight)
-        return weight if torch.compiler.is_compiling() else weight_for_caller(weight)
+        return cast(Tensor, self.message_function.weight)
 
     def _check_weight(self, value: Any) -> None:
         function = self.message_function
@@ -431,8 +424,6 @@ class FusedRound(MessageRound):
         parameter = self.__dict__.get("_parameters", {}).get(name)
         if parameter is not None:  # the usual case, without a second call
             return parameter
-        if name == "parametrizations" and not torch.compiler.is_compiling():
-            refuse_parametrisation()
         if name == "weight" and "message_function" in self.__dict__.get("_modules", {}):
             kind = type(self.message_function).__name__
             parameters = ", ".join(n for n, _ in self.message_function.named_parameters())

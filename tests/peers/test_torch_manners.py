@@ -10,8 +10,6 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.parametrize import is_parametrized
-from torch.nn.utils.parametrize import register_parametrization as parametrize_weight
 from torch.utils.checkpoint import checkpoint
 
 from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalLinear, graphs
@@ -197,32 +195,6 @@ def test_the_norm_of_a_vector_is_refused(norm, backend, kind, x):
     norm(layer.message_function)
     with pytest.raises(InputError, match=r"takes? the flat weight of this round for a vector"):
         layer(x)
-
-
-@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
-@pytest.mark.parametrize(
-    "norm",
-    [*NORMS, parametrizations.orthogonal, lambda m: parametrize_weight(m, "weight", nn.Identity())],
-)
-def test_a_parametrisation_of_the_layer_itself_is_refused_and_leaves_it(norm, kind, x):
-    layer = kind[0](GRAPH)
-    before, names = layer(x), list(layer.state_dict())
-    with pytest.raises(InputError, match=r"rounds\.on_matrix\(layer, torch\.nn\.utils\."):
-        norm(layer)
-    assert list(layer.state_dict()) == names
-    assert torch.equal(layer(x), before)
-
-    parametrize_weight(layer, "bias", nn.Tanh(), unsafe=True)  # that is the layer's own
-
-
-def test_compiled_code_may_ask_whether_a_round_is_parametrised(kind, x):
-    layer = kind[0](GRAPH)
-
-    def doubled_where_plain(x):
-        return layer(x) * (1 if is_parametrized(layer, "weight") else 2)
-
-    compiled = torch.compile(doubled_where_plain, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x), 2 * layer(x))
 
 
 @pytest.mark.parametrize("initialise", [nn.init.xavier_uniform_, nn.init.orthogonal_])
