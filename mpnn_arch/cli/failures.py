@@ -23,6 +23,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -56,7 +57,15 @@ def exit_code_of(command: Callable[[], object], name: str = "mpnn-arch") -> int:
         command: what is run.
         name: of the program, with which the line begins.
     """
+    code = _code_of(command, name)
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):  # a full disk, which has no room for progress either
+        _discard(sys.stderr)
+    return code
 
+
+def _code_of(command: Callable[[], object], name: str) -> int:
     def fail(code: int, message: str, error: BaseException) -> int:
         return _fail(code, f"{name}: {one_line(message)}", error)
 
@@ -101,7 +110,7 @@ def _fail(code: int, line: str, error: BaseException) -> int:
     try:
         sys.stdout.flush()
     except (OSError, ValueError):  # a full disk
-        _discard_output()
+        _discard(sys.stdout)
     return code
 
 
@@ -148,14 +157,14 @@ def _of_the_system(error: OSError) -> str:
 
 def _closed_pipe(error: BaseException) -> int:
     _show_traceback(error)
-    _discard_output()  # whoever read it has gone
+    _discard(sys.stdout)  # whoever read it has gone
     return 141
 
 
-def _discard_output() -> None:
+def _discard(stream: TextIO) -> None:
     # Python would flush again at exit, complain, and end with 120.
     devnull = os.open(os.devnull, os.O_WRONLY)
-    _quietly(lambda: os.dup2(devnull, sys.stdout.fileno()))
+    _quietly(lambda: os.dup2(devnull, stream.fileno()))
 
 
 def _wants_traceback() -> bool:

@@ -489,15 +489,33 @@ def test_a_full_disk_is_one_line(unbuffered):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-def test_a_log_on_a_full_disk_ends_no_training(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_log_on_a_full_disk_ends_no_training(tmp_path, unbuffered):
     what = "--dataset digits --graphs ring:8,2 --seeds 1 --epochs 1 --workers 0 --out study"
     command = [sys.executable, "-m", "mpnn_arch", "sweep", *what.split()]
     with open("/dev/full", "w") as full:
         process = subprocess.run(
-            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, text=True
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
         )
     assert process.returncode == 0
     assert "ring:8,2" in process.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_what_a_full_disk_does_not_take_at_the_end_changes_no_exit_code():
+    code = (
+        "import sys; from mpnn_arch.cli.failures import exit_code_of\n"
+        "sys.exit(exit_code_of(lambda: sys.stderr.write('half a line')))"
+    )
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-c", code], stderr=full, env=environment)
+    assert process.returncode == 11
 
 
 @pytest.mark.parametrize("delay", [0.3, 1.5])
