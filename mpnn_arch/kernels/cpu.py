@@ -241,7 +241,7 @@ def linear_grads(
         of_x, of_bias = (None if t is None else t.to(grad.dtype) for t in (wide[0], wide[2]))
         return of_x, wide[1].to(grad.dtype), of_bias
     if x.shape[0] < (1 if weight is None else _TOGETHER) or grad.dtype in _LOW:
-        grad = grad if y is None else grad.masked_fill(y <= 0, 0)
+        grad = grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)
         return (
             None if weight is None else linear_grad_input(grad, weight, plan),
             linear_grad_weight(grad, x, plan),

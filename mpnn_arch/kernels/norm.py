@@ -27,7 +27,10 @@ COMPUTED_IN = {
     torch.bfloat16: torch.float32,
 }
 _FEWEST_PIXELS = 64  # smaller maps have too few whole vectors
-_FEWEST_NUMBERS = 2**17  # in vectors; of fewer, torch's operations take less time
+# Of vectors: of fewer numbers torch's operations are called in less time, more rows lie on more
+# pages than a processor has addresses of at hand, and those a multiple of this many bytes apart
+# fall into few sets of its caches.
+_FEWEST_NUMBERS, _MOST_ROWS, _CLASHING_BYTES = 2**19, 640, 2048
 
 
 def can_normalise(x: Tensor) -> bool:
@@ -38,7 +41,12 @@ def can_normalise(x: Tensor) -> bool:
     if x.dim() == 4:
         large = x.shape[0] > 0 and x.shape[2] * x.shape[3] >= _FEWEST_PIXELS
     else:
-        large = x.dim() == 2 and x.shape[0] > 1 and x.numel() >= _FEWEST_NUMBERS
+        large = (
+            x.dim() == 2
+            and 1 < x.shape[0] <= _MOST_ROWS
+            and x.numel() >= _FEWEST_NUMBERS
+            and x.shape[1] * x.itemsize % _CLASHING_BYTES != 0
+        )
     return (
         large and x.dtype in COMPUTED_IN and x.is_cpu and x.is_contiguous() and cpu.is_available()
     )

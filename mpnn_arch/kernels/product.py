@@ -175,7 +175,7 @@ def grad_of_bias(grad: Tensor) -> Tensor:
 
 def before_relu(grad: Tensor, y: Tensor | None) -> Tensor:
     """The gradient before a ReLU whose result is y; ``grad`` where there is none."""
-    return grad if y is None else grad.masked_fill(y <= 0, 0)
+    return grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)
 
 
 def _of_torch(product: Product) -> Product:

@@ -86,13 +86,13 @@ def test_training_is_that_of_the_literal_round(
     torch.testing.assert_close(fused.eval()(maps().double()), plain.eval()(maps().double()))
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm1d(300), nn.BatchNorm1d(300, affine=False)])
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(900), nn.BatchNorm1d(900, affine=False)])
 @pytest.mark.parametrize("residual", [True, False])
 def test_training_over_vectors_is_that_of_the_literal_round(
     calls: list[bool], norm: nn.Module, residual: bool
 ) -> None:
     options = {"activation": "relu", "residual": residual, "graph": graphs.ring(7, 2)}
-    options |= {"in_channels": 300, "out_channels": 300}
+    options |= {"in_channels": 900, "out_channels": 900}
     layers = []
     for kind in (FusedRound, MessageRound):
         generator = torch.Generator().manual_seed(0)
@@ -100,7 +100,7 @@ def test_training_over_vectors_is_that_of_the_literal_round(
     layers[0].backend = "cpu"
     generator = torch.Generator().manual_seed(1)
     for _ in range(2):
-        x = torch.randn(450, 300, generator=generator, dtype=torch.float64)
+        x = torch.randn(600, 900, generator=generator, dtype=torch.float64)
         results = []
         for layer in layers:
             layer.zero_grad()
@@ -110,7 +110,7 @@ def test_training_over_vectors_is_that_of_the_literal_round(
         for first, second in zip(*results, strict=True):
             torch.testing.assert_close(first, second)
     assert len(calls) == 2
-    layers[0](x[:400])  # too few numbers to be worth it
+    layers[0](x[:500])  # too few numbers to be worth it
     layers[0].eval()(x)
     assert len(calls) == 2
 
