@@ -135,7 +135,12 @@ def linear_forward(
         check_shape(x, (None, plan.in_channels), "x")
         check_shape(weight, (plan.num_weights,), "weight")
     x, weight = x if x.stride(1) == 1 else x.contiguous(), weight.contiguous()
-    if bias is not None and (bias.dtype is not x.dtype or not bias.is_contiguous()):
+    if bias is not None and not (
+        bias.dtype is x.dtype
+        and bias.shape == (plan.out_channels,)
+        and bias.is_contiguous()
+        and bias.is_cpu
+    ):
         bias = _checked_bias(bias, x, plan)
     y = x.new_empty(x.shape[0], plan.out_channels)
     failed = call["linear_forward"](
@@ -440,10 +445,9 @@ def conv2d_grad_weight(
 
 
 def _checked_bias(bias: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
-    """A bias as the kernels read it."""
+    """A bias as the kernels read it: a number for every channel, expanded as torch would."""
     _ready(plan, x, bias)
-    check_shape(bias, (plan.out_channels,), "bias")
-    return bias.contiguous()
+    return bias.expand(plan.out_channels).contiguous()
 
 
 def _in_bf16(operand: Tensor) -> bool:

@@ -162,6 +162,21 @@ def test_numbers_past_a_share_do_not_enter() -> None:
     assert both[1][:9].isfinite().all()
 
 
+def test_a_bias_is_one_number_for_every_channel_or_expands_to_that() -> None:
+    plan = plan_of(GRAPHS["ring"], 2, 3)
+    x, weight = tensors((4, plan.in_channels), (plan.num_weights,))
+    y = cpu.linear_forward(x, weight, plan)
+    assert torch.equal(cpu.linear_forward(x, weight, plan, torch.ones(1)), y + 1)
+    spread = torch.arange(2.0 * plan.out_channels)[::2]
+    assert torch.equal(cpu.linear_forward(x, weight, plan, spread), y + spread)
+    for size in (0, 2, plan.out_channels + 1):
+        with pytest.raises(RuntimeError, match="size"):
+            cpu.linear_forward(x, weight, plan, torch.ones(size))
+    for bias in (torch.ones(plan.out_channels, device="meta"), torch.ones(1).double()):
+        with pytest.raises(InputError):
+            cpu.linear_forward(x, weight, plan, bias)
+
+
 def test_nan_is_no_negative_number_of_a_relu() -> None:
     plan = make_plan(torch.tensor([[0, 1], [0, 1]]), [30, 3], [30, 3])
     x = torch.ones(40, 33)

@@ -316,7 +316,7 @@ LIVE = """async ([esm, state]) => {
     window.answer = (changes) => {
         Object.assign(state, changes);
         for (const name of Object.keys(changes)) {
-            for (const heard of listeners[`change:${name}`] ?? []) heard();
+            for (const listener of listeners[`change:${name}`] ?? []) listener();
         }
     };
     const model = {
