@@ -41,6 +41,7 @@ from mpnn_arch.kernels.dispatch.roofline import Kernel, Machine, RoundSizes
 from mpnn_arch.kernels.geometry import Pair
 from mpnn_arch.kernels.native.tables import Tables
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.relu import before_relu
 
 __all__ = ["ADDS_BIAS", "APPLIES_RELU", "DIFFERENTIABLE", "DTYPES"]
 
@@ -239,14 +240,14 @@ def linear_grads(
     Raises:
         InputError: as :func:`linear_forward`.
     """
-    dtypes = {t.dtype for t in (grad, x, weight) if t is not None}
-    if grad.dtype in _LOW and len(dtypes) == 1 and not _in_bf16(grad):
+    of_one_dtype = grad.dtype is x.dtype and (weight is None or weight.dtype is grad.dtype)
+    if grad.dtype in _LOW and of_one_dtype and not _in_bf16(grad):
         weight, y = (None if t is None else t.float() for t in (weight, y))
         wide = linear_grads(grad.float(), x.float(), weight, plan, y, for_bias)
         of_x, of_bias = (None if t is None else t.to(grad.dtype) for t in (wide[0], wide[2]))
         return of_x, wide[1].to(grad.dtype), of_bias
     if x.shape[0] < (1 if weight is None else _TOGETHER) or grad.dtype in _LOW:
-        grad = grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)
+        grad = before_relu(grad, y)
         return (
             None if weight is None else linear_grad_input(grad, weight, plan),
             linear_grad_weight(grad, x, plan),

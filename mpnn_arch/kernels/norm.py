@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mpnn_arch.kernels import cpu, cpu_library
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
+from mpnn_arch.kernels.relu import before_relu
 
 # What maps may be of -> what parameters and statistics then are of.
 COMPUTED_IN = {
@@ -153,8 +154,7 @@ def _by_torch(
     is_map = x.dim() == 4
     over, shape = ((-4, -2, -1), (-1, 1, 1)) if is_map else ((-2,), (-1,))
     dtype = x.dtype
-    grad, x = grad.to(COMPUTED_IN[dtype]), x.to(COMPUTED_IN[dtype])
-    dr = grad if y is None else torch.where(y <= 0, 0, grad)
+    dr, x = before_relu(grad, y).to(COMPUTED_IN[dtype]), x.to(COMPUTED_IN[dtype])
     variance, mean = torch.var_mean(x, over, correction=0, keepdim=True)
     factor = (variance + eps).rsqrt()
     normal = (x - mean) * factor

@@ -23,6 +23,7 @@ from mpnn_arch.kernels.backends import Backend
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.kernels.relu import before_relu
 from mpnn_arch.kernels.two_streams import both
 
 # With respect to x, W and a bias; None where one is not needed.
@@ -173,11 +174,6 @@ def grad_of_bias(grad: Tensor) -> Tensor:
     return grad.sum([0, *range(2, grad.dim())])
 
 
-def before_relu(grad: Tensor, y: Tensor | None) -> Tensor:
-    """The gradient before a ReLU whose result is y; ``grad`` where there is none."""
-    return grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)
-
-
 def _of_torch(product: Product) -> Product:
     """The same product of torch operations, for a backward pass that is itself transformed.
 
@@ -200,10 +196,9 @@ class _Forward(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
         x, weight, y = ctx.saved_tensors
-        needs, product = ctx.needs_input_grad[:3], ctx.product
-        if is_transformed(grad):
-            return *_of_torch(product).grads(grad, x, weight, needs, y), None, None
-        if not torch.is_grad_enabled():  # no double backward
+        needs, product, transformed = ctx.needs_input_grad[:3], ctx.product, is_transformed(grad)
+        if transformed or not torch.is_grad_enabled():  # no double backward
+            product = _of_torch(product) if transformed else product
             return *product.grads(grad, x, weight, needs, y), None, None
         for_x, for_weight, for_bias = needs
         grad = before_relu(grad, y)

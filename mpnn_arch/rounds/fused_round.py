@@ -113,41 +113,47 @@ class FusedRound(MessageRound):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As :meth:`MessageRound.forward`, with a direct path to the product cached for a shape."""
-        function = self._modules["message_function"]
-        if self._is_product and must_be_called(function) is None:
-            plain = is_plain(x, x) and x.layout is torch.strided and not x.is_nested
-            product = None
-            if plain and not torch.is_autocast_enabled(x.device.type):
-                product = self.picker.products.get((x.shape, x.dtype, x.device))
-            if product is not None:  # else the weight is read there: some are computed at a read
-                weight = function._parameters.get("weight") if function._weight_is_flat else None
-                if weight is None:  # shared by the edges, computed, parametrised or pruned
-                    weight = function.current_weight()
-                # Without a call, unless a parametrisation has made it a property.
-                parameters = self._parameters
-                bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
-                if (
-                    type(weight) in PLAIN_TYPES
-                    and weight.dtype == x.dtype
-                    and weight.device == x.device
-                    and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
-                    and weight.shape == product.weight_shape
-                ):
-                    residual = x if residual is None and self.residual else residual
-                    modules = self._modules
-                    if modules.get("norm") is not None:
-                        return self._sigma(product(x, weight, bias), residual)
-                    activation = self.activation
-                    if (
-                        activation is not None
-                        and product.applies_relu
-                        and residual is None
-                        and modules.get("squeeze") is None
-                        and is_relu(activation)
-                    ):
-                        return product(x, weight, bias, True)
-                    return super()._sigma(product(x, weight, bias), residual)
-        return self._forward(x, residual)
+        modules = self._modules
+        function = modules["message_function"]
+        if (
+            not self._is_product
+            or must_be_called(function) is not None
+            or not is_plain(x, x)
+            or x.layout is not torch.strided
+            or x.is_nested
+            or torch.is_autocast_enabled(x.device.type)
+        ):
+            return self._forward(x, residual)
+        product = self.picker.products.get((x.shape, x.dtype, x.device))
+        if product is None:  # the weight is read there, once: some are computed at a read
+            return self._forward(x, residual)
+        weight = function._parameters.get("weight") if function._weight_is_flat else None
+        if weight is None:  # shared by the edges, computed, parametrised or pruned
+            weight = function.current_weight()
+        # Without a call, unless a parametrisation has made it a property.
+        parameters = self._parameters
+        bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
+        if not (
+            type(weight) in PLAIN_TYPES
+            and weight.dtype == x.dtype
+            and weight.device == x.device
+            and (bias is None or (type(bias) in PLAIN_TYPES and bias.dtype == x.dtype))
+            and weight.shape == product.weight_shape
+        ):
+            return self._forward(x, residual)
+        residual = x if residual is None and self.residual else residual
+        if modules.get("norm") is not None:
+            return self._sigma(product(x, weight, bias), residual)
+        activation = self.activation
+        if (
+            activation is not None
+            and product.applies_relu
+            and residual is None
+            and modules.get("squeeze") is None
+            and is_relu(activation)
+        ):
+            return product(x, weight, bias, True)
+        return super()._sigma(product(x, weight, bias), residual)
 
     def _sigma(self, inputs: Tensor, residual: Tensor | None) -> Tensor:
         """Norm, residual and activation, as one operation where kernels of our own may run."""

@@ -78,7 +78,7 @@ def load(path: str, expected: str) -> Any:
     module, _, attribute = path.partition(":")
     with own_code(f"the module {module!r}"):
         imported = importlib.import_module(module)
-    found = attribute_of(imported, attribute, None)
+    found = attribute_of(imported, attribute)
     if found is None:
         raise InputError(
             f"the module {module!r} has no {attribute!r}; give the path of something it defines"

@@ -36,9 +36,9 @@ def own_code(what: str) -> Iterator[None]:
         raise InputError(f"{what} raised {said}{where}; correct it") from error
 
 
-def attribute_of(module: object, name: str, default: Any) -> Any:
-    """What ``name`` leads to in ``module``, dotted names as in Python's entry points."""
+def attribute_of(module: object, name: str) -> Any:
+    """What ``name`` leads to in ``module``, dotted as in Python's entry points, or None."""
     try:
         return reduce(getattr, name.split("."), module)
     except AttributeError:
-        return default
+        return None

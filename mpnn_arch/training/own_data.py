@@ -117,7 +117,7 @@ def call_function(name: str) -> object:
                 f"there is no module {error.name!r} for the data set {name!r}, neither installed "
                 f"nor in {os.getcwd()}; correct the name, or run the command where the module lies"
             ) from None
-    function = attribute_of(module, function_name, None)
+    function = attribute_of(module, function_name)
     if not callable(function):
         what = "nothing called" if function is None else "no function, but a value, called"
         raise InputError(

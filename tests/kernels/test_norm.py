@@ -14,7 +14,7 @@ from mpnn_arch.kernels.norm import can_normalise, normalise
 pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="no C++ compiler")
 
 # Whole vectors, parts of one, one image, one channel, one pixel. Several vectors of channels and a
-# rest, more rows than are added up at once, and more than are read by several vectors.
+# rest, and more rows than are added up at once.
 SHAPES = [
     (4, 3, 5, 5), (2, 7, 16, 16), (16, 5, 1, 1), (3, 2, 7, 9), (5, 1, 4, 4), (1, 6, 3, 40),
     (2, 3), (9, 64), (70, 151), (130, 1), (700, 37),

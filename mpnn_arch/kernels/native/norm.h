@@ -18,8 +18,7 @@ void share_out(const Maps<S>& m, int64_t count, Run run) {
 
 template <class S>
 int64_t blocks_of(const Maps<S>& m) {
-    int64_t most = channels_at_once(m);
-    return (m.channels + most - 1) / most;
+    return (m.channels + CHANNELS_AT_ONCE<S> - 1) / CHANNELS_AT_ONCE<S>;
 }
 
 template <class N, bool RELU, bool RESIDUAL>

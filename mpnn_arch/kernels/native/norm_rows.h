@@ -6,19 +6,15 @@
 
 namespace {
 
-// Vectors of channels at a time: some cache lines of every row, of sums that fit the registers. Of more rows
-// than these, one vector: what the passes read, of up to three tensors, has to fit the L2 cache.
+// Vectors of channels at a time: some cache lines of every row, of sums that fit the registers.
 constexpr int NORM_WIDE = VECTOR_REGISTERS == 32 ? 4 : 2;
-constexpr int64_t WIDE_ROWS = 640;
 // Rows ahead that are prefetched, as they are too far apart for the hardware.
 constexpr int64_t ROWS_AHEAD = 8;
 // Rows that are added up before their sums are added in double precision.
 constexpr int64_t ROWS_SUMMED = 64;
 
 template <class S>
-int64_t channels_at_once(const Maps<S>& m) {
-    return (m.batch <= WIDE_ROWS ? NORM_WIDE : 1) * LANES<S>;
-}
+constexpr int64_t CHANNELS_AT_ONCE = NORM_WIDE * LANES<S>;
 
 // WIDE vectors of channels, or of one the first `count` channels.
 template <class N, int VECTORS>
@@ -144,10 +140,9 @@ void backward_block(const ChannelBlock<N, WIDE>& at, const N* grad, const N* y, 
 // Calls run(channels) for those of a block, by several vectors where they fill it.
 template <class N, class Run>
 void each_block(const Maps<Sum<N>>& m, int64_t block, Run run) {
-    constexpr int64_t L = LANES<Sum<N>>;
-    int64_t most = channels_at_once(m), first = block * most;
-    int64_t last = std::min(first + most, m.channels);
-    if (last - first == NORM_WIDE * L) return run(ChannelBlock<N, NORM_WIDE>{m, first, last - first});
+    constexpr int64_t L = LANES<Sum<N>>, MOST = CHANNELS_AT_ONCE<Sum<N>>;
+    int64_t first = block * MOST, last = std::min(first + MOST, m.channels);
+    if (last - first == MOST) return run(ChannelBlock<N, NORM_WIDE>{m, first, MOST});
     for (; first < last; first += L)
         run(ChannelBlock<N, 1>{m, first, std::min(L, last - first)});
 }
