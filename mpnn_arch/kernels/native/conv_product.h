@@ -7,8 +7,12 @@ namespace {
 
 // Rows of a node that are accumulated together, and the bytes for their sums: most of the L1 cache.
 constexpr int64_t BAND = 9, ROOM = 32 << 10;
-// Positions from which on each weight is read often enough to be copied into contiguous memory.
+// Positions from which on scattered weights are read often enough to be copied into contiguous memory: the
+// single numbers of a kernel of one tap, and all where a tile is bound by its loads, among which prefetches count.
 constexpr int64_t OFTEN = 512;
+bool worth_gathering(int64_t area, int64_t positions) {
+    return positions >= OFTEN && (area == 1 || VECTOR_REGISTERS == 16);
+}
 // Rows and columns of one remainder by the stride that a gradient is written into, in all.
 constexpr double MOST_PARTS = 1 << 27;
 
@@ -64,7 +68,7 @@ struct Work {
         // Offsets of terms have 32 bits.
         require(double(source.channels) * source.phases * source.line + l.margin <= MOST_INDEX);
         offset.resize(terms * tap_rows);
-        where.resize(terms * tap_rows);
+        where.resize(terms * tap_rows + TERMS_AHEAD);
         for (int64_t v = 0, at = 0; v < plan.num_nodes; ++v)
             for (int64_t term = side.start[v]; term < side.start[v + 1]; ++term)
                 for (int64_t a = 0; a < tap_rows; ++a, ++at) {
@@ -178,6 +182,9 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
     int64_t y_area = work.y_size[0] * work.y_size[1];
     int64_t places_in_all = work.rows_of(images), walked = work.flat ? 1 : images;
     Sum<T>* spare = z + BAND * lines * work.z_line;
+    auto pick = pick_tap_tile<T, false>;
+    if constexpr (std::is_same<T, Stored<T>>::value)
+        if (work.transposed && !work.gathered) pick = pick_tap_tile<T, true>;
     int64_t v = node_of(side.channels, plan.num_nodes, rows.first);
     for (int64_t row = rows.first; row < rows.last; ++v) {
         int64_t last = std::min(rows.last, side.channels[v + 1]), height = last - row;
@@ -227,9 +234,10 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
                                                    to + part.first * row_out +
                                                        line * work.z_line + block.first * L,
                                                    row_out,
-                                                   work.z_line};
-                                pick_tap_tile<T>(group.count, part.last - part.first,
-                                                 block.last - block.first)(task);
+                                                   work.z_line,
+                                                   work.direct};
+                                pick(group.count, part.last - part.first,
+                                     block.last - block.first)(task);
                             }
                             line += group.count;
                         }
@@ -353,7 +361,8 @@ void grad_input(const Operands<T>& of, int threads) {
     Lines<T> source(l, of.x, channels, false, of.pairs ? of.pairs->out_start : nullptr);
     source.hold(images_held<T>(l, channels, images_each(g.batch, threads)));
     std::vector<Work<T>> works;
-    bool gathered = of.pairs || g.batch * g.out_size[0] * g.out_size[1] >= OFTEN;
+    int64_t area = g.kernel[0] * g.kernel[1];
+    bool gathered = of.pairs || worth_gathering(area, g.batch * g.out_size[0] * g.out_size[1]);
     require(double(std::min(g.stride[0], g.in_size[0])) * g.stride[1] <= MOST_PARTS);
     for (int64_t top = 0; top < std::min(g.stride[0], g.in_size[0]); ++top) {
         works.push_back({plan, side, l, source, true, gathered, of.stored_weights(), nullptr, of.y,
@@ -375,7 +384,6 @@ void grad_input(const Operands<T>& of, int threads) {
         work.prepare(rows, along);
     }
     over_images(g.batch, source, works, threads, [&](int64_t v, T* to) {
-        int64_t area = g.kernel[0] * g.kernel[1];
         if constexpr (std::is_same<T, Pair>::value) {
             pack_term_pairs(*of.pairs, v, of.weight, area, to);
         } else {

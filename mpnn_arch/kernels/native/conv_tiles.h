@@ -28,12 +28,17 @@ struct TapTask {
     ptrdiff_t count;               // terms
     Sum<T>* out;
     ptrdiff_t row_out, tap_out;
+    bool maps;                     // `out` is rows of maps, else scratch memory
 };
+
+// Prefetch distance of scattered weights, in terms; `where` has as many entries past its end.
+constexpr int TERMS_AHEAD = 36;
 
 template <class T>
 using TapTile = void (*)(const TapTask<T>&);
 
-template <class T, int TAPS, int ROWS, int WIDE>
+// SCATTERED: the hardware cannot predict where the weights of a term lie.
+template <class T, bool SCATTERED, int TAPS, int ROWS, int WIDE>
 void tap_tile(const TapTask<T>& task) {
     constexpr int L = LANES<T>;
     Vec<Sum<T>> sum[ROWS][TAPS][WIDE] = {};
@@ -41,11 +46,24 @@ void tap_tile(const TapTask<T>& task) {
     const int64_t* where = task.where;
     const int32_t* offset = task.offset;
     const T *w = task.w, *x = task.x;
+    if (TAPS == 1 && task.maps) {
+        // Sums are written in short pieces of many maps, which wait for their cache lines one after the other.
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+            for (int i = 0; i < WIDE; ++i) __builtin_prefetch(task.out + r * task.row_out + i * L, 1);
+    }
     for (ptrdiff_t k = 0, count = task.count; k < count; ++k) {
         const T* at = x + offset[k];
         Vec<T> v[WIDE];
 #pragma GCC unroll 8
         for (int i = 0; i < WIDE; ++i) v[i] = load_once(at + i * L);
+        if (SCATTERED) {
+            const T* next = w + where[k + TERMS_AHEAD];
+            __builtin_prefetch(next);
+            if (ROWS > 1) __builtin_prefetch(next + (ROWS - 1) * row_stride);
+            if (ROWS > 3) __builtin_prefetch(next + ROWS / 2 * row_stride);
+        }
         const T* row = w + where[k];
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r, row += row_stride)
@@ -65,34 +83,34 @@ void tap_tile(const TapTask<T>& task) {
                 store(task.out + r * task.row_out + t * task.tap_out + i * L, sum[r][t][i]);
 }
 
-template <class T, int TAPS, int ROWS, size_t... W>
+template <class T, bool SCATTERED, int TAPS, int ROWS, size_t... W>
 TapTile<T> pick_tap_tile(int wide, std::index_sequence<W...>) {
-    static const TapTile<T> table[] = {tap_tile<T, TAPS, ROWS, W + 1>...};
+    static const TapTile<T> table[] = {tap_tile<T, SCATTERED, TAPS, ROWS, W + 1>...};
     return table[wide - 1];
 }
 
-template <class T, int TAPS>
+template <class T, bool SCATTERED, int TAPS>
 TapTile<T> pick_tap_tile(int rows, int wide) {
     constexpr auto all = std::make_index_sequence<TILE_WIDE>();
     constexpr int MOST = TILE_SUMS / TAPS;
     if (TALL_ROWS && TAPS == MOST_TAPS && rows == TALL_ROWS)
-        return pick_tap_tile<T, TAPS, 3>(wide, std::make_index_sequence<TALL_WIDE>());
+        return pick_tap_tile<T, SCATTERED, TAPS, 3>(wide, std::make_index_sequence<TALL_WIDE>());
     switch (rows) {
-        case 1: return pick_tap_tile<T, TAPS, 1>(wide, all);
-        case 2: return pick_tap_tile<T, TAPS, MOST < 2 ? 1 : 2>(wide, all);
-        case 3: return pick_tap_tile<T, TAPS, MOST < 3 ? 1 : 3>(wide, all);
-        case 4: return pick_tap_tile<T, TAPS, MOST < 4 ? 1 : 4>(wide, all);
-        case 5: return pick_tap_tile<T, TAPS, MOST < 5 ? 1 : 5>(wide, all);
-        default: return pick_tap_tile<T, TAPS, MOST < 6 ? 1 : 6>(wide, all);
+        case 1: return pick_tap_tile<T, SCATTERED, TAPS, 1>(wide, all);
+        case 2: return pick_tap_tile<T, SCATTERED, TAPS, MOST < 2 ? 1 : 2>(wide, all);
+        case 3: return pick_tap_tile<T, SCATTERED, TAPS, MOST < 3 ? 1 : 3>(wide, all);
+        case 4: return pick_tap_tile<T, SCATTERED, TAPS, MOST < 4 ? 1 : 4>(wide, all);
+        case 5: return pick_tap_tile<T, SCATTERED, TAPS, MOST < 5 ? 1 : 5>(wide, all);
+        default: return pick_tap_tile<T, SCATTERED, TAPS, MOST < 6 ? 1 : 6>(wide, all);
     }
 }
 
-template <class T>
+template <class T, bool SCATTERED>
 TapTile<T> pick_tap_tile(int taps, int rows, int wide) {
     switch (taps) {
-        case 1: return pick_tap_tile<T, 1>(rows, wide);
-        case 2: return pick_tap_tile<T, 2>(rows, wide);
-        default: return pick_tap_tile<T, 3>(rows, wide);
+        case 1: return pick_tap_tile<T, SCATTERED, 1>(rows, wide);
+        case 2: return pick_tap_tile<T, SCATTERED, 2>(rows, wide);
+        default: return pick_tap_tile<T, SCATTERED, 3>(rows, wide);
     }
 }
 
