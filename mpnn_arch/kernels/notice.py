@@ -1,4 +1,4 @@
-"""A line for someone who waits: kernels compile for half a minute without a sign of life."""
+"""A line for someone who waits: kernels compile for a while without a sign of life."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+_SAID: set[str] = set()
+
 
 @contextmanager
 def said_if_slow(text: str, seconds: float = 2.0) -> Iterator[None]:
     """Write ``text`` to stderr where the block takes longer, at a terminal or in a notebook.
 
-    Nothing is written where nobody waits, as in a log.
+    A text is written once in a process, and nothing where nobody waits, as in a log.
     """
-    if not _is_watched():
+    if text in _SAID or not _is_watched():
         yield
         return
     stream = sys.stderr
 
     def say() -> None:
+        _SAID.add(text)
         with suppress(OSError, ValueError):  # closed meanwhile
             print(text, file=stream, flush=True)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.capture import relaxed_capture
 from mpnn_arch.kernels.dispatch.machines import tf32_allowed
+from mpnn_arch.kernels.notice import said_if_slow
 from mpnn_arch.kernels.triton_choices import recall, remember
 from mpnn_arch.kernels.triton_configs import Config, num_tiles
 from mpnn_arch.kernels.triton_tables import Walk
@@ -94,9 +95,10 @@ def _fastest(run: Callable[[Config], Tensor], configs: list[Config]) -> Config |
     from triton.testing import do_bench
 
     times = {}
-    for i, config in enumerate(configs):
-        with suppress(Exception):  # tiles that this device or this version of Triton refuses
-            times[i] = do_bench(functools.partial(run, config), warmup=2, rep=10)
+    with said_if_slow("mpnn_arch compiles and times its GPU kernels, once for each layer's sizes"):
+        for i, config in enumerate(configs):
+            with suppress(Exception):  # tiles that this device or this version of Triton refuses
+                times[i] = do_bench(functools.partial(run, config), warmup=2, rep=10)
     return configs[min(times, key=lambda i: times[i])] if times else None
 
 
