@@ -7,11 +7,11 @@ namespace {
 
 // Rows of a node that are accumulated together, and the bytes for their sums: most of the L1 cache.
 constexpr int64_t BAND = 9, ROOM = 32 << 10;
-// Positions from which on scattered weights are read often enough to be copied into contiguous memory: the
-// single numbers of a kernel of one tap, and all where a tile is bound by its loads, among which prefetches count.
+// Positions from which on scattered weights are read often enough to be copied into contiguous memory. Those of
+// a kernel of one tap are but a few numbers in a cache line.
 constexpr int64_t OFTEN = 512;
 bool worth_gathering(int64_t area, int64_t positions) {
-    return positions >= OFTEN && (area == 1 || VECTOR_REGISTERS == 16);
+    return positions >= OFTEN && (area == 1 || !SPARE_LOADS);
 }
 // Rows and columns of one remainder by the stride that a gradient is written into, in all.
 constexpr double MOST_PARTS = 1 << 27;

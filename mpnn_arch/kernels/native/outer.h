@@ -143,18 +143,18 @@ void outer_tile(const OuterTask<T>& t) {
 #pragma GCC unroll 8
     for (int c = 0; c < COLS; ++c) at[c] = t.x + grouped<T>(t.start[c], t.units_held);
     const T* next = NEXT ? t.x + grouped<T>(t.start[COLS], t.units_held) : nullptr;
-    // Sums are written in short pieces of many rows, which wait for their cache lines one after the other.
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; ++r) {
-        const Sum<T>* to = t.out.whole + ptrdiff_t(r) * t.row_width + t.column[0];
-        __builtin_prefetch(to, 1);
-        if (COLS > 1) __builtin_prefetch(to + COLS * PLACES<T> - 1, 1);
-    }
+    // Sums are written in short pieces of many rows, which wait for their cache lines one after the other: those of
+    // one row are prefetched with each unit.
+    const Sum<T>* line = t.out.whole + t.column[0];
+    int lines_left = ROWS;
     const T* panel = t.g;
     ptrdiff_t shift = 0;
     for (ptrdiff_t left = t.units; left > 0; left -= BUNCH<T>, panel += t.g_step) {
         const T* end = panel + std::min<ptrdiff_t>(left, BUNCH<T>) * UNIT<T>;
         for (const T* g = panel; g < end; g += UNIT<T>, shift += STEP) {
+            __builtin_prefetch(line, 1);
+            if (COLS > 1) __builtin_prefetch(line + COLS * PLACES<T> - 1, 1);
+            line += --lines_left > 0 ? t.row_width : 0;
             if (NEXT) {
                 __builtin_prefetch(next + shift);
                 if (COLS > 1) __builtin_prefetch(next + shift + LAST);

@@ -17,7 +17,7 @@ enum Weights {
 
 // Prefetch distances of scattered weights, in terms: in a product, and where they are packed before. `where`
 // has as many entries past its end as the longer one.
-constexpr int AHEAD = 8, PACKED_AHEAD = 16;
+constexpr int AHEAD = 48, PACKED_AHEAD = 16;
 
 template <class T>
 using ProductTile = void (*)(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,

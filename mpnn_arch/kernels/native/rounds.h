@@ -73,7 +73,7 @@ struct Job {
     // Packing the weights of a transposed product takes about as long as half a panel.
     template <bool TRANSPOSED>
     bool packs_weights(int64_t panels) const {
-        return TRANSPOSED && panels > 3;
+        return TRANSPOSED && !SPARE_LOADS && panels > 3;
     }
     template <bool TRANSPOSED>
     void pack_weights(int64_t v, T* to) const {

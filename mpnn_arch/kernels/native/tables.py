@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mpnn_arch.kernels.plan import RoundPlan, offsets_of
 
 Numbers = npt.NDArray[np.int64]
-_AHEAD = 16  # entries past the end that a kernel looks at to prefetch
+_AHEAD = 48  # entries past the end that a kernel looks at to prefetch
 
 
 class Side(ctypes.Structure):

@@ -41,6 +41,10 @@
 
 #define INLINE inline __attribute__((always_inline))
 
+// Whether the loads of a tile leave time for prefetches. Elsewhere, scattered weights that are read often are
+// copied into contiguous memory first.
+constexpr bool SPARE_LOADS = VECTOR_BYTES == 64;
+
 // The bits of a bfloat16, and of two, which are multiplied together.
 typedef uint16_t Bf16;
 typedef uint32_t Pair;
