@@ -243,12 +243,12 @@ def _shape_of(layer: MessageRound) -> Callable[..., Tensor]:
     function: Any = layer.message_function
 
     def forward(x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if function._geometry is None:
+        if function.geometry is None:
             return x.new_empty(*x.shape[:-1], layer.out_channels)
         if isinstance(layer, RelationalConv2d):
             size = layer.output_size(*x.shape[-2:])
         else:
-            size = function._geometry.checked_output_size(x.shape[-2:])
+            size = function.geometry.checked_output_size(x.shape[-2:])
         return x.new_empty(*x.shape[:-3], layer.out_channels, *size)
 
     return forward

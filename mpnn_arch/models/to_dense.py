@@ -108,7 +108,7 @@ def why_not_dense(layer: MessageRound) -> str | None:
 @torch.no_grad()
 def _dense(layer: FusedRound, weights: dict[Any, nn.Parameter]) -> nn.Module:
     """The dense layer, with the weight of ``weights`` where another round has the same entries."""
-    weight, geometry = layer.dense_weight(), layer.message_function._geometry
+    weight, geometry = layer.dense_weight(), layer.message_function.geometry
     kwargs: dict[str, Any] = {"device": "meta", "bias": layer.bias is not None}
     dense: nn.Linear | nn.Conv2d
     if geometry is None:

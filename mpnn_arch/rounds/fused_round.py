@@ -188,7 +188,7 @@ class FusedRound(MessageRound):
     def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         function = self.message_function
         return block_product(
-            x, function.current_weight(), self.plan, function._geometry, self.picker, bias
+            x, function.current_weight(), self.plan, function.geometry, self.picker, bias
         )
 
     @batched
@@ -328,7 +328,7 @@ class FusedRound(MessageRound):
         reason = self.why_not_fused()
         if reason:
             return f"reference: {reason}"
-        return self.picker.explain(self.plan, self.message_function._geometry)
+        return self.picker.explain(self.plan, self.message_function.geometry)
 
     # -- some targets or samples at a time ----------------------------------------------------
 
@@ -404,7 +404,7 @@ class FusedRound(MessageRound):
         function = self.message_function
         if not isinstance(value, Tensor) or not function.plan_layout:
             return
-        kernel = () if function._geometry is None else function._geometry.kernel_size
+        kernel = () if function.geometry is None else function.geometry.kernel_size
         expected = (self.plan.num_weights, *kernel)
         if tuple(value.shape) != expected:
             raise ShapeError(

@@ -22,7 +22,7 @@ def check_given_message(layer: Any, function: Any) -> None:
         InputError: no message function, or one for another graph, other shares, or vectors in the
             place of maps.
     """
-    plan = getattr(function, "_plan", None)
+    plan = getattr(function, "plan", None)
     if not (isinstance(function, nn.Module) and isinstance(plan, RoundPlan)):
         raise InputError(
             f"the message_function of a round is a MessageFunction on its plan, not "

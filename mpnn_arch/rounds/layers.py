@@ -200,7 +200,7 @@ class RelationalConv2d(FusedRound):
         Raises:
             InputError: the kernel does not fit the maps.
         """
-        geometry = self.message_function._geometry
+        geometry = self.message_function.geometry
         assert geometry is not None
         left, right, top, bottom = self.margins or (0, 0, 0, 0)
         return geometry.checked_output_size((height + top + bottom, width + left + right))

@@ -215,7 +215,7 @@ class MessageRound(MessagePassing):
     @property
     def plan(self) -> RoundPlan:
         """Index tensors of the round."""
-        return self.message_function._plan
+        return self.message_function.plan
 
     @property
     def _edges(self) -> Tensor:

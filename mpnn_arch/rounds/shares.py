@@ -153,7 +153,7 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 "the input, use GraphRound"
             )
         if spatial and not (tracing or torch.compiler.is_compiling()):
-            check_maps(x, self.message_function._geometry, self.out_channels)
+            check_maps(x, self.message_function.geometry, self.out_channels)
         if not torch.compiler.is_compiling() and x.device != self.plan.device:
             # Parameters were put there one by one, and not by `Module.to`.
             self.message_function.move_plan(x.device)

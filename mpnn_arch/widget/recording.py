@@ -114,7 +114,7 @@ def input_for(model: nn.Module, x: Tensor | None, seed: int) -> Tensor:
             "takes it"
         )
     generator = torch.Generator().manual_seed(check_whole("seed", seed, 0, 2**63 - 1))
-    geometry = model.message_function._geometry
+    geometry = model.message_function.geometry
     if geometry is None:
         return torch.randn(1, model.in_channels, generator=generator)
     reach = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, geometry.kernel_size, strict=True)]
@@ -236,7 +236,7 @@ def dense_output(recording: Recording) -> Tensor:
     with _evaluated(layer), torch.no_grad():
         weight = layer.dense_weight()
         x = recording.x.unsqueeze(0).to(weight)
-        geometry: ConvGeometry | None = layer.message_function._geometry
+        geometry: ConvGeometry | None = layer.message_function.geometry
         if geometry is None:
             product = F.linear(x, weight)
         else:

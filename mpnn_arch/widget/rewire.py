@@ -164,7 +164,7 @@ class _Entries(NamedTuple):
 
 def _edge_entries(function: MessageFunction) -> dict[str, _Entries]:
     """The parameters that edges have of their own, by name."""
-    plan = function._plan.to("cpu")
+    plan = function.plan.to("cpu")
     once = torch.ones(plan.num_nodes, dtype=torch.int64)
     found = {}
     for name, part in function.named_modules():
@@ -196,18 +196,18 @@ def _drawn(
 ) -> MessageFunction:
     """A message function of ``kind`` on ``plan``, with fresh parameters."""
     function = like.message_function if isinstance(like, MessageRound) else like
-    kwargs = dict(function._factory)
+    kwargs = dict(function.factory)
     parameter = next(function.parameters(), None)
     if parameter is not None:
         kwargs = {"device": parameter.device, "dtype": parameter.dtype}
-    if function._geometry is not None:
-        kwargs |= function._geometry._asdict()
+    if function.geometry is not None:
+        kwargs |= function.geometry._asdict()
     if kind is type_before_parametrizations(function):  # its own arguments, kept under their names
         for name, argument in inspect.signature(kind.__init__).parameters.items():
             if argument.kind is argument.KEYWORD_ONLY and hasattr(function, name):
                 kwargs[name] = getattr(function, name)
     made = make_message(kind, plan.to("cpu"), **kwargs | {"device": "cpu"})
-    made.set_initial_gain(function._initial_gain)
+    made.set_initial_gain(function.initial_gain)
     made.reset_parameters(torch.Generator().manual_seed(seed))
     return made.to(kwargs.get("device") or "cpu").train(function.training)
 
@@ -221,7 +221,7 @@ def _copy_edges(
         source, target: message functions of one kind.
         new: (N,) bool, the nodes whose edges are copied; None for all.
     """
-    theirs, ours = source._plan.to("cpu"), target._plan.to("cpu")
+    theirs, ours = source.plan.to("cpu"), target.plan.to("cpu")
     chunks = list(_chunks(theirs, ours, new))
     of_edges, to_edges = _edge_entries(source), _edge_entries(target)
     with torch.no_grad():

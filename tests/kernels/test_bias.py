@@ -85,7 +85,7 @@ def test_gradients_of_every_order(backend, kind, generator):
     layer = kind[0](GRAPH, generator=generator).double()
     shape = (2, *kind[1][1:2], *[3 for _ in kind[1][2:]])
     x = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
-    plan, geometry = layer.plan, layer.message_function._geometry
+    plan, geometry = layer.plan, layer.message_function.geometry
 
     def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return block_product(x, weight, plan, geometry, backend, bias).sin()

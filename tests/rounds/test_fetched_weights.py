@@ -96,7 +96,7 @@ def test_index_tensors_follow_parameters_that_were_moved_one_by_one() -> None:
     layer, other = (LAYERS["linear"][0](aggr="max") for _ in range(2))
     other.load_state_dict(layer.state_dict())
     here = layer.plan
-    layer.message_function._plan = here.to("meta")  # as if the round were built elsewhere
+    layer.message_function.plan = here.to("meta")  # as if the round were built elsewhere
     x = torch.randn(5, 16)
     torch.testing.assert_close(layer(x), other(x))
     assert layer.plan is here

@@ -26,9 +26,9 @@ _OF_THE_INPUT = (
     ". Features of edges that come with the input reach `message(self, x_j, edge_attr)` of a "
     "GraphRound's subclass; those of a fixed graph are a buffer here, read as buffer[edges]"
 )
-# Attributes for subclasses. A parameter may take such a name: the library reads `_plan`, ...
+# Attributes for subclasses, which the round reads too.
 _OFFERED = ("plan", "geometry", "initial_gain", "factory")
-_TAKEN = frozenset([*vars(nn.Module()), *(f"_{name}" for name in _OFFERED)])  # `training`, ...
+_TAKEN = frozenset([*vars(nn.Module()), *_OFFERED])  # `training`, ...
 
 
 class MessageFunction(nn.Module):
@@ -39,10 +39,8 @@ class MessageFunction(nn.Module):
     any order.
     Where all parameters are those of :class:`EdgeProduct` modules, at any depth,
     :meth:`reset_parameters` and :meth:`multiply_adds`, which counts each of them once, are
-    inherited; otherwise the subclass defines them. A parameter may have
-    any name that is not a method or class attribute of ``MessageFunction`` or ``nn.Module``; one
-    that is called ``plan``, ``geometry``, ``factory`` or ``initial_gain`` hides that attribute from
-    the subclass's own code, and from nothing else.
+    inherited; otherwise the subclass defines them. A parameter may have any name that is not a
+    method or attribute of ``MessageFunction`` or ``nn.Module``.
 
     Args:
         plan: index tensors of the round.
@@ -123,13 +121,12 @@ class MessageFunction(nn.Module):
                 f"{name} works on vectors, this round is over maps; use "
                 f"message={self.maps_instead!r}"
             )
-        self.plan = self._plan = plan
-        self.geometry = self._geometry = (
+        self.plan = plan
+        self.geometry = (
             None if kernel_size is None else ConvGeometry.of(kernel_size, stride, padding, dilation)
         )
         self.factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self._factory = self.factory
-        self.set_initial_gain(torch.ones(plan.num_nodes, dtype=torch.float64, device="cpu"))
+        self.initial_gain = torch.ones(plan.num_nodes, dtype=torch.float64, device="cpu")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Read the arguments of ``forward``; if overridden, it is not fusable by default."""
@@ -177,7 +174,7 @@ class MessageFunction(nn.Module):
                 "message_function(x_j, x_i, index)"
             )
         messages: Tensor = super().__call__(*[given[name] for name in self.arguments])
-        expected = (*x_j.shape[:2], self._plan.largest_out)
+        expected = (*x_j.shape[:2], self.plan.largest_out)
         if not isinstance(messages, Tensor):
             raise InputError(
                 f"{type(self).__name__}.forward returned {kind_of(messages)}; it returns the "
@@ -195,33 +192,29 @@ class MessageFunction(nn.Module):
     @property
     def spatial_dims(self) -> int:
         """Trailing dimensions of a node feature after its channels: 0 for vectors, 2 for maps."""
-        return 0 if self._geometry is None else 2
+        return 0 if self.geometry is None else 2
 
     @property
     def kernel_area(self) -> int:
         """Weights of one kernel; 1 over vectors."""
-        return 1 if self._geometry is None else self._geometry.area
+        return 1 if self.geometry is None else self.geometry.area
 
     def prepare(self) -> None:
         """Build the index tensors of the messages, so that they are not built under tracing."""
-        _ = self._plan.edge_index, self._plan.in_index, self._plan.out_index
+        _ = self.plan.edge_index, self.plan.in_index, self.plan.out_index
         if self.plan_layout:
-            _ = self._plan.block_index
+            _ = self.plan.block_index
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """Move the plan's index tensors along with the parameters."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.move_plan(fn(torch.empty(0, device=self._plan.device)).device)
+        self.move_plan(fn(torch.empty(0, device=self.plan.device)).device)
         return self
 
     def move_plan(self, device: torch.device) -> None:
         """Move the plan's index tensors alone, which never are on the meta device."""
-        if device.type == "meta":
-            return
-        moved = self._plan.to(device)
-        if self.__dict__.get("plan") is self._plan:
-            self.plan = moved
-        self._plan = moved
+        if device.type != "meta":
+            self.plan = self.plan.to(device)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As ``nn.Module``'s, with one clear message for a name that is taken.
@@ -229,11 +222,7 @@ class MessageFunction(nn.Module):
         Raises:
             InputError: the name of a method or attribute of the class, or of every module.
         """
-        if name in _OFFERED and not _is_built_in(type(self)):
-            self.__dict__.pop(name, None)
-        elif name in _TAKEN or (
-            (name in _OFFERED or hasattr(type(self), name)) and name not in self._parameters
-        ):
+        if name in _TAKEN or (hasattr(type(self), name) and name not in self._parameters):
             raise InputError(
                 f"{type(self).__name__} has an attribute {name!r} already, which a parameter of "
                 "that name would hide; choose another name for the parameter"
@@ -241,15 +230,13 @@ class MessageFunction(nn.Module):
         super().register_parameter(name, param)
 
     def set_initial_gain(self, gain: Tensor) -> None:
-        """Set ``initial_gain``, (N,): done by the round, before it resets the parameters."""
-        if self.__dict__.get("initial_gain") is self.__dict__.get("_initial_gain"):
-            self.initial_gain = gain
-        self._initial_gain = gain
+        """Set ``initial_gain``, (N,), by a call, which reaches a function in a wrapper too."""
+        self.initial_gain = gain
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Redraw the parameters from ``generator`` (None: torch's default one)."""
         for product in self._products("reset_parameters"):
-            product.reset_parameters(generator, self._initial_gain)
+            product.reset_parameters(generator, self.initial_gain)
 
     def flat_weight(self) -> Tensor:
         """(num_weights, ...) the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
@@ -282,7 +269,7 @@ class MessageFunction(nn.Module):
         Raises:
             InputError: as :meth:`flat_weight`.
         """
-        return dense_weight(self.current_weight(), self._plan)
+        return dense_weight(self.current_weight(), self.plan)
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
         """Multiply-adds of all messages for one sample.
@@ -291,15 +278,15 @@ class MessageFunction(nn.Module):
             spatial_size: height and width of the output maps, for a message over maps.
         """
         if self.fusable:
-            return self._plan.num_weights * self.kernel_area * math.prod(spatial_size)
+            return self.plan.num_weights * self.kernel_area * math.prod(spatial_size)
         return sum(p.multiply_adds(spatial_size) for p in self._products("multiply_adds"))
 
     def extra_repr(self) -> str:
         """Edges, and the kernel's geometry."""
-        edges = f"{self._plan.num_edges} edges"
-        if self._geometry is None:
+        edges = f"{self.plan.num_edges} edges"
+        if self.geometry is None:
             return edges
-        arguments = ", ".join(f"{key}={value}" for key, value in self._geometry._asdict().items())
+        arguments = ", ".join(f"{key}={value}" for key, value in self.geometry._asdict().items())
         return f"{edges}, {arguments}"
 
     def _products(self, method: str) -> list[EdgeProduct]:
@@ -312,21 +299,6 @@ class MessageFunction(nn.Module):
                 f"EdgeProduct modules, whose scale and cost are known: define {method}"
             )
         return products
-
-
-_WITHOUT_SUPER = (
-    "{0}.__init__ does not call MessageFunction's first: begin it with "
-    "super().__init__(plan, **kwargs)"
-)
-
-
-def _is_built_in(kind: type) -> bool:
-    """Whether a class inherits the code of one of the library's messages, which reads its plan."""
-    return any(
-        base.__module__.startswith("mpnn_arch.") and base is not MessageFunction
-        for base in kind.__mro__
-        if issubclass(base, MessageFunction)
-    )
 
 
 def make_message(
@@ -366,7 +338,14 @@ def make_message(
     except AttributeError as error:
         if "before Module.__init__" not in str(error):
             raise
-        raise InputError(_WITHOUT_SUPER.format(kind.__name__)) from None
-    if "_plan" not in vars(made):
-        raise InputError(_WITHOUT_SUPER.format(kind.__name__))
+        raise InputError(
+            f"{kind.__name__}.__init__ does not call MessageFunction's first: begin it with "
+            "super().__init__(plan, **kwargs)"
+        ) from None
+    for name in _OFFERED:
+        if name not in vars(made):
+            raise InputError(
+                f"{kind.__name__}.__init__ leaves no attribute {name!r}: begin it with "
+                "super().__init__(plan, **kwargs), and give no module that name"
+            )
     return made
