@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpnn_arch.checks import check_kind, meant, shown
+from mpnn_arch.checks import check_choice, check_kind, meant, shown
 from mpnn_arch.errors import InputError
 
 C = TypeVar("C")
@@ -42,6 +42,16 @@ PRECISIONS = ("float32", "bfloat16")
 
 _LARGEST = 3.4028234663852886e38  # of float32
 _FIRST_FIELDS = 6  # of TrainingConfig, in its first version
+_OPTIONAL = ("clip_gradient_norm", "smallest_area")
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "learning_rate": ("is above 0", lambda value: value > 0),
+    "momentum": ("lies in [0, 1)", lambda value: 0 <= value < 1),
+    "weight_decay": ("is at least 0", lambda value: value >= 0),
+    "label_smoothing": ("lies in [0, 1)", lambda value: 0 <= value < 1),
+    "clip_gradient_norm": ("is above 0", lambda value: value > 0),
+    "smallest_area": ("lies in (0, 1]", lambda value: 0 < value <= 1),
+    "lighting": ("is at least 0", lambda value: value >= 0),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,51 +122,32 @@ class TrainingConfig:
     evaluate_every: int = 1
 
     def __post_init__(self) -> None:
-        _whole(self, "epochs", at_least=1)
-        _whole(self, "batch_size", at_least=2)
-        _number(self, "learning_rate")
-        _number(self, "momentum")
-        _number(self, "weight_decay")
-        if not isinstance(self.nesterov, bool):
-            raise InputError(f"nesterov is true or false, {shown(self.nesterov)} was given")
-        if self.learning_rate <= 0:
-            raise InputError(f"learning_rate is above 0, {self.learning_rate} was given")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum lies in [0, 1), {self.momentum} was given")
-        if self.weight_decay < 0:
-            raise InputError(f"weight_decay is at least 0, {self.weight_decay} was given")
-        if self.nesterov and self.momentum == 0:
-            raise InputError("nesterov needs a momentum above 0; give one, or nesterov=False")
-        _one_of(self, "schedule", SCHEDULES)
-        _one_of(self, "optimizer", OPTIMIZER_STEPS)
-        _one_of(self, "precision", PRECISIONS)
-        _number(self, "label_smoothing")
-        if not 0 <= self.label_smoothing < 1:
-            raise InputError(f"label_smoothing lies in [0, 1), {self.label_smoothing} was given")
-        if self.clip_gradient_norm is not None:
-            _number(self, "clip_gradient_norm")
-            if self.clip_gradient_norm <= 0:
-                raise InputError(
-                    f"clip_gradient_norm is above 0, {self.clip_gradient_norm} was given; leave it "
-                    "out to clip nothing"
-                )
-        for name in ("drop_last", "flip", "channels_last", "compile"):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("evaluate_every", 1)):
+            _whole(self, name, at_least=least)
+        for name in ("crop_padding", "batch_norm_images"):
+            _whole(self, name, at_least=0)
+        for name, (where, holds) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            _number(self, name)
+            if not holds(value):
+                raise InputError(f"{name} {where}, {value} was given; choose a value there")
+        for name in ("nesterov", "drop_last", "flip", "channels_last", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is true or false, {shown(getattr(self, name))} was given")
-        _whole(self, "crop_padding", at_least=0)
-        _whole(self, "evaluate_every", at_least=1)
-        _whole(self, "batch_norm_images", at_least=0)
+        for name, choices in (
+            ("schedule", SCHEDULES),
+            ("optimizer", OPTIMIZER_STEPS),
+            ("precision", PRECISIONS),
+        ):
+            check_choice(name, getattr(self, name), choices)
+        if self.nesterov and self.momentum == 0:
+            raise InputError("nesterov needs a momentum above 0; give one, or nesterov=False")
         if self.batch_norm_images == 1:
             raise InputError(
                 "batch_norm_images is 0 or at least 2, 1 was given; BatchNorm needs two"
             )
-        if self.smallest_area is not None:
-            _number(self, "smallest_area")
-            if not 0 < self.smallest_area <= 1:
-                raise InputError(f"smallest_area lies in (0, 1], {self.smallest_area} was given")
-        _number(self, "lighting")
-        if self.lighting < 0:
-            raise InputError(f"lighting is at least 0, {self.lighting} was given")
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
         """The learning rate of step ``step`` (from 0) of ``num_steps``."""
@@ -370,12 +361,6 @@ def _whole(config: Any, name: str, *, at_least: int) -> None:
     value = getattr(config, name)
     if not _is_whole(value) or value < at_least:
         raise InputError(f"{name} is an integer of at least {at_least}, {shown(value)} was given")
-
-
-def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{name} is one of {', '.join(choices)}, {shown(value)} was given")
 
 
 def _number(config: Any, name: str) -> None:
