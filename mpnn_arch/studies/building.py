@@ -90,6 +90,19 @@ def data_of(trial: Trial, data_root: str | Path | None) -> tuple[ImageDataset | 
     )
 
 
+def check_data(dataset: str, found: str, then: str) -> None:
+    """Compare the fingerprint of a data set with the one that it had when the study was made.
+
+    Raises:
+        InputError: they differ.
+    """
+    if found != then:
+        raise InputError(
+            f"the data set {dataset!r} is not the one that the study was made with (fingerprint "
+            f"{found[:8]}, then {then[:8]}); restore it, or make a new study"
+        )
+
+
 def build_model(
     trial: Trial, graph: RelationalGraph, data: ImageDataset | ImageFolder, **more: Any
 ) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.studies.building import data_of
+from mpnn_arch.studies.building import check_data, data_of
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.interrupts import Interrupts
 from mpnn_arch.studies.jobs import LAST, run_job
@@ -70,12 +70,7 @@ class InProcess:
         for row in self.ledger.query("SELECT * FROM trial WHERE state = 'queued' LIMIT 1"):
             trial = Trial.from_dict(self.recorder.task(row).trial)
             _, found = data_of(trial, self.recorder.settings.data_root)
-            if found != trial.data_hash:
-                raise InputError(
-                    f"the data set {trial.dataset!r} is not the one that the study was made with "
-                    f"(fingerprint {found[:8]}, then {trial.data_hash[:8]}); restore it, or make a "
-                    "new study"
-                )
+            check_data(trial.dataset, found, trial.data_hash)
 
     def _train(self, rows: Sequence[sqlite3.Row]) -> None:
         signals = _Immediate()

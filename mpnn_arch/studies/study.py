@@ -519,14 +519,12 @@ def _check_data(ledger: Ledger, trials: Sequence[Trial]) -> None:
     Raises:
         InputError: they were not.
     """
+    from mpnn_arch.studies.building import check_data
+
     for row in ledger.query("SELECT spec FROM trial LIMIT 1"):
         then = json.loads(row["spec"])["data_hash"]
-        if any(trial.data_hash != then for trial in trials):
-            raise InputError(
-                f"the data set {trials[0].dataset!r} is not the one that the study was made with "
-                f"(fingerprint {trials[0].data_hash[:8]}, then {then[:8]}); restore it, or make a "
-                "new study"
-            )
+        for trial in trials[:1]:  # all of one data set
+            check_data(trial.dataset, trial.data_hash, then)
 
 
 def _asked(study: str, config: StudyConfig, trials: Sequence[Trial]) -> dict[str, Any]:

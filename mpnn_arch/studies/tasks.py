@@ -19,7 +19,7 @@ from mpnn_arch.io.files import WriteError, write_error
 from mpnn_arch.io.tensor_file import write_tensors
 from mpnn_arch.models.saving import save
 from mpnn_arch.rounds import export_choices, import_choices
-from mpnn_arch.studies.building import build_model, data_of, graph_of
+from mpnn_arch.studies.building import build_model, check_data, data_of, graph_of
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.journal import Journal
 from mpnn_arch.studies.machine import machine
@@ -107,11 +107,7 @@ def make_model(task: Task) -> tuple[Trial, Any, ImageDataset | ImageFolder]:
     if graph.content_hash != trial.graph_hash:
         raise InputError(f"the graph {trial.graph!r} was changed in the ledger; restore the ledger")
     data, found = data_of(trial, task.data_root)
-    if found != trial.data_hash:
-        raise InputError(
-            f"the data set {trial.dataset!r} is not the one that the study was made with "
-            f"(fingerprint {found[:8]}, then {trial.data_hash[:8]}); restore it"
-        )
+    check_data(trial.dataset, found, trial.data_hash)
     return trial, build_model(trial, graph, data), data
 
 
