@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpnn_arch import RelationalGraph
+from mpnn_arch import RelationalGraph, cli
 
 
 def odd_graphs() -> dict[str, RelationalGraph]:
@@ -34,6 +34,22 @@ def graph(request: pytest.FixtureRequest) -> RelationalGraph:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run ``mpnn-arch arguments``; returns exit code, standard output and standard error."""
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        try:
+            cli.main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_command
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -34,12 +34,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        tasks = [task.to_dict() for task in self.tasks]
-        return {
-            "tasks": tasks,
-            "population": self.population,
-            "trial_seconds": self.trial_seconds,
-        }
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Job:

@@ -64,17 +64,6 @@ class Counts:
         """Mean over all epochs done; None before the first."""
         return self.seconds / self.epochs_timed if self.epochs_timed else None
 
-    def seconds_left(self, workers: int) -> float | None:
-        """Until all is done, if ``workers`` keep the mean pace; None before the first epoch.
-
-        In a race it is an upper bound: no trial is counted as stopped before that is decided.
-        It is computed from durations, so a clock that jumps does not matter.
-        """
-        pace = self.seconds_per_epoch
-        if pace is None:
-            return None
-        return pace * (self.epochs_asked - self.epochs_done) / max(1, workers)
-
 
 class Ledger:
     """A ledger opened for reading; a context manager.

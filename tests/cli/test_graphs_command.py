@@ -4,23 +4,14 @@ import pandas as pd
 import pytest
 
 from mpnn_arch import graphs
-from mpnn_arch.cli import main
 from mpnn_arch.cli.graphs import _names, _title
 from mpnn_arch.graphs import RelationalGraph, generate, list_generators, list_measures
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
 
-def run(capsys, *args):
-    """Exit code, output and errors of one command."""
-    with pytest.raises(SystemExit) as exit_:
-        main([str(arg) for arg in ("graphs", *args)])
-    captured = capsys.readouterr()
-    return exit_.value.code or 0, captured.out, captured.err
-
-
-def test_list_names_everything(capsys):
-    code, out, _ = run(capsys, "list")
+def test_list_names_everything(run):
+    code, out, _ = run("graphs", "list")
     assert code == 0
     for name in [*list_generators(), *list_measures()]:
         assert name in out
@@ -29,33 +20,33 @@ def test_list_names_everything(capsys):
 
 
 @pytest.mark.parametrize("suffix", ["npy", "csv", "txt", "graphml", "gexf"])
-def test_make_writes_a_file_that_loads_again(capsys, tmp_path, suffix):
+def test_make_writes_a_file_that_loads_again(run, tmp_path, suffix):
     path = tmp_path / f"graph.{suffix}"
-    assert run(capsys, "make", "ws_flex:16,4,0.2,1", "--out", path)[0] == 0
+    assert run("graphs", "make", "ws_flex:16,4,0.2,1", "--out", path)[0] == 0
     assert RelationalGraph.from_file(path) == generate("ws_flex", 16, 4, 0.2, 1)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    code, _, err = run(capsys, "make", "complete:4", "--out", path)
+    code, _, err = run("graphs", "make", "complete:4", "--out", path)
     assert code == 2
     assert "--force" in err
-    assert run(capsys, "make", "complete:4", "--out", path, "--force")[0] == 0
+    assert run("graphs", "make", "complete:4", "--out", path, "--force")[0] == 0
     assert RelationalGraph.from_file(path) == generate("complete", 4)
 
 
-def test_make_shows_the_graph(capsys):
-    assert "8 nodes, 28 edges" in run(capsys, "make", "complete:8")[1]
+def test_make_shows_the_graph(run):
+    assert "8 nodes, 28 edges" in run("graphs", "make", "complete:8")[1]
 
 
-def test_measure_prints_a_table_or_writes_it(capsys, tmp_path):
-    code, out, _ = run(capsys, "measure", "complete:8", "sample:64/52/0:2", "-m", "diameter")
+def test_measure_prints_a_table_or_writes_it(run, tmp_path):
+    code, out, _ = run("graphs", "measure", "complete:8", "sample:64/52/0:2", "-m", "diameter")
     assert code == 0
     assert "complete:8" in out
     assert "sample:64/52/0:2 [1]" in out
     path = tmp_path / "table.csv"
-    assert run(capsys, "measure", "complete:8", "ring:9,4", "--out", path)[0] == 0
+    assert run("graphs", "measure", "complete:8", "ring:9,4", "--out", path)[0] == 0
     table = pd.read_csv(path)
     assert table["graph"].tolist() == ["complete:8", "ring:9,4"]
     assert table["average_path_length"].tolist() == [1.0, 1.5]
-    assert run(capsys, "measure", "ws_flex:20,6,0.1", "--all")[0] == 0
+    assert run("graphs", "measure", "ws_flex:20,6,0.1", "--all")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -89,17 +80,17 @@ def test_titles_tell_the_measures_and_fit():
 
 
 @pytest.mark.parametrize("layout", ["ring", "spring", "matrix"])
-def test_draw_writes_a_picture(capsys, tmp_path, layout):
+def test_draw_writes_a_picture(run, tmp_path, layout):
     path = tmp_path / "graph.png"
-    assert run(capsys, "draw", "sample:16/48/0:2", "--layout", layout, "--out", path)[0] == 0
+    assert run("graphs", "draw", "sample:16/48/0:2", "--layout", layout, "--out", path)[0] == 0
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["graph.png"]
 
 
-def test_sample_sweeps_and_picks(capsys, tmp_path):
+def test_sample_sweeps_and_picks(run, tmp_path):
     out = tmp_path / "sweep"
     args = ("sample", "--num-nodes", 16, "--degrees", 5, "--probabilities", 6, "--bins", 8)
-    code, stdout, _ = run(capsys, *args, "--out", out)
+    code, stdout, _ = run("graphs", *args, "--out", out)
     assert code == 0
     assert stdout.startswith("60 graphs")
     picked = pd.read_csv(out / "sample.csv")
@@ -107,12 +98,12 @@ def test_sample_sweeps_and_picks(capsys, tmp_path):
     row = picked.iloc[0]
     graph = generate("ws_flex", 16, row.average_degree, row.rewiring_probability, int(row.seed))
     assert graph.clustering_coefficient == pytest.approx(row.clustering_coefficient)
-    assert run(capsys, *args, "--repeats", 1, "--out", out)[0] == 2
+    assert run("graphs", *args, "--repeats", 1, "--out", out)[0] == 2
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"the published files {SHARED} are missing")
-def test_connectomes_are_shown_with_the_papers_values(capsys):
-    code, out, _ = run(capsys, "connectomes", "--root", SHARED)
+def test_connectomes_are_shown_with_the_papers_values(run):
+    code, out, _ = run("graphs", "connectomes", "--root", SHARED)
     assert code == 0
     assert "0.551" in out
     assert "2.380" in out
@@ -131,9 +122,9 @@ def test_connectomes_are_shown_with_the_papers_values(capsys):
         (("sample", "--bins", 0, "--out", "sweep"), "bins is between 1 and 10000"),
     ],
 )
-def test_bad_input_exits_with_2_and_one_sentence(capsys, tmp_path, monkeypatch, args, sentence):
+def test_bad_input_exits_with_2_and_one_sentence(run, tmp_path, monkeypatch, args, sentence):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(capsys, *args)
+    code, _, err = run("graphs", *args)
     assert code == 2
     assert sentence in err
     assert "Traceback" not in err

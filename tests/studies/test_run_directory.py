@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from mpnn_arch import InputError, cli
+from mpnn_arch import InputError
 from mpnn_arch.analysis.results import load_results
 from mpnn_arch.studies.adoption import adopt
 from mpnn_arch.studies.metrics import MetricsRow, read_metrics, write_metrics
@@ -39,16 +39,6 @@ def runs(tmp_path_factory):
     return folder
 
 
-def told(capsys, *arguments):
-    try:
-        cli.main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -66,15 +56,15 @@ def test_an_invalid_configuration_is_refused(tmp_path, text):
         RunDirectory.open(tmp_path / "nothing")
 
 
-def test_status_and_export_read_it_as_it_is(runs, tmp_path, capsys):
+def test_status_and_export_read_it_as_it_is(runs, tmp_path, run):
     for name, done, epochs in (("finished", 4, 8), ("stopped", 1, 3)):
         before = files(runs / name)
-        code, out, err = told(capsys, "status", runs / name, "--json")
+        code, out, err = run("status", runs / name, "--json")
         assert code == 0, err
         found = json.loads(out)
         assert (found["trials"], found["done"], found["epochs_done"]) == (4, done, epochs)
         table = tmp_path / f"{name}.csv"
-        code, _, err = told(capsys, "export", runs / name, "--to", table, "--all-epochs")
+        code, _, err = run("export", runs / name, "--to", table, "--all-epochs")
         assert code == 0, err
         with table.open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -92,21 +82,21 @@ def test_a_report_reads_its_metrics(runs):
 
 
 @pytest.mark.parametrize("command", [["train"], ["sweep"], ["replay", "1"]])
-def test_without_resume_it_is_refused_with_what_to_do(runs, capsys, command):
+def test_without_resume_it_is_refused_with_what_to_do(runs, run, command):
     before = files(runs / "stopped")
     name, *more = command
     where = [runs / "stopped", *more] if name == "replay" else ["--out", runs / "stopped"]
-    code, _, err = told(capsys, name, *where)
+    code, _, err = run(name, *where)
     assert code == 2
     assert f"mpnn-arch train --out {runs / 'stopped'} --resume" in err
     assert files(runs / "stopped") == before
 
 
 @pytest.mark.parametrize("name", ["finished", "stopped"])
-def test_resuming_makes_it_a_study_and_goes_on_to_the_same_bits(runs, tmp_path, capsys, name):
+def test_resuming_makes_it_a_study_and_goes_on_to_the_same_bits(runs, tmp_path, run, name):
     out = tmp_path / "run"
     shutil.copytree(runs / name, out)
-    code, text, err = told(capsys, "train", "--resume", "--out", out, "--device", "cpu")
+    code, text, err = run("train", "--resume", "--out", out, "--device", "cpu")
     assert code == 0, err
     assert "complete:8" in text
     study = Study.open(out)
@@ -124,7 +114,7 @@ def test_resuming_makes_it_a_study_and_goes_on_to_the_same_bits(runs, tmp_path, 
     assert trained[0] == trained[1]
     assert not list((out / "checkpoints").iterdir())
     for which in ("1", "2"):
-        code, text, err = told(capsys, "replay", out, which, "--device", "cpu")
+        code, text, err = run("replay", out, which, "--device", "cpu")
         assert (code, "the same to the bit" in text) == (0, True), err
 
 
