@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from mpnn_arch.graphs import RelationalGraph
     from mpnn_arch.studies.config import StudyConfig
+    from mpnn_arch.studies.interrupts import Interrupts
+    from mpnn_arch.studies.listeners import Listener
+    from mpnn_arch.studies.recording import Recorder
     from mpnn_arch.studies.runners import Runner
     from mpnn_arch.studies.trial import Trial
 
@@ -304,15 +307,11 @@ class Study:
             KeyboardInterrupt: Ctrl-C; all that was given by workers is recorded.
         """
         from mpnn_arch.studies.begun import check_begun
-        from mpnn_arch.studies.in_process import InProcess
         from mpnn_arch.studies.interrupts import Interrupts
         from mpnn_arch.studies.recording import Recorder
         from mpnn_arch.studies.run_options import alone, check_run_options
-        from mpnn_arch.studies.runner import Driver
         from mpnn_arch.studies.runners import Runner, check_processes
-        from mpnn_arch.studies.sizing import choose_workers
         from mpnn_arch.studies.writer import LedgerWriter
-        from mpnn_arch.training.cores import available_cores
         from mpnn_arch.training.defaults import torch_as_started
 
         check_run_options(workers, threads, population, timeout)
@@ -344,47 +343,54 @@ class Study:
                 check_processes(ledger.begun(), runner.processes_text)
                 self._sweep_up(ledger)
                 if lock.taken_over_from is not None:
-                    watch({"is": "note", "text": f"goes on after {lock.taken_over_from}"})
+                    _note(watch, f"goes on after {lock.taken_over_from}")
                 recorder = Recorder(self._folder, ledger, settings)
                 if runner.name == "local":  # the machines of other workers are not known here
                     check_begun(recorder)
                 # Nobody is started, and no cluster waited for, where nothing is left to train.
-                if not recorder.queued_jobs(1) and not recorder.go_on(watch):
-                    pass
-                elif settings.workers == 0 and runner.name == "local":
-                    if population is not None:
-                        with interrupts.raised():
-                            self._plan(recorder, population, watch)
-                    InProcess(recorder, watch=watch).run(interrupts)
-                else:
-                    with runner.open(self._folder, settings) as make_pool:
-                        if workers == "auto" and runner.sizes(settings):
-                            said = choose_workers(
-                                recorder,
-                                make_pool,
-                                available_cores(),
-                                lambda: interrupts.asked,
-                            )
-                            if said is not None:
-                                watch({"is": "note", "text": said})
-                        with interrupts.raised():
-                            self._plan(recorder, runner.population(population), watch)
-                        pool = make_pool(recorder.settings.workers)
-                        Driver(recorder, watch=watch, pool=pool).run(interrupts)
+                if recorder.queued_jobs(1) or recorder.go_on(watch):
+                    self._train(recorder, runner, interrupts, watch, workers == "auto", population)
                 self._sweep_temporary()
                 return ledger.counts()
 
-    def _plan(
-        self, recorder: Any, population: Any, watch: Callable[[dict[str, Any]], object]
+    def _train(
+        self,
+        recorder: Recorder,
+        runner: Runner,
+        interrupts: Interrupts,
+        watch: Listener,
+        sized: bool,
+        population: Literal["auto", "off"] | int | None,
     ) -> None:
+        """Train what is queued: in this process, or by the workers of a pool, if ``sized`` of as
+        many as a short trial says."""
+        from mpnn_arch.studies.in_process import InProcess
+        from mpnn_arch.studies.runner import Driver
+        from mpnn_arch.studies.sizing import choose_workers
+        from mpnn_arch.training.cores import available_cores
+
+        if recorder.settings.workers == 0 and runner.name == "local":
+            if population is not None:
+                with interrupts.raised():
+                    self._plan(recorder, population, watch)
+            InProcess(recorder, watch=watch).run(interrupts)
+            return
+        with runner.open(self._folder, recorder.settings) as make_pool:
+            if sized and runner.sizes(recorder.settings):
+                cores = available_cores()
+                _note(watch, choose_workers(recorder, make_pool, cores, lambda: interrupts.asked))
+            with interrupts.raised():
+                self._plan(recorder, runner.population(population), watch)
+            pool = make_pool(recorder.settings.workers)
+            Driver(recorder, watch=watch, pool=pool).run(interrupts)
+
+    def _plan(self, recorder: Recorder, population: Any, watch: Listener) -> None:
         """Fix which trials are trained together."""
         from mpnn_arch.studies.populations import plan_populations
 
         # The few networks of the other commands have the bits of single trainings.
         default: Literal["auto", "off"] = "auto" if self.command == "sweep" else "off"
-        said = plan_populations(recorder, population, default)
-        if said is not None:
-            watch({"is": "note", "text": said})
+        _note(watch, plan_populations(recorder, population, default))
 
     def _complete(self, ledger: Any, data_root: str | Path | None) -> None:
         """Queue trials that ``study.json`` names and the ledger lacks, after a stop."""
@@ -467,6 +473,11 @@ class Study:
             InputError: it cannot be written.
         """
         write_text(folder / "study.json", json.dumps(self._about, indent=2) + "\n")
+
+
+def _note(watch: Listener, text: str | None) -> None:
+    if text is not None:
+        watch({"is": "note", "text": text})
 
 
 def _exists_error(path: Path) -> ExistsError:

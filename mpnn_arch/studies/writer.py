@@ -185,7 +185,7 @@ class LedgerWriter(Ledger):
     def lease(self, worker: str) -> list[sqlite3.Row]:
         """Give the first queued trial to ``worker``, with all queued ones of its population.
 
-        Each row's ``lease`` is the number under which results are accepted from now on. None if
+        Each row's ``lease`` is the number under which results are accepted from now on. No row if
         nothing is queued.
         """
         first = self.connection.execute(
