@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from pathlib import Path
-from types import TracebackType
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.file_locks import O_NOFOLLOW, read_at_start, release, try_lock, write_at_start
@@ -65,16 +64,11 @@ class FolderLock:
             os.ftruncate(self._file, 0)
             write_at_start(self._file, (json.dumps(about) + "\n").encode())
         except OSError as error:  # a full disk
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise write_error(self.path, error) from None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._file is not None:
             release(self._file, self.path if self._is_at_path(self._file) else None)
             self._file = None

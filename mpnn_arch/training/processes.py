@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -102,12 +101,7 @@ class Processes:
         if torch.cuda.is_available() and self.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(self.local_rank)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         Processes.current = None
         # Out of step, the others would be waited for.
         if dist.is_initialized() and self.in_step:

@@ -14,6 +14,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import EdgeProduct
 from mpnn_arch.rounds.messages.initial import fill_uniform, new_parameter
+from mpnn_arch.rounds.shares import own_channels
 
 
 @message_functions.register("attention")
@@ -160,10 +161,9 @@ class SharedAttentionMessage(MessageFunction):
 
     def _heads(self, x: Tensor, index: Tensor) -> Tensor:
         h = F.linear(x, self.weight)
-        if self.concat and self.plan.out_channels != self.plan.num_nodes * self.plan.largest_out:
-            # A logit depends on the receiver's channels, not on those past its share.
-            channel = torch.arange(h.shape[2], device=h.device)
-            h = h * (channel < self.plan.out_sizes[index][:, None])[:, None]
+        own = own_channels(index, self.plan) if self.concat else None
+        if own is not None:  # a logit depends on the receiver's channels, not on the padding
+            h = h * own[:, None]
         return h.unflatten(2, (self.heads, -1))
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
