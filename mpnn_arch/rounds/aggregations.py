@@ -7,8 +7,7 @@ two-dimensional table of messages, in which every sample and every pixel is a se
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeGuard, cast
 
@@ -25,9 +24,6 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
-from mpnn_arch.rounds.copied import deep_copy
-from mpnn_arch.rounds.flops import ProductCounter
-from mpnn_arch.rounds.messages.initial import fill_uniform
 
 Aggr: TypeAlias = str | pyg.Aggregation | type[pyg.Aggregation] | Sequence[str | pyg.Aggregation]
 
@@ -155,7 +151,7 @@ def _make(
         raise InputError(
             f"an aggregation is a name such as 'sum', an Aggregation of torch_geometric.nn or a "
             f"list of them, not {shown(aggr)}; make a subclass of Aggregation of it, with "
-            f"{_SIGNATURE}"
+            f"{SIGNATURE}"
         )
     if isinstance(aggr, str) and "+" in aggr:
         aggr = [part.strip() for part in aggr.split("+")]
@@ -179,7 +175,7 @@ def _make(
         raise InputError(_WITHOUT_SUPER.format(aggregation_name(aggr))) from None
 
 
-_SIGNATURE = "forward(self, x, index=None, ptr=None, dim_size=None, dim=-2)"
+SIGNATURE = "forward(self, x, index=None, ptr=None, dim_size=None, dim=-2)"
 
 
 def _is_aggregation_class(aggr: object) -> TypeGuard[type[pyg.Aggregation]]:
@@ -187,7 +183,7 @@ def _is_aggregation_class(aggr: object) -> TypeGuard[type[pyg.Aggregation]]:
 
 
 # Arguments of PyG's aggregations that are the channels of a message, those of the largest share.
-_WIDTHS = ("in_channels", "out_channels", "channels")
+WIDTHS = ("in_channels", "out_channels", "channels")
 
 
 def _with_widths(
@@ -197,7 +193,7 @@ def _with_widths(
     try:
         return cast(pyg.Aggregation, make(**kwargs))
     except TypeError as error:
-        widths = {name: plan.largest_out for name in _missing(error) if name in _WIDTHS}
+        widths = {name: plan.largest_out for name in _missing(error) if name in WIDTHS}
         if not widths:
             raise
         return cast(pyg.Aggregation, make(**widths, **kwargs))
@@ -368,135 +364,8 @@ def _refuse_not_finite(
     )
 
 
-@contextmanager
-def on_trial(aggr: pyg.Aggregation) -> Iterator[pyg.Aggregation]:
-    """A copy of ``aggr`` to be run, without gradients, to see what it does.
-
-    A run may update its buffers, as running statistics, and draw random numbers, as a dropout:
-    those of ``aggr`` and of torch are left as they are, and the copy always draws the same.
-    """
-    devices = {p.device for p in aggr.parameters() if p.is_cuda}
-    with torch.random.fork_rng(devices=[*devices]), torch.no_grad():
-        torch.default_generator.manual_seed(0)
-        for device in devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(0)
-        yield deep_copy(aggr)
-
-
-def widening(aggr: pyg.Aggregation, channels: int) -> int:
-    """k, for an aggregation that returns k * C channels for messages of C, found by running it.
-
-    Raises:
-        InputError: it does not accept a table of messages, or returns a number of rows or
-            channels that cannot be projected back to the shares.
-    """
-    if is_channelwise(aggr):
-        return 1
-    with on_trial(aggr) as probe:
-        table = torch.ones(3, channels, **place_of(aggr))
-        index = torch.tensor([0, 0, 1], device=table.device)
-        try:
-            out = probe(table, index, dim_size=2, dim=-2)
-        except Exception as error:
-            advice = ""
-            if "unexpected keyword argument" in str(error):
-                advice = f"; give it {_SIGNATURE}, as PyG asks for"
-            elif any(hasattr(aggr, name) for name in _WIDTHS):
-                advice = "; give its name or class, which gets the channels of every round"
-            raise InputError(
-                f"the aggregation {aggr} does not accept messages of {channels} channels: {error}"
-                f"{advice}"
-            ) from error
-    if not isinstance(out, Tensor):
-        raise InputError(
-            f"the aggregation {aggr} returns {shown(out)} for 3 messages of {channels} channels; "
-            "choose one that returns a tensor"
-        )
-    if out.dim() != 2 or out.shape[0] != 2 or out.shape[1] % channels or not out.shape[1]:
-        raise InputError(
-            f"the aggregation {aggr} returns shape {tuple(out.shape)} for 3 messages of "
-            f"{channels} channels to 2 nodes; expected (2, {channels}), or a multiple of "
-            f"{channels} channels, which the round projects back"
-        )
-    return int(out.shape[1] // channels)
-
-
-def aggregation_multiply_adds(aggr: pyg.Aggregation, plan: RoundPlan, pixels: int) -> int:
-    """Multiply-adds of the networks inside the aggregation, for one sample, counted in a run."""
-    if next(aggr.parameters(), None) is None:
-        return 0
-    with on_trial(aggr) as probe:
-        probe.requires_grad_(False)
-        # On the CPU, since some read their indices, which have no values on the meta device.
-        if any(parameter.is_meta for parameter in probe.parameters()):
-            probe = probe.to_empty(device="cpu")
-            for parameter in probe.parameters():
-                parameter.fill_(1)
-            restore_quantiles(probe)
-        # In float64 an LSTM is products that the counter sees, and not one call of oneDNN.
-        probe = probe.to("cpu", torch.float64)
-        table = torch.ones(plan.num_edges, 1, plan.largest_out, **place_of(probe))
-        with ProductCounter() as counter:
-            aggregate_messages(probe, table, plan.target.cpu(), plan.num_nodes)
-    return counter.multiply_adds * pixels
-
-
-def place_of(aggr: pyg.Aggregation) -> dict[str, Any]:
-    """Device and dtype of its parameters."""
-    for parameter in aggr.parameters():
-        return {"device": parameter.device, "dtype": parameter.dtype}
-    return {"device": "cpu", "dtype": torch.float32}
-
-
 def aggregation_name(aggr: Aggr) -> str | list[str]:
     """The requested aggregation, as ``repr`` and messages show it."""
     if isinstance(aggr, list | tuple):
         return [str(one) for one in aggr]
     return aggr.__name__ if isinstance(aggr, type) else str(aggr)
-
-
-def make_projection(
-    aggr: pyg.Aggregation, plan: RoundPlan, **factory: Any
-) -> "ShareProjection | None":
-    """The projection back to the shares, for an aggregation that widens its input."""
-    blocks = widening(aggr, plan.largest_out)
-    return ShareProjection(plan, blocks, **factory) if blocks > 1 else None
-
-
-class ShareProjection(nn.Module):
-    r"""y_v = P_v a_v, from the k * size_v channels of a wide aggregation to node v's share.
-
-    Args:
-        plan: index tensors of the round.
-        blocks: k.
-        device, dtype: of the parameters.
-
-    Shapes:
-        - **weight:** (sum over nodes of k * size_v^2,)
-        - **input:** (N, B, k * largest_out, ...), **output:** (N, B, largest_out, ...)
-    """
-
-    def __init__(self, plan: RoundPlan, blocks: int, **factory: Any) -> None:
-        super().__init__()
-        sizes, largest = plan.out_sizes.cpu(), plan.largest_out
-        own = torch.arange(largest) < sizes[:, None]  # (N, largest)
-        self.real = own[:, :, None] & own.repeat(1, blocks)[:, None, :]
-        self.fan_in = (sizes * blocks).repeat_interleave(sizes * sizes * blocks)
-        self.weight = nn.Parameter(torch.empty(int(self.real.sum()), **factory))
-
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Uniform, so that the projection preserves the mean square of its input."""
-        fill_uniform(self.weight, (3 / self.fan_in.double()).sqrt(), generator)
-
-    def forward(self, shares: Tensor) -> Tensor:
-        """(N, B, k * largest_out, ...) -> (N, B, largest_out, ...)."""
-        real = self.real.to(self.weight.device)
-        weight = self.weight.new_zeros(real.shape).masked_scatter(real, self.weight)
-        flat = shares.movedim(2, -1)  # (N, B, ..., k * largest_out)
-        out = torch.matmul(flat.flatten(1, -2), weight.transpose(1, 2))
-        return out.unflatten(1, flat.shape[1:-1]).movedim(-1, 2)
-
-    def multiply_adds(self, pixels: int) -> int:
-        """One per weight and output pixel, for one sample."""
-        return self.weight.numel() * pixels

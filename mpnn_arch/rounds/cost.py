@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mpnn_arch.rounds.aggregations import aggregation_multiply_adds
+import torch
+from torch_geometric.nn import Aggregation
+
+from mpnn_arch.kernels.plan import RoundPlan
+from mpnn_arch.rounds.aggregations import aggregate_messages, restore_quantiles
+from mpnn_arch.rounds.flops import ProductCounter
+from mpnn_arch.rounds.on_trial import on_trial, place_of
 
 
 def round_multiply_adds(layer: Any, spatial_size: tuple[int, ...] = ()) -> int:
@@ -17,7 +23,27 @@ def round_multiply_adds(layer: Any, spatial_size: tuple[int, ...] = ()) -> int:
     """
     pixels = math.prod(spatial_size)
     total = int(layer.message_function.multiply_adds(spatial_size))
-    total += aggregation_multiply_adds(layer.aggr_module, layer.plan, pixels)
+    total += _aggregation_multiply_adds(layer.aggr_module, layer.plan, pixels)
     if layer.squeeze is not None:
         total += layer.squeeze.multiply_adds()
     return total if layer.projection is None else total + layer.projection.multiply_adds(pixels)
+
+
+def _aggregation_multiply_adds(aggr: Aggregation, plan: RoundPlan, pixels: int) -> int:
+    """Multiply-adds of the networks inside the aggregation, for one sample, counted in a run."""
+    if next(aggr.parameters(), None) is None:
+        return 0
+    with on_trial(aggr) as probe:
+        probe.requires_grad_(False)
+        # On the CPU, since some read their indices, which have no values on the meta device.
+        if any(parameter.is_meta for parameter in probe.parameters()):
+            probe = probe.to_empty(device="cpu")
+            for parameter in probe.parameters():
+                parameter.fill_(1)
+            restore_quantiles(probe)
+        # In float64 an LSTM is products that the counter sees, and not one call of oneDNN.
+        probe = probe.to("cpu", torch.float64)
+        table = torch.ones(plan.num_edges, 1, plan.largest_out, **place_of(probe))
+        with ProductCounter() as counter:
+            aggregate_messages(probe, table, plan.target.cpu(), plan.num_nodes)
+    return counter.multiply_adds * pixels

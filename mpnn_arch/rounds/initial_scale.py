@@ -11,7 +11,8 @@ from torch_geometric.nn.inits import reset
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.rounds.aggregations import aggregate_messages, on_trial, place_of
+from mpnn_arch.rounds.aggregations import aggregate_messages
+from mpnn_arch.rounds.on_trial import on_trial, place_of
 from mpnn_arch.rounds.unwrapped import unwrapped
 
 

@@ -21,13 +21,13 @@ from mpnn_arch.rounds.aggregations import (
     aggregate_messages,
     aggregation_name,
     make_aggregation,
-    make_projection,
     restore_quantiles,
 )
 from mpnn_arch.rounds.cost import round_multiply_adds
 from mpnn_arch.rounds.given_message import check_given_message
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.messages import MessageFunction, make_message
+from mpnn_arch.rounds.share_projection import make_projection
 from mpnn_arch.rounds.shares import (
     batched,
     merge_shares,

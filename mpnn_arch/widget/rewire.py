@@ -21,10 +21,11 @@ from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.rounds import FusedRound, MessageFunction, MessageRound, message_functions
-from mpnn_arch.rounds.aggregations import ShareProjection, make_aggregation, make_projection
+from mpnn_arch.rounds.aggregations import make_aggregation
 from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.rounds.initial_scale import redraw
 from mpnn_arch.rounds.messages import EdgeProduct, make_message
+from mpnn_arch.rounds.share_projection import ShareProjection, make_projection
 from mpnn_arch.rounds.state_dict import register_graph
 
 Pair = tuple[int, int]

@@ -7,11 +7,11 @@ from torch import Tensor
 from torch_geometric.typing import OptTensor
 
 from mpnn_arch.checks import whole_number
-from mpnn_arch.rounds.aggregations import widening
 from mpnn_arch.rounds.gnn.linear import linear
 from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.initial_scale import redraw
 from mpnn_arch.rounds.lazy_channels import channel_pair
+from mpnn_arch.rounds.share_projection import widening
 
 
 class LinearOfNeighbours(GraphRound):

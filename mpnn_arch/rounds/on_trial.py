@@ -1,0 +1,35 @@
+"""An aggregation run on made-up messages, to see what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch_geometric.nn import Aggregation
+
+from mpnn_arch.rounds.copied import deep_copy
+
+
+@contextmanager
+def on_trial(aggr: Aggregation) -> Iterator[Aggregation]:
+    """A copy of ``aggr`` to be run, without gradients, to see what it does.
+
+    A run may update its buffers, as running statistics, and draw random numbers, as a dropout:
+    those of ``aggr`` and of torch are left as they are, and the copy always draws the same.
+    """
+    devices = {p.device for p in aggr.parameters() if p.is_cuda}
+    with torch.random.fork_rng(devices=[*devices]), torch.no_grad():
+        torch.default_generator.manual_seed(0)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(0)
+        yield deep_copy(aggr)
+
+
+def place_of(aggr: Aggregation) -> dict[str, Any]:
+    """Device and dtype of its parameters."""
+    for parameter in aggr.parameters():
+        return {"device": parameter.device, "dtype": parameter.dtype}
+    return {"device": "cpu", "dtype": torch.float32}
