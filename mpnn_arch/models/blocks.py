@@ -33,6 +33,23 @@ def halving_stages(
     return stages
 
 
+class Staged(nn.Module):
+    """A stem, stages of blocks and a head, one after the other.
+
+    Shapes:
+        - **x:** (B, C, H, W)
+        - **output:** (B, num_classes)
+    """
+
+    stem: nn.Module
+    stages: nn.Sequential
+    head: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores."""
+        return cast(Tensor, self.head(self.stages(self.stem(x))))
+
+
 class MeanPoolHead(nn.Module):
     """Global average pooling, then a dense linear layer to the classes."""
 

@@ -54,6 +54,7 @@ class ModelConfig(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    widths: ClassVar[tuple[int, ...]]
     default_graph: ClassVar[str] = "ws_flex:64,12,0.15,0"
     default_init: ClassVar[Literal["published", "kaiming"]] = "published"
     search: ClassVar[Search] = "first_stage"
@@ -83,11 +84,6 @@ class ModelConfig(ABC):
 
     # -- defined by the architecture --------------------------------------------------------
 
-    @property
-    @abstractmethod
-    def stage_widths(self) -> tuple[int, ...]:
-        """Channels of each stage of the dense model."""
-
     @abstractmethod
     def count(self, meter: Meter, widths: Sequence[int]) -> None:
         """Report every layer of the model with these stage widths to ``meter``."""
@@ -97,6 +93,11 @@ class ModelConfig(ABC):
         """Build the model with these stage widths; ``layers`` builds its layers."""
 
     # -- derived ----------------------------------------------------------------------------
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """Channels of each stage of the dense model: ``widths``, scaled."""
+        return tuple(self.scaled(width) for width in self.widths)
 
     @property
     def is_small(self) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from mpnn_arch.models.blocks import MeanPoolHead
+from mpnn_arch.models.blocks import MeanPoolHead, Staged
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -28,13 +28,9 @@ class CNN8Config(ModelConfig):
 
     name: ClassVar[str] = "cnn8"
     summary: ClassVar[str] = "6 conv rounds of 3x3 in stages 64, 128, 256"
+    widths: ClassVar[tuple[int, ...]] = (64, 128, 256)
     stem_width: ClassVar[int] = 64
     rounds_per_stage: ClassVar[int] = 2
-
-    @property
-    def stage_widths(self) -> tuple[int, ...]:
-        """Channels of each stage."""
-        return tuple(self.scaled(width) for width in (64, 128, 256))
 
     def count(self, meter: Meter, widths: Sequence[int]) -> None:
         """The layers' cost."""
@@ -54,13 +50,8 @@ class CNN8Config(ModelConfig):
         return CNN8(self, layers, widths)
 
 
-class CNN8(nn.Module):
-    """Dense stem, six conv rounds, dense head.
-
-    Shapes:
-        - **x:** (B, C, H, W)
-        - **output:** (B, num_classes)
-    """
+class CNN8(Staged):
+    """Dense stem, six conv rounds, dense head."""
 
     def __init__(self, config: CNN8Config, layers: Layers, widths: Sequence[int]) -> None:
         super().__init__()
@@ -79,7 +70,3 @@ class CNN8(nn.Module):
                 width = out_channels
             self.stages.append(blocks)
         self.head = MeanPoolHead(layers, width, config.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
-        return cast(Tensor, self.head(self.stages(self.stem(x))))

@@ -93,11 +93,6 @@ class EfficientNetB0Config(ModelConfig):
     kernel_sizes: ClassVar[tuple[int, ...]] = (3, 3, 5, 3, 5, 5, 3)
 
     @property
-    def stage_widths(self) -> tuple[int, ...]:
-        """Output channels of each stage."""
-        return tuple(self.scaled(width) for width in self.widths)
-
-    @property
     def stem_width(self) -> int:
         """Channels of the stem."""
         return self.scaled(32)

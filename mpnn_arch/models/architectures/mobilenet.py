@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from mpnn_arch.models.blocks import MeanPoolHead, halving_stages
+from mpnn_arch.models.blocks import MeanPoolHead, Staged, halving_stages
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -32,11 +32,6 @@ class MobileNetV1Config(ModelConfig):
     depths: ClassVar[tuple[int, ...]] = (1, 2, 2, 6, 2)
     widths: ClassVar[tuple[int, ...]] = (64, 128, 256, 512, 1024)
 
-    @property
-    def stage_widths(self) -> tuple[int, ...]:
-        """Output channels of each stage."""
-        return tuple(self.scaled(width) for width in self.widths)
-
     def count(self, meter: Meter, widths: Sequence[int]) -> None:
         """The layers' cost."""
         width = self.scaled(32)
@@ -53,13 +48,8 @@ class MobileNetV1Config(ModelConfig):
         return MobileNetV1(self, layers, widths)
 
 
-class MobileNetV1(nn.Module):
-    """Dense stem, stages of separable convs, dense head.
-
-    Shapes:
-        - **x:** (B, C, H, W)
-        - **output:** (B, num_classes)
-    """
+class MobileNetV1(Staged):
+    """Dense stem, stages of separable convs, dense head."""
 
     def __init__(self, config: MobileNetV1Config, layers: Layers, widths: Sequence[int]) -> None:
         super().__init__()
@@ -75,7 +65,3 @@ class MobileNetV1(nn.Module):
                 made.append(nn.Sequential(depthwise, round_))
             self.stages.append(made)
         self.head = MeanPoolHead(layers, widths[-1], config.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
-        return cast(Tensor, self.head(self.stages(self.stem(x))))

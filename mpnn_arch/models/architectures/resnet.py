@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
-from mpnn_arch.models.blocks import MeanPoolHead, halving_stages
+from mpnn_arch.models.blocks import MeanPoolHead, Staged, halving_stages
 from mpnn_arch.models.config import ModelConfig, Search
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -35,7 +35,6 @@ class ResNetConfig(ModelConfig):
 
     block: ClassVar[type[ResidualTransform]]
     depths: ClassVar[tuple[int, ...]]
-    widths: ClassVar[tuple[int, ...]]
     stem_width: ClassVar[int]
 
     shortcut: Literal["relational", "dense"] = "relational"
@@ -44,11 +43,6 @@ class ResNetConfig(ModelConfig):
         super().__post_init__()
         if not isinstance(self.shortcut, str) or self.shortcut not in ("relational", "dense"):
             raise InputError(f"shortcut is 'relational' or 'dense', not {shown(self.shortcut)}")
-
-    @property
-    def stage_widths(self) -> tuple[int, ...]:
-        """Output channels of each stage."""
-        return tuple(self.scaled(width) for width in self.widths)
 
     def count(self, meter: Meter, widths: Sequence[int]) -> None:
         """The layers' cost."""
@@ -178,13 +172,8 @@ class ResidualBlock(nn.Module):
         return cast(Tensor, self.transform(x, residual=self.shortcut(x)))
 
 
-class ResNet(nn.Module):
-    """Dense stem, stages of residual blocks, dense head.
-
-    Shapes:
-        - **x:** (B, C, H, W)
-        - **output:** (B, num_classes)
-    """
+class ResNet(Staged):
+    """Dense stem, stages of residual blocks, dense head."""
 
     def __init__(self, config: ResNetConfig, layers: Layers, widths: Sequence[int]) -> None:
         super().__init__()
@@ -200,10 +189,6 @@ class ResNet(nn.Module):
             made = (ResidualBlock(layers, config, *block) for block in blocks)
             self.stages.append(nn.Sequential(*made))
         self.head = MeanPoolHead(layers, widths[-1], config.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
-        return cast(Tensor, self.head(self.stages(self.stem(x))))
 
 
 @MODELS.register("resnet34")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from mpnn_arch.models.blocks import MeanPoolHead
+from mpnn_arch.models.blocks import MeanPoolHead, Staged
 from mpnn_arch.models.config import ModelConfig
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.meter import Meter
@@ -31,11 +31,6 @@ class VGG11Config(ModelConfig):
     depths: ClassVar[tuple[int, ...]] = (1, 2, 2, 2)
     widths: ClassVar[tuple[int, ...]] = (128, 256, 512, 512)
 
-    @property
-    def stage_widths(self) -> tuple[int, ...]:
-        """Channels of each stage."""
-        return tuple(self.scaled(width) for width in self.widths)
-
     def count(self, meter: Meter, widths: Sequence[int]) -> None:
         """The layers' cost."""
         width = self.scaled(64)
@@ -55,13 +50,8 @@ class VGG11Config(ModelConfig):
         return VGG11(self, layers, widths)
 
 
-class VGG11(nn.Module):
-    """Dense stem, stages of conv rounds, dense head.
-
-    Shapes:
-        - **x:** (B, C, H, W)
-        - **output:** (B, num_classes)
-    """
+class VGG11(Staged):
+    """Dense stem, stages of conv rounds, dense head."""
 
     def __init__(self, config: VGG11Config, layers: Layers, widths: Sequence[int]) -> None:
         super().__init__()
@@ -79,7 +69,3 @@ class VGG11(nn.Module):
             blocks.append(nn.MaxPool2d(2))
             self.stages.append(blocks)
         self.head = MeanPoolHead(layers, width, config.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
-        return cast(Tensor, self.head(self.stages(self.stem(x))))
