@@ -73,12 +73,13 @@ def trained(size: str, folder: Path | None, workers: int | None, data_root: Path
             raise InputError(f"the study {folder} lacks {missing}; choose another --study")
     else:
         study = Study.create(folder, config, data_root=data_root)
-    counts = study.run(workers=workers, data_root=data_root, watch=_show)
+    counts = study.run(workers=workers, data_root=data_root, watch=show)
     if counts.failed:
         print(f"{counts.failed} of {counts.trials} trainings failed: mpnn-arch status {folder}")
     return folder
 
 
-def _show(event: Mapping[str, Any]) -> None:
+def show(event: Mapping[str, Any]) -> None:
+    """A line for every training that ends."""
     if event["is"] in ("done", "failed"):
         print(event.get("graph"), "seed", event.get("seed"), event["is"], flush=True)

@@ -64,6 +64,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from paper_study import show
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
@@ -217,12 +218,6 @@ def open_study(out: Path, config: StudyConfig, data_root: Path | None) -> Study:
     if study.config.added_by(config):
         study.extend(config, data_root=data_root)
     return study
-
-
-def show(event: Mapping[str, Any]) -> None:
-    """A line for every training that ends."""
-    if event["is"] in ("done", "failed"):
-        print(event.get("graph"), "seed", event.get("seed"), event["is"], flush=True)
 
 
 def rows(trained: pd.DataFrame, members: Mapping[str, Member]) -> pd.DataFrame:

@@ -11,8 +11,6 @@ import click
 from mpnn_arch.checks import parse_whole, shown
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.numbers import MOST_SEEDS, check_count
-from mpnn_arch.cli.progress import progress_options
-from mpnn_arch.cli.runner_options import runner_options
 from mpnn_arch.errors import InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -85,6 +83,54 @@ def trust_option() -> Decorator[Any]:
     """``--trust``."""
     return click.option(
         "--trust", is_flag=True, help="Run code by import path that somebody else's study names."
+    )
+
+
+def runner_options() -> Decorator[Any]:
+    """Where the workers are, read by :func:`mpnn_arch.cli.runner_options.make_runner`."""
+    return together(
+        click.option(
+            "--runner",
+            default="local",
+            show_default=True,
+            help="local, ray or submitit (Slurm): where the workers are.",
+        ),
+        click.option("--ray-address", help="Of a Ray cluster, as auto.  [default: one of its own]"),
+        click.option(
+            "--cluster",
+            default="auto",
+            show_default=True,
+            help="Of submitit: auto, slurm or local.",
+        ),
+        click.option(
+            "--job",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A parameter of submitit, as slurm_partition=gpu; may be repeated.",
+        ),
+        click.option(
+            "--parallel",
+            default="ddp",
+            show_default=True,
+            help="Under torchrun: ddp, or fsdp2 for networks that do not fit on one device.",
+        ),
+    )
+
+
+def progress_options() -> Decorator[Any]:
+    """What is reported meanwhile, read by :func:`mpnn_arch.cli.progress.open_listeners`."""
+    return together(
+        click.option("--quiet", is_flag=True, help="Print the closing table only."),
+        click.option(
+            "--log-json",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Append a line of JSON to this file for every epoch and every end of a trial.",
+        ),
+        click.option(
+            "--tensorboard",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Write every epoch into this folder for TensorBoard.",
+        ),
     )
 
 
@@ -210,7 +256,7 @@ def study_options(
             f"many.  [default: {population}]",
         ),
         threads_option("cores / workers"),
-        runner_options,
+        runner_options(),
         device_option(),
         click.option(
             "--cuda-graphs",
@@ -218,7 +264,7 @@ def study_options(
             help="On a GPU, capture the training step as one CUDA graph and replay it.",
         ),
         data_root_option(),
-        progress_options,
+        progress_options(),
     )
 
 

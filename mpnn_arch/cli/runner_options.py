@@ -1,11 +1,8 @@
-"""The options that say where the workers of a study are."""
+"""From the options that say where the workers of a study are to a runner."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from mpnn_arch.checks import shown
 from mpnn_arch.cli.numbers import read_assignments
@@ -14,42 +11,8 @@ from mpnn_arch.errors import InputError
 if TYPE_CHECKING:
     from mpnn_arch.studies.runners import Runner
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 NAMES = ("runner", "ray_address", "cluster", "job", "parallel")
 """Of the options, as keywords of a command."""
-
-_OPTIONS = (
-    click.option(
-        "--runner",
-        default="local",
-        show_default=True,
-        help="local, ray or submitit (Slurm): where the workers are.",
-    ),
-    click.option("--ray-address", help="Of a Ray cluster, as auto.  [default: one of its own]"),
-    click.option(
-        "--cluster", default="auto", show_default=True, help="Of submitit: auto, slurm or local."
-    ),
-    click.option(
-        "--job",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="A parameter of submitit, as slurm_partition=gpu; may be repeated.",
-    ),
-    click.option(
-        "--parallel",
-        default="ddp",
-        show_default=True,
-        help="Under torchrun: ddp, or fsdp2 for networks that do not fit on one device.",
-    ),
-)
-
-
-def runner_options(command: Command) -> Command:
-    """Add the options to a command, whose keywords :func:`make_runner` takes."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def make_runner(options: dict[str, Any]) -> Runner:

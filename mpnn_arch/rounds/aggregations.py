@@ -284,7 +284,7 @@ def aggregate_messages(
         InputError: a product or power of the messages, or its gradient, is not finite; or a product
             is differentiated in forward mode.
     """
-    if forward_ad._current_level >= 0 and _has(aggr, pyg.MulAggregation):
+    if forward_ad._current_level >= 0 and has_part(aggr, pyg.MulAggregation):
         raise InputError(
             "torch gives 0 for the forward-mode derivative of a product of messages: with "
             "aggr='mul' use reverse mode, such as torch.func.jacrev or vjp"
@@ -294,7 +294,7 @@ def aggregate_messages(
         # 1 is finite under every power and product; aggregations of whole messages get zeros.
         keep = real.view(real.shape[0], 1, real.shape[1], *[1] * (messages.dim() - 3))
         messages = torch.where(keep, messages, 1.0 if channelwise else 0.0)
-    fragile = _has(aggr, pyg.MulAggregation, pyg.PowerMeanAggregation)
+    fragile = has_part(aggr, pyg.MulAggregation, pyg.PowerMeanAggregation)
     if fragile and messages.requires_grad:
         messages.register_hook(lambda gradient: _refuse_not_finite(gradient, aggr, "gradient"))
     if not channelwise:
@@ -344,7 +344,8 @@ def _by_sample(aggr: pyg.Aggregation, messages: Tensor, index: Tensor, num_nodes
     return out.unflatten(3, space) if space else out.squeeze(3)
 
 
-def _has(aggr: pyg.Aggregation, *kinds: type[pyg.Aggregation]) -> bool:
+def has_part(aggr: pyg.Aggregation, *kinds: type[pyg.Aggregation]) -> bool:
+    """Whether it, or one inside it, is of one of these classes."""
     return any(isinstance(module, kinds) for module in aggr.modules())
 
 

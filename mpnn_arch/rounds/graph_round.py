@@ -7,13 +7,13 @@ from typing import Any, ClassVar, Optional
 import torch
 import torch_geometric.typing
 from torch import Tensor
-from torch_geometric.nn.aggr import Aggregation, QuantileAggregation
+from torch_geometric.nn.aggr import QuantileAggregation
 from torch_geometric.typing import OptTensor
 
 from mpnn_arch.checks import check_choice, kind_of
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.rounds.aggregations import is_channelwise
+from mpnn_arch.rounds.aggregations import has_part, is_channelwise
 from mpnn_arch.rounds.graph_input import GraphInput, as_rows, read_graph, weight_of_edges
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.lazy_channels import LazyChannels, channel_pair
@@ -186,7 +186,8 @@ class GraphRound(LazyChannels, MessageRound):
 
     def aggregate_shares(self, messages: Tensor, index: Tensor, num_nodes: int) -> Tensor:
         """AGG, node by node, over messages in any order: (E, B, C) -> (N, B, C)."""
-        if messages.shape[0] == 0 or _needs_messages(self.aggr_module):
+        # PyG's quantiles fail where the first node receives no message.
+        if messages.shape[0] == 0 or has_part(self.aggr_module, QuantileAggregation):
             # Two messages to a node before the first, which is cut off again.
             messages = torch.cat([messages.new_zeros(2, *messages.shape[1:]), messages])
             index = torch.cat([index.new_zeros(2), index + 1])
@@ -231,8 +232,3 @@ class GraphRound(LazyChannels, MessageRound):
     def extra_repr(self) -> str:
         """What ``repr`` shows before the submodules."""
         return f"{self.in_channels}, {self.out_channels}, aggr={self.aggr!r}"
-
-
-def _needs_messages(aggr: Aggregation) -> bool:
-    """Whether PyG's implementation fails where the first node receives no message."""
-    return any(isinstance(part, QuantileAggregation) for part in aggr.modules())
