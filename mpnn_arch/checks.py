@@ -85,18 +85,16 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
 
 
 def whole_number(name: str, value: Any, most: int = LARGEST_COUNT) -> int:
-    """``value`` as an int, if it is an integer from 1 to ``most``, and not a float.
+    """:func:`check_whole` from 1 to ``most``, for what is no float in torch's layers either.
 
     Raises:
         InputError: anything else, such as 2.7, "3", True or None.
     """
-    try:
-        whole = 0 if isinstance(value, float) or not is_whole(value) else int(value.__index__())
-    except (TypeError, RuntimeError):  # an array or tensor of several numbers
-        whole = 0
-    if not 1 <= whole <= most:
-        raise InputError(f"{name} must be an integer from 1 to {most}, {shown(value)} was given")
-    return whole
+    if isinstance(value, float):
+        raise InputError(
+            f"{name} is an integer between 1 and {most}, {shown(value)} was given; change it"
+        )
+    return check_whole(name, value, 1, most)
 
 
 def check_range(name: str, value: Any, low: float, high: float) -> float:

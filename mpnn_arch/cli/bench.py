@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpnn_arch.checks import LARGEST_COUNT
+from mpnn_arch.checks import LARGEST_COUNT, check_choice
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.numbers import check_count
 from mpnn_arch.cli.options import device_option, graphs_option, threads_option
-from mpnn_arch.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,10 +60,7 @@ def bench(
     check_count("repeats", repeats, 1_000_000)
     if threads is not None:  # many more overflow the stack in OpenMP
         check_count("threads", threads, max(64, os.cpu_count() or 1))
-    if dtype not in ("float32", "float64", "bfloat16", "float16"):
-        raise InputError(
-            f"there is no dtype {dtype!r} to time; choose float32, float64, bfloat16 or float16"
-        )
+    check_choice("dtype", dtype, ("float32", "float64", "bfloat16", "float16"))
 
     import torch
 

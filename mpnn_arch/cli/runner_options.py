@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import check_choice, shown
 from mpnn_arch.cli.numbers import read_assignments
 from mpnn_arch.errors import InputError
 
@@ -26,8 +26,7 @@ def make_runner(options: dict[str, Any]) -> Runner:
     from mpnn_arch.training.processes import Processes
 
     given = {name: options.pop(name) for name in NAMES}
-    if given["parallel"] not in PARALLEL:
-        raise InputError(f"--parallel is {' or '.join(PARALLEL)}, {given['parallel']!r} was given")
+    check_choice("--parallel", given["parallel"], PARALLEL)
     if given["parallel"] != "ddp" and Processes.current is None:
         raise InputError(
             f"--parallel {given['parallel']} is for several processes, and there is one; leave it "

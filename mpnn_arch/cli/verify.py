@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpnn_arch.checks import LARGEST_COUNT
+from mpnn_arch.checks import LARGEST_COUNT, check_choice
 from mpnn_arch.cli import completion
 from mpnn_arch.cli.numbers import check_count
 from mpnn_arch.cli.options import device_option, graphs_option
@@ -53,11 +53,7 @@ def verify(
     The reference passes messages along every edge. A difference is the largest absolute difference
     over the largest absolute value of the reference. Exits with 1 if one exceeds the tolerance.
     """
-
-    if dtype not in ("float32", "float64"):
-        raise InputError(
-            f"there is no dtype {dtype!r} to verify in; choose one of float32, float64"
-        )
+    check_choice("dtype", dtype, ("float32", "float64"))
     check_count("in-channels", in_channels, LARGEST_COUNT)
     check_count("out-channels", out_channels, LARGEST_COUNT)
     check_count("batch-size", batch_size, LARGEST_COUNT)

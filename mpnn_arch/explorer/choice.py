@@ -11,6 +11,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from mpnn_arch import graphs
+from mpnn_arch.checks import check_choice
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
@@ -53,10 +54,7 @@ class Choice:
     dataset: str = "digits"
 
     def __post_init__(self) -> None:
-        if self.subject not in SUBJECTS:
-            raise InputError(
-                f"there is no subject {self.subject!r}; choose one of {', '.join(SUBJECTS)}"
-            )
+        check_choice("subject", self.subject, SUBJECTS)
         if self.channels < 1:
             raise InputError(f"a round of {self.channels} channels holds nothing; use 1 or more")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import check_choice
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import remote
 from mpnn_arch.graphs.files import read_matrix
@@ -82,10 +82,7 @@ def connectome(
             ...
         mpnn_arch.errors.InputError: cat_cortex.txt is not in nowhere; put it there, or pass ...
     """
-    if not isinstance(name, str) or name not in CONNECTOMES:
-        raise InputError(
-            f"there is no connectome {shown(name)}; choose one of {', '.join(CONNECTOMES)}"
-        )
+    check_choice("connectome", name, CONNECTOMES)
     source = CONNECTOMES[name]
     file, in_cache = f"{name}.txt", f"connectomes/{name}.txt"
     matrix = remote.obtain(

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpnn_arch.checks import check_whole, shown
-from mpnn_arch.errors import InputError
+from mpnn_arch.checks import check_choice, check_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +32,7 @@ def draw(
     Raises:
         InputError: no such layout, or a seed outside [0, 2^32).
     """
-    if not isinstance(layout, str) or layout not in LAYOUTS:
-        raise InputError(f"there is no layout {shown(layout)}; choose one of {', '.join(LAYOUTS)}")
+    check_choice("layout", layout, LAYOUTS)
     seed = check_whole("seed", seed, 0, 2**32 - 1)
     import networkx as nx
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, product
 from typing import Any, Literal, get_args
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import check_choice, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.import_paths import is_import_path
 from mpnn_arch.training.config import TrainingConfig, check_comparison, from_mapping
@@ -78,9 +78,7 @@ class StudyConfig:
 
         check_comparison(self, EXTENDABLE)
         object.__setattr__(self, "dataset", full_name(self.dataset))
-        if not isinstance(self.weights, str) or self.weights not in get_args(Weights):
-            choices = ", ".join(get_args(Weights))
-            raise InputError(f"weights is one of {choices}, {shown(self.weights)} was given")
+        check_choice("choice of weights", self.weights, get_args(Weights))
         self._check_race()
 
     def _check_race(self) -> None:

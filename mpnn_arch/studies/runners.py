@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mpnn_arch.checks import shown
+from mpnn_arch.checks import check_choice
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.pool import Pool
 from mpnn_arch.studies.recording import RunSettings
@@ -44,8 +44,7 @@ class Runner:
     parallel: str = "ddp"
 
     def __post_init__(self) -> None:
-        if self.name not in RUNNERS:
-            raise InputError(f"the runner is {', '.join(RUNNERS)}, {shown(self.name)} was given")
+        check_choice("runner", self.name, RUNNERS)
         for runner, is_given, option in (
             ("ray", self.ray_address is not None, "--ray-address"),
             ("submitit", self.cluster != "auto", "--cluster"),

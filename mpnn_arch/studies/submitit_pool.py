@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpnn_arch.checks import check_choice
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import write_text
 from mpnn_arch.studies.import_paths import python_path
@@ -68,8 +69,7 @@ def make_executor(folder: Path, cluster: str, parameters: Mapping[str, str]) -> 
             "the runner submitit needs submitit, which is not installed: "
             'pip install "mpnn-arch[cluster]"'
         ) from None
-    if cluster not in ("auto", "slurm", "local"):
-        raise InputError(f"submitit's cluster is auto, slurm or local, {cluster!r} was given")
+    check_choice("cluster of submitit", cluster, ("auto", "slurm", "local"))
     values = {n: int(v) if re.fullmatch("[0-9]+", v) else v for n, v in parameters.items()}
     try:
         executor = submitit.AutoExecutor(folder, None if cluster == "auto" else cluster)

@@ -12,8 +12,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpnn_arch.checks import shown
-from mpnn_arch.errors import InputError
+from mpnn_arch.checks import check_choice
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.rounds import export_choices, import_choices
 from mpnn_arch.rounds.copied import deep_copy
@@ -76,8 +75,7 @@ class DistributedTrainer(Trainer):
         parallel: str = "ddp",
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        if parallel not in PARALLEL:
-            raise InputError(f"parallel is {' or '.join(PARALLEL)}, {shown(parallel)} was given")
+        check_choice("parallel", parallel, PARALLEL)
         self.processes, self.parallel = processes, parallel
         self.share = Share(processes.rank, processes.world_size)
         self.processes_text = in_words(processes.world_size, parallel)

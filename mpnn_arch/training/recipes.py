@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args, get_type_hints
 
 from mpnn_arch import graphs
-from mpnn_arch.checks import meant, parse_number, parse_whole, shown
+from mpnn_arch.checks import check_choice, meant, parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.models import MODELS
 from mpnn_arch.models.init import INITS
@@ -52,8 +52,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not isinstance(self.training, TrainingConfig):
             raise InputError(f"training is a TrainingConfig, {self.training!r} was given")
-        if self.init is not None and self.init not in INITS:
-            raise InputError(f"init is one of {', '.join(INITS)}, {self.init!r} was given")
+        if self.init is not None:
+            check_choice("init", self.init, INITS)
         if not isinstance(self.seeds, int) or isinstance(self.seeds, bool) or self.seeds < 1:
             raise InputError(f"seeds is an integer of at least 1, {self.seeds!r} was given")
 

@@ -184,7 +184,7 @@ def test_a_wrong_value_is_an_input_error_of_one_line(call):
 @pytest.mark.parametrize(
     ("make", "fragment"),
     [
-        (lambda: ChannelPartition(7.9, 4), "the number of channels must be an integer"),
+        (lambda: ChannelPartition(7.9, 4), "the number of channels is an integer"),
         (lambda: RelationalGraph(2.7, [[0], [1]]), "num_nodes is an integer"),
         (lambda: RelationalGraph(True, [[0], [0]]), "num_nodes is an integer"),
         (lambda: RelationalGraph.from_adjacency(np.eye(2) * 1j), "complex128; convert it"),

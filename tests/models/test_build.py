@@ -179,7 +179,7 @@ class TestBadInput:
             ({"num_classes": 0}, "num_classes is an integer of at least 1, not 0"),
             ({"image_size": 2.5}, "image_size is an integer"),
             ({"width_multiplier": 0}, "width_multiplier is above 0"),
-            ({"shortcut": "none"}, "shortcut is 'relational' or 'dense'"),
+            ({"shortcut": "none"}, "no shortcut 'none'; choose one of relational, dense"),
             ({"init": "xavier"}, "no init 'xavier'; choose one of published, kaiming"),
             ({"seed": -1}, "a seed is an integer"),
             ({"widths": (16, 32)}, "resnet20 has 3 stage widths"),

@@ -316,7 +316,7 @@ def test_a_parametrisation_that_leaves_the_graph_is_refused():
     [
         ({"groups": 3}, "16 input channels cannot be divided into 3 equal groups"),
         ({"groups": 8}, "2 channels cannot be shared among 8 nodes"),
-        ({"groups": 1.5}, "groups must be an integer"),
+        ({"groups": 1.5}, "groups is an integer"),
         (
             {"padding_mode": "mirror"},
             "choose one of zeros, reflect, replicate, circular",

@@ -141,7 +141,7 @@ def test_options_of_a_runner():
         ({"runner": "submitit", "job": ("a",)}, "--job 'a' gives no value: it has no ="),
         ({"runner": "submitit", "job": ("a=1", "a=2")}, "--job gives a twice, '1' and '2'"),
         ({"runner": "submitit", "job": ("a b=1",)}, "'a b' is no name of a parameter"),
-        ({"parallel": "tp"}, "ddp or fsdp2"),
+        ({"parallel": "tp"}, "no --parallel .tp.; choose one of ddp, fsdp2"),
     ],
 )
 def test_wrong_options_of_a_runner(given, words):

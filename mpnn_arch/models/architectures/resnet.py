@@ -8,8 +8,7 @@ from typing import ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.checks import shown
-from mpnn_arch.errors import InputError
+from mpnn_arch.checks import check_choice
 from mpnn_arch.models.blocks import MeanPoolHead, Staged, halving_stages
 from mpnn_arch.models.config import ModelConfig, Search
 from mpnn_arch.models.layers import Layers
@@ -41,8 +40,7 @@ class ResNetConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.shortcut, str) or self.shortcut not in ("relational", "dense"):
-            raise InputError(f"shortcut is 'relational' or 'dense', not {shown(self.shortcut)}")
+        check_choice("shortcut", self.shortcut, ("relational", "dense"))
 
     def count(self, meter: Meter, widths: Sequence[int]) -> None:
         """The layers' cost."""
