@@ -35,7 +35,7 @@ def as_array(values: torch.Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
         ) from None
 
 
-def as_numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def as_real(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """A number or nested list of real numbers as a float64 array.
 
     Raises:

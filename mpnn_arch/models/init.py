@@ -11,7 +11,7 @@ from torch_geometric.nn import SumAggregation
 
 from mpnn_arch.checks import check_choice, check_kind
 from mpnn_arch.rounds import ConvMessage, LinearMessage, MessageRound
-from mpnn_arch.rounds.unwrapped import unwrapped
+from mpnn_arch.rounds.wrapped import unwrapped
 
 Init = Literal["published", "kaiming"]
 INITS = ("published", "kaiming")

@@ -28,7 +28,7 @@ from mpnn_arch.models.relationalize.saved import (
 )
 from mpnn_arch.models.saved_schema import SavedModel, check_saved, describe_graphs
 from mpnn_arch.rounds import export_choices, import_choices
-from mpnn_arch.rounds.unwrapped import uncompiled
+from mpnn_arch.rounds.wrapped import uncompiled
 
 _KIND = "mpnn_arch model 1"
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

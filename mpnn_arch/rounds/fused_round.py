@@ -29,8 +29,7 @@ from mpnn_arch.rounds.shares import (
     own_channels,
     split_shares,
 )
-from mpnn_arch.rounds.unwrapped import unwrapped
-from mpnn_arch.rounds.wrapped import must_be_called
+from mpnn_arch.rounds.wrapped import must_be_called, unwrapped
 
 # The steps of a round, which a subclass may override.
 _STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")

@@ -13,7 +13,7 @@ from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.on_trial import on_trial, place_of
-from mpnn_arch.rounds.unwrapped import unwrapped
+from mpnn_arch.rounds.wrapped import unwrapped
 
 
 def reset_round(

@@ -1,4 +1,4 @@
-"""Message functions that other libraries have wrapped, hooked or given another ``forward``."""
+"""Modules that torch or another library has wrapped, hooked or given another ``forward``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from mpnn_arch.kernels.dispatch.tracing import has_own_forward
 from mpnn_arch.rounds.messages import MessageFunction
-from mpnn_arch.rounds.unwrapped import unwrapped
+
+# What torch's wrappers for activation checkpointing and offloading call the module in them.
+_INSIDE = "_checkpoint_wrapped_module"
+
+
+def unwrapped(part: nn.Module) -> nn.Module:
+    """The part in torch's wrappers that save activations' memory: they change no number."""
+    while (inside := part._modules.get(_INSIDE)) is not None:
+        part = inside
+    return part
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module that ``torch.compile(module)`` wraps; any other as it is."""
+    inside = getattr(model, "_modules", {}).get("_orig_mod")  # what is no module is as it is
+    return model if inside is None else inside
 
 
 def must_be_called(function: nn.Module) -> str | None:

@@ -22,7 +22,7 @@ from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.models.architectures.mlp import MLP
 from mpnn_arch.models.dense import Dense
 from mpnn_arch.rounds import LinearMessage, RelationalLinear
-from mpnn_arch.rounds.unwrapped import unwrapped
+from mpnn_arch.rounds.wrapped import unwrapped
 
 
 def check_members(members: Iterable[Any]) -> list[nn.Module]:

@@ -19,7 +19,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.rounds import FusedRound, MessageRound, RelationalConv2d
 from mpnn_arch.rounds.shares import another_layout
-from mpnn_arch.rounds.unwrapped import uncompiled
+from mpnn_arch.rounds.wrapped import uncompiled
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.figures import as_png
 from mpnn_arch.rounds import MessageRound
 from mpnn_arch.rounds.copied import deep_copy
-from mpnn_arch.rounds.unwrapped import uncompiled
+from mpnn_arch.rounds.wrapped import uncompiled
 from mpnn_arch.widget.export import REBUILDING, write_page
 from mpnn_arch.widget.recording import batch_size, input_for, record, rounds_of
 from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph, with_toggled

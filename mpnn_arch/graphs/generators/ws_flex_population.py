@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mpnn_arch.checks import check_bytes
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
-from mpnn_arch.graphs.arrays import as_numbers
+from mpnn_arch.graphs.arrays import as_real
 from mpnn_arch.graphs.generators.family import TRIES, check_whole
 from mpnn_arch.graphs.generators.ws_flex import check_ws_flex
 
@@ -53,8 +53,8 @@ def ws_flex_population(
     """
     try:
         degree, p = np.broadcast_arrays(
-            np.atleast_1d(as_numbers("average_degree", average_degree)),
-            np.atleast_1d(as_numbers("rewiring_probability", rewiring_probability)),
+            np.atleast_1d(as_real("average_degree", average_degree)),
+            np.atleast_1d(as_real("rewiring_probability", rewiring_probability)),
         )
     except InputError:
         raise

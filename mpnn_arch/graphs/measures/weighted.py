@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mpnn_arch.checks import as_list
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.arrays import as_numbers
+from mpnn_arch.graphs.arrays import as_real
 from mpnn_arch.graphs.measures.batch import Array
 from mpnn_arch.registry import Registry
 
@@ -93,7 +93,7 @@ def measure_weighted(weights: npt.ArrayLike, names: list[str]) -> dict[str, Arra
         >>> graphs.measure_weighted(weights, ["average_path_length"])
         {'average_path_length': array([0.66666667])}
     """
-    array = as_numbers("weights", weights)
+    array = as_real("weights", weights)
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[1] != array.shape[2] or array.shape[1] < 2:
         raise InputError(f"weights have shape (B, N, N) with N of 2 or more, not {array.shape}")

@@ -26,7 +26,7 @@ from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers, describe_graphs
 from mpnn_arch.rounds import MessageRound, export_choices, import_choices
 from mpnn_arch.rounds.messages import ConvMessage, LinearMessage
-from mpnn_arch.rounds.unwrapped import unwrapped
+from mpnn_arch.rounds.wrapped import unwrapped
 
 _STATE = {"bias", "edge_index", "in_sizes", "out_sizes", "graph_hash", "message_function.weight"}
 RELATIONALIZED = "mpnn_arch relationalized model 1"
