@@ -208,9 +208,7 @@ def edge_matrices(layer: MessageRound) -> tuple[Tensor | None, str]:
     function, plan = layer.message_function, layer.plan
     with torch.no_grad():
         if function.fusable:
-            flat = function.current_weight()
-            padded = F.pad(flat, [0, 0] * (flat.dim() - 1) + [0, 1])
-            return padded[plan.block_index.to(flat.device)].float().cpu(), "W"
+            return function.edge_blocks().float().cpu(), "W"
         for name, part in function.named_children():
             if isinstance(part, EdgeProduct):
                 rows, columns = part.rows.cpu(), part.columns.cpu()

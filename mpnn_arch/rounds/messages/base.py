@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
@@ -262,6 +263,15 @@ class MessageFunction(nn.Module):
             if isinstance(hook, BasePruningMethod):
                 hook(self, ())  # type: ignore[no-untyped-call]
         return self.flat_weight()
+
+    def edge_blocks(self, edges: slice = ALL_EDGES) -> Tensor:
+        """Every W_vu, zero-padded: (E, largest_out, largest_in, ...).
+
+        Raises:
+            InputError: as :meth:`flat_weight`.
+        """
+        weight = self.current_weight()
+        return F.pad(weight, [0, 0] * (weight.dim() - 1) + [0, 1])[self.plan.block_index[edges]]
 
     def dense_weight(self) -> Tensor:
         """The (C_out, C_in, ...) matrix of the round, zero where the graph has no edge.

@@ -3,14 +3,12 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_convolution import conv_by_edge
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
 from mpnn_arch.rounds.messages.initial import fan_in_bound, fill_uniform, new_parameter
 
 
@@ -51,10 +49,6 @@ class ConvMessage(MessageFunction):
         """Uniform in +-1/sqrt(fan_in_v K K), fan_in_v in maps: ``nn.Conv2d``'s rule."""
         bound = fan_in_bound(self.plan, self.kernel_area, self.initial_gain)
         fill_uniform(self.weight, bound, generator)
-
-    def edge_blocks(self, edges: slice = ALL_EDGES) -> Tensor:
-        """Every W_vu, zero-padded: (E, largest_out, largest_in, K, K)."""
-        return F.pad(self.flat_weight(), [0, 0, 0, 0, 0, 1])[self.plan.block_index[edges]]
 
     def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""

@@ -3,12 +3,10 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
-from mpnn_arch.rounds.messages.edge_product import ALL_EDGES
 from mpnn_arch.rounds.messages.initial import fan_in_bound, fill_uniform, new_parameter
 
 
@@ -47,10 +45,6 @@ class LinearMessage(MessageFunction):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Uniform in +-1/sqrt(fan_in_v) at node v: ``nn.Linear``'s rule."""
         fill_uniform(self.weight, fan_in_bound(self.plan, 1, self.initial_gain), generator)
-
-    def edge_blocks(self, edges: slice = ALL_EDGES) -> Tensor:
-        """Every W_vu, zero-padded: (E, largest_out, largest_in)."""
-        return F.pad(self.flat_weight(), [0, 1])[self.plan.block_index[edges]]
 
     def forward(self, x_j: Tensor, edges: slice) -> Tensor:
         """(E, B, largest_in) -> (E, B, largest_out)."""
