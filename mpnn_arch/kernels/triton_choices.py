@@ -10,7 +10,7 @@ from torch import Tensor
 
 import mpnn_arch
 from mpnn_arch.kernels.dispatch.choice import kernels_version
-from mpnn_arch.kernels.dispatch.memory import key_of, read_cached, write_cached
+from mpnn_arch.kernels.dispatch.choice_cache import key_of, read_cached, write_cached
 from mpnn_arch.kernels.triton_configs import Config
 
 _CHOSEN: dict[tuple[Any, ...], Config] = {}

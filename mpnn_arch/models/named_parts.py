@@ -15,7 +15,7 @@ from torch_geometric.nn.resolver import aggregation_resolver
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds import message_functions
-from mpnn_arch.rounds.aggregations import aggregations
+from mpnn_arch.rounds.aggregations import aggregations, registered_name
 
 _MARK = "object of class "
 
@@ -77,8 +77,7 @@ def check_parts(config: Mapping[str, Any]) -> None:
 def _is_known(setting: str, name: str) -> bool:
     if setting == "message":
         return name in message_functions
-    names = [part.strip().lower().replace("_", "-") for part in name.split("+")]
-    names = [part.replace("powermean", "power-mean") for part in names]
+    names = [registered_name(part) for part in name.split("+")]
     return all(part in aggregations or _of_pyg(part) is not None for part in names)
 
 

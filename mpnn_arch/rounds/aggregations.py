@@ -218,8 +218,13 @@ def _check_initialised(aggr: pyg.Aggregation) -> pyg.Aggregation:
     return aggr
 
 
+def registered_name(name: str) -> str:
+    """``name``, which PyG spells in several ways, as the registry spells it."""
+    return name.strip().lower().replace("_", "-").replace("powermean", "power-mean")
+
+
 def _by_name(name: str) -> Callable[[RoundPlan, dict[str, Any]], pyg.Aggregation]:
-    known = name.lower().replace("_", "-").replace("powermean", "power-mean")
+    known = registered_name(name)
     if known in aggregations:
         return aggregations.get(known)
 

@@ -33,8 +33,8 @@ from torch import Tensor
 import mpnn_arch
 from mpnn_arch.kernels import backends
 from mpnn_arch.kernels.backends import candidates, complete_candidates
+from mpnn_arch.kernels.dispatch.choice_cache import Choice, forget, key_of, recall, remember
 from mpnn_arch.kernels.dispatch.machines import machine_for, tf32_allowed
-from mpnn_arch.kernels.dispatch.memory import Choice, forget, key_of, recall, remember
 from mpnn_arch.kernels.dispatch.roofline import (
     NOMINAL_BATCH,
     NOMINAL_PIXELS,

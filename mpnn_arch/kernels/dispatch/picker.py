@@ -22,7 +22,7 @@ from mpnn_arch.kernels.dispatch.choice import (
     sample_bucket,
     static_rule,
 )
-from mpnn_arch.kernels.dispatch.memory import Choice
+from mpnn_arch.kernels.dispatch.choice_cache import Choice
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.product import Product
