@@ -76,14 +76,13 @@ def obtain(
     return fetch(remote, to / store_as, read)
 
 
-def fetch(remote: str, to: Path, read: Callable[[Path], T], timeout: float = 30) -> T:
+def fetch(remote: str, to: Path, read: Callable[[Path], T]) -> T:
     """Fetch ``remote`` from the repository, read and verify it, then store it at ``to``.
 
     Args:
         remote: path within the repository.
         to: where to store the file.
         read: reads the fetched file and raises InputError if its checksum is wrong.
-        timeout: seconds to wait for a response.
 
     Raises:
         InputError: no connection, an incomplete download, a file that cannot be written, or an
@@ -91,7 +90,7 @@ def fetch(remote: str, to: Path, read: Callable[[Path], T], timeout: float = 30)
     """
     url = REPOSITORY + remote
     try:
-        with urlopen(url, timeout=timeout) as response:
+        with urlopen(url, timeout=30) as response:
             expected = response.headers.get("Content-Length")
             body = response.read()
     except (URLError, HTTPException, OSError) as error:

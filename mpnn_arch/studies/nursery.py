@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
@@ -38,14 +37,9 @@ class Process(Protocol):
 
 
 class Nursery:
-    """Starts workers for a driver and says how they ended; a context manager.
+    """Starts workers for a driver and says how they ended; a context manager."""
 
-    Args:
-        launch: starts the process; return our end of its channel and the process.
-    """
-
-    def __init__(self, launch: Callable[[], tuple[socket.socket, Process]] | None = None) -> None:
-        self._launch = launch or launch_process
+    def __init__(self) -> None:
         self._endings: dict[int, int] = {}
         self._process: Process | None = None
         self._channel: socket.socket | None = None
@@ -74,7 +68,7 @@ class Nursery:
         ours, theirs = socket.socketpair()
         for _ in range(2):
             if self._channel is None:
-                self._channel, self._process = self._launch()
+                self._channel, self._process = launch_process()
             try:
                 socket.send_fds(self._channel, [b"w"], [theirs.fileno()])
                 break

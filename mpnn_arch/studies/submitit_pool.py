@@ -30,6 +30,7 @@ from mpnn_arch.studies.tasks import decode, encode
 SILENCE = 15.0
 """Seconds after a job's end in which what it wrote may still come through a shared disk."""
 
+_PAUSE = 0.5  # seconds between two looks at what jobs have written
 _STOPPED_FROM_OUTSIDE = ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "CANCELLED", "BOOT_FAIL")
 
 
@@ -107,12 +108,11 @@ class SubmititPool(QueuePool):
         executor: from :func:`make_executor`.
         folder: of the study, on a disk that all machines see.
         workers: jobs at a time.
-        pause: seconds between two looks at what jobs have written.
     """
 
-    def __init__(self, executor: Any, folder: Path, *, workers: int, pause: float = 0.5) -> None:
+    def __init__(self, executor: Any, folder: Path, *, workers: int) -> None:
         super().__init__("submitit")
-        self._executor, self._pause = executor, pause
+        self._executor = executor
         self._folder = folder.absolute() / "submitted"
         self._folder.mkdir(exist_ok=True)
         self.size = workers
@@ -157,7 +157,7 @@ class SubmititPool(QueuePool):
             if found.open and self._is_over(found):
                 self._report_end(found)
                 break
-            time.sleep(self._pause)
+            time.sleep(_PAUSE)
         for path in found.base.parent.glob(f"{found.base.name}.*"):
             path.unlink(missing_ok=True)
 
@@ -219,14 +219,14 @@ class SubmititPool(QueuePool):
                     found.job.cancel(check=False)
                 found.ended = True
                 if found.thread is not None:
-                    found.thread.join(2 * self._pause)
+                    found.thread.join(2 * _PAUSE)
 
     def close(self) -> None:
         """Cancel what still runs, and remove the files in between."""
         self._end(list(self._submitted))
         for found in self._submitted.values():
             if found.thread is not None:
-                found.thread.join(5 * self._pause)
+                found.thread.join(5 * _PAUSE)
         self._submitted = {}
         if not any(self._folder.glob("*.json")):
             shutil.rmtree(self._folder, ignore_errors=True)
