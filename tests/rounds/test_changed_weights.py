@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from mpnn_arch import InputError, RelationalConv2d, RelationalLinear, graphs, to_dense
@@ -92,3 +93,11 @@ def test_torch_does_not_fold_a_norm_into_a_round() -> None:
     one = fuse_linear_bn_eval(to_dense(layer), norm)
     x = torch.randn(5, 16)
     torch.testing.assert_close(one(x), norm(layer(x)))
+
+
+def test_blocks_of_a_pruned_round_are_those_of_its_weights_now():
+    layer = RelationalLinear("ring:4,2", 8, 8)
+    prune.l1_unstructured(layer.message_function, "weight", 0.5)
+    with torch.no_grad():
+        layer.message_function.weight_orig.fill_(1.0)
+    assert layer.message_function.edge_blocks().sum() == layer.plan.num_weights / 2
