@@ -273,12 +273,21 @@ def _study_table(path: Path) -> pd.DataFrame:
         InputError: there is none yet, or the study cannot be read.
     """
     from mpnn_arch.studies import Study
+    from mpnn_arch.studies.results import failures
 
-    table = Study.open(path).table(all_epochs=True)
+    study = Study.open(path)
+    table = study.table(all_epochs=True)
     if table.empty:
-        raise InputError(
-            f"the study {path} has no trained epoch yet; run it with mpnn-arch sweep --out {path}"
-        )
+        again = f"mpnn-arch {study.command} --out {path} --resume"
+        with study.ledger() as ledger:
+            failed = list(failures(ledger))
+        if failed:
+            raise InputError(
+                f"the study {path} has no trained epoch; {sum(n for _, n in failed)} of "
+                f"{study.counts().trials} trials failed ({failed[0][0]}); mend that, then {again} "
+                "--retry-failed"
+            )
+        raise InputError(f"the study {path} has no trained epoch yet; run it with {again}")
     # A recipe may pass epochs over (``evaluate_every``): they have a training loss and no error.
     evaluated = table[table["top1_error"].notna()]
     return table if evaluated.empty else evaluated.reset_index(drop=True)

@@ -7,13 +7,14 @@ import time
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mpnn_arch.cli.defaults import Defaults
 from mpnn_arch.cli.numbers import read_assignments, read_names
 from mpnn_arch.cli.options import read_rungs, read_seeds
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.config import StudyConfig
+from mpnn_arch.studies.populations import check_population
 from mpnn_arch.studies.study import ExistsError, Study, is_run_directory
 from mpnn_arch.training.devices import find_device
 
@@ -30,13 +31,14 @@ def find_study(
     trust: bool,
     data_root: Path | None,
     device: str,
+    population: int | Literal["auto", "off"] | None,
 ) -> Study:
     """The study in ``out`` if it is what the options ask for, or a new one.
 
     Args:
         defaults: of the command.
         given: the options of :func:`mpnn_arch.cli.options.trial_options`, and ``weights``.
-        out, resume, extend, trust, data_root, device: of ``study_options``.
+        out, resume, extend, trust, data_root, device, population: of ``study_options``.
 
     Raises:
         InputError: the options contradict each other, the study that is there, or what exists.
@@ -48,6 +50,7 @@ def find_study(
     if out is None or not _is_there(out):
         config = configure(defaults, given)
         check_backend(config.backend, where)
+        check_population(population, config)
         if out is None:
             return _create(defaults, config, data_root)
         return Study.create(out, config, data_root=data_root, command=defaults.command)
@@ -72,6 +75,7 @@ def find_study(
             f"the study {out} would get {added}; give --extend to add that, or another --out"
         )
     if added:
+        check_population(population, before.merged(asked))
         study.extend(asked, data_root=data_root, trust=trust)
     return study
 

@@ -144,13 +144,14 @@ def trial_options(graphs: str, messages: str, aggrs: str) -> Decorator[Any]:
         click.option(
             "--model",
             shell_complete=completion.models,
-            help="See `mpnn-arch models`; or a function of yours, module:function.  [default: mlp]",
+            help="See `mpnn-arch models`; or a function of yours, module:function or "
+            "module:Class.method.  [default: mlp]",
         ),
         click.option(
             "--dataset",
             shell_complete=completion.datasets,
             help="mnist5k, mnist1d, digits, cifar10 or imagenet; a folder of images, train/CLASS/ "
-            "and test/CLASS/; or a function of yours, module:function, which is imported.  "
+            "and test/CLASS/; or a function of yours, named likewise, which is imported.  "
             "[default: mnist5k]",
         ),
         click.option(

@@ -87,7 +87,7 @@ def run_study(
         InputError: as for ``find_study`` and ``Study.run``.
     """
     from mpnn_arch.studies.listeners import several
-    from mpnn_arch.studies.run_options import check_run_options
+    from mpnn_arch.studies.run_options import alone, check_run_options
 
     study: Study | None = None
     runner = make_runner({name: getattr(how, name) for name in NAMES})
@@ -98,10 +98,13 @@ def run_study(
         with open_listeners(log_json=how.log_json, tensorboard=how.tensorboard) as listeners:
             with errors.status("loading torch, data and graphs"):
                 from mpnn_arch.cli.asked import find_study
-                from mpnn_arch.training.devices import check_graphs, find_device
 
-                if how.cuda_graphs and runner.name == "local":  # before a folder is made
-                    check_graphs(find_device(how.device))
+                # What Study.run refuses, before a folder is made.
+                graphs = how.cuda_graphs
+                runner.settings(
+                    workers=workers, threads=how.threads, device=how.device, cuda_graphs=graphs
+                )
+                runner.population(alone(how.population) if graphs else how.population)
                 study = find_study(
                     defaults,
                     given,
@@ -112,6 +115,7 @@ def run_study(
                     data_root=how.data_root,
                     # The device of a remote worker is not one of this machine.
                     device=how.device if runner.name == "local" else "cpu",
+                    population=how.population,
                 )
             if headline:
                 _say_what(study, console, how.device)

@@ -30,8 +30,8 @@ DEFAULT_GRAPH = "ws_flex:64,8.5,0.1,0"
     "--dtype",
     default="float64",
     show_default=True,
-    shell_complete=completion.one_of(("float32", "float64")),
-    help="float32 or float64.",
+    shell_complete=completion.dtypes,
+    help="float32, float64, bfloat16 or float16.",
 )
 @click.option("--kernel-size", type=int, help="Verify a conv round with this (odd) kernel size.")
 @device_option()
@@ -53,7 +53,7 @@ def verify(
     The reference passes messages along every edge. A difference is the largest absolute difference
     over the largest absolute value of the reference. Exits with 1 if one exceeds the tolerance.
     """
-    check_choice("dtype", dtype, ("float32", "float64"))
+    check_choice("dtype", dtype, ("float32", "float64", "bfloat16", "float16"))
     check_count("in-channels", in_channels, LARGEST_COUNT)
     check_count("out-channels", out_channels, LARGEST_COUNT)
     check_count("batch-size", batch_size, LARGEST_COUNT)

@@ -14,7 +14,12 @@ from mpnn_arch.kernels.backends import names, unavailable_reason
 from mpnn_arch.rounds.layers import RelationalConv2d, RelationalLinear
 
 #: dtype -> largest relative difference attributable to rounding.
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+TOLERANCE = {
+    torch.float32: 1e-5,
+    torch.float64: 1e-12,
+    torch.bfloat16: 1e-2,
+    torch.float16: 2e-3,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,8 @@ def compare_backends(
         batch_size: number of random inputs.
         kernel_size: if given, a conv round with such kernels, stride 1, padded to the same size.
         image_size: height and width of the conv round's maps.
-        dtype: of weights and inputs.
+        dtype: of weights and inputs. The reference of 16-bit ones computes in float32, as its own
+            sums over edges would round more than what they are to judge.
         device: where to compute.
         seed: of weights and inputs.
 
@@ -130,7 +136,8 @@ def compare_backends(
         return layer
 
     edges = reference.plan.dense_index
-    expected = _run(reference, x, direction, edges)
+    wide = torch.float32 if dtype.itemsize == 2 else dtype
+    expected = _run(reference.to(wide), x.to(wide), direction.to(wide), edges)
     implementations: list[tuple[str, Callable[[], nn.Module]]] = [
         (backend, lambda backend=backend: like_reference(backend))  # type: ignore[misc]
         for backend in names()

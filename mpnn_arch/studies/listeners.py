@@ -39,6 +39,7 @@ class JSONLines:
 
     Raises:
         InputError: it cannot be written, now or later.
+        BrokenPipeError: it is a pipe, and who read it has gone.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -85,6 +86,8 @@ class JSONLines:
         try:
             while left:  # a disk that fills up takes a part of the line and then none
                 left = left[self._file.write(left) :]
+        except BrokenPipeError:  # who read it has gone, as `head` does: no fault to be said
+            raise
         except OSError as error:
             raise InputError(
                 f"the log {self.path} cannot be written ({error.strerror}); free some space or "

@@ -6,11 +6,14 @@ import hashlib
 import json
 import sqlite3
 from contextlib import suppress
+from itertools import product
 from typing import Literal
 
 import torch
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.studies.config import StudyConfig
+from mpnn_arch.studies.graph_names import expand
 from mpnn_arch.studies.recording import Recorder
 from mpnn_arch.studies.tasks import make_model
 from mpnn_arch.training.population_size import choose_population_size
@@ -18,6 +21,22 @@ from mpnn_arch.training.population_size import choose_population_size
 Asked = Literal["auto", "off"] | int
 
 _MOST_TRIED = 8  # members that a timed trial builds
+
+
+def check_population(asked: Asked | None, config: StudyConfig) -> None:
+    """Whether a study of ``config`` can train so many networks side by side, before it is made.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if asked in (None, "auto", "off", 1):
+        return
+    if config.race:
+        raise _in_a_race()
+    swaps = product(config.messages, config.aggrs)
+    some = any(_is_taken(config.model, config.backend, *swap) for swap in swaps)
+    if not some or len(expand(config.graphs)) < 2:
+        raise _no_two(asked)
 
 
 def plan_populations(
@@ -43,7 +62,7 @@ def plan_populations(
     said = None
     if recorder.settings.race:
         if isinstance(asked, int) and asked > 1:
-            raise InputError("in a race each network is trained alone; leave out population")
+            raise _in_a_race()
         asked = "off"
     if asked is None:
         asked = before["asked"] if before else default
@@ -60,11 +79,7 @@ def plan_populations(
     # Of a study that is continued a single network may be all that has not begun.
     several = bool(groups) or any(ledger.query("SELECT 1 FROM member LIMIT 1"))
     if isinstance(asked, int) and asked > 1 and unbegun and not several:
-        raise InputError(
-            f"population {asked} trains side by side mlp models of one seed, with the message "
-            "linear, the aggregation sum and no --backend of their own, and this study has no two "
-            "such trials; leave it out, or give more graphs"
-        )
+        raise _no_two(asked)
     size = asked if isinstance(asked, int) else 1
     tried = before["tried"] if before else None
     if asked == "auto" and groups:
@@ -92,15 +107,28 @@ def _groups(rows: list[sqlite3.Row]) -> list[list[sqlite3.Row]]:
     groups: dict[tuple[object, ...], list[sqlite3.Row]] = {}
     for row in rows:
         spec = json.loads(row["spec"])
-        if (
-            spec["model"] == "mlp"
-            and spec["backend"] is None
-            and spec["message"] in (None, "linear")
-            and spec["aggr"] in ("sum", "add")
-        ):
+        if _is_taken(spec["model"], spec["backend"], spec["message"], spec["aggr"]):
             key = (row["seed"], spec["message"], spec["aggr"])
             groups.setdefault(key, []).append(row)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _is_taken(model: str, backend: str | None, message: str | None, aggr: str) -> bool:
+    """Whether a population takes such networks."""
+    plain = message in (None, "linear") and aggr in ("sum", "add")
+    return model == "mlp" and backend is None and plain
+
+
+def _in_a_race() -> InputError:
+    return InputError("in a race each network is trained alone; leave out population")
+
+
+def _no_two(asked: object) -> InputError:
+    return InputError(
+        f"population {asked} trains side by side mlp models of one seed, with the message linear, "
+        "the aggregation sum and no --backend of their own, and this study has no two such trials; "
+        "leave it out, or give more graphs"
+    )
 
 
 def _timed(recorder: Recorder, rows: list[sqlite3.Row]) -> tuple[dict[str, int], str | None]:

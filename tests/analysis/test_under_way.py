@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mpnn_arch import analysis
+from mpnn_arch import InputError, analysis
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.per_graph import error_matrix, per_graph
 from mpnn_arch.analysis.results import tidy
 from mpnn_arch.studies import Study, StudyConfig
+from mpnn_arch.studies.writer import LedgerWriter
 from mpnn_arch.training.config import TrainingConfig
 
 
@@ -79,3 +80,17 @@ def test_a_study_is_read_where_it_lies(tmp_path):
     }
     exported = tidy(study.table(), "mine", study.path)[0].table
     assert table.equals(exported)
+
+
+def test_a_study_without_an_epoch_says_why(tmp_path):
+    """Of one whose trials all failed, that they did, and not that they are still to be run."""
+    config = StudyConfig(model="mlp", dataset="digits", graphs=("ring:8,2",), seeds=(0, 1))
+    study = Study.create(tmp_path / "mine", config)
+    with pytest.raises(InputError, match="no trained epoch yet; run it with mpnn-arch sweep"):
+        analysis.load_results(study.path)
+    with LedgerWriter(study.path / "ledger.sqlite") as ledger, ledger.transaction():
+        (row,) = ledger.lease("w")
+        ledger.fail(row["id"], row["lease"], "ValueError: 7 channels", final=True)
+    words = r"1 of 2 trials failed \(ValueError: 7 channels\); mend that, then .* --retry-failed"
+    with pytest.raises(InputError, match=words):
+        analysis.load_results(study.path)

@@ -292,6 +292,8 @@ def test_a_training_goes_on_only_where_its_bits_stay_the_same(tmp_path, monkeypa
         (["--train-images", "100000"], "1 to 1442"),
         (["--device", "abacus"], "choose auto, cpu"),
         (["--data-root", __file__], "is a file; give the folder"),
+        (["--population", "2"], "population 2 trains side by side mlp models of one seed"),
+        (["--runner", "ray", "--device", "cuda:0"], "takes the device cpu or cuda"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, run, arguments, words):

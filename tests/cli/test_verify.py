@@ -5,7 +5,17 @@ from mpnn_arch.diagnostics import agreement
 SMALL = ["--graph", "ring:8", "--in-channels", "19", "--out-channels", "21", "--batch", "3"]
 
 
-@pytest.mark.parametrize("more", [[], ["--dtype", "float32"], ["--kernel-size", "3"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--dtype", "float32"],
+        ["--dtype", "bfloat16"],
+        ["--dtype", "float16"],
+        ["--kernel-size", "3"],
+        ["--kernel-size", "3", "--dtype", "bfloat16"],
+    ],
+)
 def test_all_implementations_agree(run, more):
     code, out, _ = run("verify", *SMALL, *more)
     assert code == 0
@@ -46,7 +56,7 @@ def test_an_implementation_that_differs_is_reported_and_exits_with_1(run, monkey
         (["--in-channels", "3"], "3 channels cannot be shared among 8 nodes"),
         (["--in-channels", "0"], "--in-channels is at least 1"),
         (["--batch", "0"], "--batch-size"),
-        (["--dtype", "float8"], "float32, float64"),
+        (["--dtype", "float8"], "choose float32, float64"),
         (["--kernel-size", "2"], "odd"),
         (["--tolerance", "-1"], "--tolerance"),
         (["--device", "abacus"], "choose auto, cpu"),

@@ -63,8 +63,10 @@ def test_a_log_may_be_a_pipe(tmp_path):
     end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with JSONLines(path) as log:
         log(epoch(1))
-    assert json.loads(os.read(end, 4096))["epoch"] == 1
-    os.close(end)
+        assert json.loads(os.read(end, 4096))["epoch"] == 1
+        os.close(end)
+        with pytest.raises(BrokenPipeError):  # with which a command ends quietly
+            log(epoch(2))
 
 
 @pytest.mark.parametrize("cut", [1, 12, 60])

@@ -222,6 +222,7 @@ def test_a_real_race(drivers, undisturbed, tmp_path):
     code, told = drivers.run(*RACE, "--population", 2, "--out", tmp_path / "other")
     assert code == 2
     assert "in a race each network is trained alone" in told
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("point", ["race.decided:1", "race.decided:2", "ledger.committed:9"])
