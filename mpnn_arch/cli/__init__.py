@@ -10,12 +10,13 @@ import importlib
 import os
 import sys
 from contextlib import suppress
+from typing import Any
 
 import click
 
 from mpnn_arch import __version__
 from mpnn_arch.checks import meant, shown
-from mpnn_arch.cli.failures import exit_code_of
+from mpnn_arch.cli.failures import exit_code_of, past_click
 from mpnn_arch.cli.group import in_group, is_group
 from mpnn_arch.cli.numbers import read_strictly
 from mpnn_arch.cli.streams import prepare_streams
@@ -44,6 +45,16 @@ COMPUTING = {"bench", "train", "compare", "gnn", "explore", "verify", "sweep", "
 
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click does, which prints the help here."""
+        with past_click():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does."""
+        with past_click():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands."""

@@ -21,7 +21,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -42,6 +43,25 @@ _NO_MEMORY = re.compile(
 _UNMAPPED = "failed to map segment"
 _MORE_MEMORY = "raise the limit of memory (ulimit -v), or lift it"
 _LONGEST_WORD, _LONGEST = 200, 2000
+
+
+class ClosedPipe(Exception):
+    """Who read the output has gone; no ``OSError``, with which click would end a command itself."""
+
+
+@contextmanager
+def past_click() -> Iterator[None]:
+    """Let a closed pipe through click, which makes it an exit code of 1.
+
+    Raises:
+        ClosedPipe: in place of ``BrokenPipeError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        raise ClosedPipe from error
 
 
 def run_script(main: Callable[[], object]) -> None:
@@ -75,7 +95,7 @@ def _code_of(command: Callable[[], object], name: str) -> int:
         return result if isinstance(result, int) and not isinstance(result, bool) else 0
     except SystemExit as stop:
         cause = stop.__context__
-        if isinstance(cause, OSError) and cause.errno == errno.EPIPE:  # click has caught it
+        if isinstance(cause, OSError) and cause.errno == errno.EPIPE:  # rich has caught it
             return _closed_pipe(cause)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (KeyboardInterrupt, click.exceptions.Abort) as error:
@@ -84,7 +104,7 @@ def _code_of(command: Callable[[], object], name: str) -> int:
         _show_traceback(error)
         _quietly(error.show)
         return 2
-    except BrokenPipeError as error:
+    except (BrokenPipeError, ClosedPipe) as error:
         return _closed_pipe(error)
     except InputError as error:
         return fail(2, str(error), error)

@@ -467,10 +467,11 @@ def start(*arguments, **options):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_a_closed_pipe_is_quiet():
+@pytest.mark.parametrize("what", ["graphs list", "--help", "graphs --help", "models --help"])
+def test_a_closed_pipe_is_quiet(what):
     read, write = os.pipe()
     os.close(read)
-    process = start("graphs", "list", stdout=write)
+    process = start(*what.split(), stdout=write)
     os.close(write)
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (141, "")
