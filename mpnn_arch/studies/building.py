@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from mpnn_arch import models
@@ -123,7 +124,10 @@ def build_model(
         size = {"image_size": height} if height == width else {"in_features": data.num_features}
         settings = {"num_classes": data.num_classes, "in_channels": channels, **size}
         function = import_paths.load(trial.model, sources[trial.model])
-        made = function(graph, seed=trial.seed, **settings)
+        # Layers of torch draw their weights from the global state, which the caller keeps.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(trial.seed)
+            made = function(graph, seed=trial.seed, **settings)
         if not isinstance(made, nn.Module):
             raise InputError(f"{trial.model!r} gives a {type(made).__name__}; return a nn.Module")
         return made

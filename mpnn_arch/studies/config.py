@@ -25,7 +25,8 @@ class StudyConfig:
 
     Attributes:
         model: its name, or ``module:function`` of your own, called with the graph and the keywords
-            ``num_classes``, ``in_channels``, ``image_size`` and ``seed``.
+            ``num_classes``, ``in_channels``, ``image_size`` (``in_features`` where images are not
+            square) and ``seed``, from which torch's global numbers start too.
         dataset: its name, a folder of images (kept as an absolute path) or ``module:function`` of
             your own; see :func:`mpnn_arch.training.load_dataset`.
         graphs: specifications; lists such as ``sample:64/52`` count as their graphs.

@@ -45,8 +45,7 @@ def plan(
     graphs = {name: graph for made in by_spec.values() for name, graph in made.items()}
     if config.model in sources:  # it may not know of "meta": one, as it will be trained
         for trial in trials[:1]:
-            # Layers of torch draw their weights from the global state, which the caller keeps.
-            with torch.random.fork_rng(devices=[]), own_code(f"the function {config.model!r}"):
+            with own_code(f"the function {config.model!r}"):
                 build_model(trial, graphs[trial.graph], data)
         return graphs, trials
     _check_type(data)

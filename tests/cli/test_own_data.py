@@ -12,6 +12,7 @@ from mpnn_arch.io.tensor_file import read_tensors
 from mpnn_arch.studies.building import load_data
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.study import Study
+from mpnn_arch.training.config import TrainingConfig
 
 QUICK = ["--graph", "complete:4", "--seeds", "1", "--epochs", "2", "--batch-size", "4"]
 
@@ -244,3 +245,23 @@ def test_a_model_of_ones_own_is_tried_without_a_change_of_the_global_state(folde
     )
     sys.modules.pop("own_models", None)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_that_a_model_draws_by_itself_are_those_of_the_seed(folder):
+    (folder / "own_models.py").write_text(OWN_MODELS)
+    graphs = tuple(f"ring:{nodes},2" for nodes in range(4, 8))  # of which the model takes no notice
+    config = StudyConfig(
+        model="own_models:linear",
+        dataset="digits",
+        graphs=graphs,
+        seeds=(0, 1),
+        training=TrainingConfig(epochs=1),
+        train_images=64,
+        test_images=64,
+    )
+    study = Study.create("out", config)
+    study.run(workers=0)
+    sys.modules.pop("own_models", None)
+    losses = study.table().groupby("train_seed")["train_loss"].unique()
+    assert [len(of_seed) for of_seed in losses] == [1, 1]
+    assert losses[0] != losses[1]
