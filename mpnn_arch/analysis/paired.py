@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from mpnn_arch.analysis.landscape import binned, plane_of
-from mpnn_arch.analysis.per_graph import Array, error_matrix, run_variance
+from mpnn_arch.analysis.per_graph import Array, error_matrix, per_graph, run_variance
 from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, region
 from mpnn_arch.checks import check_range
 from mpnn_arch.errors import InputError
@@ -82,7 +82,8 @@ def paired_sweet_spot(
     candidates, unit = candidates_of(table, unit)
     if unit == "bin":
         seeds = pd.DataFrame(errors)
-        placed = binned(pd.concat([graphs, seeds], axis=1), plane_of(graphs))
+        # The bins of all graphs: those of the complete part may end at another L.
+        placed = binned(pd.concat([graphs, seeds], axis=1), plane_of(per_graph(table)))
         by_seed = placed.groupby("bin", sort=True)[list(seeds.columns)].mean()
     else:
         by_seed = pd.DataFrame(errors, index=graphs["graph"])

@@ -94,3 +94,22 @@ def test_a_study_without_an_epoch_says_why(tmp_path):
     words = r"1 of 2 trials failed \(ValueError: 7 channels\); mend that, then .* --retry-failed"
     with pytest.raises(InputError, match=words):
         analysis.load_results(study.path)
+
+
+def test_a_seed_that_the_longest_graph_lacks_moves_no_bin(tmp_path):
+    """Where the paper has no bins for a size, they end at the longest L of all graphs."""
+    specs = [f"ws_flex:32,{d},{p},{s}" for d in (4, 8, 12) for p in (0.1, 0.5) for s in range(3)]
+    lines = [
+        f'"{spec}",{seed},{30 + number % 5 + 0.1 * seed * (number % 3)}'
+        for number, spec in enumerate([*specs, "ring:32,2"])
+        for seed in range(3)
+        if (spec, seed) != ("ring:32,2", 2)
+    ]
+    path = tmp_path / "under_way.csv"
+    path.write_text("\n".join(["graph,seed,error", *lines]))
+    table = analysis.load_results(path)
+    paired, plain = analysis.paired_sweet_spot(table), analysis.sweet_spot(table)
+    assert paired.unit == plain.unit == "bin"
+    bins = plain.candidates.set_index("name")
+    for row in paired.candidates.itertuples():
+        assert row.mean == pytest.approx(bins.loc[row.name, "mean"])
