@@ -139,7 +139,9 @@ def read_results(path: str | os.PathLike[str]) -> list[Results]:
     """
     path = check_path(path)
     if _is_study(path):
-        return tidy(_study_table(path), path.resolve().name, path / "study.json")
+        table, notes = _study_table(path)
+        read = tidy(table, path.resolve().name, path / "study.json")
+        return [replace(one, notes=(*notes, *one.notes)) for one in read]
     path = _file(path)
     return tidy(_read_csv(path), _name(path), path)
 
@@ -186,7 +188,8 @@ def _tidy(raw: pd.DataFrame, name: str, source: Path) -> Results:
     table = _unrepeated(table[list(COLUMNS)], source, notes)
     table["num_nodes"] = table["num_nodes"].astype(int)
     table = _finished(table, notes)
-    notes += _shortcomings(table)
+    if table["num_nodes"].nunique() == 1:  # else of each size by itself
+        notes += _shortcomings(table)
     return Results(name, table, tuple(notes))
 
 
@@ -266,8 +269,8 @@ def _is_study(path: Path) -> bool:
     return (path / "study.json").is_file()
 
 
-def _study_table(path: Path) -> pd.DataFrame:
-    """Every epoch of a study.
+def _study_table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Every epoch of a study, and a sentence on the trials that have no last one.
 
     Raises:
         InputError: there is none yet, or the study cannot be read.
@@ -276,21 +279,23 @@ def _study_table(path: Path) -> pd.DataFrame:
     from mpnn_arch.studies.results import failures
 
     study = Study.open(path)
-    table = study.table(all_epochs=True)
+    table, counts = study.table(all_epochs=True), study.counts()
     if table.empty:
         again = f"mpnn-arch {study.command} --out {path} --resume"
         with study.ledger() as ledger:
             failed = list(failures(ledger))
         if failed:
             raise InputError(
-                f"the study {path} has no trained epoch; {sum(n for _, n in failed)} of "
-                f"{study.counts().trials} trials failed ({failed[0][0]}); mend that, then {again} "
-                "--retry-failed"
+                f"the study {path} has no trained epoch; {counts.failed} of {counts.trials} trials "
+                f"failed ({failed[0][0]}); mend that, then {again} --retry-failed"
             )
         raise InputError(f"the study {path} has no trained epoch yet; run it with {again}")
+    notes: tuple[str, ...] = ()
+    if counts.left_out:
+        notes = (f"the study has {counts.left_out}; see mpnn-arch status {path}",)
     # A recipe may pass epochs over (``evaluate_every``): they have a training loss and no error.
     evaluated = table[table["top1_error"].notna()]
-    return table if evaluated.empty else evaluated.reset_index(drop=True)
+    return table if evaluated.empty else evaluated.reset_index(drop=True), notes
 
 
 def _file(path: Path) -> Path:
@@ -472,16 +477,13 @@ def _by_size(results: Results) -> list[Results]:
     sizes = sorted(results.table["num_nodes"].unique())
     if len(sizes) == 1:
         return [results]
-    return [
-        Results(
-            f"{results.name}_n{size}",
-            results.table[results.table["num_nodes"] == size]
-            .assign(results=f"{results.name}_n{size}")
-            .reset_index(drop=True),
-            results.notes,
-        )
-        for size in sizes
-    ]
+    parts = []
+    for size in sizes:
+        name = f"{results.name}_n{size}"
+        table = results.table[results.table["num_nodes"] == size].assign(results=name)
+        notes = (*results.notes, *_shortcomings(table))
+        parts.append(Results(name, table.reset_index(drop=True), notes))
+    return parts
 
 
 def _unique_names(read: list[Results]) -> list[Results]:

@@ -37,13 +37,5 @@ def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
         rows = write(ledger, to, all_epochs=all_epochs)
         counts = ledger.counts()
     click.echo(f"{counted(rows, 'row')} -> {to}")
-    reasons = {
-        "failed": counts.failed,
-        "not done yet": counts.queued + counts.running + counts.waiting,
-        "stopped by the race": counts.stopped,
-    }
-    if not all_epochs and any(reasons.values()):
-        # Means over the rest are of those that did well: what diverges is among the failed.
-        why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items() if number)
-        missing = counted(sum(reasons.values()), "trial")
-        click.echo(f"left out: {missing} ({why}); see --all-epochs and mpnn-arch status")
+    if not all_epochs and counts.left_out:
+        click.echo(f"left out: {counts.left_out}; see --all-epochs and mpnn-arch status")

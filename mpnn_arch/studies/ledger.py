@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mpnn_arch.checks import check_path
+from mpnn_arch.checks import check_path, counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.schema import APPLICATION, AS_VERSION_2, VERSION
 
@@ -52,6 +52,20 @@ class Counts:
     epochs_asked: int
     seconds: float
     epochs_timed: int
+
+    @property
+    def left_out(self) -> str:
+        """Trials without a result, and why, as ``"3 trials (2 failed, 1 not done yet)"``; or empty.
+
+        Means over the rest are of those that did well: what diverges is among the failed.
+        """
+        reasons = {
+            "failed": self.failed,
+            "not done yet": self.queued + self.running + self.waiting,
+            "stopped by the race": self.stopped,
+        }
+        why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items() if number)
+        return f"{counted(sum(reasons.values()), 'trial')} ({why})" if why else ""
 
     @property
     def trials(self) -> int:

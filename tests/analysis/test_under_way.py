@@ -9,6 +9,7 @@ from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.per_graph import error_matrix, per_graph
 from mpnn_arch.analysis.results import tidy
 from mpnn_arch.studies import Study, StudyConfig
+from mpnn_arch.studies.ledger import METRICS
 from mpnn_arch.studies.writer import LedgerWriter
 from mpnn_arch.training.config import TrainingConfig
 
@@ -84,16 +85,43 @@ def test_a_study_is_read_where_it_lies(tmp_path):
 
 def test_a_study_without_an_epoch_says_why(tmp_path):
     """Of one whose trials all failed, that they did, and not that they are still to be run."""
-    config = StudyConfig(model="mlp", dataset="digits", graphs=("ring:8,2",), seeds=(0, 1))
+    config = StudyConfig(
+        model="mlp",
+        dataset="digits",
+        graphs=("ring:8,2",),
+        seeds=(0, 1, 2),
+        training=TrainingConfig(epochs=1),
+    )
     study = Study.create(tmp_path / "mine", config)
     with pytest.raises(InputError, match="no trained epoch yet; run it with mpnn-arch sweep"):
         analysis.load_results(study.path)
     with LedgerWriter(study.path / "ledger.sqlite") as ledger, ledger.transaction():
         (row,) = ledger.lease("w")
         ledger.fail(row["id"], row["lease"], "ValueError: 7 channels", final=True)
-    words = r"1 of 2 trials failed \(ValueError: 7 channels\); mend that, then .* --retry-failed"
+    words = r"1 of 3 trials failed \(ValueError: 7 channels\); mend that, then .* --retry-failed"
     with pytest.raises(InputError, match=words):
         analysis.load_results(study.path)
+    with LedgerWriter(study.path / "ledger.sqlite") as ledger, ledger.transaction():
+        (row,) = ledger.lease("w")
+        metrics = {"epoch": 1, "seconds": 1.0, **dict.fromkeys(METRICS, 1.0)}
+        ledger.record_epoch(row["id"], row["lease"], metrics, wall=1.0)
+        ledger.finish(row["id"], row["lease"])
+    (said, *_) = notes(study.path)
+    assert said.startswith(
+        "the study has 2 trials (1 failed, 1 not done yet); see mpnn-arch status"
+    )
+
+
+def test_what_is_missing_is_said_of_the_size_that_it_is_missing_of(results_file):
+    lines = ["graph,seed,error"]
+    lines += [f'"ring:{nodes},2",{seed},30.{seed}' for nodes in (8, 9) for seed in range(2)]
+    lines += ["complete:8,0,31", "complete:8,1,32", '"ring:9,4",0,33']
+    small, large = analysis.read_many([results_file(lines)])
+    assert small.notes == ()
+    assert [note.split()[:3] for note in large.notes] == [
+        ["there", "is", "no"],
+        ["not", "every", "graph"],
+    ]
 
 
 def test_a_seed_that_the_longest_graph_lacks_moves_no_bin(tmp_path):
