@@ -237,6 +237,8 @@ class Study:
                 self.check_trust(known, trust)
             before = self.config
             after = before.merged(config)
+            with self.ledger() as known:
+                self._check_files(known)
             graphs, trials = plan(after, data_root)
             with self.ledger() as known:
                 _check_data(known, trials)
@@ -247,6 +249,8 @@ class Study:
                     f"the file of {sorted(changed)[0][0]!r} was changed since the study was made "
                     "with it; restore the file, or make a new study"
                 )
+            with self.ledger() as known:
+                _check_named(known, trials)
             self._about = {**self._about, **asked}
             self.describe(self._folder)
             crash_point("study.described")
@@ -536,6 +540,22 @@ def _check_data(ledger: Ledger, trials: Sequence[Trial]) -> None:
         then = json.loads(row["spec"])["data_hash"]
         for trial in trials[:1]:  # all of one data set
             check_data(trial.dataset, trial.data_hash, then)
+
+
+def _check_named(ledger: Ledger, trials: Sequence[Trial]) -> None:
+    """Whether the configuration still names the trials of the ledger, beside which others go.
+
+    Raises:
+        InputError: it does not.
+    """
+    named = {trial.hash for trial in trials}
+    for row in ledger.query("SELECT hash, graph, seed FROM trial ORDER BY id"):
+        if row["hash"] not in named:
+            raise InputError(
+                f"study.json no longer describes the trials of the ledger, such as "
+                f"{row['graph']!r} with seed {row['seed']}: it was edited; restore it, or make a "
+                "new study"
+            )
 
 
 def _asked(study: str, config: StudyConfig, trials: Sequence[Trial]) -> dict[str, Any]:

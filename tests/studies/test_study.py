@@ -369,6 +369,34 @@ def test_the_graph_of_a_file_must_stay_what_it_was(drivers, tmp_path):
     assert drivers.run("replay", folder, 1, "--device", "cpu")[0] == 0
 
 
+def test_an_extension_is_refused_whole_where_the_study_was_edited(tmp_path):
+    """Trials of other epochs, or of another graph of that name, would go beside the others."""
+    file = tmp_path / "own.edges"
+    file.write_text("0 1\n1 2\n2 0\n")
+    config = StudyConfig(
+        model="mlp",
+        dataset="digits",
+        graphs=(f"file:{file}",),
+        seeds=(0,),
+        training=TrainingConfig(epochs=2),
+    )
+    study = Study.create(tmp_path / "study", config)
+    more = dataclasses.replace(config, seeds=(1,))
+    file.write_text("0 1\n1 2\n")
+    with pytest.raises(InputError, match="is another one than the study was made with"):
+        study.extend(more)
+    file.write_text("0 1\n1 2\n2 0\n")
+    about = study.path / "study.json"
+    text = about.read_text()
+    about.write_text(text.replace('"epochs": 2', '"epochs": 5'))
+    longer = dataclasses.replace(more, training=TrainingConfig(epochs=5))
+    with pytest.raises(InputError, match="no longer describes the trials of the ledger"):
+        study.extend(longer)
+    assert study.counts().trials == 1
+    about.write_text(text)
+    assert study.extend(more) == 1
+
+
 def test_a_folder_of_images_must_stay_what_it_was(drivers, tmp_path, monkeypatch):
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("torchvision")
