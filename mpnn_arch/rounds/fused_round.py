@@ -263,7 +263,7 @@ class FusedRound(MessageRound):
             self._backend == "reference"
             or bool(self._explain)
             or self._hook(_MESSAGE_HOOKS) is not None
-            or (self._backend == "auto" and self.why_not_fused() is not None)
+            or self.why_not_fused() is not None
         )
 
     @property
@@ -445,7 +445,7 @@ class FusedRound(MessageRound):
             InputError: the round is not a product with one matrix.
         """
         if reason := self.why_not_fused():
-            raise InputError(f"this round is not one matrix, {reason}")
+            raise InputError(f"this round has no matrix of weights, {reason}")
         dense = self.message_function.dense_weight()
         if self._is_mean:
             dense = dense / self.plan.channel_degree.view(-1, *[1] * (dense.dim() - 1))

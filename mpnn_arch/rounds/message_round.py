@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import Aggregation, MessagePassing
 from torch_geometric.typing import OptTensor
 
 from mpnn_arch.checks import check_flag
@@ -273,8 +273,11 @@ class MessageRound(MessagePassing):
                 "mpnn_arch.to_dense(model), in which rounds are nn.Linear and nn.Conv2d",
                 stacklevel=2,
             )
-        if name == "message_function" and "graph" in self.__dict__:  # set after the constructor
-            check_given_message(self, value)
+        if "graph" in self.__dict__:  # set after the constructor
+            if name == "message_function":
+                check_given_message(self, value)
+            elif name == "aggr_module" and isinstance(value, Aggregation):  # and no wrapper
+                self.aggr = aggregation_name(value)
         super().__setattr__(name, value)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

@@ -125,8 +125,7 @@ def rewire(
     made.message_function = function
     parameter = next(layer.parameters(), torch.empty(0))
     made.aggr_module = aggregation.to(parameter.dtype)
-    if aggr is not None:
-        made.aggr = aggr
+    made.aggr = layer.aggr if aggr is None else aggr
     projection = _projection(layer, aggregation, plan, aggr, seed)
     made.projection = None if projection is None else projection.to(parameter.dtype)
     made.to(layer.edge_index.device)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch_geometric.nn import MaxAggregation, SumAggregation
 
 from mpnn_arch import FusedRound, InputError, MessageRound, RelationalGraph
 from mpnn_arch.kernels import backends
@@ -37,6 +38,27 @@ def test_auto_passes_messages_where_nothing_can_be_fused() -> None:
     assert layer.explain_backend() == "reference: aggr='max' is not the sum or mean of its messages"
     with pytest.raises(InputError, match="'gather' cannot compute this round, aggr='max'"):
         layer.backend = "gather"
+
+
+@pytest.mark.parametrize("backend", ["auto", *backends.names(), "reference"])
+@pytest.mark.filterwarnings("ignore:the .* backend")
+def test_an_aggregation_that_is_set_later_is_computed_and_named(backend: str) -> None:
+    try:
+        layer = FusedRound(PATH, 8, 8, backend=backend)
+        layer(torch.ones(3, 8))
+    except InputError as error:
+        pytest.skip(str(error))
+    layer.aggr_module = MaxAggregation()
+    literal = MessageRound(PATH, 8, 8, aggr="max")
+    literal.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(x), literal(x))
+    assert "aggr='MaxAggregation()'" in repr(layer)
+    if backend != "reference":
+        assert layer.explain_backend().startswith("reference: aggr='MaxAggregation()' is not")
+    layer.aggr_module = SumAggregation()
+    assert not layer.passes_messages or backend == "reference"
+    torch.testing.assert_close(layer(x), dense(layer, x) + layer.bias)
 
 
 @pytest.mark.parametrize(

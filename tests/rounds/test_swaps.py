@@ -362,14 +362,16 @@ def test_sum_and_mean_are_fused(kind, backend, aggr):
         torch.testing.assert_close(plain, out - layer.bias.view(-1, *[1] * (out.dim() - 2)))
 
 
-@pytest.mark.parametrize(("message", "aggr"), [("gated", "sum"), ("linear", "max")])
+@pytest.mark.parametrize(
+    ("message", "aggr"), [("gated", "sum"), ("low_rank", "sum"), ("linear", "max")]
+)
 def test_what_cannot_be_fused_says_why(message, aggr):
     layer, _ = make("mlp", message, aggr)
     assert "is not" in layer.explain_backend()
     for backend in ("masked", "gather", "cpu", "triton"):
         with pytest.raises(InputError, match="use backend='reference'"):
             layer.backend = backend
-    with pytest.raises(InputError, match="not one matrix"):
+    with pytest.raises(InputError, match=r"has no matrix of weights, .* is not"):
         layer.dense_weight()
 
 

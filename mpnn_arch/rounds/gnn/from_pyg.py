@@ -95,7 +95,7 @@ def take_over(converted: L, layer: Any, copied: dict[str, Tensor | None]) -> L:
             f"{type(layer).__name__} with aggr={layer.aggr!r} widens its messages, which only "
             "SAGE reads; use another aggregation, or mode='sum' in place of 'cat'"
         )
-    round_.aggr, round_.aggr_module = layer.aggr, copy.deepcopy(layer.aggr_module)
+    round_.aggr_module, round_.aggr = copy.deepcopy(layer.aggr_module), layer.aggr
     fill(converted, copied)
     parameters = dict(converted.named_parameters())
     for name, value in copied.items():

@@ -66,7 +66,7 @@ def tie(layer: MessageRound) -> GraphRound:
         "message_function.weight": function.weight,
         "bias": None if bias is None else bias[0],
     }
-    gnn.aggr, gnn.aggr_module = layer.aggr, copy.deepcopy(layer.aggr_module)
+    gnn.aggr_module, gnn.aggr = copy.deepcopy(layer.aggr_module), layer.aggr
     return fill(gnn, copied)
 
 
@@ -117,7 +117,7 @@ def untie(layer: GraphRound, graph: GivenGraph) -> RelationalLinear:
         bias = None if layer.bias is None else layer.bias.repeat(n)
         untied = RelationalLinear(graph, *widths, layer.bias is not None, layer.aggr_module)
         copied = {"message_function.weight": tied_function.flat_weight(), "bias": bias}
-        untied.aggr, untied.aggr_module = layer.aggr, copy.deepcopy(layer.aggr_module)
+        untied.aggr_module, untied.aggr = copy.deepcopy(layer.aggr_module), layer.aggr
         return fill(untied, copied)
 
 

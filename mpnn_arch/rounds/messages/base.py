@@ -247,8 +247,8 @@ class MessageFunction(nn.Module):
         """
         if not self.plan_layout:
             raise InputError(
-                f"a round of {type(self).__name__} is not one matrix; use message='linear' or "
-                "'conv'"
+                f"the weights of {type(self).__name__} are not the entries of one matrix; use "
+                "message='linear' or 'conv'"
             )
         refuse_vector_norms(self)
         return cast(Tensor, self.weight)
