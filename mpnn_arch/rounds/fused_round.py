@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.nn import MeanAggregation, SumAggregation
@@ -335,7 +336,8 @@ class FusedRound(MessageRound):
         """Ranges of target nodes, or of samples, whose messages fit ``max_message_elements``.
 
         An aggregation of whole messages may depend on what other nodes receive: an LSTM runs over
-        as many messages as the node with the most has. Samples are graphs of their own to it.
+        as many messages as the node with the most has. Samples are graphs of their own to it. A
+        batch norm in training reads all messages.
         """
         plan, function = self.plan, self.message_function
         if torch.compiler.is_exporting():  # for every size of the batch
@@ -343,7 +345,8 @@ class FusedRound(MessageRound):
         per_edge = x.shape[0] * max(plan.largest_in, plan.largest_out) * math.prod(x.shape[2:])
         if per_edge * plan.num_edges <= self.max_message_elements:
             return [(0, plan.num_nodes)]
-        if not (function.shared or "edges" in function.arguments):
+        apart = function.shared or "edges" in function.arguments
+        if not apart or _has_batch_statistics(function, self.aggr_module):
             return [(0, plan.num_nodes)]
         if not is_channelwise(self.aggr_module):
             most = max(1, self.max_message_elements * x.shape[0] // (per_edge * plan.num_edges))
@@ -454,6 +457,12 @@ class FusedRound(MessageRound):
     def extra_repr(self) -> str:
         """What ``repr`` shows before the submodules."""
         return f"{super().extra_repr()}, backend={self.backend!r}"
+
+
+def _has_batch_statistics(*parts: torch.nn.Module) -> bool:
+    """Whether a batch norm inside normalises by what it is given, and not by what it has seen."""
+    norms = [norm for part in parts for norm in part.modules() if isinstance(norm, _BatchNorm)]
+    return any(norm.training or norm.running_mean is None for norm in norms)
 
 
 class _Hooks(OrderedDict[int, Callable[..., Any]]):

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch_geometric.nn import Aggregation
+from torch_geometric.nn import Aggregation, MLPAggregation
 
 from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalGraph
 from mpnn_arch.models import build
 from mpnn_arch.rounds import RelationalLinear, message_functions
 from mpnn_arch.rounds.aggregations import aggregations
-from mpnn_arch.rounds.messages import EdgeProduct
+from mpnn_arch.rounds.messages import EdgeProduct, GatedMessage
 
 # A path with a chord: degrees 3, 3, 4, 2 with self-loops.
 EDGES = [[0, 1, 2, 0], [1, 2, 3, 2]]
@@ -345,6 +345,49 @@ def test_aggregations_that_depend_on_other_nodes_have_the_same_numbers_in_chunks
     torch.testing.assert_close(chunked, whole)
     grads = torch.autograd.grad(chunked.square().sum(), [*layer.parameters()])
     torch.testing.assert_close(grads, expected)
+
+
+class NormedMessage(GatedMessage):
+    """With a batch norm over the messages of all edges and samples, and a dropout."""
+
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        self.norm, self.dropout = nn.BatchNorm1d(plan.largest_out), nn.Dropout()
+
+    def reset_parameters(self, generator=None):
+        for part in (self.value, self.gate):
+            part.reset_parameters(generator)
+
+    def forward(self, x_j, edges):
+        messages = super().forward(x_j, edges)
+        return self.dropout(self.norm(messages.flatten(0, 1)).view_as(messages))
+
+
+MLP_OVER_MESSAGES = MLPAggregation(2, 2, max_num_elements=8, num_layers=2, hidden_channels=4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("message", "aggr"), [(NormedMessage, "sum"), ("gated", MLP_OVER_MESSAGES)]
+)
+def test_batch_norms_in_messages_and_aggregations_are_those_of_a_round_without_chunks(
+    monkeypatch, message, aggr, training
+):
+    def step():
+        one = torch.Generator().manual_seed(0)
+        layer = RelationalLinear("ring:4,2", 8, 8, message=message, aggr=aggr, generator=one)
+        layer.train(training)
+        x = torch.randn(5, 8, generator=one, requires_grad=True)
+        torch.manual_seed(1)  # of the dropout
+        out = layer(x)
+        grads = torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])
+        return len(layer._chunks(x)), [out, *grads, *layer.buffers()]
+
+    _, whole = step()
+    monkeypatch.setattr(RelationalLinear, "max_message_elements", 60)
+    chunks, chunked = step()
+    assert (chunks == 1) == training
+    torch.testing.assert_close(chunked, whole)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
