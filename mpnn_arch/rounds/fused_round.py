@@ -414,6 +414,12 @@ class FusedRound(MessageRound):
                 f"channels on an edge, not {tuple(value.shape)}; functions that set a matrix, as "
                 "torch.nn.utils.fusion's, take mpnn_arch.to_dense(layer)"
             )
+        if "weight" in function._parameters and not isinstance(value, torch.nn.Parameter):
+            raise InputError(
+                "the weight of a round is a parameter of its message function, and a tensor was "
+                "given: set an nn.Parameter; in torch.func.functional_call its name is "
+                "'message_function.weight'"
+            )
 
     def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
         """As ``nn.Module``'s; ``prune`` would keep the weight twice, and lose its place.

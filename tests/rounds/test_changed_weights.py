@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.utils import prune
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
@@ -101,3 +102,14 @@ def test_blocks_of_a_pruned_round_are_those_of_its_weights_now():
     with torch.no_grad():
         layer.message_function.weight_orig.fill_(1.0)
     assert layer.message_function.edge_blocks().sum() == layer.plan.num_weights / 2
+
+
+def test_a_tensor_in_the_place_of_the_parameter_names_what_functional_call_takes(generator):
+    layer, x = RelationalLinear(GRAPH, 16, 24), torch.randn(2, 16, generator=generator)
+    weight, before = torch.zeros_like(layer.weight), layer(x)
+    for given in ({"weight": weight}, {"bias": layer.bias + 1, "weight": weight}):
+        with pytest.raises(InputError, match=r"functional_call its name is 'message_function.w"):
+            functional_call(layer, given, (x,))
+        assert torch.equal(layer(x), before)
+    out = functional_call(layer, {"message_function.weight": weight}, (x,))
+    assert torch.equal(out, layer.bias.expand(2, -1))
