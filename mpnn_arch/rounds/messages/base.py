@@ -30,6 +30,10 @@ _OF_THE_INPUT = (
 # Attributes for subclasses, which the round reads too.
 _OFFERED = ("plan", "geometry", "initial_gain", "factory")
 _TAKEN = frozenset([*vars(nn.Module()), *_OFFERED])  # `training`, ...
+_ON_MATRIX = (
+    "round",
+    "use mpnn_arch.rounds.on_matrix(layer, spectral_norm), which applies it to the round's matrix",
+)
 
 
 class MessageFunction(nn.Module):
@@ -167,7 +171,8 @@ class MessageFunction(nn.Module):
             InputError: an argument that it declares is not given, or messages of another shape than
                 (E, B, largest_out, ...).
         """
-        refuse_vector_norms(self)
+        if self.plan_layout:  # else a weight is no vector of entries
+            refuse_vector_norms(self, *_ON_MATRIX)
         given = {"x_j": x_j, "x_i": x_i, "index": index, "edges": edges}
         absent = [name for name in self.arguments if given[name] is None]
         if absent:
@@ -251,7 +256,7 @@ class MessageFunction(nn.Module):
                 f"the weights of {type(self).__name__} are not the entries of one matrix; use "
                 "message='linear' or 'conv'"
             )
-        refuse_vector_norms(self)
+        refuse_vector_norms(self, *_ON_MATRIX)
         return cast(Tensor, self.weight)
 
     def current_weight(self) -> Tensor:

@@ -14,6 +14,7 @@ from mpnn_arch.kernels.memory import require_memory
 from mpnn_arch.kernels.plan import TABLE_BYTES, RoundPlan
 from mpnn_arch.rounds.messages.edge_convolution import conv_by_edge
 from mpnn_arch.rounds.messages.initial import fill_uniform, new_parameter
+from mpnn_arch.rounds.messages.vector_norms import refuse_vector_norms
 
 ALL_EDGES = slice(None)
 
@@ -115,7 +116,12 @@ class EdgeProduct(nn.Module):
             fill_uniform(self.bias, bound.repeat_interleave(self.rows), generator)
 
     def blocks(self, edges: slice = ALL_EDGES) -> Tensor:
-        """Every W_e, zero-padded: (E, largest rows, largest columns, ...)."""
+        """Every W_e, zero-padded: (E, largest rows, largest columns, ...).
+
+        Raises:
+            InputError: torch's ``spectral_norm`` or its like is applied to the flat weight.
+        """
+        refuse_vector_norms(self, "EdgeProduct", "register a parametrisation of your own instead")
         padding = [0, 0] * (self.weight.dim() - 1) + [0, 1]
         return F.pad(self.weight, padding)[self.weight_index[edges]]
 

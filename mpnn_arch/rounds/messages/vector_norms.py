@@ -11,19 +11,23 @@ from mpnn_arch.errors import InputError
 _OF_A_MATRIX = {"_SpectralNorm", "_WeightNorm", "_Orthogonal", "SpectralNorm", "WeightNorm"}
 
 
-def refuse_vector_norms(function: Any) -> None:
-    """Refuse torch's ``spectral_norm`` and its like on a message function itself.
+def refuse_vector_norms(part: Any, of: str, instead: str) -> None:
+    """Refuse torch's ``spectral_norm`` and its like on a module whose weight is flat.
+
+    Args:
+        part: holds the entries of many matrices as its ``weight``.
+        of: what it is, for the error message.
+        instead: what to do.
 
     Raises:
         InputError: one is applied to the flat weight, which it would take for a vector.
     """
-    applied: list[Any] = list(function._forward_pre_hooks.values())
-    if parametrize.is_parametrized(function, "weight"):
-        applied += function.parametrizations["weight"]
-    for part in applied:
-        if type(part).__name__ in _OF_A_MATRIX:
+    applied: list[Any] = list(part._forward_pre_hooks.values())
+    if parametrize.is_parametrized(part, "weight"):
+        applied += part.parametrizations["weight"]
+    for norm in applied:
+        if (name := type(norm).__name__) in _OF_A_MATRIX:
             raise InputError(
-                f"{type(part).__name__.strip('_')} would take the flat weight of this round for a "
-                "vector; undo it, and use mpnn_arch.rounds.on_matrix(layer, spectral_norm), which "
-                "applies it to the round's matrix"
+                f"{name.strip('_')} would take the flat weight of this {of} for a vector; undo it, "
+                f"and {instead}"
             )
