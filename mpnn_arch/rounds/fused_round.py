@@ -19,7 +19,7 @@ from mpnn_arch.errors import InputError, ShapeError
 from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
-from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
+from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, in_functorch, is_plain
 from mpnn_arch.rounds.aggregations import aggregate_messages, is_channelwise
 from mpnn_arch.rounds.fused_update import batch_norm_update, is_relu
 from mpnn_arch.rounds.message_round import MessageRound
@@ -346,9 +346,14 @@ class FusedRound(MessageRound):
         if per_edge * plan.num_edges <= self.max_message_elements:
             return [(0, plan.num_nodes)]
         apart = function.shared or "edges" in function.arguments
-        if not apart or _has_batch_statistics(function, self.aggr_module):
+        by_sample = not is_channelwise(self.aggr_module)
+        if (
+            not apart
+            or (by_sample and x.shape[0] == 1)
+            or _has_batch_statistics(function, self.aggr_module)
+        ):
             return [(0, plan.num_nodes)]
-        if not is_channelwise(self.aggr_module):
+        if by_sample:
             most = max(1, self.max_message_elements * x.shape[0] // (per_edge * plan.num_edges))
             return [(first, first + most) for first in range(0, x.shape[0], most)]
         chunks, ptr, start = [], plan.edge_bounds, 0
@@ -375,7 +380,8 @@ class FusedRound(MessageRound):
             own = own_channels(target, plan)
             return aggregate_messages(self.aggr_module, messages, target - start, end - start, own)
 
-        replay = len(chunks) > 1 and torch.is_grad_enabled()  # in the backward pass
+        # In the backward pass, whose hooks `torch.func` refuses.
+        replay = len(chunks) > 1 and torch.is_grad_enabled() and not in_functorch()
         parts = [
             checkpoint(run, shares, *chunk, use_reentrant=False) if replay else run(shares, *chunk)
             for chunk in chunks

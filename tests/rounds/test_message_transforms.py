@@ -58,9 +58,14 @@ def test_it_is_exported_for_every_size_of_a_batch(name, generator):
         torch.testing.assert_close(program.module()(given), layer(given))
 
 
-@pytest.mark.parametrize("name", ["aggr power-mean", "aggr softmax", "message shared_attention"])
-def test_gradients_of_every_sample(name, generator):
+@pytest.mark.parametrize("chunks", [False, True])
+@pytest.mark.parametrize(
+    "name", ["aggr power-mean", "aggr softmax", "aggr mean+max", "message shared_attention"]
+)
+def test_gradients_of_every_sample(name, chunks, generator, monkeypatch):
     make, shape = LAYERS[name]
+    if chunks:
+        monkeypatch.setattr(RelationalLinear, "max_message_elements", 20)
     layer, x = make(generator=generator), torch.randn(shape, generator=generator)
     parameters = {key: value.detach() for key, value in layer.named_parameters()}
 
