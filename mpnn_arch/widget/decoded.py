@@ -14,7 +14,10 @@ from mpnn_arch.widget.scene import Scene, unpack
 
 Array = npt.NDArray[np.float64]
 
-_PACKED = ("mean", "size", "x", "aggregate", "output", "bias", "messages", "partial", "weights")
+_PACKED = (
+    *("mean", "size", "x", "aggregate", "output", "bias", "residual"),
+    *("messages", "partial", "weights"),
+)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,10 @@ def make_scene(
     partial = partial_aggregates(recording) if detailed else None
     if not detailed:
         notes.append("A message is drawn as one number, its mean: there are too many for more.")
+    if layer.projection is not None:
+        notes.append(
+            "AGG ends in a learned projection, which brings its channels back to each node's share."
+        )
     if plan.num_nodes > MOST_NODES:
         notes.append(
             f"The graph has {plan.num_nodes} nodes; above {MOST_NODES} the matrix alone is drawn."
@@ -136,7 +140,7 @@ def make_scene(
         "message": message_name(layer),
         "aggr": str(layer.aggr),
         "formula": FORMULAS.get(message_name(layer), "f_vu(x_u)"),
-        "update": _update_name(layer),
+        "update": _update_name(recording),
         "notes": notes,
     }
 
@@ -270,7 +274,10 @@ def _blocks(recording: Recording) -> tuple[_Blocks, list[str]]:
             messages[:size].mean().view(1)
             for messages, size in zip(recording.messages, rows, strict=True)
         ]
-        note = "This message is not one matrix: a block is drawn as one number, the message's mean."
+        note = (
+            "The weights of this message are not one matrix: a block is drawn as one number, the "
+            "message's mean."
+        )
         return _Blocks(means, False, (), "mean of the message"), [note]
     numbers = [
         matrix[:size, :sender].flatten()
@@ -279,7 +286,8 @@ def _blocks(recording: Recording) -> tuple[_Blocks, list[str]]:
     if sum(map(len, numbers)) <= MOST_NUMBERS:
         return _Blocks(numbers, True, tuple(matrices.shape[3:]), name), []
     note = "A block is drawn as one number, the mean of its weights: there are too many for more."
-    return _Blocks([block.mean().view(1) for block in numbers], False, (), name), [note]
+    means = [block.mean().view(1) for block in numbers]
+    return _Blocks(means, False, (), f"mean of {name}"), [note]
 
 
 def _thumbnail_size(space: Sequence[int], rows: int, largest: int) -> tuple[int, ...]:
@@ -299,14 +307,17 @@ def _shrunk(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.adaptive_avg_pool2d(flat, (size[0], size[1])).view(*maps.shape[:-2], *size)
 
 
-def _update_name(layer: MessageRound) -> str:
-    """sigma in words: norm, squeeze-and-excitation, activation."""
-    parts = [part for part in (layer.norm, layer.squeeze, layer.activation) if part is not None]
+def _update_name(recording: Recording) -> str:
+    """sigma in words: norm, squeeze-and-excitation, residual, activation."""
+    layer = recording.layer
     names = [
         type(part).__name__ if isinstance(part, nn.Module) else getattr(part, "__name__", "f")
-        for part in parts
+        for part in (layer.norm, layer.squeeze, layer.activation)
+        if part is not None
     ]
-    return ", then ".join(names) or "identity"
+    if recording.residual is not None:  # before the activation
+        names.insert(len(names) - (layer.activation is not None), "adding the residual")
+    return ", then ".join(names) or "the identity"
 
 
 def _times(size: Sequence[int]) -> str:

@@ -105,7 +105,10 @@ def _write_equation(axes: Axes, scene: DecodedScene, step: int, part: Part | Non
     aggr = scene.scene["aggr"]
     sign = r"\sum" if aggr == "sum" else rf"\mathrm{{{re.sub(r'[^A-Za-z]', '', aggr) or 'AGG'}}}"
     bias = " + b_v" if "bias" in scene.nodes[0] else ""
-    body = rf"{sign}_{{u\in N(v)}} {_as_math(scene.scene['formula'])}{bias}"
+    message = _as_math(scene.scene["formula"])
+    if aggr != "sum" or "+" in message:
+        message = f"({message})"
+    body = rf"{sign}_{{u\in N(v)}} {message}{bias}"
     axes.text(0, 0.97, rf"$x_v' = \sigma\left({body}\right)$", fontsize=11, va="top")
     axes.text(0, 0.84, rf"$\sigma$: {scene.scene['update']}", fontsize=9, color=SOFT, va="top")
     if part is None:
@@ -138,17 +141,20 @@ def _of_node(scene: DecodedScene, v: int, step: int) -> list[_Line]:
     node, arrived = scene.nodes[v], scene.arrived(v, step)
     rows, sources = scene.scene["out_sizes"][v], node["sources"]
     lines: list[_Line] = [(f"node {v}", f"{len(sources)} messages, {arrived} there", ACCENT)]
-    for place, u in enumerate(sources[:_MOST_MESSAGES]):
+    added = [(key, label) for key, label in (("bias", "b"), ("residual", "residual")) if key in node]
+    most = _MOST_MESSAGES - len(added)
+    for place, u in enumerate(sources[:most]):
         edge = scene.edge_at[u, v]
         numbers = edge.mean if edge.message is None else edge.message
         colour = "black" if place < arrived else ABSENT
         lines.append((f"from {u}", _numbers(numbers, rows), colour))
-    if len(sources) > _MOST_MESSAGES:
-        lines.append(("", f"... {len(sources) - _MOST_MESSAGES} more", SOFT))
+    if len(sources) > most:
+        lines.append(("", f"... {len(sources) - most} more", SOFT))
     grown = _grown(node, arrived, len(sources), rows)
     if grown is not None:
         so_far = " so far" if arrived < len(sources) else ""
         lines.append((f"{scene.scene['aggr']}{so_far}", _numbers(grown, rows), ACCENT))
+    lines += [(label, _numbers(node[key], rows), "black") for key, label in added]
     if scene.has_updated(v, step):
         lines.append((r"$x' = \sigma(...)$", _numbers(node["output"], rows), ACCENT))
     return lines

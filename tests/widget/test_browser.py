@@ -88,6 +88,47 @@ def test_one_node_has_one_message_and_no_paths(visit, tmp_path):
     assert "receives 1 message;" in page.locator('[data-view="equation"]').inner_text()
 
 
+def numbers(place):
+    return [float(t.replace("\u2212", "-")) for t in place.locator(".mr-cell").all_inner_texts()]
+
+
+def test_a_message_that_is_no_matrix_is_shown_with_its_numbers(visit, tmp_path, generator):
+    layer = RelationalLinear(
+        graphs.ring(5, 2), 13, 11, message="edge_mlp", aggr="max", generator=generator
+    )
+    widget = RoundWidget(layer)
+    widget.export_html(tmp_path / "mlp.html")
+    page = visit(tmp_path / "mlp.html", "#selected=edge:1-0")
+    lines = page.locator('[data-view="equation"] .mr-line')
+    expect(lines.locator(".mr-label")).to_have_text(
+        ["mean of the message", "x from 1", "message", "max at 0 with it"]
+    )
+    recording = record(layer, widget._x)[""]
+    message = recording.messages[1, :3]  # from 1 to 0
+    assert numbers(lines.nth(0)) == pytest.approx([message.mean().item()], abs=0.006)
+    assert numbers(lines.nth(1)) == pytest.approx(recording.x[3:6].tolist(), abs=0.006)
+    assert numbers(lines.nth(2)) == pytest.approx(message.tolist(), abs=0.006)
+    page = visit(tmp_path / "mlp.html", "#selected=node:0")
+    equation = page.locator('[data-view="equation"] math')
+    expect(equation).to_contain_text(")+b0")  # what AGG takes is in brackets
+
+
+def test_a_page_says_that_what_is_grey_needs_python(visit, page_of_a_ring, tmp_path):
+    page = visit(page_of_a_ring[0])
+    expect(page.locator('[data-said="recorded"]')).to_be_visible()
+    expect(page.locator('[data-said="recorded"]')).to_contain_text("need Python")
+    colours = [
+        page.locator(f'[data-action="{name}"]').evaluate("one => getComputedStyle(one).color")
+        for name in ("edit", "link")
+    ]
+    assert colours[0] == colours[1]  # it can be pressed
+    RoundWidget(RelationalLinear(graphs.ring(30, 2), 30, 30)).export_html(tmp_path / "30.html")
+    page = visit(tmp_path / "30.html")
+    expect(page.locator('[data-action="edit"]')).to_be_disabled()
+    grey = page.locator('[data-action="edit"]').evaluate("one => getComputedStyle(one).color")
+    assert grey != colours[0]
+
+
 def test_hovering_a_block_lights_its_edge(visit, page_of_a_ring):
     page = visit(page_of_a_ring[0])
     box = page.locator('[data-view="matrix"] svg').bounding_box()

@@ -61,7 +61,7 @@ def test_a_round_that_is_no_matrix_says_so():
     layer = RelationalLinear(graphs.ring(8, 4), 16, 16, message="edge_mlp", message_kwargs=kwargs)
     scene = scene_of(layer, torch.ones(1, 16))
     assert scene["difference"] is None
-    assert "not one" in scene["no_dense"]
+    assert scene["no_dense"].startswith("this round is not a product with one matrix of weights")
     assert not scene["whole_blocks"]
     assert any("not one matrix" in note for note in scene["notes"])
 
@@ -73,6 +73,28 @@ def test_a_gated_message_shows_its_value_matrix(generator):
     block = unpack(scene["nodes"]["0"]["weights"])[:4]
     expected = layer.message_function.value.blocks()[0].flatten().detach()
     np.testing.assert_allclose(block, expected, atol=1e-4)
+
+
+def test_sigma_is_all_that_comes_after_agg(generator):
+    x = torch.ones(1, 16)
+    plain = RelationalLinear(graphs.ring(8, 4), 16, 16, generator=generator)
+    assert scene_of(plain, x)["update"] == "the identity"
+    kwargs = {"norm": "layer", "residual": True, "activation": "relu", "generator": generator}
+    whole = RelationalLinear(graphs.ring(8, 4), 16, 16, **kwargs)
+    expected = "GroupNorm, then adding the residual, then ReLU"
+    assert scene_of(whole, x)["update"] == expected
+
+
+def test_a_projection_after_agg_is_named(generator):
+    layers = [
+        RelationalLinear(graphs.ring(8, 4), 16, 16, aggr=aggr, generator=generator)
+        for aggr in ("mean", "mean+max")
+    ]
+    alone, both = (scene_of(layer, torch.ones(1, 16))["notes"] for layer in layers)
+    assert alone == []
+    assert both == [
+        "AGG ends in a learned projection, which brings its channels back to each node's share."
+    ]
 
 
 def test_maps_are_kept_small_and_a_note_says_so(generator):
@@ -94,6 +116,7 @@ def test_too_many_numbers_are_drawn_by_their_means(generator, monkeypatch):
     assert "messages" not in node
     assert len(unpack(node["weights"])) == len(node["sources"])
     assert len(scene["notes"]) == 2
+    assert scene["matrix"] == "mean of W"
     block = layer.dense_weight()[:8, :8].mean().item()
     assert unpack(node["weights"])[0] == pytest.approx(block, abs=1e-4)
 

@@ -79,6 +79,22 @@ def test_the_numbers_of_a_node_are_the_layers(layer):
     assert "5 messages, 5 there" in lines
 
 
+@pytest.mark.parametrize("nodes", [8, 16])
+def test_the_numbers_of_a_node_lead_to_its_output(nodes, generator):
+    kwargs = {"residual": True, "activation": "relu", "generator": generator}
+    layer = RelationalLinear(graphs.complete(nodes), 2 * nodes, 2 * nodes, **kwargs)
+    figure = draw_round(layer, selected="node:1")
+    lines = texts(figure)
+    by_label = {
+        label: np.array([float(number) for number in lines[lines.index(label) + 1].split()])
+        for label in ("sum", "b", "residual", UPDATED)
+    }
+    before = by_label["sum"] + by_label["b"] + by_label["residual"]
+    np.testing.assert_allclose(by_label[UPDATED], np.maximum(before, 0), atol=0.021)
+    lowest = min(text.get_position()[1] for text in figure.axes[2].texts)
+    assert lowest > -0.02  # it stays beside the drawing
+
+
 def test_a_step_shows_what_has_arrived(layer):
     before = draw_round(layer, selected="node:1", step=0)
     assert "before the round" in before.axes[0].get_title()

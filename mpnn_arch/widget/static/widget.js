@@ -418,7 +418,8 @@ function render({ model, el }) {
         said.textContent = "The address of this page is the link.";
       }
     };
-    bar.append(button("Copy link", "Copy a link to what is on screen now", copy, { "data-action": "link" }), said);
+    bar.append(button("Copy link", "Copy a link to what is on screen now", copy, { "data-action": "link" }), said,
+      element("span", { class: "mr-said", "data-said": "recorded" }, "A recording: choices in grey need Python."));
   }
   const facts = element("dl", { class: "mr-facts" });
   const factValues = Object.fromEntries(FACTS.map(([key, label]) => {
@@ -984,8 +985,11 @@ function render({ model, el }) {
     const left = math("msubsup", math("mi", "x"), math("mi", v), math("mo", "\u2032"));
     const sign = AGG_SIGN[scene.aggr];
     const over = math("mrow", math("mi", "u"), math("mo", "\u2208"), math("mi", "N"), math("mo", "("), math("mi", v), math("mo", ")"));
+    const message = formula(scene.formula, { v: names.v, u: names.v === undefined ? undefined : "u" });
+    // What AGG takes ends before the bias: as it is written, unless a sum says so.
+    const taken = sign && !scene.formula.includes("+") ? [message] : [math("mo", "("), message, math("mo", ")")];
     const bias = scene.nodes[0].bias ? [math("mo", "+"), math("msub", math("mi", "b"), math("mi", v))] : [];
-    const body = math("mrow", math("munder", math(sign ? "mo" : "mi", sign ?? scene.aggr), over), math("mspace"), formula(scene.formula, { v: names.v, u: names.v === undefined ? undefined : "u" }), ...bias);
+    const body = math("mrow", math("munder", math(sign ? "mo" : "mi", sign ?? scene.aggr), over), math("mspace"), ...taken, ...bias);
     const whole = math("math", left, math("mo", "="), math("mi", "\u03c3"), math("mo", "("), body, math("mo", ")"));
     whole.setAttribute("display", "block");
     return whole;
@@ -1034,13 +1038,13 @@ function render({ model, el }) {
       if (!scene.map_in.length) product.append(stacked(`x from ${u}`, cells(x, scene.largest.x, columns, 1, most)));
       if (edge.message && !scene.map_out.length) product.append(element("span", { class: "mr-equals" }, "\u2192"), stacked("message", cells(edge.message, scene.largest.message, rows, 1, most)));
       made.push(product);
-    } else if (!scene.whole_blocks) made.push(line(`mean of ${scene.matrix}`, cells(edge.weights, scene.largest.weight, 1, 1)));
+    } else if (!scene.whole_blocks) made.push(line(scene.matrix, cells(edge.weights, scene.largest.weight, 1, 1)));
     else made.push(line(`kernels ${scene.matrix}`, maps(edge.weights, rows * columns, scene.kernel, scene.largest.weight, 8, 30)));
-    if (scene.map_in.length) {
+    if (scene.map_in.length || !scene.whole_blocks) {
       made.push(line(`x from ${u}`, share(x, columns, scene.map_in, scene.largest.x)));
       if (edge.message) made.push(line("message", share(edge.message, rows, scene.map_out, scene.largest.message)));
     }
-    if (!edge.message) made.push(line("mean of the message", cells([edge.mean], scene.largest.mean, 1, 1)));
+    if (!edge.message && scene.matrix !== "mean of the message") made.push(line("mean of the message", cells([edge.mean], scene.largest.mean, 1, 1)));
     const arrived = edge.place < progress(scene, v, step()).arrived;
     if (edge.partial && arrived) made.push(line(`${scene.aggr} at ${v} with it`, share(edge.partial, rows, scene.map_out, scene.largest.aggregate), { class: "mr-line is-result" }));
     if (!arrived) made.push(element("p", { class: "mr-says" }, "It has not been sent yet."));
