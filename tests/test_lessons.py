@@ -62,6 +62,24 @@ def test_shortcuts_take_from_l_and_c_what_lesson_5_says():
     assert length > 2 * c
 
 
+def test_no_family_of_lesson_5_reaches_the_corner_that_it_calls_empty():
+    (lesson,) = NOTEBOOKS.glob("05_*.ipynb")
+    assert "a C below 0.1 and an L below 1.5" in "\n".join(cells(lesson, "markdown"))
+    first, drawing = (
+        next(code for code in cells(lesson, "code") if line in code)
+        for line in ("quick = ", "families = {")
+    )
+    names = {}
+    exec(first, names)
+    names["quick"] = True
+    exec(drawing, names)
+    places = np.concatenate([line.get_xydata() for line in names["ax"].lines])
+    assert not ((places[:, 0] < 0.1) & (places[:, 1] < 1.5)).any()
+    assert (places[:, 1] > 6).any()  # as its title says
+    assert "L above 6 are not shown" in names["ax"].get_title()
+    names["plt"].close("all")
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_has_its_form(path):
     title, *prose = cells(path, "markdown")
@@ -78,6 +96,9 @@ def test_a_lesson_has_its_form(path):
     assert "RoundWidget(" in code
     assert re.search(r"\.draw\(|plt\.subplots|draw_", code)
     assert "## What to keep" in text
+    for cell in cells(path, "code"):  # what is drawn over axes says what they are
+        if re.search(r"\.(imshow|plot|barh|errorbar)\(", cell):
+            assert "xlabel" in cell
     assert "class " not in code  # of substance nothing is defined here
     assert not re.search(r"https?://|[\"']/\w", code)  # neither a network nor a fixed path
 

@@ -253,5 +253,6 @@ def draw_receipt(lines: Sequence[Line], machine: Mapping[str, str]) -> Figure:
     )
     axes.legend(fontsize="small")
     where = machine.get("gpu", machine["processor"])
-    figure.supxlabel(f"{where}, {machine['threads']} threads, torch {machine['torch']}", fontsize=7)
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] != '1')}"
+    figure.supxlabel(f"{where}, {threads}, torch {machine['torch']}", fontsize=7)
     return figure
