@@ -17,10 +17,10 @@ with app.setup:
     import numpy as np
 
     from mpnn_arch.errors import InputError
-    from mpnn_arch.explorer.choice import DATASETS, NETWORKS, SUBJECTS, Choice
+    from mpnn_arch.explorer.choice import CHANNELS, DATASETS, NETWORKS, SUBJECTS, Choice
     from mpnn_arch.explorer.drawing import curves, plane
-    from mpnn_arch.explorer.families import about, families, label, parameters, spec
-    from mpnn_arch.explorer.mark import title_mark
+    from mpnn_arch.explorer.families import about, families, label, on_sliders, parameters, spec
+    from mpnn_arch.explorer.mark import INTRO, title_mark
     from mpnn_arch.explorer.measured import RESULTS
     from mpnn_arch.graphs.connectomes import CONNECTOMES
 
@@ -36,43 +36,65 @@ with app.setup:
         """What cannot be, as a message on the page."""
         return message(error, "danger")
 
+    def keep_in_address(choice):
+        """A reload and a link show what was chosen; the defaults need no address."""
+        asked, default = mo.query_params(), Choice().address()
+        for name, value in choice.address().items():
+            if asked.get(name, default[name]) != value:
+                asked[name] = value
+
 
 @app.cell
 def _():
-    mo.hstack(
+    _title = mo.hstack(
         [mo.Html(title_mark()), mo.md("# A layer is a round of message exchange")],
         justify="start",
         align="center",
     )
+    mo.vstack([_title, mo.md(INTRO)])
     return
 
 
 @app.cell
 def _():
-    source = mo.ui.dropdown(
-        {
-            "a family, by sliders": "sliders",
-            "any graph or published list, by name": "text",
-            "a connectome": "connectome",
-            "a file of my own": "file",
-        },
-        value="a family, by sliders",
-        label="Graph",
+    first = Choice.from_address(mo.query_params().to_dict())
+    first_sliders = on_sliders(first.graph)
+    brain = next((name for name in CONNECTOMES if first.graph == f"connectome:{name}"), None)
+    return brain, first, first_sliders
+
+
+@app.cell
+def _(brain, first, first_sliders):
+    _sources = {
+        "a family, by sliders": "sliders",
+        "any graph or published list, by name": "text",
+        "a connectome": "connectome",
+        "a file of my own": "file",
+    }
+    _first = [bool(first_sliders), not (first_sliders or brain), bool(brain)].index(True)
+    source = mo.ui.dropdown(_sources, value=list(_sources)[_first], label="Graph")
+    family = mo.ui.dropdown(
+        families(), value=first_sliders[0] if first_sliders else families()[0], label="Family"
     )
-    family = mo.ui.dropdown(families(), value=families()[0], label="Family")
     subject = mo.ui.dropdown(
-        {said: name for name, said in SUBJECTS.items()}, value=SUBJECTS["linear"], label="See"
+        {said: name for name, said in SUBJECTS.items()}, value=SUBJECTS[first.subject], label="See"
     )
-    channels = mo.ui.dropdown(["16", "32", "64", "128", "256", "512"], value="64", label="Channels")
-    digits = mo.ui.dropdown(DATASETS, value=DATASETS[0], label="Digits of")
+    channels = mo.ui.dropdown(CHANNELS, value=str(first.channels), label="Channels")
+    digits = mo.ui.dropdown(DATASETS, value=first.dataset, label="Digits of")
     return channels, digits, family, source, subject
 
 
 @app.cell
-def _(family):
+def _(family, first_sliders):
+    _known = first_sliders[1] if first_sliders and first_sliders[0] == family.value else {}
     sliders = mo.ui.dictionary(
         {
-            name: mo.ui.slider(*given[:3], value=given.value, label=label(name), show_value=True)
+            name: mo.ui.slider(
+                *given[:3],
+                value=_known.get(name, given.value),
+                label=label(name),
+                show_value=True,
+            )
             for name, given in parameters(family.value).items()
         }
     )
@@ -80,9 +102,14 @@ def _(family):
 
 
 @app.cell
-def _():
-    text = mo.ui.text(value="ba:16,4,0", label="as `complete:16`, `ring:64,8`, `published:64/52/7`")
-    connectome = mo.ui.dropdown(list(CONNECTOMES), value=next(iter(CONNECTOMES)), label="of the")
+def _(brain, first, first_sliders):
+    text = mo.ui.text(
+        value="ba:16,4,0" if first_sliders or brain else first.graph,
+        label="as `complete:16`, `ring:64,8`, `published:64/52/7`",
+    )
+    connectome = mo.ui.dropdown(
+        list(CONNECTOMES), value=brain or next(iter(CONNECTOMES)), label="of the"
+    )
     upload = mo.ui.file(
         filetypes=[".csv", ".txt", ".tsv", ".npy", ".edges", ".edgelist", ".graphml", ".gexf"],
         max_size=5_000_000,
@@ -141,7 +168,7 @@ def _():
 
 
 @app.cell
-def _(channels, chosen, digits, set_place, set_shown, set_untrained, subject):
+def _(channels, chosen, digits, set_place, set_shown, set_untrained, source, subject):
     choice, graph, refused = None, None, None
     try:
         if chosen is None:
@@ -154,6 +181,8 @@ def _(channels, chosen, digits, set_place, set_shown, set_untrained, subject):
                 dataset=digits.value,
             )
             graph = choice.make_graph()
+            if source.value != "file":  # which is this page's alone
+                keep_in_address(choice)
     except InputError as _error:
         choice, refused = None, refusal(_error)
     set_shown({})

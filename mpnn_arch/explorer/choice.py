@@ -5,6 +5,7 @@ Torch is imported when the layer is built: the page shows its controls before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pprint import pformat
@@ -29,6 +30,8 @@ SUBJECTS = {
 NETWORKS = {"mlp": "The paper's MLP", "resnet20": "A ResNet-20"}
 # Of digits; they come with packages and need no network.
 DATASETS = ("digits", "mnist5k")
+# Of a round, as the page offers them.
+CHANNELS = ("16", "32", "64", "128", "256", "512")
 # Nodes of a graph that the page takes; a round of more would keep the browser busy.
 MOST_NODES = 1024
 _SAMPLES = 16  # test images to step through
@@ -57,6 +60,25 @@ class Choice:
         check_choice("subject", self.subject, SUBJECTS)
         if self.channels < 1:
             raise InputError(f"a round of {self.channels} channels holds nothing; use 1 or more")
+
+    @classmethod
+    def from_address(cls, asked: Mapping[str, Any]) -> Choice:
+        """What a page's address asks for; what is absent, or cannot be chosen, is the default."""
+        chosen: dict[str, Any] = {}
+        if isinstance(asked.get("graph"), str):
+            chosen["graph"] = asked["graph"]
+        if asked.get("see") in [*SUBJECTS]:
+            chosen["subject"] = asked["see"]
+        if asked.get("channels") in CHANNELS:
+            chosen["channels"] = int(asked["channels"])
+        if asked.get("digits") in DATASETS:
+            chosen["dataset"] = asked["digits"]
+        return cls(**chosen)
+
+    def address(self) -> dict[str, str]:
+        """The parameters of the page's address that :meth:`from_address` reads."""
+        values = (self.graph, self.subject, str(self.channels), self.dataset)
+        return dict(zip(("graph", "see", "channels", "digits"), values, strict=True))
 
     def make_graph(self) -> RelationalGraph:
         """The graph.

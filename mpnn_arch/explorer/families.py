@@ -56,7 +56,7 @@ ABOUT = {
     "star": "One node linked to all others.",
     "tree": "Every node has as many children as branching says; no circles.",
     "ws": "A circle of nearest neighbours, of whose edges some are moved: a small world.",
-    "ws_flex": "As ws, with any average degree: the paper's family.",
+    "ws_flex": "A circle of which some edges are moved, of any average degree: the paper's family.",
 }
 
 
@@ -80,6 +80,22 @@ def parameters(family: str) -> dict[str, Range]:
     """The sliders of a family by parameter; the others keep their defaults."""
     names = inspect.signature(GENERATORS.get(family)).parameters
     return {name: RANGES[name] for name in names if name in RANGES}
+
+
+def on_sliders(text: str) -> tuple[str, dict[str, float]] | None:
+    """The family and the values of which :func:`spec` makes ``text``; None where no sliders do."""
+    family, _, given = text.partition(":")
+    if family not in families():
+        return None
+    ranges = parameters(family)
+    try:
+        numbers = [float(part.rpartition("=")[2]) for part in given.split(",")]
+        whole = [int(number) if number.is_integer() else number for number in numbers]
+        values = dict(zip(ranges, whole, strict=True))
+    except ValueError:
+        return None
+    fits = all(ranges[name].start <= value <= ranges[name].stop for name, value in values.items())
+    return (family, values) if fits and spec(family, values) == text else None
 
 
 def label(parameter: str) -> str:

@@ -7,6 +7,11 @@ import math
 from mpnn_arch.graphs.generators.ws_flex import ws_flex
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
+# What the page is about, below its title.
+INTRO = (
+    "Each node of a graph holds a share of the layer's channels. In a round it receives, along "
+    "every edge, a message that has a weight matrix of its own, and takes sigma of their sum."
+)
 _BLUE, _GREY = "#0072B2", "#8a94a3"
 
 

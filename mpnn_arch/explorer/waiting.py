@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
-from mpnn_arch.explorer.mark import title_mark
+from mpnn_arch.explorer.mark import INTRO, title_mark
 
 # What /health answers until then; marimo's answer is another.
 STARTING = b"starting"
@@ -33,8 +33,7 @@ header {{ display: flex; gap: 1rem; align-items: center; }}
 </head>
 <body>
 <header>{mark}<h1>A layer is a round of message exchange</h1></header>
-<p>Each node of a graph holds a share of the layer's channels. In a round it receives, along every
-edge, a message that has a weight matrix of its own, and takes sigma of their sum.</p>
+<p>{intro}</p>
 <p role="status" data-page="starting">The page is starting, which takes a few seconds.</p>
 <script>
 let missed = 0;
@@ -106,7 +105,7 @@ class WaitingPage:
 
     def __init__(self, host: str, port: int) -> None:
         links, assets = _front_end()
-        page = _PAGE.format(mark=title_mark(), links=links).encode()
+        page = _PAGE.format(mark=title_mark(), intro=INTRO, links=links).encode()
         handler = type("Handler", (_Handler,), {"page": page, "assets": assets})
         self._server = _Server((host, port), handler)
         serve = self._server.serve_forever

@@ -141,7 +141,9 @@ def _of_node(scene: DecodedScene, v: int, step: int) -> list[_Line]:
     node, arrived = scene.nodes[v], scene.arrived(v, step)
     rows, sources = scene.scene["out_sizes"][v], node["sources"]
     lines: list[_Line] = [(f"node {v}", f"{len(sources)} messages, {arrived} there", ACCENT)]
-    added = [(key, label) for key, label in (("bias", "b"), ("residual", "residual")) if key in node]
+    added = [
+        (key, label) for key, label in (("bias", "b"), ("residual", "residual")) if key in node
+    ]
     most = _MOST_MESSAGES - len(added)
     for place, u in enumerate(sources[:most]):
         edge = scene.edge_at[u, v]

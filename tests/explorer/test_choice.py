@@ -54,3 +54,23 @@ def test_a_graph_is_made_once_for_the_plane_and_the_round(monkeypatch):
 def test_what_cannot_be_shown_is_said(given, sentence):
     with pytest.raises(InputError, match=sentence):
         Choice(**given).build()
+
+
+def test_an_address_holds_a_choice():
+    choice = Choice(graph="lfr:num_nodes=20,mixing=0.2", subject="conv", channels=128)
+    assert Choice.from_address(choice.address()) == choice
+    assert Choice.from_address({}) == Choice()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"see": "nothing"},
+        {"channels": "65"},
+        {"channels": "many"},
+        {"digits": "imagenet"},
+        {"graph": ["ring:8,4", "ring:8,2"], "see": ["linear", "conv"]},
+    ],
+)
+def test_an_address_of_no_choice_is_the_default(asked):
+    assert Choice.from_address(asked) == Choice()

@@ -3,7 +3,7 @@
 import pytest
 
 from mpnn_arch.explorer.choice import Choice
-from mpnn_arch.explorer.families import ABOUT, about, families, label, parameters, spec
+from mpnn_arch.explorer.families import ABOUT, about, families, label, on_sliders, parameters, spec
 from mpnn_arch.graphs import parse_one, ring
 from mpnn_arch.graphs.generators import GENERATORS
 
@@ -40,6 +40,20 @@ def test_a_specification_names_what_it_has_to():
     )
     given = {"num_nodes": 20, "average_degree": 4, "mixing": 0.2, "seed": 1}
     assert spec("lfr", given) == "lfr:num_nodes=20,average_degree=4,mixing=0.2,seed=1"
+
+
+@pytest.mark.parametrize("family", families())
+def test_sliders_find_a_specification_again(family):
+    values = {name: one.value for name, one in parameters(family).items()}
+    assert on_sliders(spec(family, values)) == (family, values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ring:2000,2", "ring:16", "ring:16,x", "blob:3", "ba:nodes=16", "er", "", "ring:16,4,0,0"],
+)
+def test_what_no_slider_shows_is_left_to_the_name(text):
+    assert on_sliders(text) is None
 
 
 def test_labels_are_words():

@@ -208,6 +208,13 @@ def test_the_page_in_a_browser(address, browser, serious_faults):
     box.fill("ring:8,4")
     box.press("Enter")
     expect(edges).to_have_text("16")
+    # The address holds the choice: a reload, and a link, show it.
+    page.get_by_label("Channels", exact=True).first.select_option("16")
+    expect(page).to_have_url(re.compile("graph=ring%3A8%2C4.*channels=16"))
+    page.reload()
+    expect(edges).to_have_text("16")
+    expect(page.get_by_label("Family", exact=True).first).to_have_value("ring")
+    expect(page.get_by_label("Channels", exact=True).first).to_have_value("16")
     # Step the round, and hover a node: all three views light.
     page.click('[data-step="start"]')
     page.click('[data-step="message"]')
