@@ -277,6 +277,19 @@ def test_pages_in_one_document_have_their_own_part_of_the_address(visit, page_of
     assert chosen == ["sum", "max", "sum"]
 
 
+def test_widgets_in_a_row_share_its_width(visit, page_of_a_ring, tmp_path):
+    page = page_of_a_ring[0].read_text()
+    main, rest = re.search(r"(<main .*?</main>)(.*)", page, re.DOTALL).groups()
+    path = tmp_path / "row.html"
+    row = f'<div style="display: flex">{main}{main}</div>'
+    path.write_text(page[: page.index("<main")] + row + rest + rest)
+    drawn = visit(path).locator(".mr")
+    expect(drawn).to_have_count(2)
+    boxes = [drawn.nth(which).bounding_box() for which in range(2)]
+    assert all(box["width"] == pytest.approx(640, abs=20) for box in boxes)
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+
+
 def test_a_link_to_a_part_of_the_document_changes_nothing(visit, page_of_a_ring):
     page = visit(page_of_a_ring[0], "#selected=node:2")
     page.evaluate("location.hash = '#exercise-2'")
@@ -299,7 +312,7 @@ def test_a_page_without_an_address_plays(visit, page_of_a_ring):
     inside.locator('[data-step="message"]').click()
     expect(text).to_have_text("step 1 of 48: message 0 → 0")
     inside.locator('[data-step="play"]').click()
-    expect(text).to_contain_text("step 9 of 48")
+    expect(text).to_contain_text(re.compile(r"step ([2-9]|\d\d) of 48"))
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,7 @@ function picture(values, rows, columns, largest, theme) {
 
 function render({ model, el }) {
   const root = element("div", { class: "mr" });
+  el.style.flex ||= "1 1 auto"; // several in a row share it
   el.append(root);
   let scene = null;
   let theme = "light";
