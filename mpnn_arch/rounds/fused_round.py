@@ -498,10 +498,10 @@ class _Hooks(OrderedDict[int, Callable[..., Any]]):
         if was_fused and self.layer.passes_messages:
             self.layer.prepare()
             warnings.warn(
-                f"a {self.kind} needs messages, which a fused round does not compute: the round "
+                f"the {self.kind} needs messages, which a fused round does not compute: the round "
                 f"runs on the reference backend instead of {self.layer.backend!r} until the hook "
                 "is removed",
-                stacklevel=4,
+                stacklevel=3,  # the line that registers the hook
             )
 
     def __delitem__(self, key: int) -> None:

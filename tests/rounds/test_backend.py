@@ -71,9 +71,11 @@ def test_a_message_hook_switches_to_the_reference_and_warns(kind: str) -> None:
     expected = dense(layer, x) + layer.bias
     torch.testing.assert_close(layer(x), expected)
     seen = []
-    with pytest.warns(UserWarning, match=f"{kind}_hook needs messages.*instead of 'gather'"):
+    words = f"the {kind}_hook needs messages.*instead of 'gather'"
+    with pytest.warns(UserWarning, match=words) as warned:
         handle = getattr(layer, f"register_{kind}_hook")(lambda *args: seen.append(kind))
     torch.testing.assert_close(layer(x), expected)
+    assert warned[0].filename == __file__  # whose line registers it
     assert seen == [kind]
     assert layer.explain_backend().startswith(f"reference: a {kind}_hook is registered")
     handle.remove()
@@ -180,7 +182,7 @@ def twice(layer: object, inputs: object, out: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("backend", ["auto", "masked", "reference"])
 @pytest.mark.parametrize("step", ["message", "aggregate", "message_and_aggregate", "propagate"])
-@pytest.mark.filterwarnings("ignore:a .*_hook needs messages")
+@pytest.mark.filterwarnings("ignore:the .*_hook needs messages")
 def test_a_hooked_round_is_copied_and_pickled_with_its_hooks(
     step: str, backend: str, generator: torch.Generator
 ) -> None:
