@@ -460,7 +460,7 @@ class FusedRound(MessageRound):
             InputError: the round is not a product with one matrix.
         """
         if reason := self.why_not_fused():
-            raise InputError(f"this round has no matrix of weights, {reason}")
+            raise InputError(f"this round is not a product with one matrix of weights: {reason}")
         dense = self.message_function.dense_weight()
         if self._is_mean:
             dense = dense / self.plan.channel_degree.view(-1, *[1] * (dense.dim() - 1))
