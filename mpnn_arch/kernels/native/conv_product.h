@@ -7,11 +7,11 @@ namespace {
 
 // Rows of a node that are accumulated together, and the bytes for their sums: most of the L1 cache.
 constexpr int64_t BAND = 9, ROOM = 32 << 10;
-// Positions from which on scattered weights are read often enough to be copied into contiguous memory. Those of
-// a kernel of one tap are but a few numbers in a cache line.
+// Positions from which on scattered weights are read often enough to be copied into contiguous memory, where
+// they lie in pieces of less than two cache lines, or where prefetching them takes too long.
 constexpr int64_t OFTEN = 512;
-bool worth_gathering(int64_t area, int64_t positions) {
-    return positions >= OFTEN && (area == 1 || !SPARE_LOADS);
+bool worth_gathering(double piece_bytes, int64_t positions) {
+    return positions >= OFTEN && (piece_bytes < 128 || !SPARE_LOADS);
 }
 // Rows and columns of one remainder by the stride that a gradient is written into, in all.
 constexpr double MOST_PARTS = 1 << 27;
@@ -362,7 +362,8 @@ void grad_input(const Operands<T>& of, int threads) {
     source.hold(images_held<T>(l, channels, images_each(g.batch, threads)));
     std::vector<Work<T>> works;
     int64_t area = g.kernel[0] * g.kernel[1];
-    bool gathered = of.pairs || worth_gathering(area, g.batch * g.out_size[0] * g.out_size[1]);
+    double piece = double(plan.in_channels) / plan.num_nodes * area * sizeof(T);
+    bool gathered = of.pairs || worth_gathering(piece, g.batch * g.out_size[0] * g.out_size[1]);
     require(double(std::min(g.stride[0], g.in_size[0])) * g.stride[1] <= MOST_PARTS);
     for (int64_t top = 0; top < std::min(g.stride[0], g.in_size[0]); ++top) {
         works.push_back({plan, side, l, source, true, gathered, of.stored_weights(), nullptr, of.y,
