@@ -87,7 +87,8 @@ class FusedRound(MessageRound):
 
     SUPPORTS_FUSED_EDGE_INDEX = True
     # Largest number of elements in the messages of one call; beyond it, messages are computed for
-    # some target nodes, or samples, at a time, and recomputed in the backward pass.
+    # some target nodes, or samples, at a time, and recomputed in the backward pass, where no part
+    # needs all of them at once, as a batch norm in training does.
     max_message_elements: ClassVar[int] = 2**26
 
     picker: Picker
@@ -272,7 +273,7 @@ class FusedRound(MessageRound):
         """How the round is computed; set it to another backend at any time.
 
         ``"auto"`` times the available ones on the first batch of a shape and caches the fastest,
-        see :meth:`explain_backend`; a round that is not one product then passes messages.
+        see :meth:`explain_backend`. A round that is not one product passes messages.
         """
         return self._backend
 
@@ -410,7 +411,15 @@ class FusedRound(MessageRound):
 
     def _check_weight(self, value: Any) -> None:
         function = self.message_function
-        if not isinstance(value, Tensor) or not function.plan_layout:
+        if not isinstance(value, Tensor):
+            return
+        if "weight" in function._parameters and not isinstance(value, torch.nn.Parameter):
+            raise InputError(
+                "the weight of a round is a parameter of its message function, and a tensor was "
+                "given: set an nn.Parameter; in torch.func.functional_call its name is "
+                "'message_function.weight'"
+            )
+        if not function.plan_layout:
             return
         kernel = () if function.geometry is None else function.geometry.kernel_size
         expected = (self.plan.num_weights, *kernel)
@@ -419,12 +428,6 @@ class FusedRound(MessageRound):
                 f"the weight of this round has shape {expected}, an entry for every pair of "
                 f"channels on an edge, not {tuple(value.shape)}; functions that set a matrix, as "
                 "torch.nn.utils.fusion's, take mpnn_arch.to_dense(layer)"
-            )
-        if "weight" in function._parameters and not isinstance(value, torch.nn.Parameter):
-            raise InputError(
-                "the weight of a round is a parameter of its message function, and a tensor was "
-                "given: set an nn.Parameter; in torch.func.functional_call its name is "
-                "'message_function.weight'"
             )
 
     def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:

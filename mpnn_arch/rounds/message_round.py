@@ -27,7 +27,7 @@ from mpnn_arch.rounds.cost import round_multiply_adds
 from mpnn_arch.rounds.given_message import check_given_message
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.messages import MessageFunction, make_message
-from mpnn_arch.rounds.share_projection import make_projection
+from mpnn_arch.rounds.share_projection import check_given_aggregation, make_projection
 from mpnn_arch.rounds.shares import (
     batched,
     merge_shares,
@@ -277,6 +277,7 @@ class MessageRound(MessagePassing):
             if name == "message_function":
                 check_given_message(self, value)
             elif name == "aggr_module" and isinstance(value, Aggregation):  # and no wrapper
+                check_given_aggregation(self, value)
                 self.aggr = aggregation_name(value)
         super().__setattr__(name, value)
 

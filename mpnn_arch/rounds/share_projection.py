@@ -60,6 +60,25 @@ def make_projection(aggr: Aggregation, plan: RoundPlan, **factory: Any) -> Share
     return ShareProjection(plan, blocks, **factory) if blocks > 1 else None
 
 
+def check_given_aggregation(layer: Any, aggr: Aggregation) -> None:
+    """Refuse an aggregation, set on a built round, whose channels its projection does not take.
+
+    Args:
+        layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`, built.
+        aggr: returns k * C channels for messages of C.
+
+    Raises:
+        InputError: k is not that of the aggregation that the round was built with.
+    """
+    given = widening(aggr, layer.plan.largest_out)
+    taken = 1 if layer.projection is None else layer.projection.blocks
+    if given != taken:
+        raise InputError(
+            f"{aggr} returns {given} times the channels of its messages, and this round takes "
+            f"{taken} times; build a round with it: aggr=..."
+        )
+
+
 class ShareProjection(nn.Module):
     r"""y_v = P_v a_v, from the k * size_v channels of a wide aggregation to node v's share.
 
@@ -77,6 +96,7 @@ class ShareProjection(nn.Module):
         super().__init__()
         sizes, largest = plan.out_sizes.cpu(), plan.largest_out
         own = torch.arange(largest) < sizes[:, None]  # (N, largest)
+        self.blocks = blocks
         self.real = own[:, :, None] & own.repeat(1, blocks)[:, None, :]
         self.fan_in = (sizes * blocks).repeat_interleave(sizes * sizes * blocks)
         self.weight = nn.Parameter(torch.empty(int(self.real.sum()), **factory))

@@ -124,10 +124,10 @@ def rewire(
     register_graph(made, graph)
     made.message_function = function
     parameter = next(layer.parameters(), torch.empty(0))
-    made.aggr_module = aggregation.to(parameter.dtype)
-    made.aggr = layer.aggr if aggr is None else aggr
     projection = _projection(layer, aggregation, plan, aggr, seed)
     made.projection = None if projection is None else projection.to(parameter.dtype)
+    made.aggr_module = aggregation.to(parameter.dtype)
+    made.aggr = layer.aggr if aggr is None else aggr
     made.to(layer.edge_index.device)
     if isinstance(made, FusedRound):
         # Assigning it selects anew: another plan, and maybe no product any more.

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch_geometric.nn import MaxAggregation, SumAggregation
+from torch_geometric.nn import MaxAggregation, MultiAggregation, SumAggregation
 
 from mpnn_arch import FusedRound, InputError, MessageRound, RelationalGraph
 from mpnn_arch.kernels import backends
@@ -59,6 +59,23 @@ def test_an_aggregation_that_is_set_later_is_computed_and_named(backend: str) ->
     layer.aggr_module = SumAggregation()
     assert not layer.passes_messages or backend == "reference"
     torch.testing.assert_close(layer(x), dense(layer, x) + layer.bias)
+
+
+@pytest.mark.parametrize(
+    ("built", "given", "words"),
+    [("sum", ["mean", "max"], "2 times .*takes 1 times"), ("mean+max", "sum", "1 times .*takes 2")],
+)
+@pytest.mark.parametrize("kind", [MessageRound, FusedRound])
+def test_an_aggregation_of_other_channels_is_refused_where_it_is_set(kind, built, given, words):
+    layer = kind(PATH, 8, 8, aggr=built)
+    before, x = layer.aggr_module, torch.ones(3, 8)
+    other = MultiAggregation(given) if isinstance(given, list) else SumAggregation()
+    with pytest.raises(InputError, match=words):
+        layer.aggr_module = other
+    assert layer.aggr_module is before
+    assert layer.aggr == built
+    layer(x)
+    layer.aggr_module = copy.deepcopy(before)
 
 
 @pytest.mark.parametrize(

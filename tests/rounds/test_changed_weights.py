@@ -113,3 +113,9 @@ def test_a_tensor_in_the_place_of_the_parameter_names_what_functional_call_takes
         assert torch.equal(layer(x), before)
     out = functional_call(layer, {"message_function.weight": weight}, (x,))
     assert torch.equal(out, layer.bias.expand(2, -1))
+
+
+def test_a_tensor_in_the_place_of_a_shared_weight_names_it_too():
+    layer = RelationalLinear(GRAPH, 16, 24, message="shared_linear")
+    with pytest.raises(InputError, match=r"functional_call its name is 'message_function.w"):
+        functional_call(layer, {"weight": torch.zeros_like(layer.weight)}, (torch.ones(2, 16),))

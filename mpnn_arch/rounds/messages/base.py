@@ -69,9 +69,9 @@ class MessageFunction(nn.Module):
         - **x_j:** (E, B, largest_in, ...), the sender's features on each edge, zero-padded
         - **x_i:** (E, B, largest_in, ...), the receiver's
         - **index:** (E,) the receiver of each edge, ascending
-        - **edges:** which edges these are, a slice of all; a function that does not declare it
-          always receives all edges, and is called once: large rounds call others for some edges at
-          a time, and again in the backward pass
+        - **edges:** which edges these are, a slice of all; a function that is not ``shared`` and
+          does not declare it always receives all edges, and is called once: large rounds call
+          others for some edges at a time, and again in the backward pass
         - **output:** (E, B, largest_out, ...); channels past a receiver's share are dropped
 
     Raises:
