@@ -292,7 +292,7 @@ def _study_table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         raise InputError(f"the study {path} has no trained epoch yet; run it with {again}")
     notes: tuple[str, ...] = ()
     if counts.left_out:
-        notes = (f"the study has {counts.left_out}; see mpnn-arch status {path}",)
+        notes = (f"without a result: {counts.left_out}; see mpnn-arch status {path}",)
     # A recipe may pass epochs over (``evaluate_every``): they have a training loss and no error.
     evaluated = table[table["top1_error"].notna()]
     return table if evaluated.empty else evaluated.reset_index(drop=True), notes

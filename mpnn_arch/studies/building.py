@@ -126,7 +126,7 @@ def build_model(
         function = import_paths.load(trial.model, sources[trial.model])
         # Layers of torch draw their weights from the global state, which the caller keeps.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(trial.seed)
+            torch.default_generator.manual_seed(trial.seed)
             made = function(graph, seed=trial.seed, **settings)
         if not isinstance(made, nn.Module):
             raise InputError(f"{trial.model!r} gives a {type(made).__name__}; return a nn.Module")

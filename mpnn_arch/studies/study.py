@@ -226,7 +226,8 @@ class Study:
             trust: as for :meth:`run`; what is added is yours, what is there may not be.
 
         Raises:
-            InputError: it differs in anything else, or another process runs the study.
+            InputError: it differs in anything else, another process runs the study, or what is
+                there (``study.json``, a graph's file, the data) is not as the study was made.
         """
         from mpnn_arch.studies.plan import plan
         from mpnn_arch.studies.writer import LedgerWriter
@@ -553,8 +554,8 @@ def _check_named(ledger: Ledger, trials: Sequence[Trial]) -> None:
         if row["hash"] not in named:
             raise InputError(
                 f"study.json no longer describes the trials of the ledger, such as "
-                f"{row['graph']!r} with seed {row['seed']}: it was edited; restore it, or make a "
-                "new study"
+                f"{row['graph']!r} with seed {row['seed']}: it was edited, or the graph is made "
+                "otherwise now; restore it, or make a new study"
             )
 
 

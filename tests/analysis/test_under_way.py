@@ -108,7 +108,7 @@ def test_a_study_without_an_epoch_says_why(tmp_path):
         ledger.finish(row["id"], row["lease"])
     (said, *_) = notes(study.path)
     assert said.startswith(
-        "the study has 2 trials (1 failed, 1 not done yet); see mpnn-arch status"
+        "without a result: 2 trials (1 failed, 1 not done yet); see mpnn-arch status"
     )
 
 
