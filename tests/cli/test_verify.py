@@ -56,7 +56,7 @@ def test_an_implementation_that_differs_is_reported_and_exits_with_1(run, monkey
         (["--in-channels", "3"], "3 channels cannot be shared among 8 nodes"),
         (["--in-channels", "0"], "--in-channels is at least 1"),
         (["--batch", "0"], "--batch-size"),
-        (["--dtype", "float8"], "choose float32, float64"),
+        (["--dtype", "float8"], "choose one of float32, float64"),
         (["--kernel-size", "2"], "odd"),
         (["--tolerance", "-1"], "--tolerance"),
         (["--device", "abacus"], "choose auto, cpu"),
