@@ -43,7 +43,7 @@ class Row:
         return min(self.ratios) if self.higher_is_better else max(self.ratios)
 
 
-def arguments(description: str | None) -> argparse.Namespace:
+def arguments(description: str | None, *, batches: bool = False) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="six graphs, a few repeats")
     parser.add_argument("--graphs", type=Path, help="folder with the published lists of graphs")
@@ -57,6 +57,8 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
     parser.add_argument("--out", type=Path, help="directory for a CSV with every graph")
+    if batches:
+        parser.add_argument("--batch", type=int, nargs="+", help="sizes, in place of its own")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.clock = time.process_time if options.cpu_time else time.perf_counter

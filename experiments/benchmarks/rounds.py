@@ -1,6 +1,7 @@
 """Three rounds against three dense layers of equal cost, and against the other implementations.
 
 python experiments/benchmarks/rounds.py --quick
+python experiments/benchmarks/rounds.py --quick --threads 1 --batch 1 16 32 64 256
 python experiments/benchmarks/rounds.py --device cuda --dtype bfloat16 --out runs/bench
 """
 
@@ -78,11 +79,11 @@ def torch_sparse(layer: RelationalLinear, x: Tensor) -> Callable[[], Tensor]:
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    options = arguments(__doc__, batches=True)
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     put = {"device": device, "dtype": dtype}
     able = candidates(device.type, dtype)
-    batches = (128, 512) if device.type == "cpu" else (128, 1024, 4096)
+    batches = options.batch or ((128, 512) if device.type == "cpu" else (128, 1024, 4096))
     steps: dict[int, list[float]] = {batch: [] for batch in batches}
     forwards: dict[int, list[float]] = {batch: [] for batch in batches}
     autos, gains, forward_gains, spreads = [], [], [], []
