@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 
-from mpnn_arch.kernels.native.tables import Numbers, PlanStructure, Side, Tables, ranges
+from mpnn_arch.kernels.native.tables import AHEAD, Numbers, PlanStructure, Side, Tables, ranges
 from mpnn_arch.kernels.plan import RoundPlan, offsets_of
 
 
@@ -83,7 +83,7 @@ class PairTables(Tables):
             self._keep(self._ins, np.int64),
             self._keep(offsets_of(count), np.int64),
             self._keep(terms, np.int32),
-            self._keep(block + row * width, np.int64),
+            self._keep(np.pad(block + row * width, (0, AHEAD)), np.int64),
             self._keep(offsets_of(count * self._in_size), np.int64),
         )
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mpnn_arch.kernels.plan import RoundPlan, offsets_of
 
 Numbers = npt.NDArray[np.int64]
-_AHEAD = 48  # entries past the end that a kernel looks at to prefetch
+AHEAD = 48  # entries past the end that a kernel looks at to prefetch
 
 
 class Side(ctypes.Structure):
@@ -96,7 +96,7 @@ class Tables:
             self._keep(self._ins, np.int64),
             self._keep(offsets_of(fan_out), np.int64),
             self._keep(terms, np.int32),
-            self._keep(np.pad(where, (0, _AHEAD)), np.int64),
+            self._keep(np.pad(where, (0, AHEAD)), np.int64),
             self._keep(offsets_of(fan_out * np.diff(self._ins)), np.int64),
         )
 
