@@ -277,7 +277,8 @@ class MessageRound(MessagePassing):
             if name == "message_function":
                 check_given_message(self, value)
             elif name == "aggr_module" and isinstance(value, Aggregation):  # and no wrapper
-                check_given_aggregation(self, value)
+                if self.graph is not None:  # else it has layers of its own for what is wider
+                    check_given_aggregation(self, value)
                 self.aggr = aggregation_name(value)
         super().__setattr__(name, value)
 
