@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mpnn_arch import RelationalLinear
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.graphs import RelationalGraph, complete
 from mpnn_arch.kernels import cpu
 from mpnn_arch.kernels.masked import dense_weight
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
@@ -120,6 +120,25 @@ def test_graphs(name: str, dtype: torch.dtype) -> None:
     compare_linear(plan_of(GRAPHS[name], 5, 18), 64, dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_few_samples(batch: int, name: str, dtype: torch.dtype) -> None:
+    for share in (1, 3, 8, 21):  # rows of weights shorter than a vector, and of several and a rest
+        compare_linear(plan_of(GRAPHS[name], share, 5), batch, dtype)
+        compare_linear(plan_of(GRAPHS[name], 5, share), batch, dtype)
+
+
+@pytest.mark.parametrize("share", [3, 21])
+def test_few_samples_sum_nothing_twice(share: int) -> None:
+    plan = plan_of(complete(5), share, 2)
+    x, weight = torch.ones(2, plan.in_channels), torch.ones(plan.num_weights)
+    weight[0] = x[1, 1] = float("inf")
+    expected = F.linear(x, dense_weight(weight, plan))
+    assert torch.equal(cpu.linear_forward(x, weight, plan), expected)
+    assert torch.equal(cpu.linear_forward(x[1:], weight, plan), expected[1:])
+
+
 def test_long_batch_in_pieces() -> None:
     compare_linear(plan_of(GRAPHS["ring"], 40, 33), 3001, torch.float32)
 
@@ -193,7 +212,7 @@ def test_nan_is_no_negative_number_of_a_relu() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_both_gradients_on_any_number_of_threads(threads: int, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    for batch in (32, 33, 80, 400):  # rows and panels are distributed
+    for batch in (1, 2, 32, 33, 80, 400):  # rows and panels are distributed
         compare_linear(plan_of(GRAPHS["random"], 8, 11), batch, torch.float32)
 
 

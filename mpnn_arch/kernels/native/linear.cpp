@@ -1,7 +1,7 @@
 // A round over vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient with respect to x. `bias` may be
 // null; a ReLU of the sums may follow.
 #include "checks.h"
-#include "rounds.h"
+#include "few_samples.h"
 
 extern "C" {
 
@@ -13,6 +13,7 @@ EXPORT int NAMED(linear_forward)(const Plan* plan, const T* x, int64_t x_row, in
         require_rows(batch, x_row, std::max(plan->in_channels, plan->out_channels));
         Job<T> job = {plan,   &plan->forward, {x, x_row, batch}, plan->in_channels,
                       weight, y,              plan->out_channels, bias, relu != 0};
+        if (batch <= FEW) return few_samples(job, team_size(threads));
         run_product<false>(job, team_size(threads));
     });
 }
