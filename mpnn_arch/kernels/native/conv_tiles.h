@@ -116,18 +116,6 @@ TapTile<T> pick_tap_tile(int taps, int rows, int wide) {
 
 // ---- shifted lines ------------------------------------------------------------------------------
 
-// All bits set where a number is kept, none where it is masked out.
-template <class T>
-using Mask = std::conditional_t<sizeof(T) == 2, int16_t,
-                                std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
-
-template <class T>
-INLINE Vec<T> masked(Vec<T> v, const Mask<T>* mask) {
-    typedef Mask<T> Bits __attribute__((vector_size(sizeof(Vec<T>))));
-    Bits bits;
-    memcpy(&bits, mask, sizeof bits);
-    return (Vec<T>)((Bits)v & bits);
-}
 template <class T>
 INLINE T masked(T v, Mask<T> mask) {
     return mask ? v : T(0);
@@ -236,25 +224,17 @@ void dot_tile(const DotTask<T>& task) {
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r) row[r] += task.g_image;
     }
-    // Lanes are added up four vectors at a time, first within quads, then the quads.
-    Vec<S> quads[ROWS];
-    const Vec<S> none = {};
-#pragma GCC unroll 12
-    for (int r = 0; r < ROWS; ++r)
-        quads[r] = sum_quads<S>(sum[r][0], COLS > 1 ? sum[r][COLS > 1] : none,
-                                COLS > 2 ? sum[r][COLS > 2 ? 2 : 0] : none,
-                                COLS > 3 ? sum[r][COLS > 3 ? 3 : 0] : none);
     S flat[(ROWS + 3) * QUAD];
     constexpr int STEP = LANES<S> / QUAD;  // rows whose sums fill a vector
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r += STEP) {
-        Vec<S> total = quads[r];
-        if (STEP == 2) total = sum_pairs<S>(quads[r], quads[r + (r + 1 < ROWS)]);
-        if (STEP == 4)
-            total = sum_quads<S>(quads[r], r + 1 < ROWS ? quads[r + (r + 1 < ROWS)] : none,
-                                 r + 2 < ROWS ? quads[r + 2 * (r + 2 < ROWS)] : none,
-                                 r + 3 < ROWS ? quads[r + 3 * (r + 3 < ROWS)] : none);
-        store(flat + r * QUAD, total);
+        Vec<S> some[LANES<S>];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES<S>; ++i) {
+            int of = r + i / QUAD, c = i % QUAD;
+            some[i] = of < ROWS && c < COLS ? sum[of][c] : Vec<S>{};
+        }
+        store(flat + r * QUAD, sum_lanes<S>(some));
     }
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; ++r)

@@ -5,36 +5,6 @@
 
 constexpr int FEW = 2;  // samples; of more, gathering takes longer than a panel
 
-// The last `count` lanes, zeros in the others.
-template <class T>
-INLINE Vec<T> last_lanes(Vec<T> v, int64_t count) {
-    typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Bits;
-    typedef Bits Mask __attribute__((vector_size(sizeof(Vec<T>))));
-    constexpr int L = LANES<T>;
-    static const struct Table {
-        Bits bits[2 * L];
-        Table() {
-            for (int i = 0; i < 2 * L; ++i) bits[i] = i < L ? 0 : -1;
-        }
-    } table;
-    Mask mask;
-    memcpy(&mask, table.bits + count, sizeof mask);
-    return (Vec<T>)((Mask)v & mask);
-}
-
-// The sums over the lanes of LANES vectors.
-template <class T>
-INLINE Vec<T> sum_lanes(const Vec<T>* v) {
-    constexpr int L = LANES<T>;
-    Vec<T> quads[L / QUAD];
-#pragma GCC unroll 4
-    for (int i = 0; i < L / QUAD; ++i)
-        quads[i] = sum_quads<T>(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
-    if constexpr (L == 4 * QUAD) return sum_quads<T>(quads[0], quads[1], quads[2], quads[3]);
-    else if constexpr (L == 2 * QUAD) return sum_pairs<T>(quads[0], quads[1]);
-    else return quads[0];
-}
-
 // LANES sums, of `rows` rows of weights times SAMPLES lines of x, over `count` terms: [rows][SAMPLES].
 template <class T, int SAMPLES>
 void dot_rows(const T* w, int64_t rows, const T* x, int64_t line, int64_t count, T* sums) {
@@ -58,7 +28,9 @@ void dot_rows(const T* w, int64_t rows, const T* x, int64_t line, int64_t count,
     for (; k + L <= count; k += L) add(k, [](const T* p) { return load_once(p); });
     int64_t rest = count - k;
     if (rest && k) {  // again the last whole vector, without what is summed
-        add(count - L, [&](const T* p) { return last_lanes<T>(load(p), rest); });
+        Mask<T> kept[L];
+        for (int i = 0; i < L; ++i) kept[i] = i < L - rest ? 0 : -1;
+        add(count - L, [&](const T* p) { return masked<T>(load(p), kept); });
     } else if (rest) {
         add(0, [&](const T* p) {
             T some[L] = {};

@@ -104,8 +104,6 @@ struct SamplePairs {
     }
 };
 
-constexpr int PAIRS_AHEAD = 16;  // prefetch distance of rows of weights, in terms
-
 // The weights that node v's outputs read in a transposed product -> [pairs of terms][rows], `area` numbers
 // each.
 inline void pack_term_pairs(const PairPlan& pairs, int64_t v, const Bf16* weight, int64_t area, Pair* to) {
@@ -115,9 +113,9 @@ inline void pack_term_pairs(const PairPlan& pairs, int64_t v, const Bf16* weight
     for (int64_t k = side.start[v]; k < side.start[v + 1]; ++k, to += run) {
         const Bf16* low = weight + side.where[k] * area;
         int64_t step = pairs.row_step[k] * area;
-        // Rows of weights start at addresses that the hardware prefetcher cannot predict. `where` has as many
-        // entries past its end; most pairs have the same step.
-        const Bf16* next = weight + side.where[k + PAIRS_AHEAD] * area;
+        // Rows of weights start at addresses that the hardware prefetcher cannot predict. Most pairs have the
+        // same step.
+        const Bf16* next = weight + side.where[k + PACKED_AHEAD] * area;
         __builtin_prefetch(next);
         __builtin_prefetch(next + step);
         pair_all(low, step ? low + step : nullptr, run, to);

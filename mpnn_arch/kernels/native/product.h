@@ -6,7 +6,7 @@
 // inside one tile, so results depend neither on where the weights lie nor on how tiles are distributed
 // over threads.
 #pragma once
-#include "vector.h"
+#include "tables.h"
 
 // Where weight(r, k) lies.
 enum Weights {
@@ -14,10 +14,6 @@ enum Weights {
     SCATTERED,  // w[where[k] + r], as they are stored: the transposed product's (gradient of the input)
     BY_TERM,    // w[k * stride + r], packed: the transposed product's
 };
-
-// Prefetch distances of scattered weights, in terms: in a product, and where they are packed before. `where`
-// has as many entries past its end as the longer one.
-constexpr int AHEAD = 48, PACKED_AHEAD = 16;
 
 template <class T>
 using ProductTile = void (*)(const T* w, ptrdiff_t stride, const int64_t* where, const T* x,

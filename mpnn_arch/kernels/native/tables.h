@@ -18,12 +18,15 @@ typedef NUMBER T;
 #define NAMED_OF(number) NAMED_AS(number)
 #define NAMED(name) NAMED_OF(NUMBER)(name)
 
+// Prefetch distances of scattered weights, in terms: in a product, and where they are packed before.
+constexpr int AHEAD = 48, PACKED_AHEAD = 16;
+
 // One product by the nodes it writes: forward the targets, transposed the sources.
 struct Side {
     const int64_t* channels;   // (N + 1) node's output channels are channels[v] .. channels[v + 1]
     const int64_t* start;      // (N + 1) its terms are start[v] .. start[v + 1]
     const int32_t* term;       // (terms) the channel of x that each term reads
-    const int64_t* where;      // (terms) its weights; null for the forward product
+    const int64_t* where;      // (terms) its weights, and AHEAD more; null for the forward product
     const int64_t* cost;       // (N + 1) running multiply-adds
 };
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mpnn_arch.kernels.plan import RoundPlan, offsets_of
 
 Numbers = npt.NDArray[np.int64]
-AHEAD = 48  # entries past the end that a kernel looks at to prefetch
+AHEAD = 48  # in native/tables.h: entries past the end that a kernel looks at to prefetch
 
 
 class Side(ctypes.Structure):

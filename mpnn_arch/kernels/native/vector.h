@@ -181,6 +181,32 @@ INLINE Vec<T> sum_quads(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
     return pick<T>(sums, sums, [](int i) constexpr { return i % QUADS * QUAD + i / QUADS; });
 }
 
+// The sums over the lanes of LANES vectors, first within quads, then over the quads.
+template <class T>
+INLINE Vec<T> sum_lanes(const Vec<T>* v) {
+    constexpr int L = LANES<T>;
+    Vec<T> quads[L / QUAD];
+#pragma GCC unroll 4
+    for (int i = 0; i < L / QUAD; ++i)
+        quads[i] = sum_quads<T>(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+    if constexpr (L == 4 * QUAD) return sum_quads<T>(quads[0], quads[1], quads[2], quads[3]);
+    else if constexpr (L == 2 * QUAD) return sum_pairs<T>(quads[0], quads[1]);
+    else return quads[0];
+}
+
+// All bits set where a number is kept, none where it is masked out.
+template <class T>
+using Mask = std::conditional_t<sizeof(T) == 2, int16_t,
+                                std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
+
+template <class T>
+INLINE Vec<T> masked(Vec<T> v, const Mask<T>* mask) {
+    typedef Mask<T> Bits __attribute__((vector_size(sizeof(Vec<T>))));
+    Bits bits;
+    memcpy(&bits, mask, sizeof bits);
+    return (Vec<T>)((Bits)v & bits);
+}
+
 // As many bfloat16 as a vector has floats.
 typedef Bf16 LooseHalf __attribute__((vector_size(LANES<float> * sizeof(Bf16)), aligned(2), may_alias));
 
