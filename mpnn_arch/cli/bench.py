@@ -60,7 +60,7 @@ def bench(
     check_count("repeats", repeats, 1_000_000)
     if threads is not None:  # many more overflow the stack in OpenMP
         check_count("threads", threads, max(64, os.cpu_count() or 1))
-    check_choice("dtype", dtype, ("float32", "float64", "bfloat16", "float16"))
+    check_choice("dtype", dtype, completion.DTYPES)
 
     import torch
 

@@ -53,7 +53,7 @@ def verify(
     The reference passes messages along every edge. A difference is the largest absolute difference
     over the largest absolute value of the reference. Exits with 1 if one exceeds the tolerance.
     """
-    check_choice("dtype", dtype, ("float32", "float64", "bfloat16", "float16"))
+    check_choice("dtype", dtype, completion.DTYPES)
     check_count("in-channels", in_channels, LARGEST_COUNT)
     check_count("out-channels", out_channels, LARGEST_COUNT)
     check_count("batch-size", batch_size, LARGEST_COUNT)
