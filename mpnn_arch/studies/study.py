@@ -236,21 +236,17 @@ class Study:
             self._about = type(self).open(self._folder)._about
             with self.ledger() as known:
                 self.check_trust(known, trust)
-            before = self.config
-            after = before.merged(config)
-            with self.ledger() as known:
+                after = self.config.merged(config)
                 self._check_files(known)
-            graphs, trials = plan(after, data_root)
-            with self.ledger() as known:
+                graphs, trials = plan(after, data_root)
                 _check_data(known, trials)
-            asked = _asked(self._about["id"], after, trials)
-            changed = dict(self._about["sources"]).items() - asked["sources"].items()
-            if changed:
-                raise InputError(
-                    f"the file of {sorted(changed)[0][0]!r} was changed since the study was made "
-                    "with it; restore the file, or make a new study"
-                )
-            with self.ledger() as known:
+                asked = _asked(self._about["id"], after, trials)
+                changed = dict(self._about["sources"]).items() - asked["sources"].items()
+                if changed:
+                    raise InputError(
+                        f"the file of {sorted(changed)[0][0]!r} was changed since the study was "
+                        "made with it; restore the file, or make a new study"
+                    )
                 _check_named(known, trials)
             self._about = {**self._about, **asked}
             self.describe(self._folder)
