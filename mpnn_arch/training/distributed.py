@@ -101,7 +101,7 @@ class DistributedTrainer(Trainer):
         self.model = over_processes(self.model, self.device)
         network: Any = self.model
         if self.parallel == "fsdp2":
-            sharding.shard(self.model, self.device)
+            sharding.shard(self.model, self.processes.mesh(self.device.type))
         else:
             # Statistics of the global batch are the same on every process.
             without_buffers: dict[str, Any] = {_SYNC_BUFFERS: False}

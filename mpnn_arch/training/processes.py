@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from mpnn_arch.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 T = TypeVar("T")
 
@@ -35,6 +39,7 @@ class Processes:
     world_size: int
     local_rank: int
     in_step: bool = True
+    _meshes: dict[str, DeviceMesh] = field(default_factory=dict, init=False, repr=False)
 
     current: ClassVar[Processes | None] = None
     """The group that is entered; None for a process that trains alone."""
@@ -106,6 +111,24 @@ class Processes:
         # Out of step, the others would be waited for.
         if dist.is_initialized() and self.in_step:
             dist.destroy_process_group()
+            self._free_meshes()
+
+    def mesh(self, device_type: str) -> DeviceMesh:
+        """All processes in a row, for tensors that are spread over them; one object per device."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        if device_type not in self._meshes:
+            self._meshes[device_type] = init_device_mesh(device_type, (self.world_size,))
+        return self._meshes[device_type]
+
+    def _free_meshes(self) -> None:
+        # torch caches the meshes of sharded operations for good, and a mesh keeps its group alive.
+        # A thread of gloo that releases its last tensor while the interpreter ends would then abort
+        # the process; freed here, the group waits for its threads.
+        for mesh in self._meshes.values():
+            getattr(mesh, "_pg_registry", {}).clear()
+        self._meshes.clear()
+        gc.collect()  # trainers in cycles, whose layers hold the group as well
 
     def broadcast(self, value: T | None = None) -> T:
         """What rank 0 gives, on every process."""

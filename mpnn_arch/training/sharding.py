@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -12,16 +12,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mpnn_arch.rounds import MessageRound
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
-def shard(model: nn.Module, device: torch.device) -> None:
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     """Spread every parameter over all processes; a layer's are whole while it computes.
 
     The units are rounds, and layers outside of rounds that hold parameters of their own.
     """
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for part in _units(model):
         fully_shard(part, mesh=mesh)
     fully_shard(model, mesh=mesh)

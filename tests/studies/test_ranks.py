@@ -108,9 +108,23 @@ def test_faults_in_a_group_change_nothing(undisturbed, tmp_path):
     assert not list((folder / "checkpoints").iterdir())
 
 
-def test_sharded_weights_are_saved_whole(tmp_path):
-    codes, outputs = launch.run(2, *SMALL, "--out", tmp_path / "s", "--parallel", "fsdp2")
+THREADS_LEFT = """
+import pathlib
+from mpnn_arch.cli import main
+try:
+    main()
+finally:
+    names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    print("left:", [name for name in names if "gloo" in name])
+"""
+
+
+def test_sharded_weights_are_saved_whole_and_no_thread_outlives_the_group(tmp_path):
+    # A thread that released a tensor while the interpreter ended aborted the process.
+    own = ("--out", tmp_path / "s", "--parallel", "fsdp2")
+    codes, outputs = launch.run(2, "-c", THREADS_LEFT, *SMALL[2:], *own)
     assert codes == [0, 0], outputs
+    assert all("left: []" in output for output in outputs), outputs
     paths = sorted((tmp_path / "s" / "weights").iterdir())
     assert len(paths) == 2
     for path in paths:
