@@ -50,7 +50,7 @@ ADDS_BIAS = True
 APPLIES_RELU = True
 
 _LOW = (torch.bfloat16, torch.float16)
-_TOGETHER = 32  # samples; fewer would not fill the panels that both gradients read
+_FEW, _TOGETHER = 2, 32  # samples; those between would not fill the panels that both gradients read
 
 
 def unavailable_reason() -> str:
@@ -246,7 +246,9 @@ def linear_grads(
         wide = linear_grads(grad.float(), x.float(), weight, plan, y, for_bias)
         of_x, of_bias = (None if t is None else t.to(grad.dtype) for t in (wide[0], wide[2]))
         return of_x, wide[1].to(grad.dtype), of_bias
-    if x.shape[0] < (1 if weight is None else _TOGETHER) or grad.dtype in _LOW:
+    batch = x.shape[0]
+    apart = batch == 0 or (weight is not None and _FEW < batch < _TOGETHER)
+    if apart or grad.dtype in _LOW:
         grad = before_relu(grad, y)
         return (
             None if weight is None else linear_grad_input(grad, weight, plan),

@@ -167,10 +167,11 @@ def test_layout_of_the_tensors_does_not_matter() -> None:
     )
 
 
-def test_numbers_past_a_share_do_not_enter() -> None:
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_numbers_past_a_share_do_not_enter(batch: int) -> None:
     """A vector at the end of a run also loads the next channels; a NaN there must not spread."""
     plan = make_plan(torch.tensor([[0, 1], [0, 1]]), [3, 3], [3, 3])
-    x, grad = torch.ones(5, 6), torch.ones(5, 6)
+    x, grad = torch.ones(batch, 6), torch.ones(batch, 6)
     x[:, 3:], grad[:, 3:] = torch.nan, torch.nan
     assert cpu.linear_forward(x, torch.ones(18), plan)[:, :3].isfinite().all()
     assert cpu.linear_grad_input(grad, torch.ones(18), plan)[:, :3].isfinite().all()

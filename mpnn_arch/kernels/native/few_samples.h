@@ -5,6 +5,22 @@
 
 constexpr int FEW = 2;  // samples; of more, gathering takes longer than a panel
 
+// The terms of the node that has most.
+inline int64_t most_terms(const Side& side, int64_t nodes) {
+    int64_t most = 0;
+    for (int64_t v = 0; v < nodes; ++v) most = std::max(most, side.start[v + 1] - side.start[v]);
+    return most;
+}
+
+// What node v receives of each sample -> [SAMPLES][line].
+template <class T, int SAMPLES, class Rows>
+void gather_terms(const Side& side, int64_t v, const Rows& x, T* lines, int64_t line) {
+    const int32_t* term = side.term + side.start[v];
+    for (int s = 0; s < SAMPLES; ++s)
+        for (int64_t k = 0; k < side.start[v + 1] - side.start[v]; ++k)
+            lines[s * line + k] = x.at(s, term[k]);
+}
+
 // LANES sums, of `rows` rows of weights times SAMPLES lines of x, over `count` terms: [rows][SAMPLES].
 template <class T, int SAMPLES>
 void dot_rows(const T* w, int64_t rows, const T* x, int64_t line, int64_t count, T* sums) {
@@ -50,9 +66,7 @@ void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
         int64_t last = std::min(rows.last, side.channels[v + 1]);
         if (last <= row) continue;
         int64_t count = side.start[v + 1] - side.start[v];
-        const int32_t* term = side.term + side.start[v];
-        for (int s = 0; s < SAMPLES; ++s)
-            for (int64_t k = 0; k < count; ++k) lines[s * line + k] = job.x.at(s, term[k]);
+        gather_terms<T, SAMPLES>(side, v, job.x, lines, line);
         const T* w = job.weight + side.cost[v] + (row - side.channels[v]) * count;
         for (; row < last; row += ROWS, w += ROWS * count) {
             int64_t some = std::min<int64_t>(ROWS, last - row);
@@ -72,8 +86,7 @@ void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
 template <class T, int SAMPLES>
 void few_samples(const Job<T>& job, int threads) {
     const Side& side = *job.side;
-    int64_t nodes = job.plan->num_nodes, line = 0;
-    for (int64_t v = 0; v < nodes; ++v) line = std::max(line, side.start[v + 1] - side.start[v]);
+    int64_t nodes = job.plan->num_nodes, line = most_terms(side, nodes);
     T* lines = Scratch::take<T>(threads * SAMPLES * line);
     parallel(threads, [&](const Team& team) {
         few_rows<T, SAMPLES>(job, costed_part(side, nodes, team.me, team.size),

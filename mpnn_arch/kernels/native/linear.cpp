@@ -1,7 +1,7 @@
 // A round over vectors, y_v = sum over u in N(v) of W_vu x_u, and its gradient with respect to x. `bias` may be
 // null; a ReLU of the sums may follow.
 #include "checks.h"
-#include "few_samples.h"
+#include "few_grads.h"
 
 extern "C" {
 
@@ -26,7 +26,9 @@ EXPORT int NAMED(linear_grad_input)(const Plan* plan, const T* grad, int64_t row
         require_rows(batch, row, std::max(plan->in_channels, plan->out_channels));
         Job<T> job = {plan,   &plan->backward, {grad, row, batch}, plan->out_channels,
                       weight, x,               plan->in_channels};
-        run_product<true>(job, team_size(threads));
+        int team = team_size(threads);
+        if (batch <= FEW) return few_grad_input(*plan, job.x, weight, x, team);
+        run_product<true>(job, team);
     });
 }
 

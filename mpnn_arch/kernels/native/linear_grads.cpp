@@ -1,8 +1,7 @@
 // The gradient of a round over vectors with respect to its weights, on edge u -> v the sum over samples
 // of grad_v x_u^T; alone, or with that with respect to x, for which grad is packed once. A ReLU that followed
 // gives its results y, (batch, out_channels), and the gradient is that before it.
-#include "rounds.h"
-#include "weight_sum.h"
+#include "few_grads.h"
 
 namespace {
 
@@ -38,6 +37,10 @@ void both(const Gradients<Grads, Rows<T>>& job, const T* weight, T* dx, T* out, 
 
 template <class T, class Grads>
 void run(const Gradients<Grads, Rows<T>>& job, const T* weight, T* dx, T* out, T* bias, int threads) {
+    if (job.x.count <= FEW) {
+        if (dx) few_grad_input(job.plan, job.g, weight, dx, threads);
+        return few_grad_weight(job, out, bias, threads);
+    }
     if (dx) return both(job, weight, dx, out, bias, threads);
     Pieces<T> pieces(job.plan, job.x.count);
     T* scratch = Scratch::take<T>(piece_size(job.plan, pieces));
