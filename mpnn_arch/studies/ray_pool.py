@@ -43,16 +43,12 @@ def connected(address: str | None) -> Iterator[Any]:
             new one that ends with this process.
 
     Raises:
-        InputError: Ray is not installed, or there is no such cluster.
+        InputError: there is no such cluster.
     """
     # A cluster that is started here reports to nobody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise InputError(
-            'the runner ray needs Ray, which is not installed: pip install "mpnn-arch[cluster]"'
-        ) from None
+    import ray
+
     handlers = _handlers()
     own = not (address or os.environ.get("RAY_ADDRESS"))
     more = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if own else {}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +77,8 @@ class Runner:
             more: further fields of ``RunSettings``.
 
         Raises:
-            InputError: no such device.
+            InputError: no such device, a package that is not installed, or a system without
+                ``fork`` (Windows).
         """
         import torch
 
@@ -109,6 +111,8 @@ class Runner:
                 device = "cpu"
             where, threads = device, threads or 1
             workers = workers or (0 if self.name == "ray" else 1)
+        if group is None:
+            self._check_system(workers)
         settings = RunSettings(workers=workers, threads=threads, device=where, **more)
         if settings.cuda_graphs:
             if group is not None:
@@ -118,6 +122,19 @@ class Runner:
                 )
             check_graphs(torch.device(where))
         return settings
+
+    def _check_system(self, workers: int) -> None:
+        """Whether this machine has what the runner stands on, before a folder is made."""
+        if self.name != "local" and find_spec(self.name) is None:
+            raise InputError(
+                f"the runner {self.name} needs a package of that name, which is not installed: "
+                'pip install "mpnn-arch[cluster]"'
+            )
+        if self.name == "local" and workers and not hasattr(os, "fork"):
+            raise InputError(
+                "worker processes are forked, which this system cannot do; train in this process "
+                "with --workers 0"
+            )
 
     def check_timeout(self, workers: object, timeout: float | None) -> None:
         """Whether there are workers that a timeout can end.
@@ -168,8 +185,7 @@ class Runner:
             settings: from :meth:`settings`.
 
         Raises:
-            InputError: a package that is not installed, a cluster that does not answer, or a
-                system without ``fork`` (Windows).
+            InputError: a cluster that does not answer.
         """
         from mpnn_arch.training.processes import Processes
 
@@ -204,11 +220,6 @@ class Runner:
             executor = make_executor(folder / "submitted" / "logs", self.cluster, job)
             yield lambda workers: SubmititPool(executor, folder, workers=workers)
         else:
-            if not hasattr(os, "fork"):
-                raise InputError(
-                    "worker processes are forked, which this system cannot do; train in this "
-                    "process with --workers 0"
-                )
             from mpnn_arch.studies.local_pool import LocalPool
             from mpnn_arch.studies.nursery import Nursery
 

@@ -61,15 +61,10 @@ def make_executor(folder: Path, cluster: str, parameters: Mapping[str, str]) -> 
         parameters: of ``executor.update_parameters``, as ``slurm_partition`` or ``timeout_min``.
 
     Raises:
-        InputError: submitit is not installed, or it knows no such cluster or parameter.
+        InputError: submitit knows no such cluster or parameter.
     """
-    try:
-        import submitit
-    except ImportError:
-        raise InputError(
-            "the runner submitit needs submitit, which is not installed: "
-            'pip install "mpnn-arch[cluster]"'
-        ) from None
+    import submitit
+
     check_choice("cluster of submitit", cluster, ("auto", "slurm", "local"))
     values = {n: int(v) if re.fullmatch("[0-9]+", v) else v for n, v in parameters.items()}
     try:

@@ -441,3 +441,14 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     assert weights(out) == weights(finished)
     assert not before.exists()
     assert not list((out / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("runner", ["ray", "submitit"])
+def test_a_runner_that_is_not_installed_is_missed_before_a_folder_is_made(
+    tmp_path, run, monkeypatch, runner
+):
+    monkeypatch.setitem(sys.modules, runner, None)
+    code, _, error = run("sweep", *SMALL[1:], "--runner", runner, "--out", tmp_path / "study")
+    assert code == 2
+    assert 'pip install "mpnn-arch[cluster]"' in error
+    assert not (tmp_path / "study").exists()
