@@ -22,7 +22,7 @@ from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 # (batch, channels of a node) of rounds over vectors; (batch, rows, columns, kernel, stride,
 # padding, dilation) of rounds over maps.
-_VECTORS = [(1, 1), (1, 20), (2, 9), (7, 3), (16, 5), (33, 9), (65, 20), (300, 7)]
+_VECTORS = [(1, 1), (2, 20), (3, 9), (4, 20), (7, 3), (16, 5), (33, 9), (65, 20), (300, 7)]
 _MAPS = [
     (1, 8, 8, (3, 3), 1, 1, 1),
     (3, 9, 7, (3, 3), 2, 1, 1),

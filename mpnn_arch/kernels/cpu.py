@@ -50,7 +50,7 @@ ADDS_BIAS = True
 APPLIES_RELU = True
 
 _LOW = (torch.bfloat16, torch.float16)
-_FEW, _TOGETHER = 2, 32  # samples; those between would not fill the panels that both gradients read
+_FEW, _TOGETHER = 4, 32  # samples; those between would not fill the panels that both gradients read
 
 
 def unavailable_reason() -> str:

@@ -122,7 +122,7 @@ def test_graphs(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
 def test_few_samples(batch: int, name: str, dtype: torch.dtype) -> None:
     for share in (1, 3, 8, 21):  # rows of weights shorter than a vector, and of several and a rest
         compare_linear(plan_of(GRAPHS[name], share, 5), batch, dtype)
@@ -167,7 +167,7 @@ def test_layout_of_the_tensors_does_not_matter() -> None:
     )
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("batch", [1, 4, 5])
 def test_numbers_past_a_share_do_not_enter(batch: int) -> None:
     """A vector at the end of a run also loads the next channels; a NaN there must not spread."""
     plan = make_plan(torch.tensor([[0, 1], [0, 1]]), [3, 3], [3, 3])

@@ -1,14 +1,17 @@
-// Both gradients of one or two samples, by rows of weights as they are stored.
+// Both gradients of few samples, by rows of weights as they are stored.
 #pragma once
 #include <numeric>
 
 #include "few_samples.h"
 #include "weight_sum.h"
 
+constexpr int ROWS_AHEAD = 16;
+constexpr int FEW_FOR_GRADS = 4;  // samples; of more, panels and units take less time
+
 // sums[s][k] = sum over r of g[s][r] * w[r][k], for `rows` rows of `count` weights.
 template <class T, int SAMPLES>
 void add_weights(const T* w, int64_t rows, int64_t count, const T* g, int64_t g_line, T* sums, int64_t line) {
-    constexpr int L = LANES<T>, COLS = VECTOR_REGISTERS == 32 ? 8 : 4;
+    constexpr int L = LANES<T>, COLS = (VECTOR_REGISTERS == 32 ? 16 : 8) / (SAMPLES < 3 ? 2 : 4);
     if (count < L) {
         for (int s = 0; s < SAMPLES; ++s)
             for (int64_t k = 0; k < count; ++k) {
@@ -24,6 +27,7 @@ void add_weights(const T* w, int64_t rows, int64_t count, const T* g, int64_t g_
 #pragma GCC unroll 8
             for (int c = 0; c < COLS; ++c) {
                 Vec<T> v = load_once(w + r * count + at(c));
+                __builtin_prefetch(w + (r + ROWS_AHEAD) * count + at(c));  // pieces of rows are not foreseen
 #pragma GCC unroll 4
                 for (int s = 0; s < SAMPLES; ++s) sum[s][c] += g[s * g_line + r] * v;
             }
@@ -47,6 +51,9 @@ void few_grad_input(const Plan& plan, const Grads& grads, const T* weight, T* dx
     const int64_t nodes = plan.num_nodes, terms = side.start[nodes], channels = plan.out_channels;
     T* sums = Scratch::take<T>(SAMPLES * (terms + channels));
     T* g = sums + SAMPLES * terms;
+    auto add = [](T* __restrict to, const T* __restrict from, int64_t count) {
+        for (int64_t k = 0; k < count; ++k) to[k] += from[k];
+    };
     parallel(threads, [&](const Team& team) {
         team.each(channels, [&](int64_t row) {
             for (int s = 0; s < SAMPLES; ++s) g[s * channels + row] = grads.at(s, row);
@@ -63,7 +70,17 @@ void few_grad_input(const Plan& plan, const Grads& grads, const T* weight, T* dx
         team.each(SAMPLES, [&](int64_t s) {
             T* to = dx + s * plan.in_channels;
             std::fill(to, to + plan.in_channels, T(0));
-            for (int64_t k = 0; k < terms; ++k) to[side.term[k]] += sums[s * terms + k];
+            const Columns& columns = columns_of<T>(plan);
+            for (int64_t v = 0; v < nodes; ++v) {
+                const T* from = sums + s * terms + side.start[v];
+                for (int64_t i = columns.start[v]; i + 1 < columns.start[v + 1]; ++i) {
+                    const T* column = from + columns.column[i];
+                    T* channel = to + columns.channel[i];
+                    int64_t n = columns.column[i + 1] - columns.column[i];
+                    if (n == PLACES<T>) add(channel, column, PLACES<T>);
+                    else add(channel, column, n);
+                }
+            }
         });
     });
 }
@@ -73,7 +90,12 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
     constexpr int L = LANES<T>;
     const Plan& plan = job.plan;
     const Side& side = plan.forward;
-    const int64_t nodes = plan.num_nodes, line = most_terms(side, nodes);
+    const int64_t nodes = plan.num_nodes, line = (most_terms(side, nodes) + L - 1) / L * L;  // aligned
+    auto of_samples = [](const auto* g, auto x) {
+        auto sum = g[0] * x(0);
+        for (int s = 1; s < SAMPLES; ++s) sum += g[s] * x(s);
+        return sum;
+    };
     T* all_lines = Scratch::take<T>(threads * SAMPLES * line);
     parallel(threads, [&](const Team& team) {
         T* lines = all_lines + team.me * SAMPLES * line;
@@ -89,33 +111,42 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
                 T g[SAMPLES];
                 for (int s = 0; s < SAMPLES; ++s) g[s] = job.g.at(s, row);
                 if (bias) bias[row] = std::accumulate(g + 1, g + SAMPLES, g[0]);
-                auto products = [&](auto x) {
-                    auto sum = g[0] * x(0);
-                    for (int s = 1; s < SAMPLES; ++s) sum += g[s] * x(s);
-                    return sum;
-                };
                 if (count < L) {
                     for (int64_t k = 0; k < count; ++k)
-                        to[k] = products([&](int s) { return lines[s * line + k]; });
+                        to[k] = of_samples(g, [&](int s) { return lines[s * line + k]; });
                     continue;
                 }
-                for (int64_t k = 0; k < count; k += L) {
-                    k = std::min(k, count - L);
-                    store<T>(to + k, products([&](int s) { return load(lines + s * line + k); }));
-                }
+                Vec<T> each[SAMPLES];
+                for (int s = 0; s < SAMPLES; ++s) each[s] = Vec<T>{} + g[s];
+                auto put = [&](int64_t k) {
+                    store<T>(to + k, of_samples(each, [&](int s) { return load(lines + s * line + k); }));
+                };
+                for (int64_t k = 0; k + L <= count; k += L) put(k);
+                put(count - L);  // what overlaps is the same again
             }
         }
     });
 }
 
+// Calls body(std::integral_constant<int, count>()).
+template <class Body>
+void of_few(int64_t count, Body body) {
+    switch (count) {
+        case 1: return body(std::integral_constant<int, 1>());
+        case 2: return body(std::integral_constant<int, 2>());
+        case 3: return body(std::integral_constant<int, 3>());
+        default: return body(std::integral_constant<int, 4>());
+    }
+}
+
 template <class T, class Grads>
 void few_grad_input(const Plan& plan, const Grads& grads, const T* weight, T* dx, int threads) {
-    if (grads.count == 1) few_grad_input<T, 1>(plan, grads, weight, dx, threads);
-    else few_grad_input<T, 2>(plan, grads, weight, dx, threads);
+    of_few(grads.count, [&](auto samples) {
+        few_grad_input<T, samples.value>(plan, grads, weight, dx, threads);
+    });
 }
 
 template <class T, class Grads>
 void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int threads) {
-    if (job.x.count == 1) few_grad_weight<T, 1>(job, out, bias, threads);
-    else few_grad_weight<T, 2>(job, out, bias, threads);
+    of_few(job.x.count, [&](auto samples) { few_grad_weight<T, samples.value>(job, out, bias, threads); });
 }

@@ -27,7 +27,7 @@ EXPORT int NAMED(linear_grad_input)(const Plan* plan, const T* grad, int64_t row
         Job<T> job = {plan,   &plan->backward, {grad, row, batch}, plan->out_channels,
                       weight, x,               plan->in_channels};
         int team = team_size(threads);
-        if (batch <= FEW) return few_grad_input(*plan, job.x, weight, x, team);
+        if (batch <= FEW_FOR_GRADS) return few_grad_input(*plan, job.x, weight, x, team);
         run_product<true>(job, team);
     });
 }

@@ -37,7 +37,7 @@ void both(const Gradients<Grads, Rows<T>>& job, const T* weight, T* dx, T* out, 
 
 template <class T, class Grads>
 void run(const Gradients<Grads, Rows<T>>& job, const T* weight, T* dx, T* out, T* bias, int threads) {
-    if (job.x.count <= FEW) {
+    if (job.x.count <= FEW_FOR_GRADS) {
         if (dx) few_grad_input(job.plan, job.g, weight, dx, threads);
         return few_grad_weight(job, out, bias, threads);
     }
