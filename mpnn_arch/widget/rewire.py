@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,7 +103,7 @@ def rewire(
     made = deep_copy(layer)
     sizes = layer.in_partition.sizes, layer.out_partition.sizes
     plan = make_plan(graph.edge_index, *sizes).to(layer.plan.device)
-    own = type_before_parametrizations(layer.message_function)
+    own = _kind(layer.message_function)
     kind = own if message is None else message_functions.get(message)
     kept = layer.message_function
     if kind is not own:
@@ -118,7 +118,7 @@ def rewire(
         new[plan.target.cpu()[torch.from_numpy(~known)]] = True
         drawn = _drawn(kept, kind, make_plan(complete.edge_index, *sizes), seed)
         _copy_edges(drawn, function, new)
-    _copy_edges(kept, function)
+    _copy_edges(kept, function, buffers=_trained_buffers(kept, seed))
     aggregation = _aggregation(layer, plan, aggr, seed)
 
     register_graph(made, graph)
@@ -176,11 +176,12 @@ def _edge_entries(function: MessageFunction) -> dict[str, _Entries]:
     if function.plan_layout:
         weight: Any = function.weight
         found["weight"] = _Entries(weight, plan.in_sizes[plan.source], plan.out_sizes)
-    if not function.shared:  # a parameter of a user's own message, with a row an edge
+    if not function.shared:  # of a user's own message, with a row an edge
         each = torch.ones(plan.num_edges, dtype=torch.int64)
-        for name, parameter in function.named_parameters(recurse=False):
-            if name not in found and parameter.dim() and parameter.shape[0] == plan.num_edges:
-                found[name] = _Entries(parameter, each, once)
+        own = [*function.named_parameters(recurse=False), *function.named_buffers(recurse=False)]
+        for name, tensor in own:
+            if name not in found and tensor.dim() and tensor.shape[0] == plan.num_edges:
+                found[name] = _Entries(tensor, each, once)
     return found
 
 
@@ -202,34 +203,69 @@ def _drawn(
         kwargs = {"device": parameter.device, "dtype": parameter.dtype}
     if function.geometry is not None:
         kwargs |= function.geometry._asdict()
-    if kind is type_before_parametrizations(function):  # its own arguments, kept under their names
-        for name, argument in inspect.signature(kind.__init__).parameters.items():
-            if argument.kind is argument.KEYWORD_ONLY and hasattr(function, name):
-                kwargs[name] = getattr(function, name)
-    made = make_message(kind, plan.to("cpu"), **kwargs | {"device": "cpu"})
+    if kind is _kind(function):
+        kwargs |= _own_arguments(function, kind)
+    with torch.random.fork_rng(devices=[]):  # of torch's layers in a message of a user's own
+        torch.default_generator.manual_seed(seed)
+        made = make_message(kind, plan.to("cpu"), **kwargs | {"device": "cpu"})
     made.set_initial_gain(function.initial_gain)
     made.reset_parameters(torch.Generator().manual_seed(seed))
-    return made.to(kwargs.get("device") or "cpu").train(function.training)
+    made.to(device=kwargs.get("device") or "cpu", dtype=kwargs.get("dtype"))
+    return made.train(function.training)
+
+
+def _kind(function: MessageFunction) -> type[MessageFunction]:
+    kind: type[MessageFunction] = type_before_parametrizations(function)
+    return kind
+
+
+def _own_arguments(function: MessageFunction, kind: type[MessageFunction]) -> dict[str, Any]:
+    """What a message function was made with, in copies; of one made by hand, what it kept."""
+    if function._made_with is not None:
+        return copy.deepcopy(function._made_with)
+    return {
+        name: getattr(function, name)
+        for name, argument in inspect.signature(kind.__init__).parameters.items()
+        if argument.kind is argument.KEYWORD_ONLY and hasattr(function, name)
+    }
+
+
+def _trained_buffers(function: MessageFunction, seed: int) -> set[str]:
+    """Names of the buffers that are not what construction makes of the plan, as a batch norm's."""
+    buffers = dict(function.named_buffers())
+    if not buffers:
+        return set()
+    built = dict(_drawn(function, _kind(function), function.plan, seed).named_buffers())
+    return {
+        name for name in buffers if name in built and not torch.equal(buffers[name], built[name])
+    }
 
 
 def _copy_edges(
-    source: MessageFunction, target: MessageFunction, new: np.ndarray | None = None
+    source: MessageFunction,
+    target: MessageFunction,
+    new: np.ndarray | None = None,
+    buffers: Collection[str] = (),
 ) -> None:
     """Give ``target`` the parameters of the edges that both have, and those all edges share.
 
     Args:
         source, target: message functions of one kind.
         new: (N,) bool, the nodes whose edges are copied; None for all.
+        buffers: names of those to copy, too.
     """
     theirs, ours = source.plan.to("cpu"), target.plan.to("cpu")
     chunks = list(_chunks(theirs, ours, new))
     of_edges, to_edges = _edge_entries(source), _edge_entries(target)
-    with torch.no_grad():
-        for name, parameter in target.named_parameters():
+    copied = [(name, buffer) for name, buffer in target.named_buffers() if name in buffers]
+    for name, parameter in [*target.named_parameters(), *copied]:
+        with torch.enable_grad():  # computed weights are trained where what they come from is
             given = _numbers(source, name)
-            if given is None:
-                continue
-            if name not in to_edges:
+        if given is None:
+            continue
+        parameter.requires_grad_(given.requires_grad)
+        with torch.no_grad():
+            if name not in to_edges or name not in of_edges:
                 if given.shape == parameter.shape:
                     parameter.copy_(given)
                 continue

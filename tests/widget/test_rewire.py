@@ -8,6 +8,7 @@ from torch.nn.utils import parametrize, prune
 
 from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalLinear, graphs
 from mpnn_arch.rounds import message_functions
+from mpnn_arch.rounds.messages import EdgeProduct
 from mpnn_arch.widget.recording import record
 from mpnn_arch.widget.rewire import rewire, toggled_graph
 
@@ -171,6 +172,77 @@ def test_a_message_of_ones_own_with_a_number_an_edge(generator):
     assert len(after) == len(before) + 2
     for pair, sent in before.items():
         torch.testing.assert_close(after[pair], sent)
+
+
+class Normed(MessageFunction):
+    """A message of one's own, with arguments, torch's layers and buffers."""
+
+    def __init__(self, plan, hidden, *, loud=1.0, **kwargs):
+        super().__init__(plan, **kwargs)
+        self.inner = EdgeProduct(plan, rows=hidden, **self.factory)
+        self.outer = EdgeProduct(plan, columns=hidden, **self.factory)
+        self.norm = torch.nn.BatchNorm1d(hidden)
+        self.louder = loud  # under another name than the argument's
+        self.shift = torch.nn.Parameter(
+            torch.zeros(24)
+        )  # as many as the ring of degree 2 has edges
+        self.register_buffer("received", plan.target.bincount())
+        self.register_buffer("calls", torch.zeros(plan.num_edges))
+
+    def reset_parameters(self, generator=None):
+        for product in (self.inner, self.outer):
+            product.reset_parameters(generator, self.initial_gain)
+
+    def multiply_adds(self, spatial_size=()):
+        return 0
+
+    def forward(self, x_j):
+        if self.training:
+            self.calls += torch.arange(len(self.calls))
+        hidden = self.inner(x_j)
+        hidden = self.norm(hidden.flatten(0, 1)).view_as(hidden)
+        return self.outer(hidden) * self.louder + self.shift[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_message_of_ones_own_keeps_its_arguments_statistics_and_dtype(generator, dtype):
+    kwargs = {"message": Normed, "message_kwargs": {"hidden": 7, "loud": 3.0}, "dtype": dtype}
+    layer = RelationalLinear(ring(), 16, 16, generator=generator, **kwargs)
+    x = 1 + torch.randn(20, 16, generator=generator).to(dtype)
+    for _ in range(3):
+        layer(x)
+    layer.eval()
+    state = torch.random.get_rng_state()
+    there = rewire(layer, graphs.ring(8, 2))
+    back = rewire(layer, ring())
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.testing.assert_close(back(x), layer(x), rtol=0, atol=0)
+    before, after = messages_of(layer, x), messages_of(there, x)
+    assert len(after) == 24
+    assert set(after) < set(before)
+    for pair, sent in after.items():
+        torch.testing.assert_close(sent, before[pair])
+    function, old = there.message_function, layer.message_function
+    assert function.received.tolist() == [3] * 8  # of the new graph
+    kept = [i for i, pair in enumerate(before) if pair in after]
+    assert torch.equal(function.calls, old.calls[kept])
+
+
+@pytest.mark.parametrize("message", ["linear", "gated"])
+@pytest.mark.parametrize("kind", ["plain", "pruned", "parametrised"])
+def test_frozen_weights_stay_frozen(message, kind):
+    layer = RelationalLinear(ring(), 16, 16, message=message)
+    part = layer.message_function if message == "linear" else layer.message_function.gate
+    if kind == "pruned":
+        prune.l1_unstructured(part, "weight", 0.5)
+    elif kind == "parametrised":
+        parametrize.register_parametrization(part, "weight", torch.nn.Tanh())
+    part.requires_grad_(False)
+    with torch.no_grad():
+        changed = rewire(layer, toggled_graph(layer.graph, [(0, 4)]))
+    trained = {name: p.requires_grad for name, p in changed.named_parameters()}
+    frozen = "message_function." + ("weight" if message == "linear" else "gate.weight")
+    assert [name for name in trained if not trained[name]] == [frozen]
 
 
 def test_the_global_random_state_is_left_alone():

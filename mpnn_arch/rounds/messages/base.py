@@ -30,6 +30,7 @@ _OF_THE_INPUT = (
 # Attributes for subclasses, which the round reads too.
 _OFFERED = ("plan", "geometry", "initial_gain", "factory")
 _TAKEN = frozenset([*vars(nn.Module()), *_OFFERED])  # `training`, ...
+_OF_EVERY_MESSAGE = {*ConvGeometry._fields, "device", "dtype"}
 _ON_MATRIX = (
     "round",
     "use mpnn_arch.rounds.on_matrix(layer, spectral_norm), which applies it to the round's matrix",
@@ -102,6 +103,8 @@ class MessageFunction(nn.Module):
     maps_instead: ClassVar[str | None] = None
     # Whether `flat_weight` is the parameter `weight`, which a fused round then reads by itself.
     _weight_is_flat: ClassVar[bool] = False
+    # The arguments of the class's own that `make_message` was given; None where made otherwise.
+    _made_with: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -364,4 +367,5 @@ def make_message(
                 f"{kind.__name__}.__init__ leaves no attribute {name!r}: begin it with "
                 "super().__init__(plan, **kwargs), and give no module that name"
             )
+    made._made_with = {name: kwargs[name] for name in kwargs if name not in _OF_EVERY_MESSAGE}
     return made
