@@ -121,13 +121,20 @@ def redraw(module: Any, generator: torch.Generator | None = None) -> None:
     """Redraw the parameters of ``module`` and of its parts, without torch's global state.
 
     Args:
-        module: None, and one without parameters or with those on the meta device, is left alone.
-        generator: source of randomness; None for torch's default one.
+        module: None, and one without tensors or with those on the meta device, is left alone.
+        generator: source of randomness, of which a module that learns nothing takes none; None for
+            torch's default one.
     """
-    parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
-    if parameter is None or parameter.is_meta:
+    if not isinstance(module, nn.Module):
         return
-    seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
-    with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
+    parameter = next(module.parameters(), None)
+    # Buffers alone are undefined after `to_empty`, as the mean degrees of a degree scaler.
+    tensor = next(module.buffers(), None) if parameter is None else parameter
+    if tensor is None or tensor.is_meta:
+        return
+    seed = 0
+    if parameter is not None:
+        seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
+    with torch.random.fork_rng(devices=[tensor.device] if tensor.is_cuda else []):
         torch.manual_seed(seed)
         reset(module)

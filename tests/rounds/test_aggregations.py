@@ -277,3 +277,14 @@ def test_sorted_segments_give_the_same_numbers(aggr, space, generator):
     torch.testing.assert_close(*both)
     grads = [torch.autograd.grad(out.square().sum(), messages)[0] for out in both]
     torch.testing.assert_close(*grads)
+
+
+def test_a_round_that_is_drawn_after_to_empty_has_the_mean_degrees_of_a_new_one():
+    layer = RelationalLinear("ring:4,2", 8, 8, aggr="degree-scaled")
+    empty = RelationalLinear("ring:4,2", 8, 8, aggr="degree-scaled", device="meta")
+    empty = empty.to_empty(device="cpu")
+    for buffer in empty.aggr_module.buffers():
+        buffer.fill_(-7.0)  # what an undefined number may be
+    for each in (layer, empty):
+        each.reset_parameters(torch.Generator().manual_seed(1))
+    torch.testing.assert_close(empty.state_dict(), layer.state_dict(), rtol=0, atol=0)
