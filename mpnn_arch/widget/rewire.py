@@ -21,7 +21,12 @@ from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.rounds import FusedRound, MessageFunction, MessageRound, message_functions
-from mpnn_arch.rounds.aggregations import make_aggregation
+from mpnn_arch.rounds.aggregations import (
+    Aggr,
+    aggregation_name,
+    degree_scaled,
+    make_aggregation,
+)
 from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.rounds.initial_scale import redraw
 from mpnn_arch.rounds.messages import EdgeProduct, make_message
@@ -67,8 +72,8 @@ def with_toggled(toggled: list[list[int]], pair: list[int]) -> list[list[int]]:
 def rewire(
     layer: MessageRound,
     graph: GivenGraph,
-    message: str | None = None,
-    aggr: str | None = None,
+    message: str | type[MessageFunction] | None = None,
+    aggr: Aggr | None = None,
     seed: int = 0,
 ) -> MessageRound:
     """A copy of ``layer`` on ``graph``, with the weights of every edge that both graphs have.
@@ -80,14 +85,15 @@ def rewire(
     Args:
         layer: stays as it is.
         graph: over as many nodes.
-        message: registered name of another message function, whose parameters are then drawn
+        message: name or class of another message function, whose parameters are then drawn
             from ``seed``; None keeps the layer's.
-        aggr: name of another aggregation, whose parameters are then drawn from ``seed``; None
-            keeps the layer's.
+        aggr: another aggregation, as for a round, whose parameters are then drawn from ``seed``;
+            None keeps the layer's.
         seed: draws what is new.
 
     Raises:
-        InputError: an unknown name, or a message or aggregation that does not fit the shares.
+        InputError: an unknown name, a message or aggregation that does not fit the shares, or a
+            graph over another number of nodes.
 
     Example:
         >>> from mpnn_arch import RelationalLinear, graphs
@@ -100,11 +106,19 @@ def rewire(
     check_kind("layer", layer, MessageRound, "give a RelationalLinear or RelationalConv2d")
     seed = check_whole("seed", seed, 0, 2**63 - 1)
     graph = as_graph(graph)
+    if graph.num_nodes != layer.in_partition.num_nodes:
+        raise InputError(
+            f"the shares of this {type(layer).__name__} are those of "
+            f"{layer.in_partition.num_nodes} nodes, and the graph has {graph.num_nodes}: give one "
+            "of as many nodes, or build a new round on it"
+        )
     made = deep_copy(layer)
     sizes = layer.in_partition.sizes, layer.out_partition.sizes
     plan = make_plan(graph.edge_index, *sizes).to(layer.plan.device)
     own = _kind(layer.message_function)
-    kind = own if message is None else message_functions.get(message)
+    kind: Any = own if message is None else message
+    if isinstance(message, str):
+        kind = message_functions.get(message)
     kept = layer.message_function
     if kind is not own:
         kept = _drawn(layer, kind, make_plan(layer.graph.edge_index, *sizes), seed)
@@ -127,7 +141,7 @@ def rewire(
     projection = _projection(layer, aggregation, plan, aggr, seed)
     made.projection = None if projection is None else projection.to(parameter.dtype)
     made.aggr_module = aggregation.to(parameter.dtype)
-    made.aggr = layer.aggr if aggr is None else aggr
+    made.aggr = layer.aggr if aggr is None else aggregation_name(aggr)
     made.to(layer.edge_index.device)
     if isinstance(made, FusedRound):
         # Assigning it selects anew: another plan, and maybe no product any more.
@@ -320,19 +334,29 @@ def _numbers(function: MessageFunction, name: str) -> Tensor | None:
     return value if isinstance(value, Tensor) else None
 
 
-def _aggregation(layer: MessageRound, plan: RoundPlan, aggr: str | None, seed: int) -> Any:
+def _aggregation(layer: MessageRound, plan: RoundPlan, aggr: Aggr | None, seed: int) -> Any:
     if aggr is None:
-        if isinstance(layer.aggr_module, DegreeScalerAggregation):  # scales by the graph's degrees
-            aggr = str(layer.aggr)
-        else:
-            return copy.deepcopy(layer.aggr_module)
+        return _with_degrees(copy.deepcopy(layer.aggr_module), layer.plan, plan)
     made = make_aggregation(aggr, plan)
     redraw(made, torch.Generator().manual_seed(seed))
     return made
 
 
+def _with_degrees(aggregation: Any, old: RoundPlan, new: RoundPlan) -> Any:
+    """The same, where it scales by a graph's mean degrees those of the new one, unless learned."""
+    for part in aggregation.modules():
+        if isinstance(part, DegreeScalerAggregation):
+            was, now = degree_scaled(old, {}), degree_scaled(new, {})
+            names = ("init_avg_deg_lin", "init_avg_deg_log")
+            if all(getattr(part, name) == getattr(was, name) for name in names):  # and none given
+                vars(part).update({name: getattr(now, name) for name in names})
+                if not [*part.parameters(recurse=False)]:
+                    part.reset_parameters()
+    return aggregation
+
+
 def _projection(
-    layer: MessageRound, aggregation: Any, plan: RoundPlan, aggr: str | None, seed: int
+    layer: MessageRound, aggregation: Any, plan: RoundPlan, aggr: Aggr | None, seed: int
 ) -> ShareProjection | None:
     """The layer's own where AGG stays: it depends on the shares, not on the edges."""
     if aggr is None and layer.projection is not None:

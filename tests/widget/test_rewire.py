@@ -272,3 +272,34 @@ def test_a_swap_that_does_not_fit_is_said():
         rewire(layer, layer.graph, message="scalar")
     with pytest.raises(InputError, match="no message function 'shout'"):
         rewire(layer, layer.graph, message="shout")
+    with pytest.raises(InputError, match="those of 8 nodes, and the graph has 4: give one of as"):
+        rewire(layer, "ring:4,2")
+
+
+def test_a_message_class_and_a_list_of_aggregations_are_taken_as_by_a_round(generator):
+    layer = RelationalLinear(ring(), 16, 16, generator=generator)
+    gated = message_functions.get("gated")
+    changed = rewire(layer, ring(), message=gated, aggr=["mean", "max"])
+    named = rewire(layer, ring(), message="gated", aggr="mean+max")
+    x = torch.randn(3, 16, generator=generator)
+    assert torch.equal(changed(x), named(x))
+    assert changed.aggr == ["mean", "max"]
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("kind", ["name", "instance", "list"])
+def test_a_degree_scaled_aggregation_takes_the_degrees_of_the_graph(generator, kind, learned):
+    kwargs = {"aggr": ["mean"], "scaler": ["identity", "attenuation"], "train_norm": learned}
+    given = {"aggr": "degree-scaled", "aggr_kwargs": kwargs}
+    one = RelationalLinear(ring(), 16, 16, **given).aggr_module
+    if kind != "name":
+        given = {"aggr": one if kind == "instance" else ["max", one]}
+    layer = RelationalLinear(ring(), 16, 16, generator=generator, **given)
+    with torch.no_grad():
+        for parameter in layer.aggr_module.parameters():
+            parameter.mul_(2)
+    x = torch.randn(3, 16, generator=generator)
+    torch.testing.assert_close(rewire(layer, ring())(x), layer(x), rtol=0, atol=0)
+    changed = rewire(layer, graphs.ring(8, 2))
+    degrees = [t for n, t in changed.aggr_module.state_dict().items() if n.endswith("deg_lin")]
+    assert degrees == [10 if learned else 3]  # twice the old, or those of the new
