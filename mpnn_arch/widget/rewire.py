@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.nn.utils.prune import BasePruningMethod
 from torch_geometric.nn.aggr import DegreeScalerAggregation
@@ -271,10 +271,11 @@ def _copy_edges(
     theirs, ours = source.plan.to("cpu"), target.plan.to("cpu")
     chunks = list(_chunks(theirs, ours, new))
     of_edges, to_edges = _edge_entries(source), _edge_entries(target)
-    copied = [(name, buffer) for name, buffer in target.named_buffers() if name in buffers]
+    same = _same_in_lists(source, target)
+    copied = [(n, buffer) for n, buffer in target.named_buffers() if same.get(n, n) in buffers]
     for name, parameter in [*target.named_parameters(), *copied]:
         with torch.enable_grad():  # computed weights are trained where what they come from is
-            given = _numbers(source, name)
+            given = _numbers(source, same.get(name, name))
         if given is None:
             continue
         parameter.requires_grad_(given.requires_grad)
@@ -294,6 +295,26 @@ def _copy_edges(
                 # The same edges in the same order have the same entries in the same order.
                 entries = read[of_edges[name].of(first, *kept[0]).to(read.device)]
                 written[to_edges[name].of(first, *kept[1])] = entries.to(written)
+
+
+def _same_in_lists(source: MessageFunction, target: MessageFunction) -> dict[str, str]:
+    """Of every tensor in a list with an entry an edge, its name in the list of ``source``.
+
+    Those of an edge that ``source`` lacks get a name that it lacks.
+    """
+    edges = source.plan.num_edges, target.plan.num_edges
+    parts = dict(source.named_modules())
+    at = {int(place): i for i, place in enumerate(_places(source.plan))}
+    places, renamed = _places(target.plan).tolist(), {}
+    for prefix, part in target.named_modules():
+        lists = [part, parts.get(prefix)]
+        if not all(isinstance(each, nn.ModuleList | nn.ParameterList) for each in lists):
+            continue
+        if tuple(len(each) for each in (parts[prefix], part)) == edges:
+            for name in part.state_dict():
+                i, dot, rest = name.partition(".")
+                renamed[f"{prefix}.{name}"] = f"{prefix}.{at.get(places[int(i)])}{dot}{rest}"
+    return renamed
 
 
 _Kept = tuple[slice, Tensor]  # the edges of a node, and which of them another plan has too

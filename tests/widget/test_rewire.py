@@ -245,6 +245,39 @@ def test_frozen_weights_stay_frozen(message, kind):
     assert [name for name in trained if not trained[name]] == [frozen]
 
 
+def test_a_list_with_a_network_an_edge_follows_its_edges(generator):
+    class Networks(MessageFunction):
+        def __init__(self, plan, **kwargs):
+            super().__init__(plan, **kwargs)
+            width = plan.largest_out
+            of_edge = [torch.nn.Linear(width, width) for _ in range(plan.num_edges)]
+            self.networks = torch.nn.ModuleList(
+                torch.nn.Sequential(one, torch.nn.BatchNorm1d(width)) for one in of_edge
+            )
+            self.scales = torch.nn.ParameterList(torch.rand(()) for _ in range(plan.num_edges))
+
+        def reset_parameters(self, generator=None):
+            pass
+
+        def multiply_adds(self, spatial_size=()):
+            return 0
+
+        def forward(self, x_j):
+            of_edges = zip(self.networks, self.scales, x_j, strict=True)
+            return torch.stack([scale * network(x) for network, scale, x in of_edges])
+
+    layer = RelationalLinear(ring(), 16, 16, message=Networks, generator=generator)
+    x = torch.randn(5, 16, generator=generator)
+    layer(x)
+    layer.eval()
+    # As many edges, the others at other places.
+    for pairs in ([(0, 4), (1, 2)], [(0, 4)], [(0, 1)]):
+        changed = rewire(layer, toggled_graph(layer.graph, pairs))
+        before, after = messages_of(layer, x), messages_of(changed, x)
+        for pair in set(before) & set(after):
+            torch.testing.assert_close(after[pair], before[pair])
+
+
 def test_the_global_random_state_is_left_alone():
     layer = RelationalLinear(ring(), 16, 16)
     state = torch.random.get_rng_state()
