@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 from mpnn_arch import InputError, cli
-from mpnn_arch.analysis import load_results, sweet_spot, write_report
+from mpnn_arch.analysis import load_results, per_graph, sweet_spot, write_report
 from mpnn_arch.analysis.effect_size import effect
-from mpnn_arch.analysis.report import file_name
+from mpnn_arch.analysis.per_graph import baseline
+from mpnn_arch.analysis.report import Analysis, file_name
+from mpnn_arch.analysis.report.analyses import _Attempts, _effects
 from mpnn_arch.analysis.report.readings import _best_graph, _better_than_dense
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -62,6 +64,29 @@ def test_the_sweet_spot_and_the_baseline_are_compared_in_deviations_of_runs(
     made = json.loads((small_report / "findings.json").read_text())["many"]["tests"]["effects"]
     found = made["graphs in the sweet spot against baseline"]
     assert found["hedges_g"] == pytest.approx(expected * (1 - 3 / (4 * free - 1)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ((4, 5), "it is one bin (C 0.433, L 2.050), which is no range of C and L"),
+        ((4, 6), "all its bins are one row (C 0.433 to 0.433, L 2.050 to 2.283)"),
+    ],
+)
+def test_a_sweet_spot_without_extent_is_said_where_it_would_be_compared(made_up, rows, said):
+    def error(c, length, density):
+        row = (length - 1) // (3.5 / 15)
+        inside = (c > 6 / 15) & (c <= 7 / 15) & (row >= rows[0]) & (row < rows[1])
+        return 33 - 2.0 * inside
+
+    table = made_up(error)
+    notes: list[str] = []
+    analysis = Analysis("mine", table, notes, per_graph(table), baseline(table))
+    analysis.spot = sweet_spot(table)
+    found = _effects(analysis, _Attempts(notes))
+    assert set(found) == {"best graph against baseline"}
+    (note,) = notes
+    assert note.startswith(f"graphs in the sweet spot: not compared, as {said}")
 
 
 @pytest.mark.parametrize("gap", [1.5, -1.5])

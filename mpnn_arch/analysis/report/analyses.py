@@ -172,18 +172,34 @@ def _effects(analysis: Analysis, attempt: _Attempts) -> dict[str, Effect]:
     errors = dict(iter(last.groupby("graph", sort=False)["error"]))
     means = analysis.graphs[~is_baseline(analysis.graphs)]
     pairs: dict[str, tuple[pd.Series, ...]] = {}
+    spot = analysis.spot
+    if spot is not None and (flat := _without_extent(spot)):
+        analysis.notes.append(f"graphs in the sweet spot: not compared, as {flat}")
+        spot = None
     if analysis.baseline is not None and not means.empty:
         dense = errors[analysis.baseline["graph"]]
         pairs["best graph against baseline"] = (errors[means.iloc[0]["graph"]], dense)
-        if analysis.spot is not None:
-            inside = means[analysis.spot.contains(means)]
+        if spot is not None:
+            inside = means[spot.contains(means)]
             runs = last[last["graph"].isin(inside["graph"])]["error"]
             pairs["graphs in the sweet spot against baseline"] = (inside["mean"], dense, runs)
-    if analysis.spot is not None:
-        within = analysis.spot.contains(means)
+    if spot is not None:
+        within = spot.contains(means)
         pairs["graphs in the sweet spot against the others"] = (
             means[within]["mean"],
             means[~within]["mean"],
         )
     done = {what: attempt(what, partial(effect, *pair)) for what, pair in pairs.items()}
     return {what: one for what, one in done.items() if one is not None}
+
+
+def _without_extent(spot: SweetSpot) -> str:
+    """Why no graphs lie in a sweet spot: a bin stands for its middle. Empty where some do."""
+    (c_low, c_high), (l_low, l_high) = spot.clustering_coefficient, spot.average_path_length
+    where = f"C {c_low:.3f} to {c_high:.3f}, L {l_low:.3f} to {l_high:.3f}"
+    if len(spot.kept) == 1:
+        return f"it is one {spot.unit} (C {c_low:.3f}, L {l_low:.3f}), which is no range of C and L"
+    if spot.unit == "bin" and (c_low == c_high or l_low == l_high):
+        axis = "C" if c_low == c_high else "L"
+        return f"all its bins are one row ({where}), which is no range of {axis}"
+    return ""
