@@ -172,7 +172,7 @@ def _measure_named(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -> 
         if pd.isna(graphs.loc[index, "density"]):
             graphs.loc[index, "density"] = graph.density
         # A graph such as complete:64 or ring:64,63 is the baseline under whatever name.
-        if graph.num_edges == graph.num_nodes * (graph.num_nodes - 1) // 2:
+        if (graph.degrees == graph.num_nodes - 1).all():
             graphs.loc[index, "graph"] = f"complete:{graph.num_nodes}"
     for names, why in ((unknown, "cannot be made from its row"), (unmeasured, "has no C and L")):
         if names:

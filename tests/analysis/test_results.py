@@ -59,6 +59,18 @@ def test_other_graphs_by_name_and_by_measures(results_file):
     assert table.loc["my_brain", "average_path_length"] == 2.0
 
 
+def test_a_directed_graph_of_half_of_the_arcs_is_no_baseline(tmp_path):
+    steps = (np.arange(9) - np.arange(9)[:, None]) % 9
+    path = tmp_path / "tournament.csv"
+    np.savetxt(path, (steps >= 1) & (steps <= 4), fmt="%d", delimiter=",")  # 36 arcs
+    names = [f"file:{path}", "complete:9"]
+    pd.DataFrame({"graph": names, "train_seed": 0, "error": [31.0, 32.0]}).to_csv(
+        tmp_path / "own.csv", index=False
+    )
+    table = analysis.load_results(tmp_path / "own.csv")
+    assert list(table["graph"]) == names
+
+
 def test_the_number_of_nodes_comes_from_the_name_or_the_row_is_left_out(results_file):
     path = results_file(
         [
