@@ -38,5 +38,8 @@ def report(*, results: tuple[Path, ...], out: Path) -> None:
         table.add_column(title)
     for one in said:
         table.add_row(one.claim, one.verdict, one.evidence, one.results)
-    print_table(console, table, wrap=True)
+    if said:
+        print_table(console, table, wrap=True)
+    else:
+        console.print("these results allow no test of a claim; the page says what it left out")
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)

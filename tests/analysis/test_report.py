@@ -319,3 +319,14 @@ def test_published_findings(published, tmp_path):
     assert few["pearson"] == pytest.approx(0.90, abs=0.005)
     third = next(row for row in correlations["few_epochs"] if row["epoch"] == 3)
     assert third["pearson"] == pytest.approx(0.93, abs=0.005)
+
+
+def test_results_that_allow_no_test_of_a_claim_are_said_to(tmp_path, capsys):
+    results = tmp_path / "own.csv"
+    results.write_text('graph,seed,error\n"ring:8,4",0,40\n"ring:8,4",1,41\n')
+    with pytest.raises(SystemExit) as end:
+        cli.main(["report", str(results), "--out", str(tmp_path / "out")])
+    assert not end.value.code
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "these results allow no test of a claim; the page says what it left out"
+    assert said[1].startswith("report: ")
