@@ -52,8 +52,8 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     """One tidy table of a results file or of a folder with one.
 
     Args:
-        path: a CSV file in the style of the published ones: ``graph`` (``ws_flex``, ``complete``
-            or a name that ``graphs.parse`` takes), ``num_nodes``, ``density``,
+        path: a CSV or Parquet file in the style of the published ones: ``graph`` (``ws_flex``,
+            ``complete`` or a name that ``graphs.parse`` takes), ``num_nodes``, ``density``,
             ``rewiring_probability``, ``graph_seed``, ``train_seed``, and ``top1_error`` in percent
             with or without ``epoch``, or ``epoch1``, ``epoch2``, ... with the error after each. Or
             the folder of a study, which may be running, or of ``mpnn-arch train``, or one with an
@@ -143,7 +143,7 @@ def read_results(path: str | os.PathLike[str]) -> list[Results]:
         read = tidy(table, path.resolve().name, path / "study.json")
         return [replace(one, notes=(*notes, *one.notes)) for one in read]
     path = _file(path)
-    return tidy(_read_csv(path), _name(path), path)
+    return tidy(_read_table(path), _name(path), path)
 
 
 def tidy(raw: pd.DataFrame, name: str, source: Path) -> list[Results]:
@@ -327,6 +327,24 @@ def _looks_like_results(path: Path) -> bool:
     )
 
 
+def _read_table(path: Path) -> pd.DataFrame:
+    raw = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    if raw.empty:
+        raise InputError(f"{path} holds no row; give results of one run or more")
+    return raw
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except ImportError:
+        raise InputError(
+            'Parquet needs pyarrow, which is not installed: pip install "mpnn-arch[graphs]"'
+        ) from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is no Parquet file of results: {str(error).strip()}") from None
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
         # Names are text, also where all of them could be read as numbers.
@@ -334,9 +352,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raw = pd.read_csv(path, skipinitialspace=True, dtype=text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no CSV file of results: {str(error).strip()}") from None
-    if raw.empty:
-        raise InputError(f"{path} holds no row; give results of one run or more")
-    if not isinstance(raw.index, pd.RangeIndex):  # pandas takes what there is too much for names
+    # What there is too much pandas takes for names.
+    if not (raw.empty or isinstance(raw.index, pd.RangeIndex)):
         raise InputError(
             f"{path}, line 2 has more values than line 1 has names; put graphs that hold commas "
             'into quotes, as "ring:64,4"'

@@ -183,6 +183,7 @@ def test_all_epochs_and_parquet_hold_the_same_numbers(finished, tmp_path):
     pytest.importorskip("pyarrow")
     import pandas as pd
 
+    from mpnn_arch.analysis import load_results
     from mpnn_arch.studies.export import export
 
     with Study.open(finished).ledger() as ledger:
@@ -200,6 +201,12 @@ def test_all_epochs_and_parquet_hold_the_same_numbers(finished, tmp_path):
     last = Study.open(finished).table()
     assert last["trial"].tolist() == table[table.epoch == 2]["trial"].tolist()
     assert last["top1_error"].tolist() == table[table.epoch == 2]["top1_error"].tolist()
+    # What the analysis reads of both.
+    read_both = [load_results(tmp_path / name) for name in ("all.csv", "all.parquet")]
+    pd.testing.assert_frame_equal(*read_both)
+    (tmp_path / "text.parquet").write_bytes((tmp_path / "all.csv").read_bytes())
+    with pytest.raises(InputError, match="no Parquet file of results"):
+        load_results(tmp_path / "text.parquet")
 
 
 def test_the_published_error_stands_beside_ours(drivers, finished, tmp_path):
