@@ -33,7 +33,7 @@ def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
     from mpnn_arch.studies.export import export as write
     from mpnn_arch.studies.reading import open_ledger
 
-    with open_ledger(folder) as ledger:
+    with open_ledger(folder) as ledger, ledger.snapshot():
         rows = write(ledger, to, all_epochs=all_epochs)
         counts = ledger.counts()
     click.echo(f"{counted(rows, 'row')} -> {to}")

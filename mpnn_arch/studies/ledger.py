@@ -168,6 +168,16 @@ class Ledger:
             for row in self.connection.execute(sql, values):  # noqa: UP028
                 yield row
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads within see one state of a study that goes on."""
+        with translated(self.path):
+            self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.rollback()
+
     def counts(self) -> Counts:
         """How far the study is; the time it takes does not depend on the number of epochs."""
         of_state = {

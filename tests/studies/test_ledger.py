@@ -47,6 +47,16 @@ def test_the_same_trial_is_queued_once(new_ledger):
     assert new_ledger.counts().trials == 3
 
 
+def test_reads_of_a_snapshot_agree(new_ledger):
+    with Ledger(new_ledger.path) as reader:
+        with reader.snapshot():
+            before = reader.counts()
+            lease(new_ledger)
+            assert reader.counts() == before
+            assert not list(reader.trials("running"))
+        assert reader.counts().running == 1
+
+
 def test_a_trial_goes_from_queued_to_done(new_ledger):
     row = lease(new_ledger)
     assert state(new_ledger, row)["state"] == "running"
