@@ -123,7 +123,7 @@ def predict_from_graphs(
     hidden = check_whole("hidden", hidden, 1, 10**5)
     seed = check_whole("seed", seed, 0, 2**32 - 1)
     rows = with_density(per_graph(without_baseline(table)))
-    by_name = rebuild(rows["graph"])[0] if graphs is None else as_named_graphs(graphs)
+    by_name = rebuild(rows)[0] if graphs is None else as_named_graphs(graphs)
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     if len(rows) < 40:
         raise InputError(f"{len(rows)} graphs can be made; 40 or more are needed to hold some out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +50,27 @@ def identify(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]
     return graphs[graphs[needed].notna().all(axis=1)], notes
 
 
-def rebuild(names: Iterable[str]) -> tuple[dict[str, RelationalGraph], list[str]]:
-    """The graphs of a tidy table by name, and the names that are no graph's."""
+def rebuild(rows: pd.DataFrame) -> tuple[dict[str, RelationalGraph], list[str]]:
+    """The graphs of a tidy table by name, and the names that are no graph's, or another one's."""
     graphs, unknown = {}, []
-    for name in dict.fromkeys(names):
+    columns = rows.reindex(columns=["graph", *C_AND_L]).drop_duplicates("graph")
+    for name, *measured in columns.itertuples(index=False):
         try:
-            graphs[name] = parse_one(name)
+            graph = parse_one(name)
+            if name.startswith("file:") and np.isfinite(measured).all():
+                _check_unchanged(graph, measured)
         except InputError:
             unknown.append(name)
+        else:
+            graphs[name] = graph
     return graphs, unknown
+
+
+def _check_unchanged(graph: RelationalGraph, measured: list[float]) -> None:
+    """A file may hold another graph by now than the one that was trained."""
+    now = [getattr(graph, name) for name in C_AND_L]
+    if not np.allclose(now, measured, rtol=1e-4):  # tables may hold six digits
+        raise InputError(f"C and L of the file's graph are {now}, and of the results {measured}")
 
 
 def list_files(folder: Path, num_nodes: int) -> list[Path]:
@@ -156,7 +167,7 @@ def _measure_ws_flex(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -
 
 
 def _measure_named(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
-    by_name, unknown = rebuild(graphs.loc[where, "graph"].astype(str))
+    by_name, unknown = rebuild(graphs[where].astype({"graph": str}))
     unmeasured = []
     for index, name in graphs.loc[where, "graph"].astype(str).items():
         if name not in by_name:

@@ -63,7 +63,7 @@ def rank_measures(
     rows = with_density(per_graph(without_baseline(table)))
     if len(rows) > most:
         rows = rows.iloc[np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])]
-    by_name, unknown = rebuild(rows["graph"]) if graphs is None else (as_named_graphs(graphs), [])
+    by_name, unknown = rebuild(rows) if graphs is None else (as_named_graphs(graphs), [])
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     notes = [f"{len(unknown)} graphs cannot be made and are not measured"] if unknown else []
     if len(rows) < 10:

@@ -54,7 +54,7 @@ def variance_ladder(
     """
     draws, seed = check_whole("draws", draws, 1, 10**6), check_whole("seed", seed, 0)
     rows = with_density(per_graph(without_baseline(table)))
-    by_name = rebuild(rows["graph"])[0] if graphs is None else as_named_graphs(graphs)
+    by_name = rebuild(rows)[0] if graphs is None else as_named_graphs(graphs)
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     if len(rows) < 20 or np.ptp(rows["mean"]) == 0:
         raise InputError(

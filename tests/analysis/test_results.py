@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from mpnn_arch import InputError, analysis
+from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.results import COLUMNS, final, read_many, read_results, tidy
 from mpnn_arch.graphs import parse_one
 
@@ -235,3 +236,20 @@ def test_a_library_that_is_missing_is_named():
     assert done.returncode == 1
     assert "the analysis needs statsmodels" in done.stderr
     assert 'pip install "mpnn-arch[analysis]"' in done.stderr
+
+
+def test_a_graph_file_that_was_edited_is_not_the_graph_that_was_trained(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("0 1\n1 2\n2 0\n2 3\n")
+    graph = parse_one(f"file:{path}")
+    rows = pd.DataFrame(
+        {
+            "graph": [f"file:{path}", "ring:8,2"],
+            "clustering_coefficient": [graph.clustering_coefficient, 0.0],
+            "average_path_length": [graph.average_path_length, np.nan],
+        }
+    )
+    assert list(rebuild(rows)[0]) == [f"file:{path}", "ring:8,2"]
+    path.write_text("0 1\n1 2\n2 0\n2 3\n3 0\n")
+    graphs, unknown = rebuild(rows)
+    assert (list(graphs), unknown) == (["ring:8,2"], [f"file:{path}"])

@@ -32,6 +32,7 @@ from mpnn_arch.analysis.slices import PAPER_SLICES, Slice, slice_of
 from mpnn_arch.analysis.surface import surfaces
 from mpnn_arch.analysis.sweet_spot import SweetSpot, sweet_spot
 from mpnn_arch.analysis.variance_ladder import variance_ladder
+from mpnn_arch.checks import counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 
@@ -102,11 +103,12 @@ def analyse(results: Results, subsets: Mapping[int, Sequence[str]], repeats: int
     analysis = Analysis(
         results.name, table, list(results.notes), per_graph(table), baseline(table), results.twins
     )
-    relational, unknown = rebuild(analysis.graphs["graph"])
+    relational, unknown = rebuild(analysis.graphs)
     analysis.relational = relational
     if unknown:
         analysis.notes.append(
-            f"{len(unknown)} graphs cannot be drawn, as {unknown[0]!r} names none"
+            f"{counted(len(unknown), 'graph')} cannot be drawn, as {unknown[0]!r} names none, or "
+            "another by now"
         )
     attempt = _Attempts(analysis.notes)
 
