@@ -101,9 +101,11 @@ def run_study(
 
                 # What Study.run refuses, before a folder is made.
                 graphs = how.cuda_graphs
-                runner.settings(
+                settings = runner.settings(
                     workers=workers, threads=how.threads, device=how.device, cuda_graphs=graphs
                 )
+                if how.out is None or not how.out.exists():  # one that is done needs no worker
+                    runner.check_system(settings.workers)
                 runner.population(alone(how.population) if graphs else how.population)
                 study = find_study(
                     defaults,

@@ -77,8 +77,7 @@ class Runner:
             more: further fields of ``RunSettings``.
 
         Raises:
-            InputError: no such device, a package that is not installed, or a system without
-                ``fork`` (Windows).
+            InputError: no such device.
         """
         import torch
 
@@ -111,8 +110,6 @@ class Runner:
                 device = "cpu"
             where, threads = device, threads or 1
             workers = workers or (0 if self.name == "ray" else 1)
-        if group is None:
-            self._check_system(workers)
         settings = RunSettings(workers=workers, threads=threads, device=where, **more)
         if settings.cuda_graphs:
             if group is not None:
@@ -123,14 +120,21 @@ class Runner:
             check_graphs(torch.device(where))
         return settings
 
-    def _check_system(self, workers: int) -> None:
-        """Whether this machine has what the runner stands on, before a folder is made."""
+    def check_system(self, workers: int) -> None:
+        """Whether this machine has what so many workers stand on.
+
+        Raises:
+            InputError: a package that is not installed, or a system without ``fork`` (Windows).
+        """
+        from mpnn_arch.training.processes import Processes
+
         if self.name != "local" and find_spec(self.name) is None:
             raise InputError(
                 f"the runner {self.name} needs a package of that name, which is not installed: "
                 'pip install "mpnn-arch[cluster]"'
             )
-        if self.name == "local" and workers and not hasattr(os, "fork"):
+        alone = self.name == "local" and Processes.current is None
+        if alone and workers and not hasattr(os, "fork"):
             raise InputError(
                 "worker processes are forked, which this system cannot do; train in this process "
                 "with --workers 0"
@@ -185,10 +189,11 @@ class Runner:
             settings: from :meth:`settings`.
 
         Raises:
-            InputError: a cluster that does not answer.
+            InputError: a cluster that does not answer, or as :meth:`check_system`.
         """
         from mpnn_arch.training.processes import Processes
 
+        self.check_system(settings.workers)
         if Processes.current is not None:
             from mpnn_arch.studies.ranks import RanksPool
 

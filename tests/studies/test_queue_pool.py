@@ -1,7 +1,6 @@
 """What pools of remote workers share, among threads in place of workers."""
 
 import dataclasses
-import sys
 import threading
 
 import pytest
@@ -150,8 +149,15 @@ def test_wrong_options_of_a_runner(given, words):
         make_runner(options(**given))
 
 
-@pytest.mark.parametrize("name", ["ray", "submitit"])
-def test_a_missing_package_is_one_line(monkeypatch, name):
-    monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match=r'pip install "mpnn-arch\[cluster\]"'):
-        Runner(name=name).settings(workers=1, threads=1, device="cpu")
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("submitit", "submitit")])
+def test_a_missing_package_is_one_line(tmp_path, monkeypatch, name, package):
+    import sys
+
+    monkeypatch.setitem(sys.modules, package, None)
+    runner = Runner(name=name)
+    settings = runner.settings(workers=1, threads=1, device="cpu", data_root=None, weights="none")
+    with (
+        pytest.raises(InputError, match=r'pip install "mpnn-arch\[cluster\]"'),
+        runner.open(tmp_path, settings),
+    ):
+        raise AssertionError("it opened")
