@@ -50,7 +50,9 @@ ADDS_BIAS = True
 APPLIES_RELU = True
 
 _LOW = (torch.bfloat16, torch.float16)
-_FEW, _TOGETHER = 4, 32  # samples; those between would not fill the panels that both gradients read
+# Samples: up to FEW_FOR_GRADS in native/few_grads.h need no panels, and fewer than 32 would not
+# fill those that both gradients read.
+_FEW, _TOGETHER = 4, 32
 
 
 def unavailable_reason() -> str:

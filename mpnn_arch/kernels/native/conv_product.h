@@ -185,10 +185,8 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
     auto pick = pick_tap_tile<T, false>;
     if constexpr (std::is_same<T, Stored<T>>::value)
         if (work.transposed && !work.gathered) pick = pick_tap_tile<T, true>;
-    int64_t v = node_of(side.channels, plan.num_nodes, rows.first);
-    for (int64_t row = rows.first; row < rows.last; ++v) {
-        int64_t last = std::min(rows.last, side.channels[v + 1]), height = last - row;
-        if (height <= 0) continue;
+    each_node(side.channels, plan.num_nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
+        int64_t height = last - row;
         int64_t local = row - side.channels[v], first_term = side.start[v] * work.tap_rows;
         int64_t count = side.start[v + 1] * work.tap_rows - first_term;
         int64_t stride = work.transposed ? area : (side.start[v + 1] - side.start[v]) * area;
@@ -248,8 +246,7 @@ void run_work(const Work<T>& work, Range rows, int64_t first_image, int64_t imag
                                  z + r * row_out, spare);
                 }
         }
-        row = last;
-    }
+    });
 }
 
 // Whether there are enough images to distribute them over the threads.

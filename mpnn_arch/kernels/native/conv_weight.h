@@ -204,10 +204,8 @@ struct WeightSum {
     void sum_rows(Range rows, const std::vector<Segment>& segments, const T* lines) {
         const Geometry& g = source.lattice.g;
         int64_t area = g.kernel[0] * g.kernel[1];
-        int64_t v = node_of(plan.forward.channels, plan.num_nodes, rows.first);
-        for (int64_t row = rows.first; row < rows.last; ++v) {
-            int64_t last = std::min(rows.last, plan.forward.channels[v + 1]), height = last - row;
-            if (height <= 0) continue;
+        each_node(plan.forward.channels, plan.num_nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
+            int64_t height = last - row;
             find_columns(v);
             // No edge may lead to this node.
             int64_t bands = from.empty() ? 0 : parts_of(height, SHIFTED_ROWS);
@@ -224,8 +222,7 @@ struct WeightSum {
                     }
                 }
             }
-            row = last;
-        }
+        });
     }
 };
 

@@ -5,7 +5,7 @@
 #include "few_samples.h"
 #include "weight_sum.h"
 
-constexpr int ROWS_AHEAD = 16;
+constexpr int ROWS_AHEAD = 16;    // prefetch distance of weights: pieces of rows are not foreseen
 constexpr int FEW_FOR_GRADS = 4;  // samples; of more, panels and units take less time
 
 // sums[s][k] = sum over r of g[s][r] * w[r][k], for `rows` rows of `count` weights.
@@ -27,7 +27,7 @@ void add_weights(const T* w, int64_t rows, int64_t count, const T* g, int64_t g_
 #pragma GCC unroll 8
             for (int c = 0; c < COLS; ++c) {
                 Vec<T> v = load_once(w + r * count + at(c));
-                __builtin_prefetch(w + (r + ROWS_AHEAD) * count + at(c));  // pieces of rows are not foreseen
+                __builtin_prefetch(w + (r + ROWS_AHEAD) * count + at(c));
 #pragma GCC unroll 4
                 for (int s = 0; s < SAMPLES; ++s) sum[s][c] += g[s * g_line + r] * v;
             }
@@ -77,7 +77,7 @@ void few_grad_input(const Plan& plan, const Grads& grads, const T* weight, T* dx
                     const T* column = from + columns.column[i];
                     T* channel = to + columns.channel[i];
                     int64_t n = columns.column[i + 1] - columns.column[i];
-                    if (n == PLACES<T>) add(channel, column, PLACES<T>);
+                    if (n == PLACES<T>) add(channel, column, PLACES<T>);  // most; a constant makes it one vector
                     else add(channel, column, n);
                 }
             }
@@ -100,10 +100,7 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
     parallel(threads, [&](const Team& team) {
         T* lines = all_lines + team.me * SAMPLES * line;
         Range rows = costed_part(side, nodes, team.me, team.size);
-        int64_t v = node_of(side.channels, nodes, rows.first);
-        for (int64_t row = rows.first; row < rows.last; ++v) {
-            int64_t last = std::min(rows.last, side.channels[v + 1]);
-            if (last <= row) continue;
+        each_node(side.channels, nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
             int64_t count = side.start[v + 1] - side.start[v];
             gather_terms<T, SAMPLES>(side, v, job.x, lines, line);
             T* to = out + plan.weight_offset[v] + (row - side.channels[v]) * count;
@@ -124,7 +121,7 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
                 for (int64_t k = 0; k + L <= count; k += L) put(k);
                 put(count - L);  // what overlaps is the same again
             }
-        }
+        });
     });
 }
 

@@ -61,10 +61,7 @@ template <class T, int SAMPLES>
 void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
     constexpr int ROWS = LANES<T> / SAMPLES;
     const Side& side = *job.side;
-    int64_t v = node_of(side.channels, job.plan->num_nodes, rows.first);
-    for (int64_t row = rows.first; row < rows.last; ++v) {
-        int64_t last = std::min(rows.last, side.channels[v + 1]);
-        if (last <= row) continue;
+    each_node(side.channels, job.plan->num_nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
         int64_t count = side.start[v + 1] - side.start[v];
         gather_terms<T, SAMPLES>(side, v, job.x, lines, line);
         const T* w = job.weight + side.cost[v] + (row - side.channels[v]) * count;
@@ -79,8 +76,7 @@ void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
                     job.y[s * job.y_row + row + r] = job.relu && sum < 0 ? T(0) : sum;
                 }
         }
-        row = last;
-    }
+    });
 }
 
 template <class T, int SAMPLES>

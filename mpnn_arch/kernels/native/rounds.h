@@ -90,10 +90,8 @@ void run_panels(const Job& job, const T* weight, Range rows, int64_t panels, con
     const Plan& plan = *job.plan;
     const Side& side = *job.side;
     int64_t y_channels = side.channels[plan.num_nodes];
-    int64_t v = node_of(side.channels, plan.num_nodes, rows.first);
-    for (int64_t row = rows.first; row < rows.last; ++v) {
-        int64_t last = std::min(rows.last, side.channels[v + 1]), height = last - row;
-        if (height <= 0) continue;
+    each_node(side.channels, plan.num_nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
+        int64_t height = last - row;
         int64_t count = side.start[v + 1] - side.start[v];
         int64_t local = row - side.channels[v];
         int64_t stride = WEIGHTS == BY_ROW ? count : side.channels[v + 1] - side.channels[v];
@@ -110,8 +108,7 @@ void run_panels(const Job& job, const T* weight, Range rows, int64_t panels, con
                     y + (p * y_channels + row + part.first) * WIDTH);
             }
         }
-        row = last;
-    }
+    });
 }
 
 // Bytes of a core's L2 cache, or a usual number where the system does not report it.

@@ -86,6 +86,18 @@ inline int64_t node_of(const int64_t* channels, int64_t nodes, int64_t channel) 
     return std::upper_bound(channels, channels + nodes + 1, channel) - channels - 1;
 }
 
+// Calls body(v, row, last) for every node v that has some of the channels `rows`: its are row .. last.
+template <class Body>
+void each_node(const int64_t* channels, int64_t nodes, Range rows, Body body) {
+    int64_t row = rows.first;
+    for (int64_t v = node_of(channels, nodes, row); row < rows.last; ++v) {
+        int64_t last = std::min(rows.last, channels[v + 1]);
+        if (last <= row) continue;
+        body(v, row, last);
+        row = last;
+    }
+}
+
 // Memory reused between calls: a fresh block this large would cost a page fault every 4 KiB.
 class Scratch {
   public:

@@ -48,10 +48,8 @@ template <class T>
 void sum_rows(const Plan& plan, Range rows, const T* g, int64_t g_panel, const T* x, int64_t units,
               int64_t units_held, Sums<T> out, bool add) {
     const Columns& columns = columns_of<T>(plan);
-    int64_t v = node_of(plan.forward.channels, plan.num_nodes, rows.first);
-    for (int64_t row = rows.first; row < rows.last; ++v) {
-        int64_t last = std::min(rows.last, plan.forward.channels[v + 1]), height = last - row;
-        if (height <= 0) continue;
+    each_node(plan.forward.channels, plan.num_nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
+        int64_t height = last - row;
         int64_t tiles = outer_tiles(height);
         int64_t vectors = columns.start[v + 1] - columns.start[v] - 1;
         int64_t columns_at_once = outer_cols((height + tiles - 1) / tiles);
@@ -78,8 +76,7 @@ void sum_rows(const Plan& plan, Range rows, const T* g, int64_t g_panel, const T
                 pick_outer<T>(tile.last - tile.first, span.last - span.first, next)(task);
             }
         }
-        row = last;
-    }
+    });
 }
 
 // The batch in pieces whose x fits the L2 cache, and of which the few channels that a tile reads fit
