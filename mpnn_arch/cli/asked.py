@@ -44,10 +44,10 @@ def find_study(
         InputError: the options contradict each other, the study that is there, or what exists.
     """
     for flag, name in ((resume, "--resume"), (extend, "--extend")):
-        if flag and (out is None or not _is_there(out)):
+        if flag and (out is None or not is_there(out)):
             raise InputError(f"{name} needs --out with a study that is there")
     where = find_device(device).type
-    if out is None or not _is_there(out):
+    if out is None or not is_there(out):
         config = configure(defaults, given)
         check_backend(config.backend, where)
         check_population(population, config)
@@ -80,7 +80,8 @@ def find_study(
     return study
 
 
-def _is_there(out: Path) -> bool:
+def is_there(out: Path) -> bool:
+    """Whether a study may be there already."""
     try:
         return out.exists()
     except (OSError, ValueError):  # a name that is too long, or holds a NUL: said when it is made

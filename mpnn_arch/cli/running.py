@@ -97,14 +97,14 @@ def run_study(
     try:
         with open_listeners(log_json=how.log_json, tensorboard=how.tensorboard) as listeners:
             with errors.status("loading torch, data and graphs"):
-                from mpnn_arch.cli.asked import find_study
+                from mpnn_arch.cli.asked import find_study, is_there
 
                 # What Study.run refuses, before a folder is made.
                 graphs = how.cuda_graphs
                 settings = runner.settings(
                     workers=workers, threads=how.threads, device=how.device, cuda_graphs=graphs
                 )
-                if how.out is None or not how.out.exists():  # one that is done needs no worker
+                if how.out is None or not is_there(how.out):  # one that is done needs no worker
                     runner.check_system(settings.workers)
                 runner.population(alone(how.population) if graphs else how.population)
                 study = find_study(
