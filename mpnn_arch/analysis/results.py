@@ -338,9 +338,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except ImportError:
-        raise InputError(
-            'Parquet needs pyarrow, which is not installed: pip install "mpnn-arch[graphs]"'
-        ) from None
+        from mpnn_arch.studies.export import PYARROW_IS_MISSING
+
+        raise InputError(PYARROW_IS_MISSING) from None
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is no Parquet file of results: {str(error).strip()}") from None
 

@@ -83,6 +83,9 @@ _WHOLE = {
 _TEXT = {"graph", *_TAIL[3:-1]} - _WHOLE
 
 _PARQUET_ROWS = 100_000
+PYARROW_IS_MISSING = (
+    'Parquet needs pyarrow, which is not installed: pip install "mpnn-arch[graphs]"'
+)
 
 
 def export(ledger: Ledger, path: Path, *, all_epochs: bool = False) -> int:
@@ -252,9 +255,7 @@ def _write_parquet(path: Path, ledger: Ledger, all_epochs: bool) -> int:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise InputError(
-            'Parquet needs pyarrow, which is not installed: pip install "mpnn-arch[graphs]"'
-        ) from None
+        raise InputError(PYARROW_IS_MISSING) from None
 
     def array(name: str, values: Iterable[Any]) -> Any:
         kind = pa.int64() if name in _WHOLE else pa.string() if name in _TEXT else pa.float64()
