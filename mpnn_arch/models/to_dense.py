@@ -15,7 +15,8 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.tracing import has_own_forward
 from mpnn_arch.models.dense import Dense
 from mpnn_arch.rounds.copied import deep_copy
-from mpnn_arch.rounds.fused_round import HOOKED_STEPS, FusedRound
+from mpnn_arch.rounds.fused_round import FusedRound
+from mpnn_arch.rounds.hooks import HOOKED_STEPS, registered_hook
 from mpnn_arch.rounds.layers import RelationalConv2d
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.wrapped import must_be_called
@@ -100,7 +101,7 @@ def why_not_dense(layer: MessageRound) -> str | None:
         return called
     if layer._own_steps:
         return f"{type(layer).__name__} overrides {', '.join(sorted(layer._own_steps))}"
-    if hook := layer._hook(HOOKED_STEPS):
+    if hook := registered_hook(layer, HOOKED_STEPS):
         return f"a {hook} is registered"
     return layer.why_not_fused()
 

@@ -1,17 +1,23 @@
-"""The fast twin of a round: the same numbers, parameters and state dict, in one product."""
+"""The fast twin of a round: the same numbers, parameters and state dict, in one product.
+
+A call takes the first of these ways that applies:
+
+1. messages edge by edge, all at once or in chunks, where the round is not one product, or something
+   asks for its messages (:attr:`FusedRound.passes_messages`);
+2. PyG's ``propagate`` around the product, where it is hooked or a subclass overrides a step;
+3. the product and ``update``, for a mean;
+4. the product with the bias in it, then norm and activation. ``forward`` itself takes this way
+   where a product was selected before for tensors of this shape: in few calls, as a small round
+   takes no longer than they do.
+"""
 
 # Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
-import math
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.nn import MeanAggregation, SumAggregation
 
@@ -19,32 +25,17 @@ from mpnn_arch.errors import InputError, ShapeError
 from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
 from mpnn_arch.kernels.dispatch.picker import Picker
-from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, in_functorch, is_plain
-from mpnn_arch.rounds.aggregations import aggregate_messages, is_channelwise
+from mpnn_arch.kernels.dispatch.tracing import PLAIN_TYPES, is_plain
+from mpnn_arch.rounds.chunks import aggregate_in_chunks, chunks_of
 from mpnn_arch.rounds.fused_update import batch_norm_update, is_relu
+from mpnn_arch.rounds.given_message import check_given_weight
+from mpnn_arch.rounds.hooks import FUSED_HOOKS, MESSAGE_HOOKS, registered_hook, watch_hooks
 from mpnn_arch.rounds.message_round import MessageRound
-from mpnn_arch.rounds.shares import (
-    another_layout,
-    batched,
-    merge_shares,
-    own_channels,
-    split_shares,
-)
+from mpnn_arch.rounds.shares import another_layout, batched
 from mpnn_arch.rounds.wrapped import must_be_called, unwrapped
 
 # The steps of a round, which a subclass may override.
 _STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")
-# PyG's hooks on messages and aggregates, which a fused product does not compute; and those on
-# `propagate` and the fused step, which it supports.
-_MESSAGE_HOOKS = ("message", "aggregate")
-_FUSED_HOOKS = ("propagate", "message_and_aggregate")
-HOOKED_STEPS = _MESSAGE_HOOKS + _FUSED_HOOKS
-
-
-def _hook_kinds(steps: tuple[str, ...]) -> list[str]:
-    return [f"{step}_forward_{kind}" for step in steps for kind in ("pre_hook", "hook")]
-
-
 # Attributes that decide how a round is computed.
 _DECIDING = frozenset({"message_function", "aggr_module", "fuse", "_explain", "_backend"})
 
@@ -97,8 +88,7 @@ class FusedRound(MessageRound):
 
     def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for kind in _hook_kinds(HOOKED_STEPS):
-            setattr(self, f"_{kind}s", _Hooks(self, kind))
+        watch_hooks(self)
         self.backend = backend
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -197,10 +187,11 @@ class FusedRound(MessageRound):
         if residual is None and self.residual:
             residual = x
         if self.passes_messages:
-            literal = self._backend == "reference" and len(self._chunks(x)) == 1
+            chunks = chunks_of(self, x, self.max_message_elements)
+            literal = self._backend == "reference" and len(chunks) == 1
             if literal or self._needs_every_message():
                 return super().forward(x, residual)
-            return self.update(self._in_chunks(x), residual)
+            return self.update(aggregate_in_chunks(self, x, chunks), residual)
         if self._is_product:  # rounded once, after the bias, as in `nn.Linear`
             return self._sigma(self._product(x, self.bias), residual)
         if not self._goes_through_propagate():
@@ -214,7 +205,7 @@ class FusedRound(MessageRound):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight":  # a property: `nn.Module` would look for a parameter of that name
-            self._check_weight(value)
+            check_given_weight(self, value)
             self.message_function.weight = value
             return
         super().__setattr__(name, value)
@@ -224,7 +215,10 @@ class FusedRound(MessageRound):
     def _decide(self) -> None:
         """Decide whether a call is a product and an update, unless the message must be called."""
         self._is_product = not (
-            self._asks_for_messages() or self._goes_through_propagate() or self._is_mean
+            self._who_asks()
+            or self.why_not_fused()
+            or self._goes_through_propagate()
+            or self._is_mean
         )
 
     @property
@@ -233,11 +227,15 @@ class FusedRound(MessageRound):
 
     def _goes_through_propagate(self) -> bool:
         """Whether hooks or overridden steps need PyG's ``propagate`` around the product."""
-        return bool(self._own_steps or self._explain or not self.fuse or self._hook(_FUSED_HOOKS))
+        return bool(
+            self._own_steps or self._explain or not self.fuse or registered_hook(self, FUSED_HOOKS)
+        )
 
     def _needs_every_message(self) -> bool:
         """Whether hooks, an explainer or overridden steps need PyG to pass all messages at once."""
-        return bool(self._own_steps or self._explain or self._hook((*_MESSAGE_HOOKS, "propagate")))
+        return bool(
+            self._own_steps or self._explain or registered_hook(self, (*MESSAGE_HOOKS, "propagate"))
+        )
 
     def why_not_fused(self) -> str | None:
         """Why the round is not one product with gathered weights; None if it is one."""
@@ -257,16 +255,19 @@ class FusedRound(MessageRound):
         Also where the message function was wrapped, hooked or given another ``forward``, as by
         libraries that fetch its weights for the call: they see the call then.
         """
-        return self._asks_for_messages() or must_be_called(self.message_function) is not None
+        return self._why_messages() is not None
 
-    def _asks_for_messages(self) -> bool:
-        """:attr:`passes_messages`, but for what others have done to the message function."""
-        return (
-            self._backend == "reference"
-            or bool(self._explain)
-            or self._hook(_MESSAGE_HOOKS) is not None
-            or self.why_not_fused() is not None
-        )
+    def _why_messages(self) -> str | None:
+        """Why messages are passed; None if they are not."""
+        return self._who_asks() or must_be_called(self.message_function) or self.why_not_fused()
+
+    def _who_asks(self) -> str | None:
+        """Why messages have to be computed even by a round that is one product."""
+        if self._backend == "reference":
+            return "requested"
+        if hook := registered_hook(self, MESSAGE_HOOKS):
+            return f"a {hook} is registered, and a fused round computes no messages"
+        return "an explainer reads the messages" if self._explain else None
 
     @property
     def backend(self) -> str:
@@ -317,86 +318,9 @@ class FusedRound(MessageRound):
 
     def explain_backend(self) -> str:
         """The backend of this round and why, with the candidates' times where they were timed."""
-        if self._backend == "reference":
-            return "reference: requested"
-        hook = self._hook(_MESSAGE_HOOKS)
-        if hook:
-            return f"reference: a {hook} is registered, and a fused round computes no messages"
-        if self._explain:
-            return "reference: an explainer reads the messages"
-        if called := must_be_called(self.message_function):
-            return f"reference: {called}"
-        reason = self.why_not_fused()
-        if reason:
+        if reason := self._why_messages():
             return f"reference: {reason}"
         return self.picker.explain(self.plan, self.message_function.geometry)
-
-    # -- some targets or samples at a time ----------------------------------------------------
-
-    def _chunks(self, x: Tensor) -> list[tuple[int, int]]:
-        """Ranges of target nodes, or of samples, whose messages fit ``max_message_elements``.
-
-        An aggregation of whole messages may depend on what other nodes receive: an LSTM runs over
-        as many messages as the node with the most has. Samples are graphs of their own to it. A
-        batch norm in training reads all messages.
-        """
-        plan, function = self.plan, self.message_function
-        if torch.compiler.is_exporting():  # for every size of the batch
-            return [(0, plan.num_nodes)]
-        per_edge = x.shape[0] * max(plan.largest_in, plan.largest_out) * math.prod(x.shape[2:])
-        if per_edge * plan.num_edges <= self.max_message_elements:
-            return [(0, plan.num_nodes)]
-        apart = function.shared or "edges" in function.arguments
-        by_sample = not is_channelwise(self.aggr_module)
-        if (
-            not apart
-            or (by_sample and x.shape[0] == 1)
-            or _has_batch_statistics(function, self.aggr_module)
-        ):
-            return [(0, plan.num_nodes)]
-        if by_sample:
-            most = max(1, self.max_message_elements * x.shape[0] // (per_edge * plan.num_edges))
-            return [(first, first + most) for first in range(0, x.shape[0], most)]
-        chunks, ptr, start = [], plan.edge_bounds, 0
-        for end in range(1, plan.num_nodes + 1):
-            full = (ptr[end] - ptr[start]) * per_edge > self.max_message_elements
-            if full and end - 1 > start:
-                chunks.append((start, end - 1))
-                start = end - 1
-        return [*chunks, (start, plan.num_nodes)]
-
-    def _in_chunks(self, x: Tensor) -> Tensor:
-        """:meth:`message` and :meth:`aggregate` over some target nodes, or samples, at a time."""
-        shares, plan, function = split_shares(x, self.plan), self.plan, self.message_function
-        chunks = self._chunks(x)
-        by_sample = len(chunks) > 1 and not is_channelwise(self.aggr_module)
-
-        def run(shares: Tensor, start: int, end: int) -> Tensor:
-            if by_sample:
-                shares, start, end = shares[:, start:end], 0, plan.num_nodes
-            edges = slice(plan.edge_bounds[start], plan.edge_bounds[end])
-            source, target = self._edges[:, edges]
-            x_i = shares.index_select(0, target) if "x_i" in function.arguments else None
-            messages = function(shares.index_select(0, source), x_i, target, edges)
-            own = own_channels(target, plan)
-            return aggregate_messages(self.aggr_module, messages, target - start, end - start, own)
-
-        # In the backward pass, whose hooks `torch.func` refuses.
-        replay = len(chunks) > 1 and torch.is_grad_enabled() and not in_functorch()
-        parts = [
-            checkpoint(run, shares, *chunk, use_reentrant=False) if replay else run(shares, *chunk)
-            for chunk in chunks
-        ]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=int(by_sample))
-        return merge_shares(out if self.projection is None else self.projection(out), plan)
-
-    def _hook(self, steps: tuple[str, ...]) -> str | None:
-        """The kind of a hook that is registered on one of these steps."""
-        # `len`, as the compiler of torch 2.9 takes every `_Hooks` for true.
-        for kind in _hook_kinds(steps):
-            if len(self.__dict__[f"_{kind}s"]) > 0:
-                return kind
-        return None
 
     # -- weights and repr ---------------------------------------------------------------------
 
@@ -408,27 +332,6 @@ class FusedRound(MessageRound):
         :meth:`dense_weight`.
         """
         return cast(Tensor, self.message_function.weight)
-
-    def _check_weight(self, value: Any) -> None:
-        function = self.message_function
-        if not isinstance(value, Tensor):
-            return
-        if "weight" in function._parameters and not isinstance(value, torch.nn.Parameter):
-            raise InputError(
-                "the weight of a round is a parameter of its message function, and a tensor was "
-                "given: set an nn.Parameter; in torch.func.functional_call its name is "
-                "'message_function.weight'"
-            )
-        if not function.plan_layout:
-            return
-        kernel = () if function.geometry is None else function.geometry.kernel_size
-        expected = (self.plan.num_weights, *kernel)
-        if tuple(value.shape) != expected:
-            raise ShapeError(
-                f"the weight of this round has shape {expected}, an entry for every pair of "
-                f"channels on an edge, not {tuple(value.shape)}; functions that set a matrix, as "
-                "torch.nn.utils.fusion's, take mpnn_arch.to_dense(layer)"
-            )
 
     def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
         """As ``nn.Module``'s; ``prune`` would keep the weight twice, and lose its place.
@@ -472,41 +375,3 @@ class FusedRound(MessageRound):
     def extra_repr(self) -> str:
         """What ``repr`` shows before the submodules."""
         return f"{super().extra_repr()}, backend={self.backend!r}"
-
-
-def _has_batch_statistics(*parts: torch.nn.Module) -> bool:
-    """Whether a batch norm inside normalises by what it is given, and not by what it has seen."""
-    norms = [norm for part in parts for norm in part.modules() if isinstance(norm, _BatchNorm)]
-    return any(norm.training or norm.running_mean is None for norm in norms)
-
-
-class _Hooks(OrderedDict[int, Callable[..., Any]]):
-    """PyG's hooks of one kind; the round decides again when one is added or removed."""
-
-    def __init__(self, layer: FusedRound, kind: str) -> None:
-        super().__init__()
-        self.layer, self.kind = layer, kind
-
-    def __reduce__(self) -> Any:
-        return _Hooks, (self.layer, self.kind), tuple(self.items())
-
-    def __setstate__(self, items: tuple[tuple[int, Callable[..., Any]], ...]) -> None:
-        for key, hook in items:  # a copied or unpickled layer has its decision, and no parts yet
-            super().__setitem__(key, hook)
-
-    def __setitem__(self, key: int, hook: Callable[..., Any]) -> None:
-        was_fused = not self.layer.passes_messages
-        super().__setitem__(key, hook)
-        self.layer._decide()
-        if was_fused and self.layer.passes_messages:
-            self.layer.prepare()
-            warnings.warn(
-                f"the {self.kind} needs messages, which a fused round does not compute: the round "
-                f"runs on the reference backend instead of {self.layer.backend!r} until the hook "
-                "is removed",
-                stacklevel=3,  # the line that registers the hook
-            )
-
-    def __delitem__(self, key: int) -> None:
-        super().__delitem__(key)
-        self.layer._decide()

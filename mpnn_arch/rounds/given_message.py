@@ -1,13 +1,13 @@
-"""A message function that is set on a built round, on whose plan it must be."""
+"""A message function, or its weight, that is set on a built round."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from mpnn_arch.checks import kind_of
-from mpnn_arch.errors import InputError
+from mpnn_arch.errors import InputError, ShapeError
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 
@@ -45,4 +45,36 @@ def check_given_message(layer: Any, function: Any) -> None:
             f"this round{own} has another graph or other shares ({layer.in_partition.num_channels} "
             f"-> {layer.out_partition.num_channels} channels): take that of a round with the same "
             "graph and partitions"
+        )
+
+
+def check_given_weight(layer: Any, value: Any) -> None:
+    """Refuse a weight that is set on a round, if it is no parameter or of another shape.
+
+    Args:
+        layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`, built.
+        value: what is set; what is no tensor is refused by torch.
+
+    Raises:
+        InputError: a tensor in the place of a parameter.
+        ShapeError: a matrix, or numbers for other edges or shares.
+    """
+    function = layer.message_function
+    if not isinstance(value, Tensor):
+        return
+    if "weight" in function._parameters and not isinstance(value, nn.Parameter):
+        raise InputError(
+            "the weight of a round is a parameter of its message function, and a tensor was "
+            "given: set an nn.Parameter; in torch.func.functional_call its name is "
+            "'message_function.weight'"
+        )
+    if not function.plan_layout:
+        return
+    kernel = () if function.geometry is None else function.geometry.kernel_size
+    expected = (layer.plan.num_weights, *kernel)
+    if tuple(value.shape) != expected:
+        raise ShapeError(
+            f"the weight of this round has shape {expected}, an entry for every pair of "
+            f"channels on an edge, not {tuple(value.shape)}; functions that set a matrix, as "
+            "torch.nn.utils.fusion's, take mpnn_arch.to_dense(layer)"
         )

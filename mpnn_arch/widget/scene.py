@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds import MessageRound, message_functions
 from mpnn_arch.rounds.aggregations import aggregations
-from mpnn_arch.rounds.fused_round import HOOKED_STEPS
+from mpnn_arch.rounds.hooks import HOOKED_STEPS
 from mpnn_arch.rounds.messages import EdgeProduct
 from mpnn_arch.widget.recording import Recording, dense_output, partial_aggregates
 

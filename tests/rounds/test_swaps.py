@@ -13,6 +13,7 @@ from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalG
 from mpnn_arch.models import build
 from mpnn_arch.rounds import RelationalLinear, message_functions
 from mpnn_arch.rounds.aggregations import aggregations
+from mpnn_arch.rounds.chunks import chunks_of
 from mpnn_arch.rounds.messages import EdgeProduct, GatedMessage
 
 # A path with a chord: degrees 3, 3, 4, 2 with self-loops.
@@ -309,7 +310,7 @@ def test_a_round_in_chunks_is_the_round(monkeypatch, message, aggr):
     out = round_by_hand(layer, "mlp", aggr, x)
     grads = torch.autograd.grad(out.square().sum(), inputs)
     monkeypatch.setattr(type(layer), "max_message_elements", 12)
-    assert len(layer._chunks(x)) > 1
+    assert len(chunks_of(layer, x, layer.max_message_elements)) > 1
     chunked = layer(x)
     torch.testing.assert_close(chunked, out)
     for grad, expected in zip(
@@ -341,7 +342,7 @@ def test_aggregations_of_whole_messages_have_the_same_numbers_in_chunks(
     whole = layer(x)
     expected = torch.autograd.grad(whole.square().sum(), [*layer.parameters()])
     monkeypatch.setattr(type(layer), "max_message_elements", whole.numel() * 2 // samples)
-    assert (len(layer._chunks(x)) > 1) == (samples > 1)
+    assert (len(chunks_of(layer, x, layer.max_message_elements)) > 1) == (samples > 1)
     chunked = layer(x)
     torch.testing.assert_close(chunked, whole)
     grads = torch.autograd.grad(chunked.square().sum(), [*layer.parameters()])
@@ -382,7 +383,7 @@ def test_batch_norms_in_messages_and_aggregations_are_those_of_a_round_without_c
         torch.manual_seed(1)  # of the dropout
         out = layer(x)
         grads = torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])
-        return len(layer._chunks(x)), [out, *grads, *layer.buffers()]
+        return len(chunks_of(layer, x, layer.max_message_elements)), [out, *grads, *layer.buffers()]
 
     _, whole = step()
     monkeypatch.setattr(RelationalLinear, "max_message_elements", 60)

@@ -1,0 +1,65 @@
+"""PyG's hooks on the steps of a round, which decide how the round is computed."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+# A fused product computes no messages and aggregates, and supports hooks on the other two.
+MESSAGE_HOOKS = ("message", "aggregate")
+FUSED_HOOKS = ("propagate", "message_and_aggregate")
+HOOKED_STEPS = MESSAGE_HOOKS + FUSED_HOOKS
+
+
+def hook_kinds(steps: tuple[str, ...]) -> list[str]:
+    """PyG's names of the hooks before and after each of these steps."""
+    return [f"{step}_forward_{kind}" for step in steps for kind in ("pre_hook", "hook")]
+
+
+def watch_hooks(layer: Any) -> None:
+    """Have a fused round decide again whenever one of its hooks is added or removed."""
+    for kind in hook_kinds(HOOKED_STEPS):
+        setattr(layer, f"_{kind}s", Hooks(layer, kind))
+
+
+def registered_hook(layer: Any, steps: tuple[str, ...]) -> str | None:
+    """The kind of a hook that is registered on one of these steps of a fused round."""
+    # `len`, as the compiler of torch 2.9 takes every `Hooks` for true.
+    for kind in hook_kinds(steps):
+        if len(layer.__dict__[f"_{kind}s"]) > 0:
+            return kind
+    return None
+
+
+class Hooks(OrderedDict[int, Callable[..., Any]]):
+    """PyG's hooks of one kind; the round decides again when one is added or removed."""
+
+    def __init__(self, layer: Any, kind: str) -> None:
+        super().__init__()
+        self.layer, self.kind = layer, kind
+
+    def __reduce__(self) -> Any:
+        return Hooks, (self.layer, self.kind), tuple(self.items())
+
+    def __setstate__(self, items: tuple[tuple[int, Callable[..., Any]], ...]) -> None:
+        for key, hook in items:  # a copied or unpickled layer has its decision, and no parts yet
+            super().__setitem__(key, hook)
+
+    def __setitem__(self, key: int, hook: Callable[..., Any]) -> None:
+        was_fused = not self.layer.passes_messages
+        super().__setitem__(key, hook)
+        self.layer._decide()
+        if was_fused and self.layer.passes_messages:
+            self.layer.prepare()
+            warnings.warn(
+                f"the {self.kind} needs messages, which a fused round does not compute: the round "
+                f"runs on the reference backend instead of {self.layer.backend!r} until the hook "
+                "is removed",
+                stacklevel=3,  # the line that registers the hook
+            )
+
+    def __delitem__(self, key: int) -> None:
+        super().__delitem__(key)
+        self.layer._decide()
