@@ -50,7 +50,7 @@ ADDS_BIAS = True
 APPLIES_RELU = True
 
 _LOW = (torch.bfloat16, torch.float16)
-# Samples: up to FEW_FOR_GRADS in native/few_grads.h need no panels, and fewer than 32 would not
+# Samples: up to FEW_FOR_INPUT in native/few_grads.h need no panels, and fewer than 32 would not
 # fill those that both gradients read.
 _FEW, _TOGETHER = 4, 32
 

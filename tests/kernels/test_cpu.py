@@ -122,7 +122,7 @@ def test_graphs(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_few_samples(batch: int, name: str, dtype: torch.dtype) -> None:
     for share in (1, 3, 8, 21):  # rows of weights shorter than a vector, and of several and a rest
         compare_linear(plan_of(GRAPHS[name], share, 5), batch, dtype)

@@ -5,8 +5,9 @@
 #include "few_samples.h"
 #include "weight_sum.h"
 
-constexpr int ROWS_AHEAD = 16;    // prefetch distance of weights: pieces of rows are not foreseen
-constexpr int FEW_FOR_GRADS = 4;  // samples; of more, panels and units take less time
+constexpr int ROWS_AHEAD = 16;  // prefetch distance of weights: pieces of rows are not foreseen
+// Samples; of more, panels, and units, take less time.
+constexpr int FEW_FOR_INPUT = 4, FEW_FOR_WEIGHTS = 8;
 
 // sums[s][k] = sum over r of g[s][r] * w[r][k], for `rows` rows of `count` weights.
 template <class T, int SAMPLES>
@@ -45,29 +46,31 @@ void add_weights(const T* w, int64_t rows, int64_t count, const T* g, int64_t g_
 
 // Every node's sums over its rows, which are then added to the channels that it received, node after node: the
 // order of a sum does not depend on threads.
-template <class T, int SAMPLES, class Grads>
+template <class T, class Grads>
 void few_grad_input(const Plan& plan, const Grads& grads, const T* weight, T* dx, int threads) {
     const Side& side = plan.forward;
     const int64_t nodes = plan.num_nodes, terms = side.start[nodes], channels = plan.out_channels;
-    T* sums = Scratch::take<T>(SAMPLES * (terms + channels));
-    T* g = sums + SAMPLES * terms;
+    T* sums = Scratch::take<T>(grads.count * (terms + channels));
+    T* g = sums + grads.count * terms;
     auto add = [](T* __restrict to, const T* __restrict from, int64_t count) {
         for (int64_t k = 0; k < count; ++k) to[k] += from[k];
     };
     parallel(threads, [&](const Team& team) {
         team.each(channels, [&](int64_t row) {
-            for (int s = 0; s < SAMPLES; ++s) g[s * channels + row] = grads.at(s, row);
+            for (int64_t s = 0; s < grads.count; ++s) g[s * channels + row] = grads.at(s, row);
         });
         for (int64_t v = 0; v < nodes; ++v) {
             int64_t part = side.cost[v] * team.size / std::max<int64_t>(side.cost[nodes], 1);
             if (std::min(part, team.size - 1) != team.me) continue;
             int64_t row = side.channels[v];
-            add_weights<T, SAMPLES>(weight + plan.weight_offset[v], side.channels[v + 1] - row,
-                                    side.start[v + 1] - side.start[v], g + row, channels,
-                                    sums + side.start[v], terms);
+            of_few<FEW_FOR_INPUT>(grads.count, [&](auto samples) {
+                add_weights<T, samples.value>(weight + plan.weight_offset[v], side.channels[v + 1] - row,
+                                              side.start[v + 1] - side.start[v], g + row, channels,
+                                              sums + side.start[v], terms);
+            });
         }
         team.barrier();
-        team.each(SAMPLES, [&](int64_t s) {
+        team.each(grads.count, [&](int64_t s) {
             T* to = dx + s * plan.in_channels;
             std::fill(to, to + plan.in_channels, T(0));
             const Columns& columns = columns_of<T>(plan);
@@ -90,7 +93,7 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
     constexpr int L = LANES<T>;
     const Plan& plan = job.plan;
     const Side& side = plan.forward;
-    const int64_t nodes = plan.num_nodes, line = (most_terms(side, nodes) + L - 1) / L * L;  // aligned
+    const int64_t nodes = plan.num_nodes, line = (most_terms(side, nodes) + PLACES<T> + L - 1) / L * L;  // aligned
     auto of_samples = [](const auto* g, auto x) {
         auto sum = g[0] * x(0);
         for (int s = 1; s < SAMPLES; ++s) sum += g[s] * x(s);
@@ -102,7 +105,7 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
         Range rows = costed_part(side, nodes, team.me, team.size);
         each_node(side.channels, nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
             int64_t count = side.start[v + 1] - side.start[v];
-            gather_terms<T, SAMPLES>(side, v, job.x, lines, line);
+            gather_terms<T, SAMPLES>(plan, v, job.x, lines, line);
             T* to = out + plan.weight_offset[v] + (row - side.channels[v]) * count;
             for (; row < last; ++row, to += count) {
                 T g[SAMPLES];
@@ -125,25 +128,7 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
     });
 }
 
-// Calls body(std::integral_constant<int, count>()).
-template <class Body>
-void of_few(int64_t count, Body body) {
-    switch (count) {
-        case 1: return body(std::integral_constant<int, 1>());
-        case 2: return body(std::integral_constant<int, 2>());
-        case 3: return body(std::integral_constant<int, 3>());
-        default: return body(std::integral_constant<int, 4>());
-    }
-}
-
-template <class T, class Grads>
-void few_grad_input(const Plan& plan, const Grads& grads, const T* weight, T* dx, int threads) {
-    of_few(grads.count, [&](auto samples) {
-        few_grad_input<T, samples.value>(plan, grads, weight, dx, threads);
-    });
-}
-
 template <class T, class Grads>
 void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int threads) {
-    of_few(job.x.count, [&](auto samples) { few_grad_weight<T, samples.value>(job, out, bias, threads); });
+    of_few<FEW_FOR_WEIGHTS>(job.x.count, [&](auto samples) { few_grad_weight<T, samples.value>(job, out, bias, threads); });
 }

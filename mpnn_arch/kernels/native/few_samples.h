@@ -1,9 +1,19 @@
-// The forward product of one or two samples, which would leave most lanes of a panel empty: every row of weights
-// times the channels that its node receives, gathered.
+// The forward product of few samples, which would leave most lanes of a panel empty: every row of weights times
+// the channels that its node receives, gathered.
 #pragma once
 #include "rounds.h"
 
-constexpr int FEW = 2;  // samples; of more, gathering takes longer than a panel
+// Samples; of more, which leave a tile few rows, panels take no longer.
+template <class T>
+constexpr int FEW = LANES<T> >= 16 ? 4 : LANES<T> >= 8 ? 3 : 2;
+
+// Calls body(std::integral_constant<int, count>()), for a count of 1 to MOST.
+template <int MOST, class Body>
+INLINE void of_few(int64_t count, Body body) {
+    if constexpr (MOST > 1)
+        if (count < MOST) return of_few<MOST - 1>(count, body);
+    body(std::integral_constant<int, MOST>());
+}
 
 // The terms of the node that has most.
 inline int64_t most_terms(const Side& side, int64_t nodes) {
@@ -12,16 +22,24 @@ inline int64_t most_terms(const Side& side, int64_t nodes) {
     return most;
 }
 
-// What node v receives of each sample -> [SAMPLES][line].
-template <class T, int SAMPLES, class Rows>
-void gather_terms(const Side& side, int64_t v, const Rows& x, T* lines, int64_t line) {
-    const int32_t* term = side.term + side.start[v];
-    for (int s = 0; s < SAMPLES; ++s)
-        for (int64_t k = 0; k < side.start[v + 1] - side.start[v]; ++k)
-            lines[s * line + k] = x.at(s, term[k]);
+// What node v receives of each sample -> [SAMPLES][line], of PLACES more than its terms.
+template <class T, int SAMPLES>
+void gather_terms(const Plan& plan, int64_t v, const Rows<T>& x, T* lines, int64_t line) {
+    const Columns& columns = columns_of<T>(plan);
+    for (int64_t i = columns.start[v]; i + 1 < columns.start[v + 1]; ++i) {
+        int64_t channel = columns.channel[i], column = columns.column[i];
+        bool whole = channel + PLACES<T> <= plan.in_channels;  // the next vector overwrites what is too much
+        int64_t count = whole ? PLACES<T> : columns.column[i + 1] - column;
+        for (int s = 0; s < SAMPLES; ++s) {
+            const T* from = x.x + s * x.row + channel;
+            T* to = lines + s * line + column;
+            if (whole) memcpy(to, from, PLACES<T> * sizeof(T));  // a constant makes it one vector
+            else memcpy(to, from, count * sizeof(T));
+        }
+    }
 }
 
-// LANES sums, of `rows` rows of weights times SAMPLES lines of x, over `count` terms: [rows][SAMPLES].
+// LANES sums, of `rows` rows of weights times SAMPLES lines of x, over `count` terms: [SAMPLES][rows].
 template <class T, int SAMPLES>
 void dot_rows(const T* w, int64_t rows, const T* x, int64_t line, int64_t count, T* sums) {
     constexpr int L = LANES<T>, ROWS = L / SAMPLES;
@@ -37,7 +55,7 @@ void dot_rows(const T* w, int64_t rows, const T* x, int64_t line, int64_t count,
             __builtin_prefetch(row[r] + ROWS * count + k);  // of the next rows: too many streams
             Vec<T> weights = get(row[r] + k);
 #pragma GCC unroll 4
-            for (int s = 0; s < SAMPLES; ++s) sum[r * SAMPLES + s] += weights * v[s];
+            for (int s = 0; s < SAMPLES; ++s) sum[s * ROWS + r] += weights * v[s];
         }
     };
     int64_t k = 0;
@@ -63,7 +81,7 @@ void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
     const Side& side = *job.side;
     each_node(side.channels, job.plan->num_nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
         int64_t count = side.start[v + 1] - side.start[v];
-        gather_terms<T, SAMPLES>(side, v, job.x, lines, line);
+        gather_terms<T, SAMPLES>(*job.plan, v, job.x, lines, line);
         const T* w = job.weight + side.cost[v] + (row - side.channels[v]) * count;
         for (; row < last; row += ROWS, w += ROWS * count) {
             int64_t some = std::min<int64_t>(ROWS, last - row);
@@ -71,7 +89,7 @@ void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
             dot_rows<T, SAMPLES>(w, some, lines, line, count, sums);
             for (int s = 0; s < SAMPLES; ++s)
                 for (int64_t r = 0; r < some; ++r) {
-                    T sum = sums[r * SAMPLES + s];
+                    T sum = sums[s * ROWS + r];
                     if (job.bias) sum += job.bias[row + r];
                     job.y[s * job.y_row + row + r] = job.relu && sum < 0 ? T(0) : sum;
                 }
@@ -82,7 +100,7 @@ void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
 template <class T, int SAMPLES>
 void few_samples(const Job<T>& job, int threads) {
     const Side& side = *job.side;
-    int64_t nodes = job.plan->num_nodes, line = most_terms(side, nodes);
+    int64_t nodes = job.plan->num_nodes, line = most_terms(side, nodes) + PLACES<T>;
     T* lines = Scratch::take<T>(threads * SAMPLES * line);
     parallel(threads, [&](const Team& team) {
         few_rows<T, SAMPLES>(job, costed_part(side, nodes, team.me, team.size),
@@ -92,6 +110,5 @@ void few_samples(const Job<T>& job, int threads) {
 
 template <class T>
 void few_samples(const Job<T>& job, int threads) {
-    if (job.x.count == 1) few_samples<T, 1>(job, threads);
-    else few_samples<T, 2>(job, threads);
+    of_few<FEW<T>>(job.x.count, [&](auto samples) { few_samples<T, samples.value>(job, threads); });
 }

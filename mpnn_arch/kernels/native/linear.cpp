@@ -13,7 +13,7 @@ EXPORT int NAMED(linear_forward)(const Plan* plan, const T* x, int64_t x_row, in
         require_rows(batch, x_row, std::max(plan->in_channels, plan->out_channels));
         Job<T> job = {plan,   &plan->forward, {x, x_row, batch}, plan->in_channels,
                       weight, y,              plan->out_channels, bias, relu != 0};
-        if (batch <= FEW) return few_samples(job, team_size(threads));
+        if (batch <= FEW<T>) return few_samples(job, team_size(threads));
         run_product<false>(job, team_size(threads));
     });
 }
@@ -27,7 +27,7 @@ EXPORT int NAMED(linear_grad_input)(const Plan* plan, const T* grad, int64_t row
         Job<T> job = {plan,   &plan->backward, {grad, row, batch}, plan->out_channels,
                       weight, x,               plan->in_channels};
         int team = team_size(threads);
-        if (batch <= FEW_FOR_GRADS) return few_grad_input(*plan, job.x, weight, x, team);
+        if (batch <= FEW_FOR_INPUT) return few_grad_input(*plan, job.x, weight, x, team);
         run_product<true>(job, team);
     });
 }

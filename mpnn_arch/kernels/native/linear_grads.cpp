@@ -37,10 +37,11 @@ void both(const Gradients<Grads, Rows<T>>& job, const T* weight, T* dx, T* out, 
 
 template <class T, class Grads>
 void run(const Gradients<Grads, Rows<T>>& job, const T* weight, T* dx, T* out, T* bias, int threads) {
-    if (job.x.count <= FEW_FOR_GRADS) {
-        if (dx) few_grad_input(job.plan, job.g, weight, dx, threads);
-        return few_grad_weight(job, out, bias, threads);
+    if (job.x.count <= FEW_FOR_INPUT && dx) {
+        few_grad_input(job.plan, job.g, weight, dx, threads);
+        dx = nullptr;
     }
+    if (job.x.count <= FEW_FOR_WEIGHTS && !dx) return few_grad_weight(job, out, bias, threads);
     if (dx) return both(job, weight, dx, out, bias, threads);
     Pieces<T> pieces(job.plan, job.x.count);
     T* scratch = Scratch::take<T>(piece_size(job.plan, pieces));
