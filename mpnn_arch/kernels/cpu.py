@@ -456,12 +456,12 @@ def _checked_bias(bias: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
 
 
 def _in_bf16(operand: Tensor) -> bool:
-    """Whether a product with this operand uses the processor's instructions for bfloat16."""
+    """Whether a product with this operand is one of ``cpu_bf16``: few rows are on any processor."""
     kernels = load()
     return (
         operand.dtype is torch.bfloat16
         and not isinstance(kernels, str)
-        and kernels.bf16_products == cpu_bf16.NATIVE
+        and (kernels.bf16_products == cpu_bf16.NATIVE or cpu_bf16.are_few(kernels, operand))
     )
 
 
@@ -473,7 +473,7 @@ def _low(
     plan: RoundPlan,
     *rest: Any,
 ) -> Tensor:
-    """A product of bfloat16 or float16, by the processor's instructions or in float32."""
+    """A product of bfloat16 or float16, by the functions for bfloat16 or in float32."""
     if first.dtype is not second.dtype:
         raise misfit(plan, first, second)
     if _in_bf16(first):

@@ -9,7 +9,9 @@ inside one tile, the bias is added in float32, and the result is rounded once, t
 Numbers below float32's normal range count as zero, in operands and in sums.
 
 The same code runs without such instructions, emulated and slower than in float32; the ``cpu``
-backend calls it where they are (``NATIVE``), and tests everywhere.
+backend calls it where they are (``NATIVE``), and tests everywhere. Few samples over vectors, which
+would leave most of a vector of samples empty, go by rows of weights instead, widened as they are
+read; these products need no such instructions (``native/few_bf16.cpp``).
 """
 
 from __future__ import annotations
@@ -46,10 +48,11 @@ def linear_forward(
     y = x.new_empty(x.shape[0], plan.out_channels)
     x, weight = _by_rows(x), weight.contiguous()
     bias = _bias(bias, plan)
+    few = are_few(kernels, x)
     _call(
         kernels,
-        "linear_forward",
-        kernels.pair_tables(plan).pointer,
+        "few_forward" if few else "linear_forward",
+        (kernels.tables(plan) if few else kernels.pair_tables(plan)).pointer,
         x.data_ptr(),
         x.stride(0),
         x.shape[0],
@@ -67,10 +70,11 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     check_shape(weight, (plan.num_weights,), "weight")
     x = grad.new_empty(grad.shape[0], plan.in_channels)
     grad, weight = _by_rows(grad), weight.contiguous()
+    few = are_few(kernels, grad)
     _call(
         kernels,
-        "linear_grad_input",
-        kernels.pair_tables(plan).pointer,
+        "few_grad_input" if few else "linear_grad_input",
+        (kernels.tables(plan) if few else kernels.pair_tables(plan)).pointer,
         grad.data_ptr(),
         grad.stride(0),
         grad.shape[0],
@@ -91,7 +95,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     weight = x.new_empty(plan.num_weights)
     _call(
         kernels,
-        "linear_grad_weight",
+        "few_grad_weight" if are_few(kernels, x) else "linear_grad_weight",
         kernels.tables(plan).pointer,
         grad.data_ptr(),
         grad.stride(0),
@@ -192,6 +196,11 @@ def conv2d_grad_weight(
         weight.data_ptr(),
     )
     return weight
+
+
+def are_few(kernels: Kernels, x: Tensor) -> bool:
+    """Whether the products of these rows go by rows of weights."""
+    return x.dim() == 2 and 0 < x.shape[0] <= kernels.few_samples
 
 
 def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> Kernels:

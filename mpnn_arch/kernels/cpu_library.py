@@ -33,12 +33,15 @@ _TYPES = {
     "norm_backward": (_P, _P, _P, _P, _P, _P, _P, _P, _P, _P),
 }
 # In bfloat16 each gradient over vectors is a product of its own, no ReLU follows, and products over
-# maps add the bias, before they round.
+# maps add the bias, before they round; products of few samples have functions of their own.
 _BF16_TYPES = {
     **{name: types for name, types in _TYPES.items() if "grad_" in name or "norm_" in name},
     "linear_forward": (_P, _P, _I, _I, _P, _P, _P, _I),
     "linear_grad_weight": (_P, _P, _I, _P, _I, _I, _P, _I),
     "conv2d_forward": (_P, _P, _P, _P, _P, _P, _I),
+    "few_forward": (_P, _P, _I, _I, _P, _P, _P, _I),
+    "few_grad_input": (_P, _P, _I, _I, _P, _P, _I),
+    "few_grad_weight": (_P, _P, _I, _P, _I, _I, _P, _I),
 }
 # Attributes of a plan that cache its tables; not copied or pickled.
 TABLES, _PAIR_TABLES = "_native_tables", "_native_pair_tables"
@@ -54,6 +57,7 @@ class Kernels:
         functions: by dtype and name.
         bf16_products: 1 where bfloat16 is multiplied by instructions of the processor, 0 where
             these are emulated, -1 where the processor lacks those that the library has.
+        few_samples: up to how many samples of bfloat16 need no such instructions.
     """
 
     def __init__(self) -> None:
@@ -61,6 +65,7 @@ class Kernels:
         library, self.origin, self.threads = loaded.library, loaded.origin, loaded.threads
         self.places = (library.places_f32(), library.places_f64())
         self.bf16_products = int(library.bf16_products())
+        self.few_samples = int(library.few_samples_bf16())
         self.functions: dict[torch.dtype, dict[str, Any]] = {}
         for dtype, suffix, types in (
             (torch.float32, "f32", _TYPES),

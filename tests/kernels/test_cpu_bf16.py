@@ -58,7 +58,7 @@ def products_of(plan: RoundPlan, batch: int) -> tuple[list[Tensor], list[Tensor]
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("batch", [1, 2, 37, 64, 129])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 37, 64, 129])
 @pytest.mark.parametrize(("ins", "outs"), [(3, 2), (5, 18), (1, 1), (22, 23)])
 def test_linear(name: str, ins: int, outs: int, batch: int) -> None:
     for ours, exact in zip(*products_of(plan_of(name, ins, outs), batch), strict=True):

@@ -109,7 +109,7 @@ def open_library(path: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
         _ = library.places_f32, library.norm_forward_f64, library.use_own_threads
-        _ = library.bf16_products, library.conv2d_grad_weight_bf16
+        _ = library.bf16_products, library.conv2d_grad_weight_bf16, library.few_samples_bf16
     except (OSError, AttributeError) as error:
         raise BuildError(f"the kernels in {path} do not load: {error}") from error
     return library

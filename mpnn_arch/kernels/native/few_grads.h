@@ -10,14 +10,14 @@ constexpr int ROWS_AHEAD = 16;  // prefetch distance of weights: pieces of rows 
 constexpr int FEW_FOR_INPUT = 4, FEW_FOR_WEIGHTS = 8;
 
 // sums[s][k] = sum over r of g[s][r] * w[r][k], for `rows` rows of `count` weights.
-template <class T, int SAMPLES>
-void add_weights(const T* w, int64_t rows, int64_t count, const T* g, int64_t g_line, T* sums, int64_t line) {
+template <class T, int SAMPLES, class W>
+void add_weights(const W* w, int64_t rows, int64_t count, const T* g, int64_t g_line, T* sums, int64_t line) {
     constexpr int L = LANES<T>, COLS = (VECTOR_REGISTERS == 32 ? 16 : 8) / (SAMPLES < 3 ? 2 : 4);
     if (count < L) {
         for (int s = 0; s < SAMPLES; ++s)
             for (int64_t k = 0; k < count; ++k) {
                 T sum = 0;
-                for (int64_t r = 0; r < rows; ++r) sum += g[s * g_line + r] * w[r * count + k];
+                for (int64_t r = 0; r < rows; ++r) sum += g[s * g_line + r] * weight_at<T>(w + r * count + k);
                 sums[s * line + k] = sum;
             }
         return;
@@ -27,7 +27,7 @@ void add_weights(const T* w, int64_t rows, int64_t count, const T* g, int64_t g_
         for (int64_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 8
             for (int c = 0; c < COLS; ++c) {
-                Vec<T> v = load_once(w + r * count + at(c));
+                Vec<T> v = weights_at<T>(w + r * count + at(c));
                 __builtin_prefetch(w + (r + ROWS_AHEAD) * count + at(c));
 #pragma GCC unroll 4
                 for (int s = 0; s < SAMPLES; ++s) sum[s][c] += g[s * g_line + r] * v;
@@ -46,8 +46,8 @@ void add_weights(const T* w, int64_t rows, int64_t count, const T* g, int64_t g_
 
 // Every node's sums over its rows, which are then added to the channels that it received, node after node: the
 // order of a sum does not depend on threads.
-template <class T, class Grads>
-void few_grad_input(const Plan& plan, const Grads& grads, const T* weight, T* dx, int threads) {
+template <class T, class Grads, class W>
+void few_grad_input(const Plan& plan, const Grads& grads, const W* weight, T* dx, int threads) {
     const Side& side = plan.forward;
     const int64_t nodes = plan.num_nodes, terms = side.start[nodes], channels = plan.out_channels;
     T* sums = Scratch::take<T>(grads.count * (terms + channels));
@@ -88,8 +88,18 @@ void few_grad_input(const Plan& plan, const Grads& grads, const T* weight, T* dx
     });
 }
 
-template <class T, int SAMPLES, class Grads>
-void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int threads) {
+// A vector, or a number, as a weight is stored: in bfloat16 it is rounded.
+template <class T>
+INLINE void store_weights(T* p, Vec<T> v) { store<T>(p, v); }
+INLINE void store_weights(Bf16* p, Vec<float> v) {
+    *reinterpret_cast<LooseHalf*>(p) = round_to_bf16<LANES<float>>(v);
+}
+template <class T>
+INLINE void store_weight(T* p, T number) { *p = number; }
+INLINE void store_weight(Bf16* p, float number) { *p = round_to_bf16(number); }
+
+template <class T, int SAMPLES, class Grads, class W>
+void few_grad_weight(const Gradients<Grads, Rows<T>>& job, W* out, T* bias, int threads) {
     constexpr int L = LANES<T>;
     const Plan& plan = job.plan;
     const Side& side = plan.forward;
@@ -106,20 +116,20 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
         each_node(side.channels, nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
             int64_t count = side.start[v + 1] - side.start[v];
             gather_terms<T, SAMPLES>(plan, v, job.x, lines, line);
-            T* to = out + plan.weight_offset[v] + (row - side.channels[v]) * count;
+            W* to = out + plan.weight_offset[v] + (row - side.channels[v]) * count;
             for (; row < last; ++row, to += count) {
                 T g[SAMPLES];
                 for (int s = 0; s < SAMPLES; ++s) g[s] = job.g.at(s, row);
                 if (bias) bias[row] = std::accumulate(g + 1, g + SAMPLES, g[0]);
                 if (count < L) {
                     for (int64_t k = 0; k < count; ++k)
-                        to[k] = of_samples(g, [&](int s) { return lines[s * line + k]; });
+                        store_weight(to + k, of_samples(g, [&](int s) { return lines[s * line + k]; }));
                     continue;
                 }
                 Vec<T> each[SAMPLES];
                 for (int s = 0; s < SAMPLES; ++s) each[s] = Vec<T>{} + g[s];
                 auto put = [&](int64_t k) {
-                    store<T>(to + k, of_samples(each, [&](int s) { return load(lines + s * line + k); }));
+                    store_weights(to + k, of_samples(each, [&](int s) { return load(lines + s * line + k); }));
                 };
                 for (int64_t k = 0; k + L <= count; k += L) put(k);
                 put(count - L);  // what overlaps is the same again
@@ -128,7 +138,9 @@ void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int 
     });
 }
 
-template <class T, class Grads>
-void few_grad_weight(const Gradients<Grads, Rows<T>>& job, T* out, T* bias, int threads) {
-    of_few<FEW_FOR_WEIGHTS>(job.x.count, [&](auto samples) { few_grad_weight<T, samples.value>(job, out, bias, threads); });
+template <class T, class Grads, class W>
+void few_grad_weight(const Gradients<Grads, Rows<T>>& job, W* out, T* bias, int threads) {
+    of_few<FEW_FOR_WEIGHTS>(job.x.count, [&](auto samples) {
+        few_grad_weight<T, samples.value>(job, out, bias, threads);
+    });
 }

@@ -3,6 +3,18 @@
 #pragma once
 #include "rounds.h"
 
+// A vector, or a number, of weights as they are multiplied: those of bfloat16 are widened.
+template <class T, class W>
+INLINE Vec<T> weights_at(const W* p) {
+    if constexpr (std::is_same<T, W>::value) return load_once(p);
+    else return (Vec<float>)(widen(p) << 16);
+}
+template <class T, class W>
+INLINE T weight_at(const W* p) {
+    if constexpr (std::is_same<T, W>::value) return *p;
+    else return bf16_to_float(*p);
+}
+
 // Samples; of more, which leave a tile few rows, panels take no longer.
 template <class T>
 constexpr int FEW = LANES<T> >= 16 ? 4 : LANES<T> >= 8 ? 3 : 2;
@@ -40,10 +52,10 @@ void gather_terms(const Plan& plan, int64_t v, const Rows<T>& x, T* lines, int64
 }
 
 // LANES sums, of `rows` rows of weights times SAMPLES lines of x, over `count` terms: [SAMPLES][rows].
-template <class T, int SAMPLES>
-void dot_rows(const T* w, int64_t rows, const T* x, int64_t line, int64_t count, T* sums) {
+template <class T, int SAMPLES, class W>
+void dot_rows(const W* w, int64_t rows, const T* x, int64_t line, int64_t count, T* sums) {
     constexpr int L = LANES<T>, ROWS = L / SAMPLES;
-    const T* row[ROWS];
+    const W* row[ROWS];
     for (int r = 0; r < ROWS; ++r) row[r] = w + std::min<int64_t>(r, rows - 1) * count;
     Vec<T> sum[L] = {};
     auto add = [&](int64_t k, auto get) {
@@ -59,30 +71,30 @@ void dot_rows(const T* w, int64_t rows, const T* x, int64_t line, int64_t count,
         }
     };
     int64_t k = 0;
-    for (; k + L <= count; k += L) add(k, [](const T* p) { return load_once(p); });
+    for (; k + L <= count; k += L) add(k, [](const auto* p) { return weights_at<T>(p); });
     int64_t rest = count - k;
     if (rest && k) {  // again the last whole vector, without what is summed
         Mask<T> kept[L];
         for (int i = 0; i < L; ++i) kept[i] = i < L - rest ? 0 : -1;
-        add(count - L, [&](const T* p) { return masked<T>(load(p), kept); });
+        add(count - L, [&](const auto* p) { return masked<T>(weights_at<T>(p), kept); });
     } else if (rest) {
-        add(0, [&](const T* p) {
+        add(0, [&](const auto* p) {
             T some[L] = {};
-            for (int64_t i = 0; i < rest; ++i) some[i] = p[i];
+            for (int64_t i = 0; i < rest; ++i) some[i] = weight_at<T>(p + i);
             return load(some);
         });
     }
     store(sums, sum_lanes<T>(sum));
 }
 
-template <class T, int SAMPLES>
-void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
+template <class T, int SAMPLES, class W>
+void few_rows(const Job<T>& job, const W* weight, Range rows, T* lines, int64_t line) {
     constexpr int ROWS = LANES<T> / SAMPLES;
     const Side& side = *job.side;
     each_node(side.channels, job.plan->num_nodes, rows, [&](int64_t v, int64_t row, int64_t last) {
         int64_t count = side.start[v + 1] - side.start[v];
         gather_terms<T, SAMPLES>(*job.plan, v, job.x, lines, line);
-        const T* w = job.weight + side.cost[v] + (row - side.channels[v]) * count;
+        const W* w = weight + side.cost[v] + (row - side.channels[v]) * count;
         for (; row < last; row += ROWS, w += ROWS * count) {
             int64_t some = std::min<int64_t>(ROWS, last - row);
             T sums[LANES<T>];
@@ -97,18 +109,20 @@ void few_rows(const Job<T>& job, Range rows, T* lines, int64_t line) {
     });
 }
 
-template <class T, int SAMPLES>
-void few_samples(const Job<T>& job, int threads) {
+// `weight` is the job's, or the same in bfloat16.
+template <class T, int SAMPLES, class W>
+void few_samples(const Job<T>& job, const W* weight, int threads) {
     const Side& side = *job.side;
     int64_t nodes = job.plan->num_nodes, line = most_terms(side, nodes) + PLACES<T>;
     T* lines = Scratch::take<T>(threads * SAMPLES * line);
     parallel(threads, [&](const Team& team) {
-        few_rows<T, SAMPLES>(job, costed_part(side, nodes, team.me, team.size),
+        few_rows<T, SAMPLES>(job, weight, costed_part(side, nodes, team.me, team.size),
                              lines + team.me * SAMPLES * line, line);
     });
 }
 
-template <class T>
-void few_samples(const Job<T>& job, int threads) {
-    of_few<FEW<T>>(job.x.count, [&](auto samples) { few_samples<T, samples.value>(job, threads); });
+template <class T, class W>
+void few_samples(const Job<T>& job, const W* weight, int threads) {
+    of_few<FEW<T>>(job.x.count,
+                   [&](auto samples) { few_samples<T, samples.value>(job, weight, threads); });
 }

@@ -13,7 +13,7 @@ EXPORT int NAMED(linear_forward)(const Plan* plan, const T* x, int64_t x_row, in
         require_rows(batch, x_row, std::max(plan->in_channels, plan->out_channels));
         Job<T> job = {plan,   &plan->forward, {x, x_row, batch}, plan->in_channels,
                       weight, y,              plan->out_channels, bias, relu != 0};
-        if (batch <= FEW<T>) return few_samples(job, team_size(threads));
+        if (batch <= FEW<T>) return few_samples(job, weight, team_size(threads));
         run_product<false>(job, team_size(threads));
     });
 }

@@ -43,8 +43,8 @@ inline Bf16* pad_shares(const Bf16* from, const Bf16* from_end, const int32_t* s
     return to;
 }
 
-// Sums -> bfloat16, with a bias.
-inline void round_all(const float* from, int64_t count, float bias, Bf16* to) {
+// Sums -> bfloat16, with a bias. Inlined, as only some sources are compiled for processors with its instructions.
+INLINE void round_all(const float* from, int64_t count, float bias, Bf16* to) {
     constexpr int L = LANES<float>;
     int64_t i = 0;
     for (; i + L <= count; i += L)
