@@ -7,7 +7,6 @@ from mpnn_arch import checks, graphs
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies import Study
 from mpnn_arch.studies.listeners import JSONLines, TensorBoard
-from mpnn_arch.studies.reading import open_ledger
 
 
 def test_memory_is_the_least_of_machine_and_container_and_need_not_be_known(monkeypatch):
@@ -49,5 +48,3 @@ def test_an_empty_path_is_refused_by_studies_and_sweeps():
     ):
         with pytest.raises(InputError, match="the path is empty"):
             call("")
-    with pytest.raises(InputError, match="the path is empty"), open_ledger(""):
-        pass

@@ -15,7 +15,7 @@ from mpnn_arch.cli.options import read_rungs, read_seeds
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.populations import check_population
-from mpnn_arch.studies.study import ExistsError, Study, is_run_directory
+from mpnn_arch.studies.study import ExistsError, Study
 from mpnn_arch.training.devices import find_device
 
 _TRAINING_OPTIONS = ("epochs", "batch_size", "learning_rate", "weight_decay")
@@ -54,13 +54,7 @@ def find_study(
         if out is None:
             return _create(defaults, config, data_root)
         return Study.create(out, config, data_root=data_root, command=defaults.command)
-    if resume and is_run_directory(out):
-        from mpnn_arch.studies.adoption import adopt
-
-        named = given["dataset"]
-        study = adopt(out, device=where, data_root=data_root, trust=trust, named=named)
-    else:
-        study = Study.open(out)
+    study = Study.open(out)
     before = study.config
     check_backend(before.backend, where)
     fields, training = asked_for(given)

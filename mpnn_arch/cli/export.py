@@ -31,9 +31,9 @@ def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
     running meanwhile. Nothing that it names is imported. A file that is there is replaced.
     """
     from mpnn_arch.studies.export import export as write
-    from mpnn_arch.studies.reading import open_ledger
+    from mpnn_arch.studies.study import Study
 
-    with open_ledger(folder) as ledger, ledger.snapshot():
+    with Study.open(folder).ledger() as ledger, ledger.snapshot():
         rows = write(ledger, to, all_epochs=all_epochs)
         counts = ledger.counts()
     click.echo(f"{counted(rows, 'row')} -> {to}")

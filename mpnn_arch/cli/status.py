@@ -54,12 +54,11 @@ def read_status(folder: Path) -> dict[str, Any]:
     """What the command shows, JSON-able."""
     from mpnn_arch.io.lock import lock_holder
     from mpnn_arch.studies.racing import correlations
-    from mpnn_arch.studies.reading import open_ledger
-    from mpnn_arch.studies.study import Study, is_run_directory
+    from mpnn_arch.studies.study import Study
 
-    rungs = () if is_run_directory(folder) else Study.open(folder).race
+    study = Study.open(folder)
     driver = lock_holder(folder / "lock")
-    with open_ledger(folder) as ledger:
+    with study.ledger() as ledger:
         counts = ledger.counts()
         measured = ledger.setting("pace")
         at_work = list(ledger.trials("running"))
@@ -89,7 +88,7 @@ def read_status(folder: Path) -> dict[str, Any]:
                 " WHERE state = 'failed' GROUP BY reason ORDER BY trials DESC"
             )
         ]
-        race = [asdict(rung) for rung in correlations(ledger, rungs)]
+        race = [asdict(rung) for rung in correlations(ledger, study.race)]
     pace = counts.seconds_per_epoch
     rate = None
     if driver and measured and measured["seconds"]:

@@ -23,7 +23,7 @@ class FolderLock:
 
     Args:
         path: of the lock file, in the folder; a symbolic link is not followed.
-        what: what is locked, for the message, as ``"the run directory runs/ring"``.
+        what: what is locked, for the message, as ``"the study runs/ring"``.
 
     Attributes:
         taken_over_from: on entering, the holder that ended without releasing the lock, in words;

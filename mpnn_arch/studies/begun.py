@@ -26,7 +26,6 @@ def check_begun(recorder: Recorder) -> None:
             :func:`mpnn_arch.training.environment.check_environment`.
     """
     here = environment(torch.device(recorder.settings.device))
-    del here["threads"]  # a trial keeps its own
     here["cuda_graphs"] = recorder.settings.cuda_graphs
     compared = set()
     for row in recorder.ledger.query(

@@ -13,6 +13,8 @@ from mpnn_arch.training.environment import environment
 
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     """What rounding and speed depend on, JSON-able; threads have a column of their own."""
-    found = environment(torch.device(device))
-    del found["threads"]
-    return {"host": socket.gethostname(), **found, "python": platform.python_version()}
+    return {
+        "host": socket.gethostname(),
+        **environment(torch.device(device)),
+        "python": platform.python_version(),
+    }

@@ -99,13 +99,12 @@ class Study:
         """
         path = check_folder(path)
         if path.exists():
-            refuse_run_directory(path)
             raise _exists_error(path)
         from mpnn_arch.studies.plan import plan
 
         graphs, trials = plan(config, data_root)
         try:
-            made = cls(path, description(config, trials, command))
+            made = cls(path, _description(config, trials, command))
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent)
             temporary = new_temporary_folder(path.parent)
@@ -117,7 +116,7 @@ class Study:
             new = temporary / "study"
             for folder in (new, new / "checkpoints", new / "weights"):
                 folder.mkdir()
-            made.describe(new)
+            made._describe(new)
             _fill(new / "ledger.sqlite", trials, graphs, _first(config))
             crash_point("study.folder")
             os.rename(new, path)
@@ -148,7 +147,6 @@ class Study:
         except OSError:  # a name that is too long
             there = False
         if not there:
-            refuse_run_directory(path)
             raise InputError(
                 f"{shown_path(path)} is not a study (it has no study.json); check the folder"
             )
@@ -249,7 +247,7 @@ class Study:
                     )
                 _check_named(known, trials)
             self._about = {**self._about, **asked}
-            self.describe(self._folder)
+            self._describe(self._folder)
             crash_point("study.described")
             with LedgerWriter(self._folder / "ledger.sqlite") as ledger, ledger.transaction():
                 return ledger.add_trials(trials, graphs, until=_first(after))
@@ -467,7 +465,7 @@ class Study:
     def _lock(self) -> FolderLock:
         return FolderLock(self._folder / "lock", f"the study {self.path}")
 
-    def describe(self, folder: Path) -> None:
+    def _describe(self, folder: Path) -> None:
         """Write ``study.json`` into ``folder``.
 
         Raises:
@@ -485,30 +483,7 @@ def _exists_error(path: Path) -> ExistsError:
     return ExistsError(f"{path} exists already; open the study in it, or choose another --out")
 
 
-def is_run_directory(path: Path) -> bool:
-    """Whether ``path`` was made by ``mpnn-arch train`` before it had a ledger, and has none yet."""
-    try:
-        return (path / "config.json").is_file() and not (path / "study.json").exists()
-    except (OSError, ValueError):  # a name that is too long, or holds a NUL
-        return False
-
-
-def refuse_run_directory(path: Path) -> None:
-    """Say what a folder is that ``mpnn-arch train`` made before it had a ledger.
-
-    Raises:
-        InputError: it is one.
-    """
-    if is_run_directory(path):
-        raise InputError(
-            f"{path} is a run directory of an earlier mpnn-arch train, not a study; make it one "
-            f"and go on with it by mpnn-arch train --out {path} --resume, or choose another folder"
-        )
-
-
-def description(
-    config: StudyConfig, trials: Sequence[Trial], command: str = "sweep"
-) -> dict[str, Any]:
+def _description(config: StudyConfig, trials: Sequence[Trial], command: str) -> dict[str, Any]:
     """What ``study.json`` of a new study holds."""
     study = str(uuid.uuid4())
     return {

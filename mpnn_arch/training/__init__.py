@@ -1,7 +1,7 @@
 """Data, configuration and the training loop."""
 
 from mpnn_arch import pyg as _quiet  # noqa: F401  before PyG's own imports
-from mpnn_arch.training.config import RunConfig, TrainingConfig
+from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import DATASETS, ImageDataset, list_datasets, load_dataset
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import EpochMetrics
@@ -17,7 +17,6 @@ __all__ = [
     "ImageFolder",
     "MemberResult",
     "Population",
-    "RunConfig",
     "Trainer",
     "TrainingConfig",
     "list_datasets",

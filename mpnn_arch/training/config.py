@@ -41,7 +41,6 @@ OPTIMIZER_STEPS = ("loop", "foreach", "fused")
 PRECISIONS = ("float32", "bfloat16")
 
 _LARGEST = 3.4028234663852886e38  # of float32
-_FIRST_FIELDS = 6  # of TrainingConfig, in its first version
 _OPTIONAL = ("clip_gradient_norm", "smallest_area")
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "learning_rate": ("is above 0", lambda value: value > 0),
@@ -166,82 +165,12 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-able values, ``evaluate_every`` only where it is not 1.
 
-        So trials that were trained before that field was added keep their hash.
+        So the trials of ``experiments/results`` keep the hash that stands there.
         """
         values = dataclasses.asdict(self)
         if self.evaluate_every == 1:
             del values["evaluate_every"]
         return values
-
-    def describe(self) -> str:
-        """The settings in one line; those added after the first version only where they are set.
-
-        So a checkpoint of that version, which carries this line, is still recognised.
-        """
-        fields = dataclasses.fields(self)
-        shown = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for place, field in enumerate(fields)
-            if place < _FIRST_FIELDS or getattr(self, field.name) != field.default
-        ]
-        return f"TrainingConfig({', '.join(shown)})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """A comparison: one model on several graphs, each trained with several seeds.
-
-    Attributes:
-        model: name of the model.
-        dataset: name of the data set, absolute path of a folder of images, or
-            ``module:function``; see :func:`mpnn_arch.training.load_dataset`.
-        graphs: graph specifications, such as ``ws_flex:64,8.5,0.1,0``, without repeats.
-        seeds: non-negative, without repeats; each seeds the initial weights and the image order.
-        training: the recipe.
-        train_images: number of training images to use; None: all.
-        test_images: number of test images to use; None: all.
-        init: weight initialisation, see ``models.build``; None: the model's default.
-        backend: of the rounds; None: the fastest available.
-        width_multiplier: scales every width, and with it the cost to match.
-        recipe: name of the recipe that ``training`` was taken from before single values of it
-            were set; None: the model's defaults.
-
-    Raises:
-        InputError: a value out of its range.
-
-    Example:
-        >>> from mpnn_arch.training import RunConfig
-        >>> config = RunConfig(model="mlp", dataset="digits", graphs=("ring:16,4",), seeds=(0, 1))
-        >>> config.training.epochs
-        15
-    """
-
-    model: str
-    dataset: str
-    graphs: tuple[str, ...]
-    seeds: tuple[int, ...]
-    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
-    train_images: int | None = None
-    test_images: int | None = None
-    init: str | None = None
-    backend: str | None = None
-    width_multiplier: float = 1.0
-    recipe: str | None = None
-
-    def __post_init__(self) -> None:
-        check_comparison(self, ("graphs", "seeds"))
-
-    @classmethod
-    def from_mapping(cls, values: object) -> RunConfig:
-        """The configuration from the dictionary that ``dataclasses.asdict`` returns.
-
-        Raises:
-            InputError: an unknown or missing field, or a value out of its range.
-        """
-        if isinstance(values, Mapping) and "training" in values:
-            training = from_mapping(TrainingConfig, values["training"])
-            values = {**values, "training": training}
-        return from_mapping(cls, values)
 
 
 def check_training(config: Any) -> None:
@@ -254,10 +183,10 @@ def check_training(config: Any) -> None:
 
 
 def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
-    """Check what a :class:`RunConfig` and a ``StudyConfig`` have in common.
+    """Check a ``StudyConfig``, but for what concerns races and kept weights.
 
     Args:
-        config: of either; its lists become tuples.
+        config: its lists become tuples.
         lists: names of the fields that hold several values, each once.
 
     Raises:

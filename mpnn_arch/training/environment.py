@@ -16,23 +16,20 @@ from mpnn_arch.kernels.dispatch.choice import cpu_name
 _DECISIVE = {
     "device": "resume it with --device {0}",
     "torch": "install torch {0}",
-    "threads": "set OMP_NUM_THREADS={0}, or call torch.set_num_threads({0})",
     "cuda_graphs": "resume it with --cuda-graphs as it was then",
 }
 # Where one of these differs, the bits may change.
 _NOTED = {"mpnn_arch": "version of mpnn_arch", "processor": "processor"}
-_OTHERWISE = 'start a new run, or delete the entry "environment" of its config.json to go on'
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """The versions, the device and the number of threads of this process, JSON-able."""
+    """The versions and the device, JSON-able; a trial keeps its number of threads beside them."""
     is_gpu = device.type == "cuda"
     return {
         "mpnn_arch": __version__,
         "torch": torch.__version__,
         "device": device.type,
         "processor": torch.cuda.get_device_name(device) if is_gpu else cpu_name(),
-        "threads": torch.get_num_threads(),
     }
 
 
@@ -40,28 +37,24 @@ def check_environment(
     what: str,
     started: Mapping[str, Any],
     now: Mapping[str, Any],
-    otherwise: str = _OTHERWISE,
+    otherwise: str,
 ) -> None:
-    """Compare the environment that a run was started in with the present one.
+    """Compare the environment that a training was started in with the present one.
 
     Another version of this package or another processor is reported in a warning: most changes
     keep the bits.
 
     Args:
-        what: the run, for the message.
-        started: what :func:`environment` returned when the run was started; entries that it lacks
-            are not compared.
-        now: what it returns now; entries that it lacks are not compared either.
+        what: the training, for the message.
+        started: what :func:`environment` returned when it was started, and ``cuda_graphs``.
+        now: the same of now; what only one of both has is not compared.
         otherwise: what to do where the environment cannot be had again.
 
     Raises:
-        InputError: another device, version of torch or number of threads (on the CPU), or CUDA
-            graphs in one of both, with which the run would go on with other bits than an
-            uninterrupted one.
+        InputError: another device or version of torch, or CUDA graphs in one of both, with which
+            the training would go on with other bits than an uninterrupted one.
     """
     for name, fix in _DECISIVE.items():
-        if name == "threads" and now["device"] != "cpu":
-            continue
         if name in started and name in now and started[name] != now[name]:
             before = str(started[name])[:80]
             raise InputError(

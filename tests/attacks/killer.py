@@ -79,7 +79,6 @@ def main() -> None:
     import mpnn_arch.cli.asked
     import mpnn_arch.cli.train
     import mpnn_arch.io.figures
-    import mpnn_arch.studies.adoption
     import mpnn_arch.studies.in_process
     import mpnn_arch.studies.run_products  # noqa: F401
 

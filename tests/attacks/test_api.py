@@ -16,7 +16,8 @@ from mpnn_arch import (
 from mpnn_arch.graphs import Bins, GraphBatch
 from mpnn_arch.graphs.spec import parse_one
 from mpnn_arch.models import complexity, relationalize
-from mpnn_arch.training.config import RunConfig, TrainingConfig
+from mpnn_arch.studies import StudyConfig
+from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.data import load_dataset
 from mpnn_arch.training.devices import find_device
 
@@ -163,7 +164,7 @@ CALLS = {
     "load_dataset": (load_dataset, set()),
     "find_device": (find_device, set()),
     "TrainingConfig": (lambda v: TrainingConfig(epochs=v), {"huge", "5000 digits"}),
-    "RunConfig": (RunConfig.from_mapping, set()),
+    "StudyConfig": (StudyConfig.from_dict, set()),
 }
 
 

@@ -26,26 +26,20 @@ import torch
 from mpnn_arch import InputError, cli
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
-from mpnn_arch.studies.adoption import adopt
+from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.metrics import read_metrics
-from mpnn_arch.studies.reading import open_ledger
-from mpnn_arch.studies.run_directory import RunDirectory
-from mpnn_arch.studies.run_ledger import study_config
-from mpnn_arch.studies.study import Study, is_run_directory
+from mpnn_arch.studies.study import Study
+from mpnn_arch.studies.writer import LedgerWriter
 from mpnn_arch.training import environment as environments
-from mpnn_arch.training.checkpoint import delete_checkpoint, generations, previous_checkpoint
-from mpnn_arch.training.config import RunConfig, TrainingConfig
-
-from ..old_runs import damage as configuration_of
-from ..old_runs import write_run
+from mpnn_arch.training.checkpoint import generations, previous_checkpoint
+from mpnn_arch.training.config import TrainingConfig
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
 KILLS = int(os.environ.get("MPNN_ARCH_KILLS", "20"))
-CPU = torch.device("cpu")
 EPOCHS = 3
-CONFIG = RunConfig(
+CONFIG = StudyConfig(
     model="mlp",
     dataset="digits",
     graphs=("ring:8", "complete:8"),
@@ -55,6 +49,7 @@ CONFIG = RunConfig(
     test_images=100,
     backend="masked",  # "auto" would time, and can choose otherwise in another process
     width_multiplier=0.1,
+    weights="all",
 )
 TRAIN = [
     "train", "--dataset", "digits", "--graph", "ring:8", "--graph", "complete:8", "--seeds", "1",
@@ -103,7 +98,7 @@ def killer() -> Iterator[Killer]:
 
 def lasting(folder: Path) -> dict[str, Any]:
     """What a run found that does not depend on the time it took, and the names of its files."""
-    with open_ledger(folder) as ledger:
+    with Study.open(folder).ledger() as ledger:
         epochs = [dataclasses.asdict(row) | {"seconds": 0} for row in read_metrics(ledger)]
     found: dict[str, Any] = {
         "epochs": sorted(epochs, key=lambda row: (row["graph"], row["seed"], row["epoch"])),
@@ -168,19 +163,17 @@ class Stop(Exception):
     pass
 
 
-def train(folder: Path, *, epochs: int | None = None) -> Study:
-    """Go on with the run or the study in ``folder``, or make one, for at most ``epochs``."""
-    if is_run_directory(folder):
-        study = adopt(folder, device="cpu")
-    elif folder.exists():
-        study = Study.open(folder)
-    else:
-        study = Study.create(folder, study_config(CONFIG), command="train")
-    done: list[object] = []
+def train(
+    folder: Path, *, epochs: int | None = None, events: list[dict[str, Any]] | None = None
+) -> Study:
+    """Go on with the study in ``folder``, or make one, for at most ``epochs``."""
+    there = folder.exists()
+    study = Study.open(folder) if there else Study.create(folder, CONFIG, command="train")
+    seen = [] if events is None else events
 
     def watch(event: dict[str, Any]) -> None:
-        done.extend([event] if event["is"] == "epoch" else [])
-        if len(done) == epochs:
+        seen.append(event)
+        if sum(one["is"] == "epoch" for one in seen) == epochs:
             raise Stop
 
     with suppress(Stop):
@@ -188,193 +181,85 @@ def train(folder: Path, *, epochs: int | None = None) -> Study:
     return study
 
 
+def second_checkpoint(folder: Path) -> Path:
+    """Of the training that was stopped."""
+    with Study.open(folder).ledger() as ledger:
+        return folder / "checkpoints" / f"{ledger.find_trial('2')['hash']}.safetensors"
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Run directories of 0.1.0: finished, and stopped after two epochs of the second training."""
+    """Studies: finished, and stopped after two epochs of the second training."""
     folder = tmp_path_factory.mktemp("runs")
-    write_run(folder / "finished", CONFIG)
-    write_run(folder / "stopped", CONFIG, epochs=EPOCHS + 2)
+    train(folder / "finished")
+    train(folder / "stopped", epochs=EPOCHS + 2)
     return {"finished": folder / "finished", "stopped": folder / "stopped"}
 
 
-def test_a_stopped_run_has_what_the_damages_below_need(runs: dict[str, Path]) -> None:
-    stopped = RunDirectory.open(runs["stopped"])
-    assert len(stopped.read_metrics()) == EPOCHS + 2
-    assert stopped.weights(0, 0).exists()
-    assert len(generations(stopped.checkpoint(1, 0))) == 2
-    assert not stopped.weights(1, 0).exists()
+@pytest.fixture
+def stopped(runs: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the study that was stopped."""
+    return Path(shutil.copytree(runs["stopped"], tmp_path / "run"))
 
 
-def lines(change: Callable[[list[str]], list[str]]) -> Callable[[RunDirectory], None]:
-    def damage(run: RunDirectory) -> None:
-        before = run.metrics.read_text().splitlines(keepends=True)
-        run.metrics.write_text("".join(change(before)))
-
-    return damage
-
-
-def value(column: str, text: str, line: int = 1) -> Callable[[RunDirectory], None]:
-    """Write ``text`` into one column of one line of the metrics."""
-
-    def change(before: list[str]) -> list[str]:
-        header = before[0].strip().split(",")
-        fields = before[line].strip().split(",")
-        fields[header.index(column)] = text
-        return [*before[:line], ",".join(fields) + "\n", *before[line + 1 :]]
-
-    return lines(change)
+def test_a_stopped_study_has_what_the_damages_below_need(runs: dict[str, Path]) -> None:
+    found = lasting(runs["stopped"])
+    assert len(found["epochs"]) == EPOCHS + 2
+    assert len(found["weights"]) == 1
+    assert len(generations(second_checkpoint(runs["stopped"]))) == 2
 
 
-def configuration(change: Callable[[dict[str, Any]], object]) -> Callable[[RunDirectory], None]:
-    return lambda run: configuration_of(run, change)
+def rewritten(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
 
 
-def spoil_checkpoints(change: Callable[[bytes], bytes]) -> Callable[[RunDirectory], None]:
-    """Damage the checkpoint of the second training, and the one before it."""
-
-    def damage(run: RunDirectory) -> None:
-        files = generations(run.checkpoint(1, 0))
-        assert len(files) == 2
-        for file in files:
-            file.write_bytes(change(file.read_bytes()))
-
-    return damage
-
-
-def other_weights(run: RunDirectory) -> None:
-    shutil.copy(run.weights(0, 0), run.weights(1, 0))
-
-
-DAMAGES: dict[str, tuple[Callable[[RunDirectory], object], str]] = {
-    "no metrics": (lambda run: run.metrics.unlink(), "lacks epoch 1 of ring:8"),
-    "metrics of 0 bytes": (lambda run: run.metrics.write_text(""), "not a line of metrics"),
-    "only a header": (lines(lambda before: before[:1]), "lacks epoch 1 of ring:8"),
-    "no header": (lines(lambda before: before[1:]), "line 1"),
-    "another header": (lines(lambda b: [b[0].upper(), *b[1:]]), "line 1"),
-    "a line missing": (lines(lambda b: [*b[:2], *b[3:]]), "lacks epoch 2 of ring:8"),
-    "a line of the checkpoint missing": (
-        lines(lambda b: [*b[:4], *b[5:]]),
-        "lacks epoch 1 of complete:8",
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no description": (lambda folder: (folder / "study.json").unlink(), "no study.json"),
+    "a description of 0 bytes": (rewritten("study.json", lambda text: b""), "description of"),
+    "a description nested 100,000 deep": (
+        rewritten("study.json", lambda text: b"[" * 100_000),
+        "description of",
     ),
-    "a line doubled": (lines(lambda b: [*b[:3], b[2], *b[3:]]), "line 4"),
-    "a line cut short": (lines(lambda b: [*b[:-1], b[-1][:-20]]), "line 6"),
-    "the last character missing": (lines(lambda b: [*b[:-1], b[-1][:-1]]), "line 6"),
-    "a field too many": (lines(lambda b: [*b[:2], b[2].strip() + ",1\n", *b[3:]]), "line 3"),
-    "bytes that are no text": (lambda run: run.metrics.write_bytes(b"\xff\xfe"), "cannot be read"),
-    "a NUL": (lines(lambda b: [*b, "\0\n"]), "line 7"),
-    "NaN": (value("train_loss", "nan"), "line 2"),
-    "infinity": (value("seconds", "inf"), "line 2"),
-    "an error of 101 percent": (value("test_error", "101.0"), "line 2"),
-    "an error that is NaN": (value("test_error", "nan"), "line 2"),
-    "an epoch of 0": (value("epoch", "0"), "line 2"),
-    "an epoch with an underscore": (value("epoch", "1_0"), "line 2"),
-    "an epoch too many": (value("epoch", "9"), "does not train"),
-    "a seed of another run": (value("seed", "7"), "does not train"),
-    "a graph of another run": (value("graph", "ring:16"), "does not train"),
-    "weights of 0 bytes": (lambda run: run.weights(0, 0).write_bytes(b""), "cut short"),
-    "weights cut short": (
-        lambda run: run.weights(0, 0).write_bytes(run.weights(0, 0).read_bytes()[:-9]),
-        "cut short",
+    "a description that is a list": (rewritten("study.json", lambda text: b"[]"), "description of"),
+    "a description without trials": (
+        rewritten("study.json", lambda text: text.replace(b'"trials"', b'"trails"')),
+        "description of",
     ),
-    "weights that are a folder": (
-        lambda run: (run.weights(0, 0).unlink(), run.weights(0, 0).mkdir()),
-        "there is no file",
-    ),
-    "weights of another graph": (other_weights, "is not the mlp that this run trained"),
-    "both checkpoints of 0 bytes": (spoil_checkpoints(lambda content: b""), "cut short"),
-    "both checkpoints cut short": (spoil_checkpoints(lambda content: content[:-9]), "cut short"),
-    "both checkpoints changed": (
-        spoil_checkpoints(lambda content: content[:-9] + b"123456789"),
-        "delete 1-complete-8-seed0.safetensors and 1-complete-8-seed0.previous.safetensors",
-    ),
-    "a configuration of 0 bytes": (
-        lambda run: (run.path / "config.json").write_text(""),
-        "not the configuration",
-    ),
-    "a configuration nested 100,000 deep": (
-        lambda run: (run.path / "config.json").write_text("[" * 100_000),
-        "not the configuration",
-    ),
-    "a configuration that is a list": (
-        lambda run: (run.path / "config.json").write_text("[]"),
-        "not the configuration",
-    ),
-    "hashes that are numbers": (
-        configuration(lambda c: c.update(graph_hashes=[1, 2])),
-        "not the configuration",
-    ),
-    "a hash missing": (configuration(lambda c: c["graph_hashes"].pop()), "1 hashes"),
-    "an environment that is text": (
-        configuration(lambda c: c.update(environment="here")),
-        "not the configuration",
-    ),
-    "another torch": (
-        configuration(lambda c: c["environment"].update(torch="1.0")),
-        "install torch 1.0",
-    ),
-    "another number of threads": (
-        configuration(lambda c: c["environment"].update(threads=64)),
-        "OMP_NUM_THREADS=64",
-    ),
-    "another device": (
-        configuration(lambda c: c["environment"].update(device="cuda")),
-        "--device cuda",
-    ),
+    "a ledger of 0 bytes": (rewritten("ledger.sqlite", lambda text: b""), "cut short"),
+    "a ledger cut short": (rewritten("ledger.sqlite", lambda text: text[:-9]), "cut short"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_run_is_refused_and_left_as_it_is(
-    runs: dict[str, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    damage: str,
+def test_a_damaged_study_is_refused_and_left_as_it_is(
+    stopped: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
     spoil, words = DAMAGES[damage]
-    spoil(RunDirectory.open(folder))
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    spoil(stopped)
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
     with pytest.raises(SystemExit) as stop:
-        cli.main(["train", "--resume", "--out", str(folder)])
+        cli.main(["train", "--resume", "--out", str(stopped)])
     err = capsys.readouterr().err
     assert stop.value.code == 2
     assert words in err
-    assert str(folder) in err
+    assert str(stopped) in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["metrics", "weights"])
-def test_what_the_message_suggests_works(runs: dict[str, Path], tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
-    run = RunDirectory.open(folder)
-    if name == "metrics":
-        run.metrics.unlink()
-        delete_checkpoint(run.checkpoint(1, 0))
-    run.weights(0, 0).unlink()
-    train(folder)
-    assert lasting(folder) == lasting(runs["finished"])
-
-
-def test_the_stopped_run_itself_goes_on_to_the_same_bits(
-    runs: dict[str, Path], tmp_path: Path
+def test_the_stopped_study_itself_goes_on_to_the_same_bits(
+    runs: dict[str, Path], stopped: Path
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
-    train(folder)
-    assert lasting(folder) == lasting(runs["finished"])
+    train(stopped)
+    assert lasting(stopped) == lasting(runs["finished"])
 
 
 @pytest.mark.parametrize("damage", ["0 bytes", "cut short", "changed", "missing"])
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
-    runs: dict[str, Path], tmp_path: Path, damage: str
+    runs: dict[str, Path], stopped: Path, damage: str
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
-    path = RunDirectory.open(folder).checkpoint(1, 0)
+    path = second_checkpoint(stopped)
     content = path.read_bytes()
     path.write_bytes(
         {"0 bytes": b"", "cut short": content[:-9], "changed": content[:-9] + b"123456789"}.get(
@@ -384,63 +269,59 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     if damage == "missing":
         path.unlink()
     with pytest.warns(UserWarning, match="from the checkpoint before it, after epoch 1"):
-        train(folder)
-    assert lasting(folder) == lasting(runs["finished"])
+        train(stopped)
+    assert lasting(stopped) == lasting(runs["finished"])
 
 
-def test_a_test_loss_that_is_not_finite_is_reported(runs: dict[str, Path], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
-    value("test_loss", "nan")(RunDirectory.open(folder))
-    with pytest.warns(UserWarning, match="the test loss of ring:8 with seed 0 is nan"):
-        train(folder)
+@pytest.mark.parametrize("content", [b"", b"123456789"])
+def test_where_both_checkpoints_are_damaged_the_training_starts_again(
+    runs: dict[str, Path], stopped: Path, content: bytes
+) -> None:
+    for path in generations(second_checkpoint(stopped)):
+        path.write_bytes(content)
+    events: list[dict[str, Any]] = []
+    train(stopped, events=events)
+    (note,) = [event["text"] for event in events if event["is"] == "note"]
+    assert "is damaged too" in note
+    assert lasting(stopped) == lasting(runs["finished"])
 
 
 # -- another environment --------------------------------------------------------------------------
 
 
+def begun_with(folder: Path, name: str) -> None:
+    """Write another value into what the ledger says of the machine of every trial."""
+    with LedgerWriter(folder / "ledger.sqlite") as ledger, ledger.transaction():
+        ledger.connection.execute(f"UPDATE trial SET machine = json_set(machine, '$.{name}', '1')")
+
+
 @pytest.mark.parametrize(
     ("name", "words"), [("mpnn_arch", "version of mpnn_arch"), ("processor", "processor")]
 )
-def test_another_version_or_processor_is_a_warning(
-    runs: dict[str, Path], tmp_path: Path, name: str, words: str
+def test_another_version_or_processor_is_a_warning(stopped: Path, name: str, words: str) -> None:
+    begun_with(stopped, name)
+    with pytest.warns(UserWarning, match=f"another {words} \\(1, now"):
+        train(stopped, epochs=1)
+
+
+@pytest.mark.parametrize(("name", "fix"), [("torch", "install torch 1"), ("device", "--device 1")])
+def test_another_torch_or_device_is_refused_while_something_is_begun(
+    runs: dict[str, Path], stopped: Path, tmp_path: Path, name: str, fix: str
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
-    configuration(lambda c: c["environment"].update({name: "other"}))(RunDirectory.open(folder))
-    with pytest.warns(UserWarning, match=f"another {words} \\(other"):
-        train(folder, epochs=1)
-
-
-def test_a_finished_run_is_shown_in_any_environment(runs: dict[str, Path], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["finished"], folder)
-    configuration(lambda c: c["environment"].update(torch="1.0"))(RunDirectory.open(folder))
-    train(folder)
-
-
-def test_a_run_that_recorded_no_environment_goes_on(runs: dict[str, Path], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
-    configuration(lambda c: c.pop("environment"))(RunDirectory.open(folder))
-    train(folder)
-    assert lasting(folder) == lasting(runs["finished"])
-
-
-def test_threads_do_not_matter_on_a_gpu() -> None:
-    here = environments.environment(CPU) | {"device": "cuda", "processor": "a GPU"}
-    environments.check_environment("the run", here | {"threads": 77}, here)
-    with pytest.raises(InputError, match="install torch 1"):
-        environments.check_environment("the run", here | {"torch": "1"}, here)
+    begun_with(stopped, name)
+    with pytest.raises(InputError, match=fix):
+        train(stopped)
+    done = Path(shutil.copytree(runs["finished"], tmp_path / "done"))
+    begun_with(done, name)
+    train(done)
 
 
 def test_a_training_by_cuda_graphs_goes_on_with_them() -> None:
-    here = environments.environment(CPU)
+    here = environments.environment(torch.device("cpu"))
     graphed, eager = here | {"cuda_graphs": True}, here | {"cuda_graphs": False}
-    environments.check_environment("the run", here, graphed)  # of before there were any
     for begun, now in ((graphed, eager), (eager, graphed)):
         with pytest.raises(InputError, match="resume it with --cuda-graphs as it was then"):
-            environments.check_environment("the run", begun, now)
+            environments.check_environment("the run", begun, now, "start anew")
 
 
 # -- neighbours -----------------------------------------------------------------------------------
@@ -535,17 +416,17 @@ def test_a_lock_in_a_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None
         pass
 
 
-# -- a run directory that cannot be ---------------------------------------------------------------
+# -- a folder that cannot be ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 5000, "a\0b", "file", "file/run", "broken"])
 @pytest.mark.parametrize("resume", [False, True])
-def test_paths_that_are_no_run_directory(tmp_path: Path, name: str, resume: bool) -> None:
+def test_paths_that_cannot_be_a_study(tmp_path: Path, name: str, resume: bool) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     before = sorted(os.listdir(tmp_path))
     use: Callable[[Path], object] = (
-        RunDirectory.open if resume else lambda p: Study.create(p, study_config(CONFIG))
+        Study.open if resume else lambda path: Study.create(path, CONFIG)
     )
     with pytest.raises(InputError) as error:
         use(tmp_path / name)
@@ -562,7 +443,7 @@ def test_a_full_disk_at_the_start_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(InputError, match=r"No space left on device\): free some space"):
-        Study.create(tmp_path / "run", study_config(CONFIG))
+        Study.create(tmp_path / "run", CONFIG)
     assert os.listdir(tmp_path) == []
 
 
@@ -669,26 +550,19 @@ def forge(path: Path, forged: str) -> None:
 @pytest.mark.filterwarnings("ignore:there is no file")  # the newest, where it is gone
 @pytest.mark.parametrize("generation", ["newest", "previous"])
 @pytest.mark.parametrize("forged", CHECKPOINTS)
-def test_a_forged_checkpoint_with_its_own_checksum(
-    runs: dict[str, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    forged: str,
-    generation: str,
+def test_a_forged_checkpoint_with_its_own_checksum_is_told_and_trained_again(
+    runs: dict[str, Path], stopped: Path, forged: str, generation: str
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(runs["stopped"], folder)
-    path = RunDirectory.open(folder).checkpoint(1, 0)
+    path = second_checkpoint(stopped)
     if generation == "newest":
         forge(path, forged)
     else:
         forge(previous_checkpoint(path), forged)
         path.unlink()
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["train", "--resume", "--out", str(folder)])
-    err = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert "Traceback" not in err
-    assert str(folder) in err
-    assert "delete" in err
-    assert err.count("\n") == 1
+    events: list[dict[str, Any]] = []
+    train(stopped, events=events)
+    (note,) = [event["text"] for event in events if event["is"] == "note"]
+    assert str(stopped) in note
+    assert "delete" in note
+    assert "\n" not in note
+    assert lasting(stopped) == lasting(runs["finished"])

@@ -71,7 +71,7 @@ def test_every_field_of_the_recipe_counts(name):
     assert dataclasses.replace(BASE, recipe=recipe).hash != BASE.hash
 
 
-def test_a_trial_has_the_hash_that_it_had_before_recipes_had_further_fields():
+def test_a_trial_has_the_hash_that_published_results_name():
     assert "evaluate_every" not in BASE.to_dict()["recipe"]
     assert BASE.hash == ("599bc0da2c97ab6a70554464694c04fe257a94ae8850421283d664daef7996b2")
     seldom = dataclasses.replace(BASE, recipe=TrainingConfig(evaluate_every=3))

@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 import json
 import math
@@ -10,7 +9,7 @@ import torch
 from mpnn_arch import InputError
 from mpnn_arch.graphs import parse_one
 from mpnn_arch.studies.config import StudyConfig
-from mpnn_arch.training.config import RunConfig, TrainingConfig, from_mapping
+from mpnn_arch.training.config import TrainingConfig, from_mapping
 from mpnn_arch.training.loop import make_optimizer
 
 
@@ -73,14 +72,6 @@ def test_the_rate_of_a_schedule_by_epoch_is_constant_within_one():
     ]
 
 
-def test_the_line_of_a_checkpoint_is_the_first_versions_where_nothing_new_is_set():
-    assert TrainingConfig().describe() == (
-        "TrainingConfig(epochs=15, batch_size=128, learning_rate=0.1, momentum=0.9, nesterov=True, "
-        "weight_decay=0.0005)"
-    )
-    assert TrainingConfig(flip=True).describe().endswith("weight_decay=0.0005, flip=True)")
-
-
 def test_a_large_integer_is_a_number_as_others_are():
     config = from_mapping(TrainingConfig, {"weight_decay": 10**30})
     parameter = torch.nn.Parameter(torch.ones(1))
@@ -89,16 +80,15 @@ def test_a_large_integer_is_a_number_as_others_are():
     assert parameter.item() < -1e28
 
 
-def run_config(kind=RunConfig, **values):
-    return kind(
+def study_config(**values):
+    return StudyConfig(
         **{"model": "mlp", "dataset": "digits", "graphs": ["ring:8"], "seeds": [0, 1]} | values
     )
 
 
-def test_a_run_round_trips_through_json():
-    config = run_config(training=TrainingConfig(learning_rate=0.05), train_images=100)
-    text = json.dumps(dataclasses.asdict(config))
-    assert RunConfig.from_mapping(json.loads(text)) == config
+def test_a_study_round_trips_through_json():
+    config = study_config(training=TrainingConfig(learning_rate=0.05), train_images=100)
+    assert StudyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize(
@@ -117,10 +107,9 @@ def test_a_run_round_trips_through_json():
         ({"training": {}}, "TrainingConfig"),
     ],
 )
-@pytest.mark.parametrize("kind", [RunConfig, StudyConfig])
-def test_a_run_or_a_study_out_of_range_is_refused(kind, values, word):
+def test_a_study_out_of_range_is_refused(values, word):
     with pytest.raises(InputError, match=word):
-        run_config(kind, **values)
+        study_config(**values)
 
 
 def make(graph):
@@ -161,6 +150,6 @@ def test_seeds_are_a_range_and_a_folder_is_a_path(tmp_path):
 
 def test_a_missing_field_is_named():
     with pytest.raises(InputError, match="'dataset'"):
-        RunConfig.from_mapping({"model": "mlp"})
+        StudyConfig.from_dict({"model": "mlp"})
     with pytest.raises(InputError, match="named values"):
-        RunConfig.from_mapping([])
+        StudyConfig.from_dict([])
