@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from mpnn_arch.checks import check_path, counted
 from mpnn_arch.errors import InputError
-from mpnn_arch.studies.schema import APPLICATION, AS_VERSION_2, VERSION
+from mpnn_arch.studies.schema import APPLICATION, VERSION
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -129,8 +129,7 @@ class Ledger:
         connection = sqlite3.connect(f"file:{name}?{how}", uri=True, timeout=30)
         with closed_on_error(connection):
             connection.row_factory = sqlite3.Row
-            if check_version(connection, self.path) == 1:
-                connection.executescript(AS_VERSION_2)
+            check_version(connection, self.path)
         return connection
 
     def __enter__(self) -> Self:
@@ -344,19 +343,18 @@ def check_file(path: Path) -> None:
         )
 
 
-def check_version(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of the tables, which this library knows: 1 or 2.
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Whether the tables are those that this library reads.
 
     Raises:
-        InputError: it does not.
+        InputError: they are of another version, or of another program.
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION:
         raise InputError(f"{path} is a database of something else; give the folder of a study")
-    if not 1 <= version <= VERSION:
+    if version != VERSION:
         raise InputError(
-            f"the ledger {path} has the tables of version {version}, this library knows version "
+            f"the ledger {path} has the tables of version {version}, this library reads version "
             f"{VERSION}; use the mpnn-arch that it was made with"
         )
-    return int(version)

@@ -6,7 +6,7 @@ VERSION = 2
 APPLICATION = 0x4D504E4E
 """``PRAGMA application_id``: "MPNN"."""
 
-TRIAL = """
+TABLES = """
 CREATE TABLE trial (
     id INTEGER PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE,
@@ -36,32 +36,9 @@ CREATE TABLE trial (
     rung INTEGER,  -- epochs after which a race stopped it
     population INTEGER REFERENCES population (id)  -- that it is trained with; NULL: alone
 );
-"""
-
-ADDED = """
 CREATE INDEX trial_by_state ON trial (state, id);
 CREATE INDEX trial_by_population ON trial (population, id);
 
--- Trials that one worker trains side by side. Fixed before the first of them begins, since the
--- rounding of each depends on the others; kept when a member has failed.
-CREATE TABLE population (
-    id INTEGER PRIMARY KEY,
-    hash TEXT NOT NULL UNIQUE  -- of its members' hashes in order; names its checkpoint
-);
-
-CREATE TABLE member (
-    population INTEGER NOT NULL REFERENCES population (id),
-    place INTEGER NOT NULL,
-    trial INTEGER NOT NULL REFERENCES trial (id),
-    PRIMARY KEY (population, place)
-) WITHOUT ROWID;
-CREATE INDEX member_by_trial ON member (trial);
-
--- What a driver found out and the next one need not: JSON by name.
-CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-
-OTHERS = """
 -- A relational graph, whole: a study needs no file of graphs to go on.
 CREATE TABLE graph (
     hash TEXT PRIMARY KEY,
@@ -113,27 +90,22 @@ CREATE TABLE late_epoch (
     more TEXT,
     PRIMARY KEY (trial, lease, epoch)
 ) WITHOUT ROWID;
-"""
 
-TABLES = OTHERS + TRIAL + ADDED
+-- Trials that one worker trains side by side. Fixed before the first of them begins, since the
+-- rounding of each depends on the others; kept when a member has failed.
+CREATE TABLE population (
+    id INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE  -- of its members' hashes in order; names its checkpoint
+);
 
-#: How tables of version 1 look to who reads them: no race, no population.
-AS_VERSION_2 = """
-CREATE TEMP VIEW trial AS
-    SELECT *, epochs AS until, NULL AS rung, NULL AS population FROM main.trial;
-CREATE TEMP VIEW population AS SELECT 0 AS id, '' AS hash WHERE 0;
-CREATE TEMP VIEW member AS SELECT 0 AS population, 0 AS place, 0 AS trial WHERE 0;
-CREATE TEMP VIEW setting AS SELECT '' AS name, '' AS value WHERE 0;
-"""
+CREATE TABLE member (
+    population INTEGER NOT NULL REFERENCES population (id),
+    place INTEGER NOT NULL,
+    trial INTEGER NOT NULL REFERENCES trial (id),
+    PRIMARY KEY (population, place)
+) WITHOUT ROWID;
+CREATE INDEX member_by_trial ON member (trial);
 
-#: From version 1 to 2, in one transaction: SQLite changes a CHECK by copying the table.
-UPGRADE = f"""
-BEGIN IMMEDIATE;
-{TRIAL.replace("CREATE TABLE trial", "CREATE TABLE trial_2")}
-INSERT INTO trial_2 SELECT *, epochs, NULL, NULL FROM trial;
-DROP TABLE trial;
-ALTER TABLE trial_2 RENAME TO trial;
-{ADDED}
-PRAGMA user_version = {VERSION};
-COMMIT;
+-- What a driver found out and the next one need not: JSON by name.
+CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """

@@ -23,7 +23,7 @@ from mpnn_arch.studies.ledger import (
     closed_on_error,
     translated,
 )
-from mpnn_arch.studies.schema import APPLICATION, TABLES, UPGRADE, VERSION
+from mpnn_arch.studies.schema import APPLICATION, TABLES, VERSION
 from mpnn_arch.studies.trial import Trial, canonical_json
 
 MOST_FAILURES = 3
@@ -52,8 +52,7 @@ class LedgerWriter(Ledger):
         with translated(self.path):
             self.connection = _connect(self.path)
             with closed_on_error(self.connection):
-                if check_version(self.connection, self.path) < VERSION:
-                    self._upgrade()
+                check_version(self.connection, self.path)
 
     @classmethod
     def create(cls, path: str | Path) -> LedgerWriter:
@@ -78,17 +77,6 @@ class LedgerWriter(Ledger):
                 # Everything into the file itself: its header is what a later check reads.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return cls(path)
-
-    def _upgrade(self) -> None:
-        """From the tables of version 1."""
-        self.connection.execute("PRAGMA foreign_keys = OFF")  # a table is dropped and made anew
-        try:
-            self.connection.executescript(UPGRADE)
-        except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

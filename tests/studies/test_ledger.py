@@ -4,7 +4,6 @@ import sqlite3
 import pytest
 
 from mpnn_arch import InputError
-from mpnn_arch.studies import schema
 from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.writer import MOST_FAILURES, LedgerWriter
 
@@ -287,10 +286,12 @@ def test_a_ledger_that_is_cut_short_or_something_else_is_refused(new_ledger, tmp
         Ledger(other)
 
 
-def test_a_ledger_of_another_version_is_refused(new_ledger):
-    new_ledger.connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(InputError, match="version 99"):
-        Ledger(new_ledger.path)
+@pytest.mark.parametrize("kind", [Ledger, LedgerWriter])
+@pytest.mark.parametrize("number", [1, 99])
+def test_a_ledger_of_another_version_is_refused(new_ledger, kind, number):
+    new_ledger.connection.execute(f"PRAGMA user_version = {number}")
+    with pytest.raises(InputError, match=f"version {number}, this library reads version 2"):
+        kind(new_ledger.path)
 
 
 @pytest.mark.parametrize("kind", [Ledger, LedgerWriter])
@@ -307,66 +308,6 @@ def test_a_ledger_that_is_refused_is_closed(new_ledger, monkeypatch, kind):
         kind(new_ledger.path)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         opened[0].execute("SELECT 1")
-
-
-@pytest.fixture
-def old_ledger(tmp_path):
-    """A ledger with the tables of version 1: a trial that is done, and one that is queued."""
-    lines = schema.TRIAL.replace("'waiting', 'stopped', ", "").splitlines()
-    new = ("until", "rung", "population")
-    trial = "\n".join(line for line in lines if not line.strip().startswith(new))
-    trial = trial.replace("multiply_adds INTEGER,", "multiply_adds INTEGER")
-    path = tmp_path / "old.sqlite"
-    trials, graphs = made_up_trials(2)
-    with LedgerWriter.create(tmp_path / "new.sqlite") as made:
-        with made.transaction():
-            made.add_trials(trials, graphs)
-        row = lease(made)
-        for epoch in (1, 2, 3):
-            record(made, row, epoch)
-        finish(made, row)
-        rows = {name: list(made.query(f"SELECT * FROM {name}")) for name in OLD_TABLES}
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(
-            f"{schema.OTHERS}{trial} CREATE INDEX trial_by_state ON trial (state, id);"
-            f" PRAGMA application_id = {schema.APPLICATION}; PRAGMA user_version = 1;"
-        )
-        for name, found in rows.items():
-            for one in found:
-                values = [one[key] for key in one.keys() if key not in new]  # noqa: SIM118
-                places = ", ".join("?" * len(values))
-                connection.execute(f"INSERT INTO {name} VALUES ({places})", values)
-        connection.commit()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    return path
-
-
-OLD_TABLES = ("graph", "trial", "epoch", "attempt")
-
-
-def test_a_ledger_of_version_1_is_read_as_it_is_and_goes_on_in_version_2(old_ledger):
-    with Ledger(old_ledger) as ledger:
-        assert (ledger.counts().done, ledger.counts().queued) == (1, 1)
-        before = [tuple(row) for row in ledger.trials()]
-        assert before[0][-3:] == (3, None, None)
-        assert ledger.setting("workers") is None
-        assert ledger.connection.execute("PRAGMA user_version").fetchone()[0] == 1
-    with LedgerWriter(old_ledger) as ledger:
-        assert [tuple(row) for row in ledger.trials()] == before
-        assert len(ledger.epochs(1)) == 3
-        assert not list(ledger.query("PRAGMA foreign_key_check"))
-        row = lease(ledger)
-        assert row["id"] == 2
-        for epoch in (1, 2, 3):
-            assert record(ledger, row, epoch)
-        assert finish(ledger, row)
-        with pytest.raises(InputError, match="FOREIGN KEY"), ledger.transaction():
-            ledger.connection.execute("INSERT INTO epoch (trial, epoch, lease) VALUES (9, 1, 1)")
-    with Ledger(old_ledger) as ledger:
-        assert ledger.counts().done == 2
-        assert ledger.connection.execute("PRAGMA user_version").fetchone()[0] == 2
 
 
 def test_damage_within_is_one_sentence(new_ledger, tmp_path):
