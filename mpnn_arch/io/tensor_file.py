@@ -94,9 +94,12 @@ def read_tensors(
         ) from None
     found_kind = metadata.get("kind")
     if found_kind != kind:
+        same, _, number = (found_kind or "").rpartition(" ")
+        is_of_another_version = same == kind.rpartition(" ")[0] and number.isdecimal()
+        fix = "use the mpnn_arch that wrote it" if is_of_another_version else "give another file"
         raise InputError(
             f"{path} is {(found_kind or 'a file of unknown kind')[:80]}, not {kind}; "
-            f"{(others or {}).get(found_kind or '', 'give another file')}"
+            f"{(others or {}).get(found_kind or '', fix)}"
         )
     recorded = {name: value for name, value in metadata.items() if name != "sha256"}
     if metadata.get("sha256") != _digest(tensors, recorded):

@@ -18,7 +18,6 @@ from mpnn_arch.models.budget import match_widths
 from mpnn_arch.models.init import Init, initialise
 from mpnn_arch.models.layers import Layers, Message, round_meter
 from mpnn_arch.models.named_parts import is_named
-from mpnn_arch.models.old_names import accept_old_names
 from mpnn_arch.models.registry import make_config
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import message_functions
@@ -122,7 +121,6 @@ def build(
         model: Any = settings.make(layers, widths)  # dense layers draw from the global state
     init = settings.default_init if init is None else init
     initialise(model, init, generator)
-    accept_old_names(model)
     model.model_config = settings
     model.widths = widths
     model.graphs = list(graphs)

@@ -82,9 +82,7 @@ def check_saved(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> S
     """
     graphs, weights = _graphs_and_weights(tensors, metadata, _ENTRIES)
     config = _config(_parse(metadata, "config", dict[str, Any]), weights)
-    choices: dict[str, dict[str, str]] = {}
-    if "backend_choices" in metadata:
-        choices = _parse(metadata, "backend_choices", dict[str, dict[str, str]])
+    choices = _parse(metadata, "backend_choices", dict[str, dict[str, str]])
     for chosen in choices.values():
         for backend in chosen.values():
             backends.check_name(backend)

@@ -19,7 +19,6 @@ from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.models.build import build
 from mpnn_arch.models.changed import refuse_changed
 from mpnn_arch.models.named_parts import check_parts, mark_objects
-from mpnn_arch.models.old_names import renamed
 from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.relationalize.saved import (
     RELATIONALIZED,
@@ -149,15 +148,14 @@ def load(
         again = (
             f"leave out {', '.join(changes)}, or give what it had" if changes else "save it again"
         )
-        weights = _checked_weights(shapes, saved.weights, again)
+        weights = saved.weights
+        _check_weights(shapes, weights, again)
         model = build(name, saved.graphs, **config, device="cpu")
         if "dtype" not in changes:
             _take_dtypes(model, weights)
         load_weights(model, weights)
         if "backend" not in changes:
-            choices = saved.backend_choices
-            names = renamed(model, choices)
-            import_choices(model, {names[name]: choice for name, choice in choices.items()})
+            import_choices(model, saved.backend_choices)
     except InputError as error:
         raise InputError(f"{shown_path(path)} cannot be loaded: {error}") from None
     except _BUILD_ERRORS as error:
@@ -203,22 +201,19 @@ def _take_dtypes(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             own.data = own.data.to(dtype)
 
 
-def _checked_weights(
-    model: nn.Module, weights: Mapping[str, Tensor], again: str
-) -> dict[str, Tensor]:
-    """``weights`` under their current names, if these and all shapes are those of ``model``."""
+def _check_weights(model: nn.Module, weights: Mapping[str, Tensor], again: str) -> None:
+    """Check that the names and shapes of ``weights`` are those of ``model``.
+
+    Raises:
+        InputError: they are not.
+    """
     own = model.state_dict()
-    found: dict[str, Tensor] = {}
-    for old, new in renamed(model, weights).items():
-        if new in found:
-            raise InputError(f"the weights {new} are given twice, once as {old}; save it again")
-        found[new] = weights[old]
-    unknown, missing = sorted(found.keys() - own.keys()), sorted(own.keys() - found.keys())
+    unknown, missing = sorted(weights.keys() - own.keys()), sorted(own.keys() - weights.keys())
     for names, fault in ((unknown, "holds weights of another model"), (missing, "lacks weights")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise InputError(f"it {fault}: {names[0][:80]}{more}; {again}")
-    for name, value in found.items():
+    for name, value in weights.items():
         expected = own[name]
         if value.shape != expected.shape:
             raise InputError(
@@ -229,7 +224,6 @@ def _checked_weights(
             raise InputError(
                 f"{name} is {value.dtype}, and the model's is {expected.dtype}; {again}"
             )
-    return found
 
 
 def _warn_if_not_finite(path: str | os.PathLike[str], weights: Mapping[str, Tensor]) -> None:

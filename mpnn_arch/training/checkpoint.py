@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
-from mpnn_arch.models.old_names import renamed
 from mpnn_arch.rounds import export_choices, import_choices
 from mpnn_arch.training.loop import EpochLoop
 
@@ -60,10 +59,8 @@ def load_checkpoint(trainer: EpochLoop, path: Path, identity: str) -> None:
         for kind in ("model/", "momentum/")
     )
     # Backends round differently: a resumed run keeps the backends that it started with.
-    choices = json.loads(metadata.get("backend_choices", "{}"))
-    names = renamed(trainer.model, [*choices, *momenta])
-    import_choices(trainer.model, {names[name]: choice for name, choice in choices.items()})
-    trainer.load_state(weights, {names[name]: value for name, value in momenta.items()})
+    import_choices(trainer.model, dict(json.loads(metadata["backend_choices"])))
+    trainer.load_state(weights, momenta)
     trainer.generator.set_state(tensors["generator"])
     trainer.epoch = int(metadata["epoch"])
     if source != path:

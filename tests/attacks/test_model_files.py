@@ -175,10 +175,6 @@ def graph(other: RelationalGraph) -> Callable[[Tensors, Metadata], None]:
     return forge
 
 
-def a_name_that_becomes_another(tensors: Tensors, metadata: Metadata) -> None:
-    tensors["model/rounds.0.layer.norm.weight"] = tensors["model/rounds.0.norm.weight"]
-
-
 # The honest graph with its nodes numbered from another one.
 SHIFTED = RelationalGraph(8, (GRAPH.edges + 1) % 8)
 HEAD, ROUND = "model/head.weight", "model/rounds.0.message_function.weight"
@@ -272,11 +268,11 @@ FORGED: dict[str, tuple[Callable[[Tensors, Metadata], None], str]] = {
     "a tensor of no model": (tensor("payload", lambda e: e), "'payload'"),
     "a weight too many": (tensor("model/payload", lambda e: e), "weights of another model"),
     "a weight missing": (without(HEAD), "lacks weights: head.weight"),
-    "a weight under an old and a new name": (a_name_that_becomes_another, "given twice"),
     "a weight of another shape": (tensor(HEAD, lambda w: w.T.contiguous()), "head.weight is"),
     "a weight of integers": (tensor(HEAD, Tensor.int), "head.weight is torch.int32"),
     "a weight of complex numbers": (tensor(HEAD, lambda w: w.to(torch.complex64)), "complex64"),
     "a round's weight cut short": (tensor(ROUND, lambda w: w[:-1]), "message_function.weight is"),
+    "no choices": (without("backend_choices"), "no backend_choices"),
     "choices that are a list": (text(backend_choices="[]"), "of another type"),
     "choices that are not JSON": (text(backend_choices="nan"), "cannot be read"),
     "a choice of no round": (text(backend_choices='{"stem": {}}'), "not a round"),

@@ -53,6 +53,15 @@ def test_another_kind_is_refused(saved):
         read_tensors(saved[0], kind="a model")
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [("a model 1", "a model 2"), ("a model 9", "a model 2")]
+)
+def test_another_version_is_refused_with_both(tmp_path, written, read):
+    write_tensors(tmp_path / "x", {}, {}, kind=written)
+    with pytest.raises(InputError, match=f"is {written}, not {read}; use the mpnn_arch that"):
+        read_tensors(tmp_path / "x", kind=read)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match="there is no file"):
         read_tensors(tmp_path / "none", kind=KIND)
