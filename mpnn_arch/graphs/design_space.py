@@ -176,7 +176,7 @@ class _Sweep:
 def _claim(out: Path, plan: _Sweep) -> None:
     """Create the folder, or check that it holds this sweep with at most as many repeats."""
     make_folder(out)
-    sweep(out, old_names=True)
+    sweep(out)
     note = out / "_sweep.json"
     described = plan.description()
     if note.exists():

@@ -22,13 +22,8 @@ from mpnn_arch.io.processes import is_running, place, start_of
 _PREFIX = ".mpnn-arch-"
 _NAME = re.compile(r"\.mpnn-arch-([0-9a-f]{8})-([0-9]{1,10})-([0-9]{1,20})-[A-Za-z0-9_]{8}")
 
-# Names that 0.1.0 and its libraries gave to temporary files: ".0-ring-8-seed1-k3v_9x2a.csv",
-# safetensors' own ".tmpX8Lc2q", "table.csv.tmp", "matrix.tmp.csv", "_sweep.tmp", ".fetched-...".
-_OLD_NAME = re.compile(
-    r"\.tmp[A-Za-z0-9]{6}|\..+-[a-z0-9_]{8}(\.[A-Za-z0-9]+)?|.+\.tmp(\.[A-Za-z0-9]+)?"
-)
 _OLD_AGE = 3600.0
-"""Seconds without a change after which a file that names no process is taken for abandoned."""
+"""Seconds without a change after which another host's folder is taken for abandoned."""
 
 
 @contextmanager
@@ -48,22 +43,20 @@ def new_temporary_folder(folder: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
 
 
-def sweep(folder: Path, *, old_names: bool = False) -> None:
+def sweep(folder: Path) -> None:
     """Remove what processes that no longer run left half written in ``folder``.
 
     What a running process writes is never touched. Where that cannot be known, because the process
-    ran on another host or the name does not say, an hour without a change decides, by the clock of
-    the file system: that of a network differs from this host's.
+    ran on another host, an hour without a change decides, by the clock of the file system: that of
+    a network differs from this host's.
 
     Args:
         folder: searched itself, without its subfolders.
-        old_names: whether to remove also files with the temporary names of 0.1.0; only for folders
-            in which this library alone writes, since others use such names too.
     """
     now = cache(partial(_time_in, folder))
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _is_abandoned(entry, old_names, now):
+            if _is_abandoned(entry, now):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
@@ -80,12 +73,12 @@ def _time_in(folder: Path) -> float:
         made.rmdir()
 
 
-def _is_abandoned(entry: os.DirEntry[str], old_names: bool, now: Callable[[], float]) -> bool:
+def _is_abandoned(entry: os.DirEntry[str], now: Callable[[], float]) -> bool:
     ours = _NAME.fullmatch(entry.name)
-    if ours is not None:
-        where, pid, start = ours[1], int(ours[2]), int(ours[3])
-        return not is_running(pid, start) if where == place() else _is_old(entry, now)
-    return old_names and _OLD_NAME.fullmatch(entry.name) is not None and _is_old(entry, now)
+    if ours is None:
+        return False
+    where, pid, start = ours[1], int(ours[2]), int(ours[3])
+    return not is_running(pid, start) if where == place() else _is_old(entry, now)
 
 
 def _is_old(entry: os.DirEntry[str], now: Callable[[], float]) -> bool:

@@ -95,7 +95,7 @@ def _product(arguments: tuple[Any, ...], kernel: Any, size: Any) -> Product:
 
 
 def _geometry(kernel: Any, conv_arguments: list[int]) -> ConvGeometry | None:
-    if len(conv_arguments) < 6:  # over vectors; empty in programs that were saved earlier
+    if len(conv_arguments) < 6:  # over vectors
         return None
     a, b, c, d, e, f = conv_arguments
     height, width = kernel

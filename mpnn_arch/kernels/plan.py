@@ -261,8 +261,8 @@ def _register(plan: RoundPlan) -> RoundPlan:
 
 
 def _restore(edge_index: Any, in_sizes: Any, out_sizes: Any, device: str) -> RoundPlan:
-    """From arrays; from tensors in older pickles."""
-    edges = torch.as_tensor(edge_index, device="cpu")
+    """The plan of what :meth:`RoundPlan.__reduce__` gave."""
+    edges = torch.from_numpy(edge_index)
     return make_plan(edges, in_sizes.tolist(), out_sizes.tolist()).to(device)
 
 
