@@ -56,8 +56,8 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
             ``complete`` or a name that ``graphs.parse`` takes), ``num_nodes``, ``density``,
             ``rewiring_probability``, ``graph_seed``, ``train_seed``, and ``top1_error`` in percent
             with or without ``epoch``, or ``epoch1``, ``epoch2``, ... with the error after each. Or
-            the folder of a study, which may be running, or of ``mpnn-arch train``, or one with an
-            ``export.csv``.
+            the folder of a study, which may be running, or one with an ``export.csv`` or a
+            ``metrics.csv``.
 
     Returns:
         Columns ``results`` (the file's name, and the kind of network where a study has several),

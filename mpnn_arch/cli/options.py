@@ -17,7 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 GRAPH_FLAGS = ("--graphs", "--graph", "-g")
-"""``--graph`` is what the option was called where one graph was meant; both mean the same."""
+"""``--graph`` is an alias, for commands that are given one graph."""
 
 
 def together(*options: Decorator[Any]) -> Decorator[Any]:
