@@ -19,9 +19,10 @@ from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.lazy_channels import LazyChannels, channel_pair
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import MessageFunction
-from mpnn_arch.rounds.state_dict import forget_graph
 from mpnn_arch.rounds.steps import check_messages
 
+# A GraphRound has the message and update of a round on this graph: its one node has all channels,
+# as every node of the input has.
 _ONE_NODE = RelationalGraph(1, [[0], [0]])
 
 
@@ -86,9 +87,7 @@ class GraphRound(LazyChannels, MessageRound):
     ) -> None:
         source, target = channel_pair(in_channels)
         self.check_lazy(in_channels)
-        # Message and update are built for a graph of one node with a self-loop.
         super().__init__(_ONE_NODE, source, out_channels, message, *args, **kwargs)
-        forget_graph(self)
         self.in_channels = in_channels  # type: ignore[assignment]
         self.source_channels, self.target_channels = source, target
         check_choice("flow", flow, ("source_to_target", "target_to_source"))
@@ -104,6 +103,9 @@ class GraphRound(LazyChannels, MessageRound):
                 "round needs its graph in the constructor: use RelationalLinear or FusedRound, or "
                 "a shared message such as 'shared_linear' or 'shared_attention'"
             )
+
+    def _register_graph(self, graph: RelationalGraph) -> None:
+        self.graph: RelationalGraph | None = None
 
     def forward(  # type: ignore[override]
         self,

@@ -13,6 +13,7 @@ from torch_geometric.typing import OptTensor
 from mpnn_arch.checks import check_flag
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
+from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.partition import ChannelPartition, Order
@@ -160,12 +161,16 @@ class MessageRound(MessagePassing):
             self.squeeze = make_squeeze(squeeze_excitation, self.out_partition)
             self.residual = check_residual(residual, self.in_partition, self.out_partition)
             self.activation = make_activation(activation)
-            register_graph(self, graph)
+            self._register_graph(graph)
             self.to(dtype=dtype)
             self.reset_parameters(generator)
         # Those on the meta device stay: a library that loads their values put them there.
         self._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
         self.prepare()
+
+    def _register_graph(self, graph: RelationalGraph) -> None:
+        """Keep the graph, in the state dict too; of a GraphRound it comes with the input."""
+        register_graph(self, graph)
 
     @batched
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:  # (B, C_in, ...)

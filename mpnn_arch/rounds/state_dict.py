@@ -28,13 +28,6 @@ def register_graph(layer: Any, graph: RelationalGraph) -> None:
     layer.register_load_state_dict_pre_hook(_before_loading)
 
 
-def forget_graph(layer: Any) -> None:
-    """Undo :func:`register_graph` for a round whose graph comes with the input."""
-    layer.graph = None
-    for name in _BUFFERS:
-        delattr(layer, name)
-
-
 def restore_graph(layer: Any) -> None:
     """Set the buffers from the graph where they hold something else.
 
@@ -61,13 +54,10 @@ def _graph_tensors(layer: Any) -> dict[str, Tensor]:
 
 
 def _before_saving(layer: Any, *_: Any) -> None:
-    if layer.graph is not None:
-        restore_graph(layer)
+    restore_graph(layer)
 
 
 def _before_loading(layer: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    if layer.graph is None:
-        return
     expected = _graph_tensors(layer)
     _take_dense(layer, state, prefix, expected)
     for name in _BUFFERS:

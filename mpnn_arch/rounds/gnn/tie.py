@@ -112,9 +112,10 @@ def untie(layer: GraphRound, graph: GivenGraph) -> RelationalLinear:
     factory: dict[str, Any] = {"device": function.weight.device, "dtype": function.weight.dtype}
     tied = MessageRound(graph, *widths, "shared_linear", bias=False, **factory)
     tied_function: Any = tied.message_function
+    own_bias: Any = layer.bias
     with torch.no_grad():
         tied_function.weight.copy_(function.weight)
-        bias = None if layer.bias is None else layer.bias.repeat(n)
+        bias = None if own_bias is None else own_bias.repeat(n)
         untied = RelationalLinear(graph, *widths, layer.bias is not None, layer.aggr_module)
         copied = {"message_function.weight": tied_function.flat_weight(), "bias": bias}
         untied.aggr_module, untied.aggr = copy.deepcopy(layer.aggr_module), layer.aggr
