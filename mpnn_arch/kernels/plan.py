@@ -1,6 +1,7 @@
 """The index tensors of one round, computed once from the edges and the two partitions.
 
-One parameter layout serves every backend. A round's weights are the entries that its dense matrix
+One parameter layout, by node, serves every backend; weights that no backend multiplies may have
+another (:mod:`mpnn_arch.rounds.messages`). A round's weights are the entries that its dense matrix
 (C_out, C_in) has where the graph has an edge, in row-major order: a vector of ``num_weights``
 numbers (for a conv round each entry is a K x K kernel). Because the channels of a node are
 contiguous, that order is also "target node by target node, each a [size_v, fan_in_v] matrix", whose

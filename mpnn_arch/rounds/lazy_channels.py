@@ -1,4 +1,9 @@
-"""Channels given as -1: a layer takes their number from its first input, as PyG's layers do."""
+"""Channels given as -1: a layer takes their number from its first input, as PyG's layers do.
+
+``__new__`` keeps what the constructor was called with, and the constructor builds the layer for one
+channel in the place of each -1. The first input, or a state dict that is loaded before, tells the
+channels: a second layer is built with them, and the first takes over its modules and shapes.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +41,11 @@ def channel_pair(in_channels: int | tuple[int, int]) -> tuple[int, int]:
 class LazyChannels(nn.Module):
     """A layer whose first constructor argument is ``in_channels``, possibly -1.
 
-    Until the first input it has weights for one channel; then it is built anew for the channels of
-    that input. Its parameters remain the same objects, so that an optimizer may precede the input.
+    Its parameters remain the same objects when the channels are known, so that an optimizer may
+    precede the first input.
     """
 
+    # Positional and named arguments of the constructor until the channels are known; then None.
     _awaiting: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -68,17 +74,19 @@ class LazyChannels(nn.Module):
         if self._awaiting is None:
             return
         found = [1 if one is None else one.shape[-1] for one in features_of(x)]
-        given = self._unknown()
+        given = self._given_channels()
         if isinstance(given, (tuple, list)):
             found = [new if old == -1 else old for old, new in zip(given, found, strict=True)]
         known = tuple(found) if isinstance(given, (tuple, list)) else found[0]
-        self._adopt(self._built_for(known).train(self.training))
+        self._become(self._built_for(known).train(self.training))
 
-    def _unknown(self) -> Any:
+    def _given_channels(self) -> Any:
+        """The constructor's ``in_channels``: -1, or a pair with one."""
         args, kwargs = self._awaiting or ((), {})
         return args[0] if args else kwargs["in_channels"]
 
     def _built_for(self, known: Any) -> Any:
+        """Another layer of the same arguments, but for these channels."""
         args, kwargs = self._awaiting or ((), {})
         if args:
             return type(self)(known, *args[1:], **kwargs)
@@ -101,23 +109,26 @@ class LazyChannels(nn.Module):
 
     def _take_channels_of(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Build the layer for the channels with which its parameters have these shapes, if any."""
-        # Every size is a multiple of the channels, which are 1 until they are known.
+        # A size that depends on the channels is a multiple of them, and of 1 channel here: each
+        # quotient of a given size and an own one may be their number. The layer that is built for
+        # the right ones has the shapes that were given.
         quotients = {1}
         for name, own in _shapes(self).items():
             pairs = zip(own, shapes.get(name, ()), strict=False)
             quotients |= {new // old for old, new in pairs if old and new % old == 0}
         if quotients == {1}:
             return
-        given = self._unknown()
+        given = self._given_channels()
         options = [sorted(quotients, reverse=True) if n == -1 else [n] for n in _numbers(given)]
         for known in itertools.product(*options):
             with torch.random.fork_rng(devices=[]):
                 fresh = self._built_for(known if isinstance(given, (tuple, list)) else known[0])
             if all(shapes.get(name, own) == own for name, own in _shapes(fresh).items()):
-                self._adopt(fresh.train(self.training))
+                self._become(fresh.train(self.training))
                 return
 
-    def _adopt(self, fresh: Any) -> None:
+    def _become(self, fresh: Any) -> None:
+        """Take over the modules and channels of ``fresh``, with the own parameters in them."""
         old = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         for name, value in [*fresh.named_parameters(), *fresh.named_buffers()]:
             own = old[name]

@@ -57,7 +57,8 @@ class MessageFunction(nn.Module):
     Attributes:
         arguments: the names that ``forward`` declares, in its order.
         shared: whether all edges share the parameters, so that the graph may come with the input.
-        plan_layout: whether ``weight`` holds the entries of every W_vu as the plan lays them out.
+        plan_layout: whether ``weight`` holds the entries of every W_vu by node, as the plan lays
+            them out, and not by edge; :mod:`mpnn_arch.rounds.messages` says why there are both.
         fusable: whether the sum of the messages is one product with :meth:`flat_weight`.
         vectors_instead: for a function over maps only, the one to use over vectors.
         maps_instead: for a function over vectors only, the one to use over maps.

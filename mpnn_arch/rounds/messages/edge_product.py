@@ -1,4 +1,7 @@
-"""The building block of most messages: a product with a matrix, or kernels, per edge."""
+"""The building block of most messages: a product with a matrix, or kernels, per edge.
+
+Its weights lie edge by edge; :mod:`mpnn_arch.rounds.messages` says why others lie by node.
+"""
 
 from __future__ import annotations
 
