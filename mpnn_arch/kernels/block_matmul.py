@@ -114,6 +114,16 @@ def block_product(
     ``bias`` is (C_out,) or None. It is added before the sum is rounded to the dtype of x, as by
     ``F.linear`` and ``F.conv2d``.
 
+    The first of these ways that fits the tensors is taken:
+
+    1. nothing to multiply, as kernels need a sample and an edge: torch's operations;
+    2. eager tensors, the usual case: a backend's product, without the checks for ``torch.func``;
+    3. an ONNX export: standard operators;
+    4. torch's product is the choice, or no other may run (the complete graph, where a tracer has it
+       as one matrix product; ``torch.func``): torch's operations;
+    5. a tracer or dispatch mode, subclasses of tensors, the meta device: a registered operator;
+    6. what is left: a backend's product, with all checks.
+
     Raises:
         DtypeError: a bias of another dtype than x, after autocast.
         InputError: as for :func:`block_matmul`.
@@ -128,23 +138,22 @@ def block_product(
             bias = bias.to(dtype)
     if bias is not None and bias.dtype != x.dtype:
         raise DtypeError.of_bias(bias.dtype, x.dtype)
-    if not is_traced(x, weight) and not (x.numel() and weight.numel()):
-        # Kernels need at least one sample and one edge.
+    if not is_traced(x, weight) and not (x.numel() and weight.numel()):  # 1
         return masked.product(x, weight, plan, geometry, bias)
-    if is_plain(x, weight) and (bias is None or is_plain(x, bias)):
+    if is_plain(x, weight) and (bias is None or is_plain(x, bias)):  # 2
         if isinstance(backend, Picker):
             return backend.prepare(x, weight, plan, geometry)(x, weight, bias)
         name = _name(x, weight, plan, geometry, backend)
         return Product(plan, backends.get(name), geometry)(x, weight, bias)
-    if torch.onnx.is_in_onnx_export():
+    if torch.onnx.is_in_onnx_export():  # 3
         return _standard_operators(x, weight, plan, geometry, bias)
     name = _name(x, weight, plan, geometry, backend)
-    # A plan's index tensors never move to the meta device: only an operator accepts the mix.
+    # 4. A plan's index tensors never move to the meta device: only an operator accepts the mix.
     if (name == backends.PLAIN and not x.is_meta) or plan.is_complete or in_functorch():
         return masked.product(x, weight, plan, geometry, bias)
-    if is_traced(x, weight, *(() if bias is None else (bias,))):
+    if is_traced(x, weight, *(() if bias is None else (bias,))):  # 5
         return traced_product(x, weight, plan, geometry, name, bias)
-    return differentiable(Product(plan, backends.get(name), geometry), x, weight, bias)
+    return differentiable(Product(plan, backends.get(name), geometry), x, weight, bias)  # 6
 
 
 def _standard_operators(

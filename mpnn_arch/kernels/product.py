@@ -26,7 +26,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.relu import before_relu
 from mpnn_arch.kernels.two_streams import both
 
-# With respect to x, W and a bias; None where one is not needed.
+# With respect to x, W and a bias, in the order of `_Forward`'s arguments; None where not needed.
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 # The backends that run a plan's rounds, by identity. What was captured into a CUDA graph goes on to

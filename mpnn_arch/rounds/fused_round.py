@@ -1,15 +1,4 @@
-"""The fast twin of a round: the same numbers, parameters and state dict, in one product.
-
-A call takes the first of these ways that applies:
-
-1. messages edge by edge, all at once or in chunks, where the round is not one product, or something
-   asks for its messages (:attr:`FusedRound.passes_messages`);
-2. PyG's ``propagate`` around the product, where it is hooked or a subclass overrides a step;
-3. the product and ``update``, for a mean;
-4. the product with the bias in it, then norm and activation. ``forward`` itself takes this way
-   where a product was selected before for tensors of this shape: in few calls, as a small round
-   takes no longer than they do.
-"""
+"""The fast twin of a round: the same numbers, parameters and state dict, in one product."""
 
 # Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
 from collections.abc import Mapping
@@ -36,7 +25,7 @@ from mpnn_arch.rounds.wrapped import must_be_called, unwrapped
 
 # The steps of a round, which a subclass may override.
 _STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")
-# Attributes that decide how a round is computed.
+# Attributes by which `_decide` decides how a round is computed.
 _DECIDING = frozenset({"message_function", "aggr_module", "fuse", "_explain", "_backend"})
 
 
@@ -184,24 +173,37 @@ class FusedRound(MessageRound):
 
     @batched
     def _forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """The first of these ways that fits.
+
+        1. Messages, all of them in PyG's ``propagate``, where hooks, an explainer or steps of a
+           subclass need them, and on the reference backend where they fit.
+        2. Messages of some nodes, or samples, at a time, then ``update``.
+        3. The product with the bias, then sigma; :meth:`forward` takes this way itself where x is a
+           plain tensor of a shape that was met before.
+        4. The product, divided by the degrees, then ``update``: a mean.
+        5. One of these two within PyG's ``propagate``, for hooks and steps around the product.
+        """
         if residual is None and self.residual:
             residual = x
         if self.passes_messages:
             chunks = chunks_of(self, x, self.max_message_elements)
             literal = self._backend == "reference" and len(chunks) == 1
-            if literal or self._needs_every_message():
+            if literal or self._needs_every_message():  # 1
                 return super().forward(x, residual)
-            return self.update(aggregate_in_chunks(self, x, chunks), residual)
-        if self._is_product:  # rounded once, after the bias, as in `nn.Linear`
+            return self.update(aggregate_in_chunks(self, x, chunks), residual)  # 2
+        if self._is_product:  # 3, rounded once, after the bias, as in `nn.Linear`
             return self._sigma(self._product(x, self.bias), residual)
-        if not self._goes_through_propagate():
+        if not self._goes_through_propagate():  # 4
             return self.update(self.message_and_aggregate(self.edge_index, x), residual)
-        # PyG takes its fused path for an `EdgeIndex` sorted by column (the target).
+        # 5. PyG takes its fused path for an `EdgeIndex` sorted by column (the target).
         size = (self.plan.num_nodes, self.plan.num_nodes)
         edges = EdgeIndex(self._edges, sparse_size=size, sort_order="col")
         return self.propagate(edges, size=size, x=x, residual=residual)
 
-    # -- how it is computed, decided when an attribute changes --------------------------------
+    # -- how it is computed --------------------------------------------------------------------
+    #
+    # What the round's own attributes say is decided when one of them is set (`_decide`). What
+    # others do to the message function comes unannounced: every call asks `must_be_called`.
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight":  # a property: `nn.Module` would look for a parameter of that name
@@ -213,7 +215,7 @@ class FusedRound(MessageRound):
             self._decide()
 
     def _decide(self) -> None:
-        """Decide whether a call is a product and an update, unless the message must be called."""
+        """Whether a call is the product and sigma, unless the message function must be called."""
         self._is_product = not (
             self._who_asks()
             or self.why_not_fused()
