@@ -56,7 +56,7 @@ def correlate(first: npt.ArrayLike, second: npt.ArrayLike) -> Correlation:
     """
     x, y = as_numbers("first", first), as_numbers("second", second)
     if len(x) < 4:
-        raise InputError(f"{len(x)} pairs are too few for a correlation; give four or more")
+        raise InputError(f"a correlation takes four or more pairs, not {len(x)}; give more")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         raise InputError("one side of the pairs is constant, which correlates with nothing")
     pearson, spearman = stats.pearsonr(x, y), stats.spearmanr(x, y)

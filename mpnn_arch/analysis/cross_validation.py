@@ -27,7 +27,8 @@ def held_out(features: Array, errors: Array, model: Any = None, seed: int = 0) -
     """
     if len(errors) < FOLDS:
         raise InputError(
-            f"{len(errors)} graphs are too few for {FOLDS} folds of cross-validation; give more"
+            f"{FOLDS} folds of cross-validation take {FOLDS} graphs or more, not {len(errors)}; "
+            "give more"
         )
     folds = KFold(FOLDS, shuffle=True, random_state=seed)
     predicted = np.empty(len(errors))

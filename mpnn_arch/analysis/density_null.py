@@ -82,7 +82,8 @@ def density_null(
     graphs = with_density(per_graph(without_baseline(table)))
     if len(graphs) < 12:
         raise InputError(
-            f"{len(graphs)} graphs are too few to separate structure from density; give 12 or more"
+            f"12 graphs or more are needed to separate structure from density, not {len(graphs)}; "
+            "give more"
         )
     if np.ptp(graphs["mean"]) == 0:
         raise InputError("all graphs have one error, so there is no variance to explain")

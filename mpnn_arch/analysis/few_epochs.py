@@ -121,7 +121,8 @@ def curves(table: pd.DataFrame) -> tuple[list[int], Array, list[str]]:
     graphs, seeds = complete_part(there.to_numpy(dtype=bool))
     if graphs.sum() < 4:
         raise InputError(
-            f"{graphs.sum()} graphs have all training seeds and epochs; four or more are needed"
+            "four graphs or more with all training seeds and epochs are needed, not "
+            f"{graphs.sum()}; give more"
         )
     names, kept = there.index[graphs], there.columns[seeds]
     every = pd.MultiIndex.from_product([names, kept])

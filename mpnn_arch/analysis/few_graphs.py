@@ -79,7 +79,9 @@ def few_graphs_by_count(
     place = graphs["bin"].rank(method="dense").to_numpy().astype(int) - 1
     total, sums, counted = place.max() + 1, graphs["sum"].to_numpy(), graphs["seeds"].to_numpy()
     if total < 4:
-        raise InputError(f"the graphs lie in {total} bins; four or more are needed to correlate")
+        raise InputError(
+            f"four bins with graphs or more are needed to correlate, not {total}; give more graphs"
+        )
     if total == len(graphs):
         raise InputError(
             "there is one graph a bin, so fewer graphs are fewer bins; give several graphs a bin"

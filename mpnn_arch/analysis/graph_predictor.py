@@ -126,7 +126,10 @@ def predict_from_graphs(
     by_name = rebuild(rows)[0] if graphs is None else as_named_graphs(graphs)
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     if len(rows) < 40:
-        raise InputError(f"{len(rows)} graphs can be made; 40 or more are needed to hold some out")
+        raise InputError(
+            f"40 graphs or more that can be made are needed to hold some out, not {len(rows)}; "
+            "give more"
+        )
     errors = rows["mean"].to_numpy(dtype=np.float64)
     random = np.random.default_rng(seed)
     test: Flags = random.permutation(len(rows)) < round(test_share * len(rows))

@@ -11,7 +11,7 @@ from mpnn_arch.analysis.cross_validation import explained, explained_interval, h
 from mpnn_arch.analysis.density_curve import density_features, with_density
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.checks import as_list, check_whole
+from mpnn_arch.checks import as_list, check_whole, counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import GraphBatch, list_measures
 from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
@@ -65,9 +65,13 @@ def rank_measures(
         rows = rows.iloc[np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])]
     by_name, unknown = rebuild(rows) if graphs is None else (as_named_graphs(graphs), [])
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
-    notes = [f"{len(unknown)} graphs cannot be made and are not measured"] if unknown else []
+    left_out = f"measures leave out {counted(len(unknown), 'graph')} that cannot be made"
+    notes = [left_out] if unknown else []
     if len(rows) < 10:
-        raise InputError(f"{len(rows)} graphs can be made; ten or more are needed to rank measures")
+        raise InputError(
+            f"ten graphs or more that can be made are needed to rank measures, not {len(rows)}; "
+            "give more"
+        )
     batch = GraphBatch.of([by_name[name] for name in rows["graph"]])
     errors = rows["mean"].to_numpy(dtype=np.float64)
     density = density_features(rows)

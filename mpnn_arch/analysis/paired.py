@@ -13,7 +13,7 @@ from scipy import stats
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, error_matrix, per_graph, run_variance
 from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, region
-from mpnn_arch.checks import check_range
+from mpnn_arch.checks import check_range, counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -113,7 +113,7 @@ def _matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
     graphs, errors = error_matrix(table)
     if min(errors.shape) < 2:
         raise InputError(
-            f"{errors.shape[0]} graphs have errors for all of {errors.shape[1]} training seeds; "
-            "pairing takes two graphs and two seeds or more"
+            "pairing takes two graphs or more, all with two seeds or more, not "
+            f"{counted(errors.shape[0], 'graph')} and {counted(errors.shape[1], 'seed')}; give more"
         )
     return graphs, errors

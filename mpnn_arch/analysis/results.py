@@ -28,7 +28,7 @@ _EPOCH = ("epoch", "epochs")
 _KIND = ("model", "dataset", "message", "aggr")
 _WIDE = re.compile(r"epoch(\d+)")
 # What a folder may call its results: an export of a study, and the metrics of `mpnn-arch train`.
-_IN_FOLDER = ("export.csv", "metrics.csv")
+_IN_FOLDER = ("export.csv", "export.parquet", "metrics.csv")
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
             ``complete`` or a name that ``graphs.parse`` takes), ``num_nodes``, ``density``,
             ``rewiring_probability``, ``graph_seed``, ``train_seed``, and ``top1_error`` in percent
             with or without ``epoch``, or ``epoch1``, ``epoch2``, ... with the error after each. Or
-            the folder of a study, which may be running, or one with an ``export.csv`` or a
-            ``metrics.csv``.
+            the folder of a study, which may be running, or one with an ``export.csv``,
+            ``export.parquet`` or ``metrics.csv``.
 
     Returns:
         Columns ``results`` (the file's name, and the kind of network where a study has several),
@@ -216,7 +216,9 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
         )
         inside = _results_in(path) if several else [path]
         if not inside:
-            raise InputError(f"there are no results in the folder {path}; give a CSV file of them")
+            raise InputError(
+                f"there are no results in the folder {path}; give a CSV or Parquet file of them"
+            )
         files += [file for file in inside if file not in files]
     if not files:
         raise InputError("there are no results to read; give one CSV file or more")
@@ -303,7 +305,8 @@ def _file(path: Path) -> Path:
         for name in _IN_FOLDER:
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"the folder {path} has no {' or '.join(_IN_FOLDER)}; give a CSV file")
+        names = ", ".join(_IN_FOLDER)
+        raise InputError(f"the folder {path} has none of {names}; give a file of results")
     if not path.is_file():
         what = f"{path} is a device or a pipe" if path.exists() else f"there is no file {path}"
         raise InputError(f"{what}; give a CSV file of results")
@@ -315,16 +318,32 @@ def _name(path: Path) -> str:
 
 
 def _results_in(folder: Path) -> list[Path]:
-    files = (path for path in sorted(folder.glob("*.csv")) if path.is_file())
-    return [path for path in files if _looks_like_results(path)]
+    files = sorted([*folder.glob("*.csv"), *folder.glob("*.parquet")])
+    return [path for path in files if path.is_file() and _looks_like_results(path)]
 
 
 def _looks_like_results(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = {name.strip().strip('"') for name in file.readline().split(",")}
+    if path.suffix == ".parquet":
+        header = _parquet_columns(path)
+    else:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            header = {name.strip().strip('"') for name in file.readline().split(",")}
     return "graph" in header and bool(
         header & set(_ERROR) or any(_WIDE.fullmatch(name) for name in header)
     )
+
+
+def _parquet_columns(path: Path) -> set[str]:
+    try:
+        import pyarrow.parquet as pq
+
+        return set(pq.read_schema(path).names)
+    except ImportError:
+        from mpnn_arch.studies.export import PYARROW_IS_MISSING
+
+        raise InputError(PYARROW_IS_MISSING) from None
+    except (ValueError, OSError):  # no Parquet file
+        return set()
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mpnn_arch.analysis.per_graph import error_matrix, run_variance
+from mpnn_arch.checks import counted
 from mpnn_arch.errors import InputError
 
 
@@ -51,8 +52,8 @@ def selection_bias(table: pd.DataFrame) -> SelectionBias:
     graphs, seeds = errors.shape
     if graphs < 2 or seeds < 2:
         raise InputError(
-            f"{graphs} graphs have errors for all of {seeds} training seeds; splitting the seeds "
-            "takes two graphs and two seeds or more"
+            "splitting the seeds takes two graphs or more, all with two seeds or more, "
+            f"not {counted(graphs, 'graph')} and {counted(seeds, 'seed')}; give more"
         )
     rows = []
     for count in range(1, seeds):

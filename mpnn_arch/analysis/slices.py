@@ -79,8 +79,8 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
     points = graphs[graphs[across].between(low, high)].sort_values(along)
     if points[along].nunique() < 5:
         raise InputError(
-            f"{len(points)} graphs have {across} within {low:g} to {high:g}; a second-degree "
-            "regression takes five or more, widen the range"
+            f"a second-degree regression takes five graphs or more with {across} within {low:g} to "
+            f"{high:g}, not {len(points)}; widen the range"
         )
     if np.ptp(points["mean"]) == 0:
         raise InputError("all graphs of the slice have one error, which no curve explains")

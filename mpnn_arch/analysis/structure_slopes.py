@@ -80,8 +80,8 @@ def structure_slopes(table: pd.DataFrame) -> StructureSlopes:
     rank = np.linalg.matrix_rank(excess)
     if rank < 2 or len(gap) < 4:
         raise InputError(
-            f"{len(gap)} graphs differ from their nulls in {rank} of C and L; slopes take 4 graphs "
-            "or more that differ in both"
+            "slopes take 4 graphs or more that differ from their nulls in both of C and L, not "
+            f"{len(gap)} that differ in {rank}; give more"
         )
     fit = OLS(gap, excess).fit()
     (c_low, c_high), (l_low, l_high) = np.asarray(fit.conf_int(0.05), dtype=np.float64).tolist()

@@ -58,8 +58,8 @@ def variance_ladder(
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
     if len(rows) < 20 or np.ptp(rows["mean"]) == 0:
         raise InputError(
-            f"{len(rows)} graphs can be made, with {rows['mean'].nunique()} different errors; "
-            "20 graphs or more that differ are needed to share out their variance"
+            "20 graphs or more that can be made and differ in error are needed to share out their "
+            f"variance, not {len(rows)} of which {rows['mean'].nunique()} differ; give more"
         )
     if rows["density"].round(9).nunique() < 2:
         raise InputError(

@@ -223,7 +223,8 @@ def sample(
     # The bins extend to the largest average path length of this sweep.
     picked = subsample(table, Bins(bins, (1.0, float(table["average_path_length"].max()) + 1e-9)))
     write_whole(out / "sample.csv", lambda temporary: picked.to_csv(temporary, index=False))
-    click.echo(f"{len(table)} graphs, {len(picked)} bins filled -> {out / 'sample.csv'}")
+    found = f"{counted(len(table), 'graph')}, {counted(len(picked), 'bin')} filled"
+    click.echo(f"{found} -> {out / 'sample.csv'}")
 
 
 @graphs.command(short_help="Show C and L of cat and macaque cortex.")

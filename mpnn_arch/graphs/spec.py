@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpnn_arch.checks import meant, parse_number, parse_whole, shown
+from mpnn_arch.checks import counted, meant, parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.connectomes import connectome
 from mpnn_arch.graphs.files import BY_SUFFIX
@@ -115,7 +115,7 @@ def _picked(
     elif len(ends) == 2:
         places = slice(*ends)
         if not range(count)[places]:
-            raise InputError(f"{text} is an empty slice of {count} graphs; widen it")
+            raise InputError(f"{text} is an empty slice of {counted(count, 'graph')}; widen it")
     else:
         index = ends[0]
         if index is None or not 0 <= index < count:

@@ -237,9 +237,9 @@ def test_the_page_in_the_dark_and_on_a_phone(small_report, browser, serious_faul
 
 
 def test_a_best_graph_that_is_expected_to_err_more_is_not_as_good_as_its_mean_says():
-    def reading(held_out, expected):
+    def reading(held_out, expected, rank=2.0):
         splits = pd.DataFrame(
-            {"chosen_on": [4], "bias": [held_out], "held_out": [34.8], "rank": [2.0]}
+            {"chosen_on": [4], "bias": [held_out], "held_out": [34.8], "rank": [rank]}
         )
         bias = SimpleNamespace(splits=splits, graphs=53, best=34.8, expected=expected)
         return _best_graph(SimpleNamespace(name="ours", bias=bias, baseline={"mean": 35.8}))
@@ -249,6 +249,8 @@ def test_a_best_graph_that_is_expected_to_err_more_is_not_as_good_as_its_mean_sa
     assert "is 0.20 points below" in reading(-0.2, 34.81).evidence
     assert reading(-0.001, 35.57).verdict == "in part"
     assert reading(0.7, 34.81).verdict == "in part"
+    assert reading(0.7, 34.81).evidence.endswith("it ranks 2 there")
+    assert reading(0.7, 34.81, 2.5).evidence.endswith("it ranks 2.5 there")
 
 
 def test_a_name_cannot_break_the_page(small_results, tmp_path):

@@ -166,10 +166,24 @@ def test_what_is_left_out_is_said(results_file):
     assert np.isfinite(results.table["error"]).all()
 
 
+def test_a_folder_of_parquet_files_is_read_as_one_of_csv_files(results_file, tmp_path):
+    table = pd.read_csv(results_file(results_file.lines))
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    table.to_parquet(folder / "mine.parquet")
+    table[["num_nodes"]].to_parquet(folder / "other.parquet")
+    (folder / "broken.parquet").write_bytes(b"no")
+    (results,) = read_many([folder])
+    assert (results.name, len(results.table)) == ("mine", len(table))
+    (folder / "mine.parquet").rename(folder / "export.parquet")
+    (results,) = read_many([folder])
+    assert results.name == "kept"
+
+
 def test_missing_files(tmp_path):
     with pytest.raises(InputError, match="there is no file"):
         analysis.load_results(tmp_path / "none.csv")
-    with pytest.raises(InputError, match=r"no export\.csv or metrics\.csv"):
+    with pytest.raises(InputError, match=r"none of export\.csv, export\.parquet, metrics\.csv"):
         analysis.load_results(tmp_path)
     with pytest.raises(InputError, match=f"{os.devnull} is a device or a pipe"):
         analysis.load_results(os.devnull)

@@ -149,7 +149,7 @@ def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):
     assert something.gain_interval[0] > 0.1
     assert something.permutation_p < 0.01
     assert something.f_p < 1e-6
-    with pytest.raises(InputError, match="too few"):
+    with pytest.raises(InputError, match="12 graphs or more"):
         analysis.density_null(bowl_table.head(5))
 
 
@@ -215,7 +215,7 @@ def test_cross_validation_predicts_what_was_not_seen():
     x, y = random.standard_normal((60, 20)), random.standard_normal(60)
     seen = LinearRegression().fit(x, y).predict(x)
     assert explained(seen, y) > 0.1 > explained(held_out(x, y), y)
-    with pytest.raises(InputError, match="too few"):
+    with pytest.raises(InputError, match="take 10 graphs or more, not 5"):
         held_out(x[:5], y[:5])
 
 
@@ -241,7 +241,7 @@ def test_a_measure_that_cannot_be_had_is_left_out(bowl_table):
     unknown["graph"] = unknown["graph"].replace(lost, "my_brain")
     ranked, notes = analysis.rank_measures(unknown, ["clustering_coefficient"])
     assert ranked["graphs"].iloc[0] == 39
-    assert "1 graphs cannot be made" in notes[0]
+    assert "1 graph that cannot be made" in notes[0]
 
 
 def test_agreement_and_its_limits(bowl_table, density_table, made_up):
@@ -263,6 +263,8 @@ def test_few_graphs_by_count(bowl_table):
     assert found["pearson"].is_monotonic_increasing
     every = bowl_table["graph"].unique()
     assert analysis.few_graphs(bowl_table, every).pearson == pytest.approx(1)
+    with pytest.raises(InputError, match=r"four bins .* are needed to correlate, not 1; give"):
+        analysis.few_graphs_by_count(bowl_table[bowl_table["graph"].isin(every[:1])])
     with pytest.raises(InputError, match="none of the chosen"):
         analysis.few_graphs(bowl_table, ["ring:64,4"])
 

@@ -70,8 +70,8 @@ def test_more_seeds_find_less():
     [
         (lambda t: t.drop(columns="average_path_length"), "no column 'average_path_length'"),
         (lambda t: t.assign(clustering_coefficient=np.nan), "no finite C or L"),
-        (lambda t: t.assign(average_path_length=2.0), "in 1 of C and L"),
-        (lambda t: t[t["family"] < 3], "3 graphs differ"),
+        (lambda t: t.assign(average_path_length=2.0), "not 5 that differ in 1"),
+        (lambda t: t[t["family"] < 3], "not 3 that differ"),
         (lambda t: t.assign(is_null=True), "one graph that is no null"),
     ],
 )

@@ -122,7 +122,7 @@ def _best_graph(analysis: Analysis) -> Reading | None:
         f"{analysis.bias.expected:.2f} % expected if trained again; chosen on "
         f"{counted(int(last['chosen_on']), 'seed')} its error on the others is "
         f"{abs(bias):.2f} points {'below' if bias < 0 else 'above'}, and it ranks "
-        f"{last['rank']:.0f} there",
+        f"{round(last['rank'], 1):g} there",
         "survives: both are less than 0.05 points above its mean; in part: held out, it still "
         "beats the baseline",
     )
