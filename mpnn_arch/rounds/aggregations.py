@@ -143,8 +143,8 @@ def _make(
         _check_initialised(aggr)
         if kwargs:
             raise InputError(
-                f"aggr_kwargs {sorted(kwargs)} do not apply to an instance, {aggr}; give its name "
-                "or its class, or no aggr_kwargs"
+                f"aggr_kwargs {sorted(kwargs)} do not apply to an instance, {shown(aggr)}; give "
+                "its name or its class, or no aggr_kwargs"
             )
         return copy.deepcopy(aggr)
     if not isinstance(aggr, str | list | tuple) and not _is_aggregation_class(aggr):
@@ -364,10 +364,23 @@ def _refuse_not_finite(
     if messages is not None and not torch.isfinite(messages).all():
         return  # the messages were not finite already
     raise InputError(
-        f"the {what} of {aggr} is not finite, as products and powers of messages at zero, below it "
-        "or far above it can be: give aggr_kwargs={'clamp_min': 1e-4} to a power mean, keep the "
-        "messages small, or use aggr='mean'"
+        f"the {what} of {shown(aggr)} is not finite, as products and powers of messages at zero, "
+        "below it or far above it can be: give aggr_kwargs={'clamp_min': 1e-4} to a power mean, "
+        "keep the messages small, or use aggr='mean'"
     )
+
+
+def check_degrees_known(aggr: Aggr, aggr_kwargs: dict[str, Any] | None = None) -> None:
+    """Refuse degree scaling without degrees, in a round whose graph comes with the input.
+
+    Raises:
+        InputError: naming the argument to give.
+    """
+    if "degree-scaled" in str(aggr) and "deg" not in (aggr_kwargs or {}):
+        raise InputError(
+            "aggr='degree-scaled' needs the degrees of the data, and the graph of this round "
+            "comes with the input: give aggr_kwargs={'deg': histogram of the degrees}"
+        )
 
 
 def aggregation_name(aggr: Aggr) -> str | list[str]:

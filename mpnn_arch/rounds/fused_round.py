@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.nn import MeanAggregation, SumAggregation
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError, ShapeError
 from mpnn_arch.kernels.backends import check_name, get, names
 from mpnn_arch.kernels.block_matmul import block_product
@@ -26,7 +27,7 @@ from mpnn_arch.rounds.wrapped import must_be_called, unwrapped
 # The steps of a round, which a subclass may override.
 _STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")
 # Attributes by which `_decide` decides how a round is computed.
-_DECIDING = frozenset({"message_function", "aggr_module", "fuse", "_explain", "_backend"})
+_DECIDING = frozenset({"message_function", "aggr", "aggr_module", "fuse", "_explain", "_backend"})
 
 
 class FusedRound(MessageRound):
@@ -210,6 +211,13 @@ class FusedRound(MessageRound):
             check_given_weight(self, value)
             self.message_function.weight = value
             return
+        # A fused product would go past it, and `save` lose it; PyG sets `propagate` itself.
+        if name in _STEPS and name != "propagate":
+            raise InputError(
+                f"{name} is a method of {type(self).__name__}, and was set to {shown(value)}: "
+                "override it in a subclass, or set layer.message_function, layer.aggr, layer.norm "
+                "or layer.activation"
+            )
         super().__setattr__(name, value)
         if name in _DECIDING and "_backend" in self.__dict__:
             self._decide()
@@ -229,9 +237,7 @@ class FusedRound(MessageRound):
 
     def _goes_through_propagate(self) -> bool:
         """Whether hooks or overridden steps need PyG's ``propagate`` around the product."""
-        return bool(
-            self._own_steps or self._explain or not self.fuse or registered_hook(self, FUSED_HOOKS)
-        )
+        return bool(self._own_steps or self._explain or registered_hook(self, FUSED_HOOKS))
 
     def _needs_every_message(self) -> bool:
         """Whether hooks, an explainer or overridden steps need PyG to pass all messages at once."""
@@ -267,6 +273,8 @@ class FusedRound(MessageRound):
         """Why messages have to be computed even by a round that is one product."""
         if self._backend == "reference":
             return "requested"
+        if not self.fuse:
+            return "fuse is False"
         if hook := registered_hook(self, MESSAGE_HOOKS):
             return f"a {hook} is registered, and a fused round computes no messages"
         return "an explainer reads the messages" if self._explain else None

@@ -13,7 +13,7 @@ from torch_geometric.typing import OptTensor
 from mpnn_arch.checks import check_choice, kind_of
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.rounds.aggregations import has_part, is_channelwise
+from mpnn_arch.rounds.aggregations import check_degrees_known, has_part, is_channelwise
 from mpnn_arch.rounds.graph_input import GraphInput, as_rows, read_graph, weight_of_edges
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.lazy_channels import LazyChannels, channel_pair
@@ -92,11 +92,7 @@ class GraphRound(LazyChannels, MessageRound):
         self.source_channels, self.target_channels = source, target
         check_choice("flow", flow, ("source_to_target", "target_to_source"))
         self.flow = flow
-        if "degree-scaled" in str(self.aggr) and "deg" not in (kwargs.get("aggr_kwargs") or {}):
-            raise InputError(
-                "aggr='degree-scaled' needs the degrees of the data, and the graph of this round "
-                "comes with the input: give aggr_kwargs={'deg': histogram of the degrees}"
-            )
+        check_degrees_known(self.aggr, kwargs.get("aggr_kwargs"))
         if not self.message_function.shared:
             raise InputError(
                 f"{type(self.message_function).__name__} has parameters on every edge, so the "

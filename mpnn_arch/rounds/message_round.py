@@ -25,10 +25,10 @@ from mpnn_arch.rounds.aggregations import (
     restore_quantiles,
 )
 from mpnn_arch.rounds.cost import round_multiply_adds
-from mpnn_arch.rounds.given_message import check_given_message
+from mpnn_arch.rounds.given_parts import given_part
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.messages import MessageFunction, make_message
-from mpnn_arch.rounds.share_projection import check_given_aggregation, make_projection
+from mpnn_arch.rounds.share_projection import make_projection
 from mpnn_arch.rounds.shares import (
     batched,
     merge_shares,
@@ -279,12 +279,13 @@ class MessageRound(MessagePassing):
                 stacklevel=2,
             )
         if "graph" in self.__dict__:  # set after the constructor
-            if name == "message_function":
-                check_given_message(self, value)
-            elif name == "aggr_module" and isinstance(value, Aggregation):  # and no wrapper
-                if self.graph is not None:  # else it has layers of its own for what is wider
-                    check_given_aggregation(self, value)
-                self.aggr = aggregation_name(value)
+            if name == "aggr":  # PyG's name for what was asked for
+                name = "aggr_module"
+            value, given = given_part(self, name, value), value
+            if name == "aggr_module" and isinstance(value, Aggregation):  # and no wrapper
+                super().__setattr__("aggr", aggregation_name(given))
+            elif name == "activation" and not isinstance(value, nn.Module):
+                self._modules.pop(name, None)  # torch puts no function in the place of a module
         super().__setattr__(name, value)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

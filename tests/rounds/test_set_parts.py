@@ -1,0 +1,138 @@
+"""Parts of a round that are set after it was built: as its constructor takes them, or refused."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.nn import MaxAggregation
+
+from mpnn_arch import (
+    ChannelPartition,
+    FusedRound,
+    GraphRound,
+    InputError,
+    MessageRound,
+    RelationalConv2d,
+    RelationalLinear,
+    graphs,
+)
+
+GRAPH, OTHER = graphs.parse_one("ws_flex:8,4,0.2,0"), graphs.parse_one("ring:8,2")
+KINDS = [FusedRound, MessageRound]
+AGGREGATIONS = ["max", "mean", "softmax", "attentional", MaxAggregation, MaxAggregation()]
+
+
+def built(kind, **settings):
+    """The same weights for the same settings, of the layer and for its input."""
+    return kind(GRAPH, 16, 16, generator=torch.Generator().manual_seed(0), **settings)
+
+
+@pytest.mark.parametrize("name", ["aggr", "aggr_module"])
+@pytest.mark.parametrize("aggr", AGGREGATIONS, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_aggregation_is_set_by_what_the_constructor_takes(kind, aggr, name, generator):
+    x = torch.randn(3, 16, generator=generator, dtype=torch.float64)
+    layer = built(kind, dtype=torch.float64)
+    layer(x)  # by the product, whose choice is cached
+    expected = kind(GRAPH, 16, 16, aggr=aggr, dtype=torch.float64)
+    setattr(layer, name, aggr)
+    expected.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(x), expected(x), rtol=1e-12, atol=1e-12)
+    assert layer.aggr == expected.aggr
+    again = copy.deepcopy(layer)
+    again.aggr = "sum"
+    torch.testing.assert_close(again(x), built(kind, dtype=torch.float64)(x))
+    torch.testing.assert_close(layer(x), expected(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norm_activation_residual_and_squeeze_are_set_by_what_the_constructor_takes(
+    kind, generator
+):
+    x = torch.randn(5, 16, generator=generator, dtype=torch.float64)
+    layer = built(kind, activation="tanh", dtype=torch.float64)
+    layer(x)
+    layer.activation = torch.relu  # in the place of a module
+    layer.norm = "group"
+    layer.residual = True
+    layer.squeeze = 2
+    settings = {"norm": "group", "residual": True, "squeeze_excitation": 2}
+    expected = kind(GRAPH, 16, 16, activation="relu", dtype=torch.float64, **settings)
+    expected.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(x), expected(x), rtol=1e-12, atol=1e-12)
+    layer.activation = "silu"
+    assert type(layer.activation) is nn.SiLU
+    layer.activation = layer.norm = layer.squeeze = None
+    layer.residual = False
+    torch.testing.assert_close(layer(x), built(kind, dtype=torch.float64)(x))
+
+
+def test_a_norm_of_maps_is_set_by_name():
+    layer = RelationalConv2d(GRAPH, 16, 16, 3, dtype=torch.float64)
+    layer.norm = "batch"
+    assert type(layer.norm) is nn.BatchNorm2d
+    assert layer(torch.ones(2, 16, 5, 5, dtype=torch.float64)).dtype is torch.float64
+
+
+WRONG = [
+    ("aggr", None, "an aggregation is a name such as 'sum'"),
+    ("aggr_module", nn.ReLU(), "an aggregation is a name such as 'sum'"),
+    ("aggr", "nope", "choose one of"),
+    ("aggr", ["mean", "max"], "returns 2 times .*takes 1 times; build a round with it"),
+    ("activation", nn.ReLU, "an activation is a name"),
+    ("activation", 3, "an activation is a name"),
+    ("norm", "nope", "choose one of"),
+    ("norm", 3, "a norm is a name"),
+    ("residual", "no", "residual is True or False"),
+    ("squeeze", 0, "a squeeze reduction"),
+    ("graph", OTHER, r"its weights belong to RelationalGraph\(.*rewire\(layer, graph\)"),
+    ("graph", "ring:8", "its weights belong to"),
+    ("graph", None, "its weights belong to"),
+    ("in_channels", 32, "cannot be set to 32"),
+    ("out_partition", ChannelPartition.from_sizes([1, 3, 2, 2, 2, 2, 2, 2]), "build a new round"),
+    ("flow", "target_to_source", "cannot be set to 'target_to_source'"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_constructor_refuses_is_refused(kind, name, value, message, generator):
+    layer, x = built(kind), torch.randn(3, 16, generator=generator)
+    before, expected = getattr(layer, name), layer(x)
+    with pytest.raises(InputError, match=message) as error:
+        setattr(layer, name, value)
+    assert "\n" not in str(error.value)
+    assert getattr(layer, name) is before
+    torch.testing.assert_close(layer(x), expected)
+    layer.load_state_dict(built(kind).state_dict())
+
+
+@pytest.mark.parametrize("step", ["message", "aggregate", "update", "message_and_aggregate"])
+def test_a_step_that_a_fused_product_would_go_past_is_refused(step):
+    with pytest.raises(InputError, match=f"{step} is a method of RelationalLinear.*in a subclass"):
+        setattr(RelationalLinear(GRAPH, 16, 16), step, lambda inputs: inputs)
+
+
+def test_fuse_is_pygs_switch_between_product_and_messages(generator):
+    layer, x = built(RelationalLinear), torch.randn(3, 16, generator=generator)
+    expected = layer(x)
+    layer.fuse = False
+    assert layer.explain_backend() == "reference: fuse is False"
+    torch.testing.assert_close(layer(x), expected)
+    layer.fuse = True
+    assert not layer.passes_messages
+    assert torch.equal(layer(x), expected)
+
+
+def test_a_round_whose_graph_comes_with_the_input_takes_them_too(generator):
+    x, edges = torch.randn(3, 16, generator=generator), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    layer = GraphRound(16, 16)
+    layer.aggr = "max"
+    expected = GraphRound(16, 16, aggr="max")
+    expected.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(x, edges), expected(x, edges))
+    with pytest.raises(InputError, match="needs the degrees of the data"):
+        layer.aggr = "degree-scaled"
+    layer.flow = "target_to_source"
+    assert not torch.equal(layer(x, edges), expected(x, edges))
