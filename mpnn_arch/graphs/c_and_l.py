@@ -93,7 +93,7 @@ def check_reachable(
         which = f"graph {apart[0]} of {len(joined)}" if len(joined) > 1 else "the graph"
         raise InputError(
             f"{which} has {pairs - joined[apart[0]]} unreachable pairs of nodes, so no {measure}; "
-            "pass reachable_only=True to leave them out"
+            "leave them out by reachable_only=True, on the command line by --reachable-only"
         )
 
 

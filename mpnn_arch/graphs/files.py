@@ -68,7 +68,7 @@ def read(
     if not isinstance(kind, str) or kind not in set(BY_SUFFIX.values()):
         raise InputError(
             f"{shown(path.name)[1:-1]} has an unknown format; name it {', '.join(BY_SUFFIX)}, or "
-            "pass format='matrix' or 'edges'"
+            "in Python pass format='matrix' or 'edges'"
         )
     try:
         if not path.is_file():
@@ -238,7 +238,7 @@ def _row(entries: list[str], number: int) -> npt.NDArray[np.float64]:
     except ValueError as error:
         raise InputError(
             f"line {number} contains a value that is not a number ({_one_line(error)}); leave "
-            "headers out, or pass format='edges' for a list of edges"
+            "headers out, or name a list of edges .edges (in Python, pass format='edges')"
         ) from None
 
 

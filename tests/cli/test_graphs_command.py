@@ -50,6 +50,21 @@ def test_measure_prints_a_table_or_writes_it(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "way_out"),
+    [
+        ("two.edges", "0 1\n2 3\n", "on the command line by --reachable-only"),
+        ("a.csv", "Ann,Bob\n", "name a list of edges .edges"),
+        ("a.dat", "0 1\n", "name it .txt, .csv"),
+    ],
+)
+def test_measure_names_a_way_out_that_the_command_line_has(run, tmp_path, name, content, way_out):
+    (tmp_path / name).write_text(content)
+    code, _, err = run("graphs", "measure", f"file:{tmp_path / name}")
+    assert code == 2
+    assert way_out in err
+
+
+@pytest.mark.parametrize(
     ("spec", "names"),
     [
         ("sample:16/48/2:4", ["sample:16/48/2", "sample:16/48/3"]),

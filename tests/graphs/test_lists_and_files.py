@@ -317,7 +317,7 @@ TWO_GRAPHS = "".join(
     ("name", "content", "sentence"),
     [
         ("a.csv", "1,0\n0,1\n1,1\n", "square"),
-        ("a.csv", "Alice,Bob\nBob,Carl\n", "pass format='edges' for a list of edges"),
+        ("a.csv", "Alice,Bob\nBob,Carl\n", "name a list of edges .edges"),
         ("a.csv", "1,0\n0\n", "between 1 and 2 entries"),
         ("a.csv", "0,2\n2,0\n", "holds 0 and 1"),
         ("a.csv", "0,nan\n1,0\n", "holds 0 and 1"),
