@@ -25,7 +25,8 @@ from mpnn_arch.rounds.shares import another_layout, batched
 from mpnn_arch.rounds.wrapped import must_be_called, unwrapped
 
 # The steps of a round, which a subclass may override.
-_STEPS = ("propagate", "message", "aggregate", "message_and_aggregate", "update")
+_OF_MESSAGES = ("message", "aggregate", "aggregate_shares")
+_STEPS = ("propagate", *_OF_MESSAGES, "message_and_aggregate", "update")
 # Attributes by which `_decide` decides how a round is computed.
 _DECIDING = frozenset({"message_function", "aggr", "aggr_module", "fuse", "_explain", "_backend"})
 
@@ -95,9 +96,11 @@ class FusedRound(MessageRound):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As :meth:`MessageRound.forward`, with a direct path to the product cached for a shape."""
         modules = self._modules
-        function = modules["message_function"]
+        function, aggr = modules["message_function"], modules["aggr_module"]
         if (
             not self._is_product
+            or aggr._forward_hooks
+            or aggr._forward_pre_hooks
             or must_be_called(function) is not None
             or not is_plain(x, x)
             or x.layout is not torch.strided
@@ -250,7 +253,7 @@ class FusedRound(MessageRound):
         function, own = self.message_function, self._own_steps
         if not function.fusable:
             return f"{type(function).__name__} is not a single product per edge"
-        if ("message" in own or "aggregate" in own) and "message_and_aggregate" not in own:
+        if own.intersection(_OF_MESSAGES) and "message_and_aggregate" not in own:
             return f"{type(self).__name__} overrides message or aggregate"
         if type(unwrapped(self.aggr_module)) not in (SumAggregation, MeanAggregation):
             return f"aggr={self.aggr!r} is not the sum or mean of its messages"
@@ -261,13 +264,24 @@ class FusedRound(MessageRound):
         """Whether messages are passed: requested, not one product, hooked or explained.
 
         Also where the message function was wrapped, hooked or given another ``forward``, as by
-        libraries that fetch its weights for the call: they see the call then.
+        libraries that fetch its weights for the call, or the aggregation is hooked: they see the
+        call then.
         """
         return self._why_messages() is not None
 
     def _why_messages(self) -> str | None:
         """Why messages are passed; None if they are not."""
-        return self._who_asks() or must_be_called(self.message_function) or self.why_not_fused()
+        return (
+            self._who_asks()
+            or must_be_called(self.message_function)
+            or self._hook_on_aggregation()
+            or self.why_not_fused()
+        )
+
+    def _hook_on_aggregation(self) -> str | None:
+        aggr = self.aggr_module
+        hooked = aggr._forward_hooks or aggr._forward_pre_hooks
+        return "a hook on calls of the aggregation is registered" if hooked else None
 
     def _who_asks(self) -> str | None:
         """Why messages have to be computed even by a round that is one product."""

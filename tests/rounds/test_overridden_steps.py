@@ -11,10 +11,13 @@ from mpnn_arch import (
     FusedRound,
     GraphRound,
     InputError,
+    MessageFunction,
     MessageRound,
     RelationalLinear,
     graphs,
 )
+from mpnn_arch.rounds import LinearMessage
+from mpnn_arch.rounds.messages import EdgeProduct
 from mpnn_arch.rounds.shares import split_shares
 
 GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
@@ -193,3 +196,97 @@ def test_a_class_may_have_the_name_of_its_base(generator):
     for u, v in GRAPH.edge_index.T.tolist():
         expected[:, v] += nodes[:, u]
     torch.testing.assert_close(Named(GRAPH, 16, 16, bias=False)(x), expected.flatten(1))
+
+
+class Clamped:
+    """Mixed into a message function, in place of a subclass of its own."""
+
+    def forward(self, x_j, edges):
+        return super().forward(x_j, edges).clamp(-0.1, 0.1)
+
+
+class ClampedMessage(Clamped, LinearMessage):
+    pass
+
+
+class ClampedAgain(ClampedMessage):
+    pass
+
+
+class DoubledBlocks(LinearMessage):
+    def edge_blocks(self, edges=slice(None)):
+        return 2 * super().edge_blocks(edges)
+
+
+class DoubledWeight(LinearMessage):
+    def current_weight(self):
+        return 2 * super().current_weight()
+
+
+class TripledShares(FusedRound):
+    def aggregate_shares(self, messages, index, num_nodes):
+        return 3 * super().aggregate_shares(messages, index, num_nodes)
+
+
+MIXED = [ClampedMessage, ClampedAgain, DoubledBlocks, DoubledWeight]
+
+
+@pytest.mark.parametrize("message", MIXED)
+@pytest.mark.parametrize("aggr", ["sum", "mean"])
+def test_what_messages_are_computed_from_holds_on_the_fast_path(message, aggr, generator):
+    graph = graphs.parse_one("ws_flex:8,4,0.2,0")
+    layer = FusedRound(graph, 17, 19, message=message, aggr=aggr, dtype=torch.float64)
+    plain = MessageRound(graph, 17, 19, message=message, aggr=aggr, dtype=torch.float64)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 17, generator=generator, dtype=torch.float64)
+    for _ in range(3):  # the later calls with a product that is cached
+        torch.testing.assert_close(layer(x), plain(x))
+    assert layer.passes_messages == (message is not DoubledWeight)
+
+
+def test_a_mixin_names_the_arguments_of_a_message():
+    class Product:
+        def forward(self, x_j, x_i):
+            return self.product(x_j - x_i)
+
+    class Difference(Product, MessageFunction):
+        def __init__(self, plan, **kwargs):
+            super().__init__(plan, **kwargs)
+            self.product = EdgeProduct(plan, self.geometry, **self.factory)
+
+    assert Difference.arguments == ("x_j", "x_i")
+    assert not Difference.fusable
+    layer = FusedRound(graphs.parse_one("ring:4,2"), 8, 8, message=Difference, bias=False)
+    assert layer(torch.ones(2, 8)).abs().max() == 0
+
+
+def test_arguments_of_a_message_after_a_star_are_refused():
+    with pytest.raises(InputError, match=r"declares x_j, x_i; .*none of them after a \*"):
+
+        class ByName(MessageFunction):
+            def forward(self, *, x_j, x_i):
+                return x_j - x_i
+
+
+def test_shares_are_aggregated_by_the_subclass(generator):
+    layer = TripledShares(graphs.parse_one("ring:8,2"), 16, 16, bias=False)
+    x = torch.randn(3, 16, generator=generator)
+    matrix = layer.message_function.dense_weight()
+    torch.testing.assert_close(layer(x), 3 * x @ matrix.T)
+    assert "overrides" in layer.explain_backend()
+
+
+@pytest.mark.parametrize("aggr", ["sum", "mean"])
+def test_hooks_on_the_aggregation_are_called(aggr, generator):
+    layer = FusedRound(graphs.parse_one("ring:8,2"), 16, 16, aggr=aggr)
+    x, seen = torch.randn(3, 16, generator=generator), []
+    expected = layer(x), layer(x)
+    handle = layer.aggr_module.register_forward_hook(lambda part, given, out: seen.append(out))
+    torch.testing.assert_close(layer(x), expected[1])
+    assert [tuple(out.shape) for out in seen] == [(8, 3, 2)]
+    assert layer.explain_backend() == (
+        "reference: a hook on calls of the aggregation is registered"
+    )
+    handle.remove()
+    assert torch.equal(layer(x), expected[1])
+    assert len(seen) == 1

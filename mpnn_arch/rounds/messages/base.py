@@ -139,28 +139,45 @@ class MessageFunction(nn.Module):
         self.initial_gain = torch.ones(plan.num_nodes, dtype=torch.float64, device="cpu")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Read the arguments of ``forward``; if overridden, it is not fusable by default."""
+        """Read the arguments of ``forward``.
+
+        A class is not fusable by default where it overrides what the messages are computed from.
+        """
         super().__init_subclass__(**kwargs)
-        own_layout = cls.flat_weight is MessageFunction.flat_weight
+        base = MessageFunction
+        own_layout = (
+            cls.flat_weight is base.flat_weight and cls.current_weight is base.current_weight
+        )
         cls._weight_is_flat = cls.plan_layout and own_layout
-        if "forward" not in cls.__dict__:
-            return
-        forward = cls.__dict__["forward"]
+        # Where each is defined, which may be a class that is mixed in.
+        first = {
+            name: next(i for i, kind in enumerate(cls.__mro__) if name in vars(kind))
+            for name in ("forward", "edge_blocks", "flat_weight", "fusable")
+        }
+        if min(first["forward"], first["edge_blocks"]) < min(
+            first["flat_weight"], first["fusable"]
+        ):
+            cls.fusable = False
+        owner = cls.__mro__[first["forward"]]
+        if owner is nn.Module or (owner is not cls and issubclass(owner, base)):
+            return  # the arguments are inherited with it
+        forward = vars(owner)["forward"]
         if not callable(forward) or isinstance(forward, staticmethod):
             raise InputError(
                 f"{cls.__name__}.forward is a method, such as forward(self, x_j); not {forward!r}"
             )
         declared = list(inspect.signature(forward).parameters.values())[1:]
         unknown = [p.name for p in declared if p.name not in _ARGUMENTS and p.default is p.empty]
-        if unknown or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in declared):
+        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        by_name = any(p.kind is p.KEYWORD_ONLY and p.name in _ARGUMENTS for p in declared)
+        if unknown or by_name or any(p.kind in several for p in declared):
             features = _OF_THE_INPUT if {*unknown} & {"edge_attr", "edge_weight"} else ""
             raise InputError(
                 f"{cls.__name__}.forward declares {', '.join(map(str, declared))}; a message "
-                f"function declares the arguments it needs among {', '.join(_ARGUMENTS)}{features}"
+                f"function declares the arguments it needs among {', '.join(_ARGUMENTS)}"
+                f"{', none of them after a *' if by_name else ''}{features}"
             )
         cls.arguments = tuple(p.name for p in declared if p.name in _ARGUMENTS)
-        if "flat_weight" not in cls.__dict__ and "fusable" not in cls.__dict__:
-            cls.fusable = False
 
     def __call__(
         self,
