@@ -13,8 +13,8 @@ from torch_geometric.nn import Aggregation
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.models.build import build
-from mpnn_arch.models.relationalize.saved import class_of_steps
 from mpnn_arch.rounds import MessageFunction, MessageRound
+from mpnn_arch.rounds.steps import class_of_steps
 
 # `fuse` chooses how a round is computed, `aggr` names its AGG; a message's device and dtype are
 # those of its weights.

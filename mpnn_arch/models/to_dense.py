@@ -19,7 +19,7 @@ from mpnn_arch.rounds.fused_round import FusedRound
 from mpnn_arch.rounds.hooks import HOOKED_STEPS, registered_hook
 from mpnn_arch.rounds.layers import RelationalConv2d
 from mpnn_arch.rounds.message_round import MessageRound
-from mpnn_arch.rounds.wrapped import must_be_called
+from mpnn_arch.rounds.wrapped import aggregation_must_be_called, must_be_called
 
 # Where torch keeps the hooks on a module's calls.
 _HOOKS = (
@@ -97,7 +97,8 @@ def why_not_dense(layer: MessageRound) -> str | None:
         return f"{type(layer).__name__} overrides forward"
     if has_own_forward(layer):
         return "its forward was replaced"
-    if called := must_be_called(layer.message_function):
+    called = must_be_called(layer.message_function)
+    if called := called or aggregation_must_be_called(layer.aggr_module):
         return called
     if layer._own_steps:
         return f"{type(layer).__name__} overrides {', '.join(sorted(layer._own_steps))}"

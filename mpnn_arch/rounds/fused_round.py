@@ -22,7 +22,7 @@ from mpnn_arch.rounds.given_message import check_given_weight
 from mpnn_arch.rounds.hooks import FUSED_HOOKS, MESSAGE_HOOKS, registered_hook, watch_hooks
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.shares import another_layout, batched
-from mpnn_arch.rounds.wrapped import must_be_called, unwrapped
+from mpnn_arch.rounds.wrapped import aggregation_must_be_called, must_be_called, unwrapped
 
 # The steps of a round, which a subclass may override.
 _OF_MESSAGES = ("message", "aggregate", "aggregate_shares")
@@ -274,14 +274,9 @@ class FusedRound(MessageRound):
         return (
             self._who_asks()
             or must_be_called(self.message_function)
-            or self._hook_on_aggregation()
+            or aggregation_must_be_called(self.aggr_module)
             or self.why_not_fused()
         )
-
-    def _hook_on_aggregation(self) -> str | None:
-        aggr = self.aggr_module
-        hooked = aggr._forward_hooks or aggr._forward_pre_hooks
-        return "a hook on calls of the aggregation is registered" if hooked else None
 
     def _who_asks(self) -> str | None:
         """Why messages have to be computed even by a round that is one product."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from mpnn_arch.checks import kind_of
@@ -50,6 +50,15 @@ def make_propagate(cls: Any, generate: Callable[[], None]) -> None:
     cls.propagate = MessagePassing.propagate  # not one that was generated for its base
     generate()
     cls._orig_propagate = _PLAIN
+
+
+def class_of_steps(part: nn.Module) -> type:
+    """The class that computes: of a round's steps, or of the ``forward`` of a part of it.
+
+    Libraries derive others, with the same ones.
+    """
+    steps = {"forward", "aggregate_shares", "message_and_aggregate", *_STEPS}
+    return next(kind for kind in type(part).__mro__ if vars(kind).keys() & steps)
 
 
 @contextmanager

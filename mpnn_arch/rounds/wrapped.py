@@ -57,3 +57,10 @@ def must_be_called(function: nn.Module) -> str | None:
     if all(isinstance(hook, BasePruningMethod) for hook in hooks):
         return None
     return "a hook on calls of the message function is registered"
+
+
+def aggregation_must_be_called(aggr: nn.Module) -> str | None:
+    """Why a round may not sum messages without calling its aggregation; None if it may."""
+    if aggr._forward_hooks or aggr._forward_pre_hooks:
+        return "a hook on calls of the aggregation is registered"
+    return None

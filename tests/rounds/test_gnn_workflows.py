@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import to_hetero
 
-from mpnn_arch import GraphRound, InputError, RelationalGraph
-from mpnn_arch.rounds.gnn import GAT, GCN, GIN, GINE, SAGE, Graph, untie
+from mpnn_arch import GraphRound, InputError, RelationalGraph, RelationalLinear
+from mpnn_arch.rounds.gnn import GAT, GCN, GIN, GINE, SAGE, Graph, tie, untie
+from mpnn_arch.rounds.messages import SharedLinearMessage
 
 C = 5
 
@@ -350,6 +351,25 @@ def test_untie_refuses_what_it_would_lose() -> None:
     with torch.no_grad():
         learned.aggr_module.t.fill_(7.0)
     assert untie(learned, graph).aggr_module.t.item() == 7.0
+
+
+class Doubled(GraphRound):
+    def update(self, inputs: Tensor) -> Tensor:
+        return 2 * super().update(inputs)
+
+
+class Squashed(SharedLinearMessage):
+    def forward(self, x_j: Tensor) -> Tensor:
+        return super().forward(x_j).tanh()
+
+
+def test_tie_and_untie_refuse_a_class_of_ones_own() -> None:
+    with pytest.raises(InputError, match="a class of your own, Doubled, which is not copied"):
+        untie(Doubled(2, 2), "ring:4,2")
+    with pytest.raises(InputError, match="a class of your own, Squashed"):
+        untie(GraphRound(2, 2, Squashed), "ring:4,2")
+    with pytest.raises(InputError, match="a class of your own, Squashed"):
+        tie(RelationalLinear("ring:4,2", 8, 8, message=Squashed, bias=False))
 
 
 def test_untie_follows_the_flow_on_a_directed_graph() -> None:

@@ -26,6 +26,7 @@ from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers, describe_graphs
 from mpnn_arch.rounds import MessageRound, export_choices, import_choices
 from mpnn_arch.rounds.messages import ConvMessage, LinearMessage
+from mpnn_arch.rounds.steps import class_of_steps
 from mpnn_arch.rounds.wrapped import unwrapped
 
 _STATE = {"bias", "edge_index", "in_sizes", "out_sizes", "graph_hash", "message_function.weight"}
@@ -78,12 +79,6 @@ def describe(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         "backend_choices": export_choices(model),
     }
     return edges, {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
-
-
-def class_of_steps(part: MessageRound) -> type:
-    """The class that a round's steps are of: libraries derive others, with the same ones."""
-    steps = {"forward", "message", "aggregate", "update"}
-    return next(kind for kind in type(part).__mro__ if vars(kind).keys() & steps)
 
 
 def _change(part: MessageRound) -> str:

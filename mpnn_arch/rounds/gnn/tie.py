@@ -18,6 +18,7 @@ from mpnn_arch.rounds.layers import RelationalLinear
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.messages import SharedLinearMessage
 from mpnn_arch.rounds.shares import round_graph
+from mpnn_arch.rounds.steps import class_of_steps
 
 
 def tie(layer: MessageRound) -> GraphRound:
@@ -135,6 +136,12 @@ def _check_round(layer: Any) -> None:
 def _check_plain(layer: MessageRound) -> None:
     """Only message, aggregation and bias are copied."""
     parts = ("norm", "squeeze", "projection", "activation", "residual")
+    for own in (class_of_steps(layer), class_of_steps(layer.message_function)):
+        if not own.__module__.startswith("mpnn_arch."):
+            raise InputError(
+                f"this round computes by a class of your own, {own.__name__}, which is not copied: "
+                "convert a round of this library's classes"
+            )
     more = [name for name in parts if getattr(layer, name)]
     if more:
         raise InputError(
