@@ -126,6 +126,39 @@ def test_a_weight_that_is_read_is_left_dense(random_graph):
     assert changed.relationalize_report.names("round") == ["called"]
 
 
+def test_a_layer_whose_class_is_asked_for_is_left_dense(complete_graph):
+    """As PyG's GPSConv, which leaves out an attention of another class without a word."""
+
+    class Asker(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attn, self.inner = nn.MultiheadAttention(16, 2), nn.Sequential(nn.Linear(16, 16))
+            self.conv, self.called = nn.Conv1d(16, 16, 1), nn.Linear(16, 16)
+
+        def forward(self, x):
+            if isinstance(self.attn, nn.MultiheadAttention):
+                x = x + self.attn(x, x, x)[0]
+            if type(self.conv) is nn.Conv1d:
+                x = x + self.conv(x.t()).t()
+            if isinstance(self.inner[0], (nn.Conv2d, nn.Linear)):
+                x = x + self.inner(x)
+            return x if isinstance(self.called, nn.Identity) else self.called(x)
+
+    module = seeded(Asker)
+    changed = mpnn_arch.relationalize(module, complete_graph(8), skip=())
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(changed(x), module(x), rtol=1e-4, atol=1e-5)
+    report = changed.relationalize_report
+    assert report.names("round") == ["called"]
+    assert [(layer.name, layer.reason) for layer in report.layers if layer.reason] == [
+        (name, "Asker asks for its class, and a round has another")
+        for name in ("attn", "inner.0", "conv")
+    ]
+    graphs = {"attn": complete_graph(8)}
+    with pytest.raises(InputError, match="attn: Asker asks for its class"):
+        mpnn_arch.relationalize(module, graphs, skip=())
+
+
 @pytest.mark.parametrize("which", ["*linear*", "*1.linear2", "*self_attn"])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_encoder_layers_with_rounds_take_their_ordinary_path(which, compiled, complete_graph):

@@ -52,7 +52,7 @@ def why_dense(
     if narrowest < graph.num_nodes:
         where = f" in each of its {groups} groups" if groups > 1 else ""
         return "too narrow", f"{narrowest} channels{where} for {graph.num_nodes} nodes"
-    reason = _more_than_dense(layer, kind, shared) or _used_by(module, name)
+    reason = _more_than_dense(layer, kind, shared) or _used_by(module, name, layer)
     return ("left dense", reason) if reason else ("round", "")
 
 
@@ -93,8 +93,8 @@ def _more_than_dense(layer: Any, kind: Kind, shared: set[int]) -> str:
     return ""
 
 
-def _used_by(module: nn.Module, name: str) -> str:
-    """The part of ``module`` around the layer that uses its weights without calling it."""
+def _used_by(module: nn.Module, name: str, layer: nn.Module) -> str:
+    """The part of ``module`` around the layer that a round would not do for: why."""
     for i in range(len(name)):
         if i and name[i] != ".":
             continue
@@ -102,6 +102,8 @@ def _used_by(module: nn.Module, name: str) -> str:
         path = name[i:].lstrip(".")
         if _reads_weight(cast(Any, type(above)), path) and not _bypassed(above):
             return f"{type(above).__name__} reads its weight directly"
+        if _asks_for_class(cast(Any, type(above)), path, cast(Any, type(layer))):
+            return f"{type(above).__name__} asks for its class, and a round has another"
     return ""
 
 
@@ -113,10 +115,27 @@ def _bypassed(above: nn.Module) -> bool:
 @lru_cache(maxsize=4096)
 def _reads_weight(kind: Any, path: str) -> bool:
     """Whether a method other than its initialisation uses ``self.<path>.weight``."""
-    own = rf"\bself\.{re.escape(path)}\.(?:{_WEIGHTS})\b"
+    own = rf"{_access(path)}\.(?:{_WEIGHTS})\b"
     # Its dtype and device are those of the round's weight too.
     harmless = rf"isinstance\({own},[^()]*\)|{own}\.(?:dtype|device)\b"
     return any(re.search(own, re.sub(harmless, "", source)) for source in _method_sources(kind))
+
+
+@lru_cache(maxsize=4096)
+def _asks_for_class(kind: Any, path: str, layer: Any) -> bool:
+    """Whether a method other than its initialisation depends on the class of ``self.<path>``."""
+    own = rf"{_access(path)}\s*"
+    names = "|".join(base.__name__ for base in layer.__mro__ if base not in (nn.Module, object))
+    asks = rf"\bisinstance\(\s*{own},\s*\(?[^()]*\b(?:{names})\b|\btype\(\s*{own}\)"
+    return any(re.search(asks, source) for source in _method_sources(kind))
+
+
+def _access(path: str) -> str:
+    """A pattern for ``self.<path>``, of which numbers may be in brackets."""
+    parts = path.split(".")
+    return r"\bself" + "".join(
+        rf"(?:\.{part}|\[{part}\])" if part.isdigit() else rf"\.{re.escape(part)}" for part in parts
+    )
 
 
 @lru_cache(maxsize=1024)
