@@ -127,8 +127,9 @@ def complexity(
     Args:
         model: any module.
         input_size: shape of one input without the batch, such as (3, 224, 224); a number is the
-            height and width of an image (for the MLP, its features) with the channels that the
-            model was built for, else 3; None: the size that the model was built for.
+            height and width of an image with the channels that the model was built for, else 3, or
+            the features of a model whose first layer is linear; None: the size that the model was
+            built for.
         inputs: instead of a size, an example of what the model takes: a tensor, such as a batch of
             token indices, or a dict of its arguments; the first dimension is the batch, and the
             cost is that of one input. For a graph neural network, ``x`` as (1, N, C) and
@@ -203,11 +204,20 @@ def _input_shape(model: nn.Module, size: int | Sequence[int] | None) -> tuple[in
         check_whole("a length of input_size", length, 1, LARGEST_COUNT)
         for length in ([size] if isinstance(size, int) else as_list("input_size", size))
     )
-    takes_vectors = config is not None and len(config.input_shape) == 1
+    takes_vectors = _starts_linear(model) if config is None else len(config.input_shape) == 1
     if len(given) > 2 or takes_vectors or not (isinstance(size, int) or config is not None):
         return given
     channels = config.in_channels if config is not None else 3
     return (channels, given[0], given[-1])
+
+
+def _starts_linear(model: nn.Module) -> bool:
+    """Whether the first layer that multiplies is over vectors; it would take an image, by rows."""
+    kinds = (nn.Linear, _ConvNd, MessageRound)
+    first = next((part for part in model.modules() if isinstance(part, kinds)), None)
+    if isinstance(first, MessageRound):
+        return not first.message_function.spatial_dims
+    return isinstance(first, nn.Linear)
 
 
 def _dtype(model: nn.Module) -> torch.dtype:

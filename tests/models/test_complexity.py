@@ -157,6 +157,15 @@ def test_input_size_in_every_form():
     }
 
 
+@pytest.mark.parametrize("first", [nn.Linear(16, 24), RelationalLinear("ring:8,2", 16, 24)])
+def test_a_number_is_the_features_of_a_model_that_starts_with_a_linear_layer(first):
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(24, 5))
+    expected = sum(part.weight.numel() for part in (first, model[2]))
+    assert models.complexity(model, 16).multiply_adds == expected
+    maps = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(5, 4))
+    assert models.complexity(maps, 7).layers[-1].output_shape == (8, 5, 4)
+
+
 def test_bad_input_size():
     with pytest.raises(InputError, match="give it, as input_size="):
         models.complexity(nn.Linear(3, 4))
