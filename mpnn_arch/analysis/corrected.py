@@ -17,7 +17,14 @@ from scipy import stats
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, per_graph
 from mpnn_arch.analysis.results import final
-from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, region, sweet_spot
+from mpnn_arch.analysis.sweet_spot import (
+    SweetSpot,
+    Unit,
+    candidates_of,
+    lowest,
+    region,
+    sweet_spot,
+)
 from mpnn_arch.checks import check_choice, check_range, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
@@ -73,8 +80,10 @@ def corrected_sweet_spot(
     """
     plain = sweet_spot(table, unit, alpha)
     rows = plain.candidates
-    rest = np.arange(len(rows)) != int(rows["mean"].argmin())
-    p_value, kept = rows["p_value"].to_numpy(copy=True), np.ones(len(rows), dtype=bool)
+    kept = np.ones(len(rows), dtype=bool)
+    rest = kept.copy()
+    rest[lowest(rows["mean"].to_numpy())] = False
+    p_value = rows["p_value"].to_numpy(copy=True)
     p_value[rest] = adjusted(p_value[rest], method)
     kept[rest] = p_value[rest] > alpha
     return region(rows.assign(p_value=p_value, kept=kept), plain.unit)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, error_matrix, per_graph, run_variance
-from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, region
+from mpnn_arch.analysis.sweet_spot import SweetSpot, Unit, candidates_of, lowest, region
 from mpnn_arch.checks import check_range, counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
@@ -88,13 +88,16 @@ def paired_sweet_spot(
     else:
         by_seed = pd.DataFrame(errors, index=graphs["graph"])
     values = by_seed.to_numpy()
-    best = int(values.mean(axis=1).argmin())
+    best = lowest(values.mean(axis=1))
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         # Errors of a thousand images are few numbers: two graphs may differ by one in every seed.
         warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
-        p_value = np.nan_to_num(
-            stats.ttest_rel(values, values[[best]], axis=1, alternative="greater").pvalue, nan=1.0
-        )
+        against = [
+            stats.ttest_rel(values, values[[one]], axis=1, alternative="greater").pvalue
+            for one in best
+        ]
+    p_value = np.nan_to_num(np.max(against, axis=0), nan=1.0)
+    p_value[best] = 1.0
     kept = p_value > alpha
     kept[best] = True
     where = candidates.set_index("name").loc[by_seed.index, [*C_AND_L, "graphs"]]

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -49,7 +50,8 @@ def surfaces(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         A row a function: ``function``, ``r2``, ``r2_low``, ``r2_high`` (95 % over resampled
-        graphs), ``gain`` over density with ``gain_low`` and ``gain_high``, and ``rmse`` in points.
+        graphs; of the ceiling by the F distribution), ``gain`` over density with ``gain_low`` and
+        ``gain_high``, and ``rmse`` in points. The ceiling of one training seed is NaN.
 
     Raises:
         InputError: fewer than ten graphs.
@@ -85,24 +87,29 @@ def surfaces(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         over = explained_interval(predicted, errors, models["density"], seed=seed)
         rmse = float(np.sqrt(((errors - predicted) ** 2).mean()))
         rows.append((name, explained(predicted, errors), *interval, gain, *over, rmse))
-    rows.append(("ceiling", _ceiling(without_baseline(table), graphs), *[np.nan] * 6))
+    rows.append(("ceiling", *_ceiling(without_baseline(table), graphs), *[np.nan] * 4))
     columns = ["function", "r2", "r2_low", "r2_high", "gain", "gain_low", "gain_high", "rmse"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _ceiling(table: pd.DataFrame, graphs: pd.DataFrame) -> float:
+def _ceiling(table: pd.DataFrame, graphs: pd.DataFrame) -> tuple[float, float, float]:
+    """The share and its 95 % interval, as of an intraclass correlation (Shrout and Fleiss)."""
     seeds = graphs["seeds"].to_numpy(dtype=np.float64)
     if (seeds < 2).all():
-        return float("nan")
+        return float("nan"), float("nan"), float("nan")
     errors = error_matrix(table)[1]
     if min(errors.shape) > 1:
         luck = run_variance(errors) * float((1 / seeds).mean())
+        free = (errors.shape[0] - 1) * (errors.shape[1] - 1)
     else:  # every graph has seeds of its own
         several = seeds > 1
         within = graphs["std"].to_numpy()[several] ** 2 * seeds[several] / (seeds[several] - 1)
         luck = float((within / seeds[several]).mean())
-    spread = float(graphs["mean"].var(ddof=1))
-    return max(0.0, 1 - luck / spread) if spread > 0 else 0.0
+        free = int((seeds[several] - 1).sum())
+    share = luck / float(graphs["mean"].var(ddof=1))
+    high, low = stats.f.ppf([0.025, 0.975], len(seeds) - 1, free)
+    at_most, least, most = (max(0.0, 1 - share * factor) for factor in (1.0, low, high))
+    return at_most, least, most
 
 
 def _scaled(values: Array) -> Array:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from mpnn_arch.analysis.landscape import landscape
-from mpnn_arch.analysis.per_graph import Array, per_graph
+from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph
 from mpnn_arch.checks import as_list, check_choice, check_kind, check_range
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
@@ -54,9 +54,9 @@ def sweet_spot(
     """The paper's sweet spot.
 
     The best candidate is the one of lowest mean error; kept is every candidate that is not
-    significantly worse in a one-tailed t-test with equal variances. With many graphs a bin the
-    candidates are the coarse bins, each with all errors of its graphs; with one graph a bin they
-    are the graphs.
+    significantly worse in a one-tailed t-test with equal variances. Where several have the lowest
+    mean, kept is what is not worse than one of them. With many graphs a bin the candidates are the
+    coarse bins, each with all errors of its graphs; with one graph a bin they are the graphs.
 
     Args:
         table: a tidy table; of several epochs the last is taken.
@@ -76,8 +76,9 @@ def sweet_spot(
     """
     alpha = check_range("alpha", alpha, 0, 1)
     candidates, unit = candidates_of(table, unit)
-    best = int(candidates["mean"].argmin())
-    p_value = worse_than(candidates, best)
+    best = lowest(candidates["mean"].to_numpy())
+    p_value = np.max([worse_than(candidates, one) for one in best], axis=0)
+    p_value[best] = 1.0
     kept = p_value > alpha
     kept[best] = True
     return region(candidates.assign(p_value=p_value, kept=kept), unit)
@@ -117,6 +118,13 @@ def candidates_of(
     return candidates[["name", *C_AND_L, "graphs", "count", "mean", "std"]].reset_index(
         drop=True
     ), unit
+
+
+def lowest(means: Array) -> Numbers:
+    """Which candidates have the lowest mean: more than one where means are tied."""
+    # Rounded, as equal means that were added in another order differ in their last digits.
+    rounded = means.round(9)
+    return np.flatnonzero(rounded == rounded.min())
 
 
 def worse_than(candidates: pd.DataFrame, best: int) -> Array:

@@ -1,11 +1,16 @@
 """What the paper reports comes back from its published files."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from mpnn_arch import analysis
 from mpnn_arch.analysis.few_graphs import listed_subsets
 from mpnn_arch.analysis.per_graph import baseline, per_graph
+from mpnn_arch.analysis.report import Analysis
+from mpnn_arch.analysis.report.findings import findings
 from mpnn_arch.analysis.sweet_spot import SweetSpot
 
 
@@ -38,6 +43,50 @@ def test_resnet_baseline_best_and_sweet_spot(resnet):
     assert spot.unit == "graph"
     assert spot.clustering_coefficient == pytest.approx((0.098, 0.636), abs=5e-4)
     assert spot.average_path_length == pytest.approx((1.580, 2.522), abs=5e-4)
+
+
+# Baseline, best graph, C and L of the kept graphs, as the repository's notebook prints them.
+OTHERS = {
+    "cnn6": ((48.27, 0.14), (46.73, 0.16), (0.29981, 0.70255), (1.57192, 2.75248)),
+    "resnet34_sep": ((28.39, 0.05), (27.17, 0.18), (0.09765, 0.70255), (1.57192, 2.52877)),
+    "resnet50": ((23.09, 0.05), (22.42, 0.09), (0.43012, 0.70255), (1.57192, 2.28075)),
+    "efficientnet": ((25.59, 0.05), (25.07, 0.17), (0.12292, 0.69536), (1.40833, 2.30833)),
+}
+
+
+@pytest.fixture(scope="module")
+def others():
+    folder = Path(__file__).parents[1] / "published_rows" / "other_architectures"
+    return {
+        name: analysis.load_results(folder / f"{name}_imagenet_epoch100.csv") for name in OTHERS
+    }
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_the_other_architectures(others, name):
+    dense, best, c, length = OTHERS[name]
+    graphs, own = per_graph(others[name]), baseline(others[name])
+    assert (round(own["mean"], 2), round(own["std"], 2)) == dense
+    # Two graphs of the CNN have the lowest mean, of which the notebook takes the other.
+    lowest = graphs[np.isclose(graphs["mean"], graphs["mean"].min(), rtol=0, atol=1e-9)]
+    assert len(lowest) == (2 if name == "cnn6" else 1)
+    assert best in [(round(row["mean"], 2), round(row["std"], 2)) for _, row in lowest.iterrows()]
+    spot = analysis.sweet_spot(others[name])
+    assert spot.clustering_coefficient == pytest.approx(c, abs=5e-6)
+    assert spot.average_path_length == pytest.approx(length, abs=5e-6)
+
+
+def test_intersection_of_all_six_sweet_spots(mlp, resnet, others):
+    tables = {"mlp": mlp, "resnet34": resnet, **others}
+    found = [
+        Analysis(
+            name, table, [], per_graph(table), baseline(table), spot=analysis.sweet_spot(table)
+        )
+        for name, table in tables.items()
+    ]
+    common = findings(found, pd.DataFrame(), [])["sweet_spot_intersection"]
+    assert common["clustering_coefficient"] == pytest.approx((0.43, 0.50), abs=5e-3)
+    assert common["average_path_length"] == pytest.approx((1.82, 2.28), abs=5e-3)
 
 
 def test_agreement_of_architectures(mlp, resnet):

@@ -16,7 +16,10 @@ from mpnn_arch.analysis.calibration import RULES, planted
 from mpnn_arch.analysis.cross_validation import explained, held_out
 from mpnn_arch.analysis.density_curve import DensityCurve
 from mpnn_arch.analysis.per_graph import per_graph
+from mpnn_arch.analysis.report.analyses import analyse
+from mpnn_arch.analysis.report.readings import readings
 from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
+from mpnn_arch.analysis.results import Results
 
 
 def test_correlations():
@@ -135,6 +138,20 @@ def test_what_a_seed_does_to_all_graphs_is_no_luck_of_one(made_up):
     own = table["graph"].rank(method="dense").astype(int) * 10 + table["train_seed"]
     alone = analysis.surfaces(table.assign(train_seed=own)).set_index("function")
     assert alone.loc["ceiling", "r2"] == pytest.approx(ceilings[0], abs=0.1)
+
+
+def test_the_interval_of_the_ceiling_is_that_of_an_intraclass_correlation(made_up):
+    table = made_up("bowl", count=52, seeds=3)
+    row = analysis.surfaces(table).set_index("function").loc["ceiling"]
+    graphs = table[~table["graph"].str.startswith("complete")]
+    anova = anova_lm(ols("error ~ C(graph) + C(train_seed)", graphs).fit())
+    f = anova.loc["C(graph)", "F"]
+    low, high = (f / stats.f.ppf(q, 51, 102) for q in (0.975, 0.025))
+    assert row["r2"] == pytest.approx(1 - 1 / f)  # Shrout and Fleiss, ICC(3, k)
+    assert (row["r2_low"], row["r2_high"]) == pytest.approx((1 - 1 / low, 1 - 1 / high))
+    one = analyse(Results("one", table[table["train_seed"] == 0]), {}, repeats=1)
+    assert np.isnan(one.surfaces.set_index("function").loc["ceiling", "r2"])
+    assert not any("nan" in reading.evidence for reading in readings(one))
 
 
 def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):

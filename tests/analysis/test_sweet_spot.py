@@ -65,6 +65,25 @@ def test_p_values_are_those_of_scipy(bowl_table, unit):
         assert row.kept == (p > 0.05)
 
 
+def test_two_graphs_of_the_lowest_mean_are_both_the_best(made_up):
+    table = made_up("bowl", count=52, seeds=3, noise=0.1)
+    names = table["graph"].unique()
+    wide, narrow = names[:2]
+    table.loc[table["graph"] == wide, "error"] = [29.7, 30.0, 30.3]
+    table.loc[table["graph"] == narrow, "error"] = [29.99, 30.0, 30.01 + 1e-13]
+    table.loc[table["graph"] == names[2], "error"] = [30.2, 30.3, 30.4]
+    for rule in (analysis.sweet_spot, analysis.corrected_sweet_spot, analysis.paired_sweet_spot):
+        rows = rule(table).candidates.set_index("name")
+        assert rows.loc[[wide, narrow], "p_value"].tolist() == [1.0, 1.0]
+    # Worse than the one of little deviation alone.
+    rows = analysis.sweet_spot(table).candidates.set_index("name")
+    values = [[30.2, 30.3, 30.4], [29.7, 30.0, 30.3], [29.99, 30.0, 30.01]]
+    p = [stats.ttest_ind(values[0], one, alternative="greater").pvalue for one in values[1:]]
+    assert p[1] < 0.05 < p[0]
+    assert rows.loc[names[2], "p_value"] == pytest.approx(p[0])
+    assert rows.loc[names[2], "kept"]
+
+
 def test_one_value_in_a_bin_takes_the_others_deviation(made_up):
     table = made_up("bowl", count=52, seeds=1)
     with pytest.raises(InputError, match="every graph has one error"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mpnn_arch import InputError, graphs, models
+from mpnn_arch import InputError, analysis, graphs, models
 
 ROWS = Path(__file__).parents[1] / "published_rows"  # twenty of each table
 PUBLISHED = Path(__file__).parents[3] / "shared" / "published"
@@ -102,6 +102,33 @@ def test_every_published_width_of_resnet34(tables):
             parameters = models.complexity(model).parameters / 1e6
             assert parameters == pytest.approx(float(runs[key]["params_million"]), abs=6e-4)
     assert models.match_budget("resnet34", graphs.parse_one("complete:64")) == (64, 128, 256, 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "num_nodes", "refused"),
+    [
+        ("cnn8", "cnn6", 64, 0),
+        ("resnet34_sep", "resnet34_sep", 64, 0),
+        ("resnet50", "resnet50", 64, 0),
+        ("efficientnet_b0", "efficientnet", 16, 3),  # of stages narrower than their graph
+    ],
+)
+def test_every_published_width_of_the_other_architectures(name, file, num_nodes, refused):
+    path = ROWS / "other_architectures" / f"{file}_imagenet_epoch100.csv"
+    rows = dict(zip(analysis.load_results(path)["graph"], read(path), strict=True))
+    del rows[f"complete:{num_nodes}"]
+    assert len(rows) == (52 if num_nodes == 64 else 48)
+    config, narrow = models.make_config(name), 0
+    for spec, row in rows.items():
+        graph = graphs.parse_one(spec)
+        if name == "efficientnet_b0" and int(row["first_stage_width"]) < num_nodes:
+            narrow += 1
+            continue
+        widths = models.match_budget(name, graph)
+        assert widths[0] == int(row["first_stage_width"])
+        cost = config.multiply_adds(widths, [graph])
+        assert cost / 1e9 == pytest.approx(float(row["gflops"]), abs=6e-4)
+    assert narrow == refused
 
 
 @tables

@@ -230,8 +230,8 @@ def _surfaces(analysis: Analysis) -> Chart | None:
         "explained share of the variance",
         "",
         [Bars(rows["function"], rows["r2"], "", rows["r2_low"], rows["r2_high"])],
-        "Ten folds, 95 % over resampled graphs. The ceiling is what chance in the training seeds "
-        "leaves to be explained.",
+        "Ten folds, 95 % over resampled graphs. The ceiling, with 95 % by the F distribution, is "
+        "what chance in the training seeds leaves to be explained.",
         size=(6.4, 3.2),
     )
 

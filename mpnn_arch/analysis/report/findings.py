@@ -22,8 +22,7 @@ def findings(
     analyses: Sequence[Analysis], pairs: pd.DataFrame, readings: Sequence[Reading]
 ) -> dict[str, Any]:
     """A key for every results file, ``correlations``, and what holds over all of them."""
-    spots = [one.spot for one in analyses if one.spot is not None]
-    common = intersection(spots) if len({one.num_nodes for one in analyses}) == 1 else None
+    common = intersection([one.spot for one in analyses if one.spot is not None])
     values: dict[str, Any] = {one.name: _of_results(one) for one in analyses}
     for one in analyses:
         values |= {twin: {**values[one.name], "same_runs_as": one.name} for twin in one.twins}

@@ -150,15 +150,17 @@ def _smooth(analysis: Analysis) -> Reading | None:
         return None
     table = analysis.surfaces.set_index("function")
     quadratic, density = table.loc["quadratic"], table.loc["density"]
-    ceiling = table.loc["ceiling", "r2"]
+    ceiling, least, most = table.loc["ceiling", ["r2", "r2_low", "r2_high"]]
+    # Unknown with one training seed.
+    bound = "" if pd.isna(ceiling) else f", of at most {ceiling:.2f} ({least:.2f} to {most:.2f})"
     curved = [one.curvature_p < 0.05 and one.curvature > 0 for one in analysis.slices.values()]
     return Reading(
         analysis.name,
         "error is a smooth, U-shaped function of C and L",
         _grade(quadratic["gain_low"] > 0 and bool(curved) and all(curved), any(curved)),
         f"cross-validated, a quadratic surface explains {quadratic['r2']:.2f} of the variance, "
-        f"density alone {density['r2']:.2f}, both {table.loc['quadratic and density', 'r2']:.2f}, "
-        f"of at most {ceiling:.2f}; {sum(curved)} of {len(curved)} slices curve upwards",
+        f"density alone {density['r2']:.2f}, both {table.loc['quadratic and density', 'r2']:.2f}"
+        f"{bound}; {sum(curved)} of {len(curved)} slices curve upwards",
         "survives: better than density alone and all slices curve upwards; in part: some slice",
     )
 
