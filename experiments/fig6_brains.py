@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from paper_study import add_sources, paths_of
+from paper_study import add_sources, connectome_folder, paths_of
 
 from mpnn_arch.analysis import per_graph, read_many
 from mpnn_arch.cli.failures import run_script
@@ -38,7 +38,7 @@ def main() -> None:
     measured = read_many(paths_of(args))  # first: connectomes may have to be fetched
     args.out.mkdir(parents=True, exist_ok=True)
 
-    brains = args.connectomes or (args.published.parent if args.published else None)
+    brains = connectome_folder(args)
     rows, drawn = [], []
     for row in connectome_measures(brains):
         name = row["connectome"]

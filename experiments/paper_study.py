@@ -40,6 +40,14 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", type=Path, help="folder of downloaded data")
 
 
+def connectome_folder(args: argparse.Namespace) -> Path | None:
+    """The folder with ``connectomes/``: as asked, beside the published results, else None."""
+    if args.connectomes or not args.published:
+        return args.connectomes
+    beside = args.published.resolve().parent
+    return beside if (beside / "connectomes").is_dir() else None
+
+
 def paths_of(args: argparse.Namespace) -> list[Path]:
     """Results to read, after training what is missing.
 

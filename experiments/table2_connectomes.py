@@ -14,9 +14,11 @@ Source: You, Leskovec, He, Xie, *Graph Structure of Neural Networks*, ICML 2020,
 from __future__ import annotations
 
 import argparse
+from itertools import cycle, product
 from pathlib import Path
 
 import pandas as pd
+from paper_study import connectome_folder
 
 from mpnn_arch.analysis import connectomes, read_many, sweet_spot
 from mpnn_arch.analysis.results import Results
@@ -30,7 +32,10 @@ def main() -> None:
     source.add_argument("--published", type=Path, help="folder of the published results")
     source.add_argument("--results", type=Path, nargs="+", help="results of your own")
     parser.add_argument(
-        "--connectomes", type=Path, help="folder with connectomes/  [default: beside the results]"
+        "--connectomes",
+        type=Path,
+        help="folder with connectomes/  [default: beside the published results, else as "
+        "mpnn-arch graphs connectomes]",
     )
     parser.add_argument("--small", action="store_true", help="5 nulls a network instead of 100")
     parser.add_argument("--out", type=Path, default=Path("data/table2"))
@@ -38,8 +43,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     results = read_many([args.published] if args.published else args.results)
-    root = args.connectomes or (args.published.parent if args.published else None)
-    table = connectomes(root, results, nulls=5 if args.small else 100)
+    table = connectomes(connectome_folder(args), results, nulls=5 if args.small else 100)
     table.to_csv(args.out / "table2.csv", index=False)
     draw(table, results, args.out)
     print(table.set_index("network").round(3).T.to_string())
@@ -50,11 +54,12 @@ def draw(table: pd.DataFrame, results: list[Results], out: Path) -> None:
     """Every network as a dot, an arrow from the mean of its nulls, and the sweet spots."""
     figure = new_figure(6, 4.5)
     ax = figure.subplots()
-    for colour, one in zip(COLOURS[3:], results, strict=False):
+    outlines = product((":", "--", "-."), COLOURS[3:])  # of the six networks of the paper and more
+    for (line, colour), one in zip(cycle(outlines), results, strict=False):
         spot = sweet_spot(one.table)
         (left, right), (low, high) = spot.clustering_coefficient, spot.average_path_length
         corners = [left, right, right, left, left], [low, low, high, high, low]
-        ax.plot(*corners, ":", color=colour, label=f"sweet spot, {one.name}")
+        ax.plot(*corners, line, color=colour, label=f"sweet spot, {one.name}")
     for row in table.to_dict("records"):
         colour = COLOURS[0] if pd.isna(row["error"]) else COLOURS[1]
         ax.annotate(
