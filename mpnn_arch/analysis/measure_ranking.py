@@ -65,12 +65,11 @@ def rank_measures(
         rows = rows.iloc[np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])]
     by_name, unknown = rebuild(rows) if graphs is None else (as_named_graphs(graphs), [])
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
-    left_out = f"measures leave out {counted(len(unknown), 'graph')} that cannot be made"
-    notes = [left_out] if unknown else []
+    lost = counted(len(unknown), "graph")
+    notes = [f"{lost} cannot be made and measured"] if unknown else []
     if len(rows) < 10:
         raise InputError(
-            f"ten graphs or more that can be made are needed to rank measures, not {len(rows)}; "
-            "give more"
+            f"{counted(len(rows), 'graph')} can be made; ten or more are needed to rank measures"
         )
     batch = GraphBatch.of([by_name[name] for name in rows["graph"]])
     errors = rows["mean"].to_numpy(dtype=np.float64)

@@ -116,7 +116,8 @@ def _matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
     graphs, errors = error_matrix(table)
     if min(errors.shape) < 2:
         raise InputError(
-            "pairing takes two graphs or more, all with two seeds or more, not "
-            f"{counted(errors.shape[0], 'graph')} and {counted(errors.shape[1], 'seed')}; give more"
+            f"{counted(errors.shape[0], 'graph')} with errors for all of "
+            f"{counted(errors.shape[1], 'training seed')} are too few; "
+            "pairing takes two graphs and two seeds or more"
         )
     return graphs, errors

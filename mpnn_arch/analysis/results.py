@@ -447,6 +447,8 @@ def _clean(long: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
         notes.append(
             f"{int((~finite).sum())} of {len(long)} rows left out: their error is no number"
         )
+    if long.loc[finite, "error"].max() <= 1:
+        notes.append("all errors are 1 or less and read as percent; multiply fractions by 100")
     return long[finite].reset_index(drop=True)
 
 

@@ -52,8 +52,9 @@ def selection_bias(table: pd.DataFrame) -> SelectionBias:
     graphs, seeds = errors.shape
     if graphs < 2 or seeds < 2:
         raise InputError(
-            "splitting the seeds takes two graphs or more, all with two seeds or more, "
-            f"not {counted(graphs, 'graph')} and {counted(seeds, 'seed')}; give more"
+            f"{counted(graphs, 'graph')} with errors for all of "
+            f"{counted(seeds, 'training seed')} are too few; splitting the seeds "
+            "takes two graphs and two seeds or more"
         )
     rows = []
     for count in range(1, seeds):

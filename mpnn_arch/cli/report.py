@@ -32,7 +32,14 @@ def report(*, results: tuple[Path, ...], out: Path) -> None:
     if not console.is_terminal:
         console.width = 110
     with errors.status("") as status:
-        said = write_report(results, out, lambda what: status.update(Text(what)))
+        said = write_report(
+            results,
+            out,
+            lambda what: status.update(Text(what)),
+            lambda note: errors.print(
+                f"note: {note}", highlight=False, markup=False, soft_wrap=True
+            ),
+        )
     table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False)
     for title in ("claim", "verdict", "evidence", "results"):
         table.add_column(title)

@@ -299,6 +299,20 @@ def test_the_command(small_results, tmp_path, capsys):
         write_report(small_results[1:], tmp_path / "file" / "out")
 
 
+def test_what_is_left_out_of_results_is_said_at_the_terminal(tmp_path, capsys):
+    results = tmp_path / "own.csv"
+    rows = [f'"{name}",{seed},0.4{seed}' for name in ("ring:8,4", "rung:8,4") for seed in (0, 1)]
+    results.write_text("\n".join(["graph,seed,error", *rows]) + "\n")
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(results), "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert "note: own: 1 of 2 graphs left out: 'rung:8,4' cannot be made from its row" in said
+    assert "note: own: there is no baseline" in said
+    assert "read as percent; multiply fractions by 100" in said
+    with pytest.raises(InputError, match="noted is a function, not 3"):
+        write_report([results], tmp_path / "out", noted=3)
+
+
 def test_published_findings(published, tmp_path):
     write_report([published], tmp_path / "report")
     made = json.loads((tmp_path / "report" / "findings.json").read_text())

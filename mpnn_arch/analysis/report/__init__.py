@@ -32,6 +32,7 @@ def write_report(
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     progress: Callable[[str], object] = lambda what: None,
+    noted: Callable[[str], object] = lambda note: None,
 ) -> list[Reading]:
     """Analyse results and write the report into a folder.
 
@@ -48,6 +49,7 @@ def write_report(
         paths: results files, folders of them, or folders of runs.
         out: the folder; made if it is not there.
         progress: called with what is being done.
+        noted: called with a sentence for whatever of the results is left out, or missing.
 
     Returns:
         What survives, see :class:`~mpnn_arch.analysis.report.readings.Reading`.
@@ -62,10 +64,14 @@ def write_report(
             ...
         mpnn_arch.errors.InputError: there is no file nowhere.csv; give a CSV file of results
     """
-    check_callable("progress", progress, "give one of a text")
+    for name, heard in (("progress", progress), ("noted", noted)):
+        check_callable(name, heard, "give one of a text")
     given = [check_path(path) for path in as_list("paths", paths)]
     progress("reading results")
     results = read_many(given)
+    for one in results:
+        for note in one.notes:
+            noted(f"{one.name}: {note}")
     folders = [path if path.is_dir() else path.parent for path in given]
     out = check_path(out)
     _make_folders(out)
