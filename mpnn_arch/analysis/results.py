@@ -322,12 +322,17 @@ def _results_in(folder: Path) -> list[Path]:
     return [path for path in files if path.is_file() and _looks_like_results(path)]
 
 
+def _header(path: Path) -> str:
+    # A spreadsheet's mark of UTF-8 is no part of the first name.
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return file.readline()
+
+
 def _looks_like_results(path: Path) -> bool:
     if path.suffix == ".parquet":
         header = _parquet_columns(path)
     else:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            header = {name.strip().strip('"') for name in file.readline().split(",")}
+        header = {name.strip().strip('"') for name in _header(path).split(",")}
     return "graph" in header and bool(
         header & set(_ERROR) or any(_WIDE.fullmatch(name) for name in header)
     )
@@ -365,6 +370,14 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    header = _header(path)
+    if "graph" in header and "," not in header:
+        for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+            if mark in header:
+                raise InputError(
+                    f"{path} has {name} between its columns; save it with commas between columns "
+                    "and points in numbers"
+                )
     try:
         # Names are text, also where all of them could be read as numbers.
         text = dict.fromkeys(("graph", "graph_spec", *_KIND), str)

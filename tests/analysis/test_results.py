@@ -60,6 +60,23 @@ def test_other_graphs_by_name_and_by_measures(results_file):
     assert table.loc["my_brain", "average_path_length"] == 2.0
 
 
+def test_files_of_spreadsheets(results_file, tmp_path):
+    table = pd.read_csv(results_file())
+    expected = analysis.load_results(results_file())
+    table.to_csv(tmp_path / "marked_epoch3.csv", index=False, encoding="utf-8-sig")
+    table.to_csv(tmp_path / "packed_epoch3.csv.gz", index=False)
+    for name in ("marked_epoch3.csv", "packed_epoch3.csv.gz"):
+        found = analysis.load_results(tmp_path / name)
+        pd.testing.assert_frame_equal(found[expected.columns[1:]], expected[expected.columns[1:]])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    table.to_csv(folder / "marked.csv", index=False, encoding="utf-8-sig")
+    assert [one.name for one in read_many([folder])] == ["marked"]
+    table.to_csv(tmp_path / "german.csv", index=False, sep=";", decimal=",")
+    with pytest.raises(InputError, match="semicolons between its columns; save it with commas"):
+        analysis.load_results(tmp_path / "german.csv")
+
+
 def test_a_directed_graph_of_half_of_the_arcs_is_no_baseline(tmp_path):
     steps = (np.arange(9) - np.arange(9)[:, None]) % 9
     path = tmp_path / "tournament.csv"
