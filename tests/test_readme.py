@@ -73,6 +73,13 @@ def test_every_page_has_a_block_and_some_output_is_promised():
     assert sum(bool(PRINTED.search(code)) for _, _, code in BLOCKS) > 5
 
 
+def test_the_papers_runs_are_trained_by_their_recipes():
+    page = (ROOT / "notebooks" / "from_the_papers_code.md").read_text(encoding="utf-8")
+    commands = re.findall(r"`(mpnn-arch (?:train|sweep) [^`]*)`", page)
+    assert len(commands) > 2
+    assert all("--recipe mlp_cifar10" in command for command in commands)
+
+
 def test_links_of_the_readme_lead_to_files():
     links = re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text(encoding="utf-8"))
     assert len(links) > 10
