@@ -41,7 +41,7 @@ FAMILIES = (
     "ba", "complete", "core_periphery", "er", "grid", "harary", "hypercube", "lfr", "modular",
     "regular", "ring", "star", "tree", "ws", "ws_flex",
 )  # fmt: skip
-SOURCES = ("connectome", "file", "published", "rewired", "rewired_to_clustering", "sample")
+SOURCES = ("connectome", "file", "list", "published", "rewired", "rewired_to_clustering", "sample")
 MEASURES = (
     "algebraic_connectivity", "assortativity", "augmented_forman_curvature", "average_path_length",
     "betweenness_max", "betweenness_mean", "clustering_coefficient", "core_periphery",

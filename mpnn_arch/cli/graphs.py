@@ -54,6 +54,7 @@ def list_command() -> None:
         specs = [f"{source}:{nodes}/{count}" for nodes, all_ in counts.items() for count in all_]
         table.add_row(source, "  ".join(specs))
     table.add_row("connectome", "  ".join(f"connectome:{name}" for name in CONNECTOMES))
+    table.add_row("list", "list:PATH (.csv of graphs sample: a row of parameters a graph)")
     table.add_row("file", "file:PATH (.txt .csv .tsv .npy .edges .edgelist .graphml .gexf)")
     print_table(console, table)
 
@@ -191,8 +192,8 @@ def sample(
 ) -> None:
     """Sweep WS-flex over a subset of the paper's grid, and select one graph per bin of (C, L).
 
-    The output folder gets the sweep as Parquet files and the selected graphs as sample.csv. An
-    interrupted sweep is resumed.
+    The output folder gets the sweep as Parquet files and the selected graphs as sample.csv, which
+    list:OUT/sample.csv names in every command. An interrupted sweep is resumed.
     """
     import numpy as np
     import pandas as pd
@@ -308,10 +309,14 @@ def _write(graph: Any, out: Path) -> None:
 
 def _names(spec: str, count: int) -> list[str]:
     """A name for each of the ``count`` graphs of a specification."""
+    from mpnn_arch.studies.graph_names import names
+
     source, _, rest = spec.strip().partition(":")
     if count == 1:
         return [spec.strip()]
-    nodes, length, *places = rest.split("/")  # only lists name several graphs
+    if source not in ("sample", "published"):
+        return names(spec, count)
+    nodes, length, *places = rest.split("/")
     ends = [int(end) if end else None for end in places[0].split(":")] if places else [None]
     chosen = range(int(length))[slice(*ends) if len(ends) == 2 else slice(None)]
     return [f"{source}:{nodes}/{length}/{place}" for place in chosen]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import check_whole, shown
+from mpnn_arch.checks import check_path, check_whole, parse_number, parse_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import remote
 from mpnn_arch.graphs.generators.ws_flex import ws_flex
@@ -171,6 +171,43 @@ def sample_parameters(num_nodes: int, count: int) -> list[WSFlexParameters]:
             for row in csv.DictReader(file)
             if int(row["smallest_list"]) <= count  # the lists are nested
         ]
+
+
+def listed_parameters(path: str | Path) -> list[WSFlexParameters]:
+    """The parameters of the WS-flex graphs in a CSV file, as ``mpnn-arch graphs sample`` writes it.
+
+    Its columns are ``num_nodes``, ``average_degree`` (or ``density``, its share of the nodes),
+    ``rewiring_probability`` and ``seed``; others are passed over.
+
+    Raises:
+        InputError: no such file, a column that is missing, a value that is no number, or no row.
+    """
+    path = check_path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "it is no CSV file"
+        raise InputError(f"{path} holds no list of graphs: {reason}; check the path") from None
+    if not rows:
+        raise InputError(f"{path} holds no list of graphs: it has no row; give one a graph")
+    degree = "average_degree" if "average_degree" in rows[0] else "density"
+    missing = {"num_nodes", degree, "rewiring_probability", "seed"} - rows[0].keys()
+    if missing:
+        raise InputError(
+            f"{path} lists no graphs, as it has no column {sorted(missing)[0]}; give num_nodes, "
+            "average_degree, rewiring_probability and seed, as mpnn-arch graphs sample does"
+        )
+    listed = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            nodes, seed = (parse_whole(row[name] or "") for name in ("num_nodes", "seed"))
+            size, p = (parse_number(row[name] or "") for name in (degree, "rewiring_probability"))
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {error}") from None
+        size = nodes * size if degree == "density" else size
+        listed.append(WSFlexParameters(nodes, size, p, seed))
+    return listed
 
 
 def check_listed(source: str, num_nodes: int, count: int) -> None:

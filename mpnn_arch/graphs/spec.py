@@ -13,6 +13,7 @@ from mpnn_arch.graphs.given import as_graph, parse_with
 from mpnn_arch.graphs.lists import (
     WSFlexParameters,
     check_listed,
+    listed_parameters,
     published_parameters,
     sample_parameters,
 )
@@ -32,6 +33,11 @@ def _published(rest: str) -> list[RelationalGraph]:
 @SOURCES.register("sample")
 def _sample(rest: str) -> list[RelationalGraph]:
     return _picked("sample", rest, sample_parameters)
+
+
+@SOURCES.register("list")
+def _list(rest: str) -> list[RelationalGraph]:
+    return [one.make() for one in listed_parameters(rest)]
 
 
 @SOURCES.register("connectome")
@@ -133,6 +139,8 @@ def parse(spec: str) -> list[RelationalGraph]:
     ``published:64/3942``           a list of the paper, by nodes and graphs
     ``published:64/3942/17``        one of its graphs, counted from 0
     ``sample:64/52/0:6``            a slice of our own list of 52
+    ``list:sweep/sample.csv``       WS-flex graphs by their parameters, as ``mpnn-arch graphs
+                                    sample`` writes them
     ``connectome:cat_cortex``       a biological network, directed as it was measured
     ``file:brain.csv``              see ``RelationalGraph.from_file``
     ``rewired:0/ws_flex:64,8,0.1``  null models of another spec's graphs, with a seed: equal degrees

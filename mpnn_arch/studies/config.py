@@ -29,7 +29,8 @@ class StudyConfig:
             square) and ``seed``, from which torch's global numbers start too.
         dataset: its name, a folder of images (kept as an absolute path) or ``module:function`` of
             your own; see :func:`mpnn_arch.training.load_dataset`.
-        graphs: specifications; lists such as ``sample:64/52`` count as their graphs.
+        graphs: specifications; lists such as ``sample:64/52`` count as their graphs, and of a
+            ``list:FILE`` they are kept, so that the file is not needed again.
         seeds: each seeds the initial weights and the order of the images.
         training: the recipe.
         messages: message functions; None is the model's own.
@@ -78,6 +79,10 @@ class StudyConfig:
         from mpnn_arch.training.data import full_name
 
         check_comparison(self, EXTENDABLE)
+        if any("list:" in spec for spec in self.graphs):
+            from mpnn_arch.studies.graph_names import without_files
+
+            object.__setattr__(self, "graphs", without_files(self.graphs))
         object.__setattr__(self, "dataset", full_name(self.dataset))
         check_choice("choice of weights", self.weights, get_args(Weights))
         self._check_race()

@@ -9,7 +9,12 @@ from typing import Any
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import parse
 from mpnn_arch.graphs.generators import GENERATORS
-from mpnn_arch.graphs.lists import WSFlexParameters, published_parameters, sample_parameters
+from mpnn_arch.graphs.lists import (
+    WSFlexParameters,
+    listed_parameters,
+    published_parameters,
+    sample_parameters,
+)
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.graphs.spec import NULLS, split_null
 
@@ -29,9 +34,24 @@ def expand(specs: Sequence[str]) -> dict[str, RelationalGraph]:
     made: dict[str, RelationalGraph] = {}
     for spec in specs:
         found = parse(spec)
-        for name, graph in zip(_names(spec.strip(), len(found)), found, strict=True):
+        for name, graph in zip(names(spec, len(found)), found, strict=True):
             made.setdefault(name, graph)
     return made
+
+
+def without_files(specs: Sequence[str]) -> tuple[str, ...]:
+    """``specs`` with the names of its graphs in the place of every list in a file.
+
+    Raises:
+        InputError: as :func:`expand`, of such a list.
+    """
+    given = (expand([spec]) if _is_listed(spec) else [spec] for spec in specs)
+    return tuple(dict.fromkeys(name for several in given for name in several))
+
+
+def _is_listed(spec: str) -> bool:
+    source, _, rest = spec.strip().partition(":")
+    return source == "list" or (source in NULLS and _is_listed(split_null(source, rest)[1]))
 
 
 def family_and_parameters(name: str) -> tuple[str, dict[str, Any]]:
@@ -46,13 +66,21 @@ def family_and_parameters(name: str) -> tuple[str, dict[str, Any]]:
         return family, {}
 
 
-def _names(spec: str, count: int) -> list[str]:
+def names(spec: str, count: int) -> list[str]:
+    """A canonical name for each of the ``count`` graphs of a specification that names graphs.
+
+    Raises:
+        InputError: it is one of your own, of several graphs that have no names.
+    """
+    spec = spec.strip()
     source, _, rest = spec.partition(":")
     if source in NULLS:
         seed, inner = split_null(source, rest)
-        return [f"{source}:{seed}/{name}" for name in _names(inner.strip(), count)]
+        return [f"{source}:{seed}/{name}" for name in names(inner, count)]
     if source in _LISTS:
         return [_ws_flex(one) for one in _picked(source, rest)]
+    if source == "list":
+        return [_ws_flex(one) for one in listed_parameters(rest)]
     if source in GENERATORS:
         return [_generated(source, rest, spec)]
     if count == 1:

@@ -6,6 +6,7 @@ import pytest
 from mpnn_arch import graphs
 from mpnn_arch.cli.graphs import _names, _title
 from mpnn_arch.graphs import RelationalGraph, generate, list_generators, list_measures
+from mpnn_arch.studies.graph_names import expand
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -71,6 +72,10 @@ def test_measure_names_a_way_out_that_the_command_line_has(run, tmp_path, name, 
         ("sample:16/48/-1:", ["sample:16/48/47"]),
         ("ring:8,2", ["ring:8,2"]),
         ("sample:16/48", [f"sample:16/48/{i}" for i in range(48)]),
+        (
+            "rewired:3/sample:16/48/0:2",
+            [f"rewired:3/{name}" for name in expand(["sample:16/48/0:2"])],
+        ),
     ],
 )
 def test_drawn_graphs_have_names_that_parse(spec, names):
@@ -112,6 +117,12 @@ def test_sample_sweeps_and_picks(run, tmp_path):
     assert 5 < len(picked) <= 60
     row = picked.iloc[0]
     graph = generate("ws_flex", 16, row.average_degree, row.rewiring_probability, int(row.seed))
+    listed = graphs.parse(f"list:{out / 'sample.csv'}")
+    assert len(listed) == len(picked)
+    assert listed[0] == graph
+    picture = tmp_path / "two.png"
+    picked.head(2).to_csv(tmp_path / "two.csv", index=False)
+    assert run("graphs", "draw", f"list:{tmp_path / 'two.csv'}", "--out", picture)[0] == 0
     assert graph.clustering_coefficient == pytest.approx(row.clustering_coefficient)
     assert run("graphs", *args, "--repeats", 1, "--out", out)[0] == 2
 

@@ -1,6 +1,7 @@
 import pytest
 
 from mpnn_arch import InputError, graphs
+from mpnn_arch.studies import StudyConfig
 from mpnn_arch.studies.graph_names import expand, family_and_parameters
 
 
@@ -18,6 +19,36 @@ def test_parts_of_a_list_have_the_names_they_have_in_the_list(spec):
     names, parts = expand(["sample:16/48"]), expand([spec])
     assert list(parts.values()) == graphs.parse(spec)
     assert parts.items() <= names.items()
+
+
+def test_the_graphs_of_a_list_in_a_file_need_it_once(tmp_path):
+    path = tmp_path / "my list.csv"
+    header = "num_nodes,density,rewiring_probability,seed,clustering_coefficient"
+    path.write_text(f"{header}\n16,0.25,0.2,0,0.4\n16,0.3,0.1,1,0.5\n16,0.25,0.2,0,0.4\n")
+    specs = (f"list:{path}", f"rewired:0/list:{path}", "ring:16,4", "ws_flex:16,4,0.2,0")
+    config = StudyConfig(model="mlp", dataset="digits", graphs=specs, seeds=(0,))
+    names = ("ws_flex:16,4,0.2,0", "ws_flex:16,4.8,0.1,1")
+    assert config.graphs == (*names, *(f"rewired:0/{name}" for name in names), "ring:16,4")
+    assert graphs.parse(specs[0]) == [graphs.parse_one(names[i]) for i in (0, 1, 0)]
+    assert StudyConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("", "it has no row"),
+        ("num_nodes;density;seed\n16;0.25;0\n", "no column density"),
+        ("num_nodes,density,rewiring_probability,seed\n16,0.25,0.2\n", "line 2: '' is not an"),
+        ("num_nodes,density,rewiring_probability,seed\n16,a,0.2,0\n", "line 2: 'a' is not a num"),
+    ],
+)
+def test_a_list_that_is_none(tmp_path, text, said):
+    path = tmp_path / "list.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        graphs.parse(f"list:{path}")
 
 
 @pytest.mark.parametrize(
