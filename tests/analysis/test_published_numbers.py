@@ -99,7 +99,7 @@ def test_agreement_of_architectures(mlp, resnet):
 
 
 def test_agreement_with_the_other_architectures(mlp, resnet, others):
-    # Of the arrays that the repository's notebook compares; ResNet-34-sep lacks a run that it fills in.
+    # Of the arrays in the repository; there a run that ResNet-34-sep lacks is filled in.
     for first, second, pearson in (
         (mlp, "resnet50", 0.3260),
         (resnet, "resnet50", 0.7571),
