@@ -216,9 +216,10 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
         )
         inside = _results_in(path) if several else [path]
         if not inside:
-            raise InputError(
-                f"there are no results in the folder {path}; give a CSV or Parquet file of them"
-            )
+            from mpnn_arch.studies.study import name_studies_in
+
+            fix = name_studies_in(path) or "give a CSV or Parquet file of them"
+            raise InputError(f"there are no results in the folder {path}; {fix}")
         files += [file for file in inside if file not in files]
     if not files:
         raise InputError("there are no results to read; give one CSV file or more")

@@ -148,7 +148,8 @@ class Study:
             there = False
         if not there:
             raise InputError(
-                f"{shown_path(path)} is not a study (it has no study.json); check the folder"
+                f"{shown_path(path)} is not a study (it has no study.json); "
+                f"{name_studies_in(path) or 'check the folder'}"
             )
         try:
             about = parse_json(file.read_bytes())
@@ -477,6 +478,18 @@ class Study:
 def _note(watch: Listener, text: str | None) -> None:
     if text is not None:
         watch({"is": "note", "text": text})
+
+
+def name_studies_in(folder: Path) -> str:
+    """The studies to name in the place of a folder of them; empty if there are none in it."""
+    try:
+        inside = [shown_path(path.parent) for path in sorted(folder.glob("*/study.json"))]
+    except OSError:  # a name that is too long, a folder that may not be read
+        return ""
+    if not inside:
+        return ""
+    more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
+    return f"name a study in it: {' '.join(inside[:3])}{more}"
 
 
 def _exists_error(path: Path) -> ExistsError:

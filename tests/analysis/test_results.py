@@ -1,6 +1,7 @@
 """Reading results: what is accepted, and what is refused with a sentence."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from mpnn_arch import InputError, analysis
 from mpnn_arch.analysis.graph_rows import rebuild
 from mpnn_arch.analysis.results import COLUMNS, final, read_many, read_results, tidy
 from mpnn_arch.graphs import parse_one
+from mpnn_arch.studies import Study
 
 
 def test_the_tidy_table(results_file):
@@ -58,6 +60,17 @@ def test_other_graphs_by_name_and_by_measures(results_file):
     assert table.loc["ring:64,4", "average_path_length"] == ring.average_path_length
     assert len(table.loc[["complete:64"]]) == 2
     assert table.loc["my_brain", "average_path_length"] == 2.0
+
+
+def test_a_folder_of_studies_names_them(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.json").write_text("{}")
+    named = f"name a study in it: {tmp_path / 'a'} {tmp_path / 'b'}"
+    with pytest.raises(InputError, match=f"no results in the folder .*; {re.escape(named)}"):
+        read_many([tmp_path])
+    with pytest.raises(InputError, match=f"is not a study .*; {re.escape(named)}"):
+        Study.open(tmp_path)
 
 
 def test_files_of_spreadsheets(results_file, tmp_path):
