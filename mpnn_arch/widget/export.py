@@ -73,7 +73,7 @@ def write_page(path: str | os.PathLike[str], widget: RoundWidget) -> None:
             f"the page would have {size:,} bytes, more than {MOST_BYTES:,}: show a round of fewer "
             "channels, or smaller maps"
         )
-    for changes in _changes(widget):
+    for changes in _changes(widget, scene):
         for change in changes:
             key, patch = _answer(widget, scene, change)
             answer_size = len(json.dumps({key: patch}, separators=(",", ":")))
@@ -90,7 +90,7 @@ def answer_key(shown: dict[str, Any]) -> str:
     return "|".join([*(str(shown[name]) for name in REBUILDING[:4]), pairs])
 
 
-def _changes(widget: RoundWidget) -> Iterator[list[dict[str, Any]]]:
+def _changes(widget: RoundWidget, scene: Scene) -> Iterator[list[dict[str, Any]]]:
     """What could be asked for next, one change from what is on screen; by kind."""
     yield [{"round_index": index} for index in range(len(widget.rounds))]
     yield [{"aggr": name} for name in widget.menus["aggr"]]
@@ -98,7 +98,7 @@ def _changes(widget: RoundWidget) -> Iterator[list[dict[str, Any]]]:
     if graph.num_nodes <= MOST_NODES_TOGGLED:
         nodes = range(graph.num_nodes)
         pairs = (
-            product(nodes, nodes) if graph.is_directed else combinations_with_replacement(nodes, 2)
+            product(nodes, nodes) if scene["directed"] else combinations_with_replacement(nodes, 2)
         )
         yield [{"toggled": with_toggled(widget.toggled, list(pair))} for pair in pairs]
     yield [{"message": name} for name in widget.menus["message"]]

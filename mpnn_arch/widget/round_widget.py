@@ -207,7 +207,7 @@ class RoundWidget(anywidget.AnyWidget):
         """
         most = self.layer.graph.num_nodes - 1
         ends = [check_whole("a node", node, 0, most) for node in (u, v)]
-        pair = ends if self.layer.graph.is_directed else sorted(ends)
+        pair = ends if self.scene["directed"] else sorted(ends)
         self.toggled = with_toggled(self.toggled, pair)
 
     def draw(self) -> Figure:
@@ -322,7 +322,12 @@ class RoundWidget(anywidget.AnyWidget):
         )
         recording = record(model, self._x, shown["sample"])[name]
         scene = make_scene(recording, name=name, index=index, largest_map=largest_map)
-        return model, rounds_of(model)[name], scene
+        layer = rounds_of(model)[name]
+        # Of a directed graph each direction is toggled and counted, also when all go both ways.
+        scene["directed"] = rounds_of(self._given)[name].graph.is_directed
+        if scene["directed"] and not layer.graph.is_directed:
+            scene["facts"]["edges"] *= 2
+        return model, layer, scene
 
     def _rewired(
         self, graph: RelationalGraph, pairs: list[Pair], swapped: dict[str, str]

@@ -80,6 +80,20 @@ def test_toggling_rebuilds_the_layer_and_keeps_the_other_weights(widget, layer):
     assert widget.scene == scene  # the same edge, the same weights
 
 
+def test_a_directed_graph_that_a_toggle_makes_symmetric_stays_directed(tmp_path):
+    graph = graphs.RelationalGraph(4, [[0, 1, 1, 2, 3], [1, 0, 2, 3, 2]], directed=True)
+    widget = RoundWidget(RelationalLinear(graph, 8, 8))
+    widget.toggle(2, 1)  # the one direction that lacks
+    assert widget.scene["directed"] and widget.scene["facts"]["edges"] == 6
+    widget.export_html(tmp_path / "round.html")
+    _, recorded = recorded_in(tmp_path / "round.html")
+    shown = recorded["state"] | {"toggled": []}
+    assert "directed" not in recorded["patches"][answer_key(shown)]  # 2 to 1 again
+    widget.toggle(2, 1)
+    assert widget.toggled == []
+    assert widget.layer.graph == graph
+
+
 def test_the_layer_that_was_given_is_left_alone(layer):
     state = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     layer.train()
