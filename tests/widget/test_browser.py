@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
 
@@ -152,6 +153,30 @@ def test_the_numbers_are_the_layers(visit, page_of_a_ring):
         output, abs=0.006
     )
     assert float(fact(page, "difference")) == pytest.approx(widget.scene["difference"], rel=0.01)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.001])
+def test_small_numbers_keep_their_digits_and_fit(visit, tmp_path, generator, scale):
+    layer = RelationalLinear(graphs.ring(4, 2), 8, 8, bias=False, generator=generator)
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+    widget = RoundWidget(layer)
+    widget.export_html(tmp_path / "round.html")
+    page = visit(tmp_path / "round.html", "#selected=node:2")
+    cells = page.locator(".mr-line.is-result").nth(1).locator(".mr-cell")
+    shown = [float(text.replace("\u2212", "-")) for text in cells.all_inner_texts()]
+    output = widget.layer(widget._x)[0].detach()
+    assert shown == pytest.approx(output[4:6].tolist(), abs=0.005 * float(output.abs().max()))
+    overflows = "cells => cells.some(cell => cell.scrollWidth > cell.clientWidth)"
+    assert not page.locator(".mr-cell").evaluate_all(overflows)
+
+
+def test_the_caption_says_where_not_every_channel_is_drawn(visit, page_of_a_ring, tmp_path):
+    caption = '[data-view="graph"] .mr-caption'
+    assert "Ticks are channels" in visit(page_of_a_ring[0]).locator(caption).inner_text()
+    RoundWidget(RelationalLinear(graphs.ring(4, 2), 160, 160)).export_html(tmp_path / "a.html")
+    said = visit(tmp_path / "a.html").locator(caption).inner_text()
+    assert "Ticks are up to 32 of a node's channels" in said
 
 
 def test_stepping_forward_and_back(visit, page_of_a_ring):

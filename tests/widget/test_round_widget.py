@@ -84,7 +84,8 @@ def test_a_directed_graph_that_a_toggle_makes_symmetric_stays_directed(tmp_path)
     graph = graphs.RelationalGraph(4, [[0, 1, 1, 2, 3], [1, 0, 2, 3, 2]], directed=True)
     widget = RoundWidget(RelationalLinear(graph, 8, 8))
     widget.toggle(2, 1)  # the one direction that lacks
-    assert widget.scene["directed"] and widget.scene["facts"]["edges"] == 6
+    assert widget.scene["directed"]
+    assert widget.scene["facts"]["edges"] == 6
     widget.export_html(tmp_path / "round.html")
     _, recorded = recorded_in(tmp_path / "round.html")
     shown = recorded["state"] | {"toggled": []}

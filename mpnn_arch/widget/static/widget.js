@@ -61,9 +61,9 @@ const range = (n) => Array.from({ length: n }, (_, i) => i);
 function shown(number, largest = number) {
   if (Number.isNaN(number)) return "n/a";
   const size = Math.abs(largest);
-  if (number !== 0 && (size < 0.001 || size >= 100000)) return number.toExponential(1).replace("e+", "e");
+  if (number !== 0 && (size < 0.01 || size >= 100000)) return number.toExponential(1).replace("e+", "e").replaceAll("-", "\u2212");
   const decimals = size === 0 ? 2 : clamp(2 - Math.floor(Math.log10(size)), 0, 4);
-  return number.toFixed(Math.min(decimals, 3)).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
+  return number.toFixed(decimals).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
 }
 
 function shownFact(name, value, nodes) {
@@ -602,11 +602,13 @@ function render({ model, el }) {
     }
   }
 
+  const mostTicks = () => (scene.num_nodes <= 24 ? 32 : 12);
+
   /** Each node's share: a tick a channel, x inside and, once the node has updated, x' outside. */
   function drawTicks() {
     const context = fit(ticks, shape.size, shape.size);
     const { radius, tick, gap } = shape;
-    const most = scene.num_nodes <= 24 ? 32 : 12;
+    const most = mostTicks();
     const panel = getComputedStyle(graphView).backgroundColor;
     const empty = theme === "dark" ? "#333a45" : "#dfe3e8";
     scene.nodes.forEach((node, v) => {
@@ -947,7 +949,8 @@ function render({ model, el }) {
       for (let j = 0; j < across; j++) {
         const value = values[i * columns + j];
         const fill = colour(value / largest, theme);
-        const cell = element("span", { class: "mr-cell" }, shown(value, largest));
+        const text = shown(value, largest);
+        const cell = element("span", { class: `mr-cell${text.length > 6 ? " is-long" : ""}` }, text);
         cell.style.background = css(fill);
         cell.style.color = readableOn(fill);
         box.append(cell);
@@ -1159,7 +1162,8 @@ function render({ model, el }) {
         if (updated) drawTicks();
       }
       if (stepped || now.lit !== before.lit) drawOverlay();
-      if (all) graphView.querySelector(".mr-caption").textContent = `Ticks are channels: ${shape.rings === 2 ? "x inside, x\u2032 outside" : "x, and x\u2032 once the node has updated"}. A message's colour is its mean, ${sides(scene.largest.mean)}; its width is its root mean square.`;
+      const some = Math.max(...scene.in_sizes, ...scene.out_sizes) > mostTicks() ? `up to ${mostTicks()} of a node's ` : "";
+      if (all) graphView.querySelector(".mr-caption").textContent = `Ticks are ${some}channels: ${shape.rings === 2 ? "x inside, x\u2032 outside" : "x, and x\u2032 once the node has updated"}. A message's colour is its mean, ${sides(scene.largest.mean)}; its width is its root mean square.`;
     }
     if (!matrixView.hidden) {
       if (all) {
