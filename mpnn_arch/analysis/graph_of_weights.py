@@ -21,7 +21,7 @@ from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.rounds import RelationalLinear
 
 Array = npt.NDArray[np.float64]
-Network = nn.Module | Sequence[Tensor]
+Network = nn.Module | Tensor | Sequence[Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,8 @@ def learned_graph(
     """The relational graph of a dense network: an edge where the weights between nodes are large.
 
     Args:
-        model: a network, of which the square linear layers are read, or their weights.
+        model: a network, of which the square linear layers are read, or their weights: a matrix,
+            or a list of several.
         num_nodes: N.
         threshold: an edge is where the value exceeds it.
         density: instead, the target: mean degree over N, so at most (N - 1) / N. Pairs of equal
@@ -220,15 +221,16 @@ def _square_weights(model: Network) -> list[Array]:
         found = [weight for weight in found if weight.shape[0] == weight.shape[1]]
         what = "the network has no square linear layer; give one with hidden layers of equal width"
     else:
-        found = as_list("model", model)
+        found = [model] if isinstance(model, Tensor) else as_list("model", model)
         what = "there is no weight matrix; give one or more"
     if not found:
         raise InputError(what)
     for weight in found:
         if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
+            given = f"one of {tuple(weight.shape)}" if isinstance(weight, Tensor) else shown(weight)
             raise InputError(
-                f"a square linear layer has a weight tensor of shape (m, m), not {shown(weight)}"
-                "; leave out the others"
+                f"a square linear layer has a weight tensor of shape (m, m), not {given}; leave "
+                "out the others"
             )
     widths = sorted({len(weight) for weight in found})
     if len(widths) > 1:

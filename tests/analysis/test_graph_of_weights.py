@@ -107,6 +107,12 @@ def test_a_sweep_cuts_the_same_values():
     assert two["threshold"].tolist() == [0.5, 2.0]
 
 
+def test_a_matrix_alone_is_a_list_of_one():
+    weight = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+    alone, listed = (learned_graph(given, 8, density=0.25) for given in (weight, [weight]))
+    assert alone.graph == listed.graph
+
+
 def test_a_tracker_follows_a_training_without_changing_it():
     data = load_dataset("digits").subset(300, 100)
     errors = []
@@ -141,7 +147,8 @@ def test_a_tracker_follows_a_training_without_changing_it():
     [
         (lambda: learned_graph(nn.Linear(4, 5), 2), "no square linear layer"),
         (lambda: learned_graph([], 2), "no weight matrix"),
-        (lambda: learned_graph([torch.zeros(3, 4)], 2), r"shape \(m, m\)"),
+        (lambda: learned_graph([torch.zeros(3, 4)], 2), r"shape \(m, m\), not one of \(3, 4\)"),
+        (lambda: learned_graph(torch.zeros(3), 2), r"not one of \(3,\)"),
         (lambda: learned_graph([torch.zeros(4, 4), torch.zeros(5, 5)], 2), "4 and 5 channels"),
         (lambda: learned_graph([torch.ones(4, 4)], 5), "cannot be shared among 5 nodes"),
         (lambda: learned_graph([torch.ones(4, 4)], 2, 0.5, 0.5), "leave one out"),
