@@ -17,7 +17,14 @@ with app.setup:
     import numpy as np
 
     from mpnn_arch.errors import InputError
-    from mpnn_arch.explorer.choice import CHANNELS, DATASETS, NETWORKS, SUBJECTS, Choice
+    from mpnn_arch.explorer.choice import (
+        CHANNELS,
+        DATASETS,
+        NETWORKS,
+        SUBJECTS,
+        Choice,
+        kept_file,
+    )
     from mpnn_arch.explorer.drawing import curves, plane
     from mpnn_arch.explorer.families import about, families, label, on_sliders, parameters, spec
     from mpnn_arch.explorer.mark import INTRO, title_mark
@@ -124,10 +131,7 @@ def _(connectome, family, sliders, source, text, upload, uploads):
     def _uploaded():
         if not upload.value:
             return None
-        given = upload.value[0]
-        path = uploads / f"graph{Path(given.name).suffix.lower()}"
-        path.write_bytes(given.contents)
-        return f"file:{path}"
+        return kept_file(uploads, upload.value[0].name, upload.value[0].contents)
 
     chosen = {
         "sliders": lambda: spec(family.value, sliders.value),
@@ -301,15 +305,26 @@ def _(
     def _start(_):
         if isinstance(get_job(), LiveTraining):
             get_job().discard()
-        graph, name = widget.layer.graph, choice.graph
-        if "toggled" in get_shown():  # a graph of one's own making has no name but its matrix
+        graph, name, shown = widget.layer.graph, choice.graph, get_shown()
+        swapped = {key: shown[key] for key in ("message", "aggr") if key in shown}
+        alone = np.flatnonzero(~graph.adjacency.diagonal())
+        if alone.size:  # files and specifications have all self-loops
+            set_job(None)
+            set_untrained(
+                f"a network is trained on a graph with all its self-loops: node {alone[0]} has "
+                "none, add it again"
+            )
+            return
+        if "toggled" in shown:  # a graph of one's own making has no name but its matrix
             path = uploads / "edited.csv"
             np.savetxt(path, graph.adjacency.astype(int), fmt="%d", delimiter=",")
             name = f"file:{path}"
         # The complete graph itself is trained alone.
         pair = list(dict.fromkeys([name, f"complete:{graph.num_nodes}"]))
         try:
-            job = LiveTraining(pair, model=_model, dataset=dataset.value, epochs=epochs.value)
+            job = LiveTraining(
+                pair, model=_model, dataset=dataset.value, epochs=epochs.value, **swapped
+            )
             set_job(job)
             set_untrained(None)
         except (InputError, OSError) as error:
@@ -326,7 +341,8 @@ def _(
         [
             mo.md(
                 f"## Train\n\n{NETWORKS[_model]} on this graph and on the complete one, at equal "
-                "multiply-adds, three seeds each, in a process of its own."
+                "multiply-adds, three seeds each, in a process of its own. A message or AGG that "
+                "was swapped is that of both."
             ),
             mo.hstack([dataset, epochs, start, stop], justify="start", wrap=True),
             # It asks once a second how far the training is; there is nothing to see of it.
@@ -344,12 +360,14 @@ def _(get_job, get_untrained, refresh):
     mo.stop(_job is None)
     _rows = _job.look()
     _done, _all = len(_rows), len(_job.graphs) * _job.seeds * _job.epochs
+    _with = "".join(f", {what} {name}" for what, name in _job.swapped.items() if name)
     if _job.failure:
         _said = refusal(_job.failure)
     elif _job.is_running:
-        _said = mo.md(f"training: {_done} of {_all} epochs")
+        _said = mo.md(f"training: {_done} of {_all} epochs{_with}")
     else:
-        _said = mo.md(f"{'finished' if _done == _all else 'stopped'}: {_done} of {_all} epochs")
+        _ended = "finished" if _done == _all else "stopped"
+        _said = mo.md(f"{_ended}: {_done} of {_all} epochs{_with}")
     mo.vstack([_said, mo.Html(curves(_rows, _job.graphs, _job.epochs))])
     return
 

@@ -5,9 +5,11 @@ Torch is imported when the layer is built: the page shows its controls before.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,18 @@ CHANNELS = ("16", "32", "64", "128", "256", "512")
 # Nodes of a graph that the page takes; a round of more would keep the browser busy.
 MOST_NODES = 1024
 _SAMPLES = 16  # test images to step through
+
+
+def kept_file(folder: Path, name: str, contents: bytes) -> str:
+    """Write a graph's file below ``folder``, and return the specification that reads it.
+
+    Another content is another path: code that was taken along keeps its graph.
+    """
+    own = folder / hashlib.sha256(contents).hexdigest()[:8]
+    own.mkdir(exist_ok=True)
+    path = own / f"graph{Path(name).suffix.lower()}"
+    path.write_bytes(contents)
+    return f"file:{path}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 420, 320
 _LEFT, _BOTTOM, _TOP, _RIGHT = 52, 42, 14, 12
+_MOST_LETTERS = 56  # of a label, which is as wide as the figure
 # Okabe and Ito's blue and vermilion, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00")
 # The ends of the scale of errors, from one hue to a paler one: it is read by its lightness.
@@ -142,8 +143,10 @@ def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str
         spread_said = f" ± {points[-1][2]:.2f}" if seeds > 1 else ""
         last = f"{points[-1][1]:.2f}{spread_said} %" if points else "not yet"
         said = name.rpartition("/")[2] if name.startswith("file:") else name
-        label = f"{said}: {last} ({seeds} seed{'s' if seeds != 1 else ''})"
-        labels.append(label)
+        rest = f": {last} ({seeds} seed{'s' if seeds != 1 else ''})"
+        labels.append(said + rest)
+        room = _MOST_LETTERS - len(rest)
+        label = (said if len(said) <= room else f"{said[: room - 1]}\u2026") + rest
         up = _TOP + 12 + 16 * i
         # The text in the page's own colour: it is read on a light and on a dark ground.
         drawn.append(_text(WIDTH - _RIGHT - 26, up, label, anchor="end"))

@@ -41,6 +41,7 @@ class LiveTraining:
         seeds: how many trainings of each.
         epochs: passes over the training images.
         model: its name.
+        message, aggr: of its rounds; None is the model's own.
         patience: in seconds.
 
     Raises:
@@ -55,15 +56,20 @@ class LiveTraining:
         seeds: int = 3,
         epochs: int = 15,
         model: str = "mlp",
+        message: str | None = None,
+        aggr: str | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self.graphs, self.epochs, self.seeds = _names(graphs), epochs, seeds
+        self.swapped = {"message": message, "AGG": aggr}
         found = recipe(model, dataset)
         config = StudyConfig(
             model=model,
             dataset=dataset,
             graphs=tuple(graphs),
             seeds=tuple(range(seeds)),
+            messages=(message,),
+            aggrs=(aggr or "sum",),
             training=dataclasses.replace(found.training, epochs=epochs),
             init=found.init,
         )

@@ -37,6 +37,32 @@ def test_the_complete_graph_is_trained_alone(monkeypatch):
 
 
 @pytest.mark.slow
+def test_what_is_trained_is_what_is_on_screen(monkeypatch):
+    from mpnn_arch.explorer import live_training
+    from mpnn_arch.explorer.app import app
+
+    asked = []
+
+    class Asked:
+        def __init__(self, graphs, **settings):
+            asked.append({name: settings.get(name) for name in ("message", "aggr")})
+
+        def discard(self):
+            pass
+
+    monkeypatch.setattr(live_training, "LiveTraining", Asked)
+    _, defined = app.run(defs={"chosen": "ring:16,4", "control": {"sliders": ""}})
+    defined["start"]._on_change(None)
+    defined["widget"].aggr, defined["widget"].message = "max", "gated"
+    defined["start"]._on_change(None)
+    assert asked == [{"message": None, "aggr": None}, {"message": "gated", "aggr": "max"}]
+    defined["widget"].toggle(3, 3)  # a file, by which a study names it, has all self-loops
+    defined["start"]._on_change(None)
+    assert len(asked) == 2
+    assert "node 3 has none" in defined["get_untrained"]()
+
+
+@pytest.mark.slow
 def test_a_refusal_to_train_is_gone_when_the_graph_changes(monkeypatch):
     from mpnn_arch import InputError
     from mpnn_arch.explorer import live_training

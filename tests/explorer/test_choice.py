@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mpnn_arch import InputError, graphs
-from mpnn_arch.explorer.choice import Choice
+from mpnn_arch.explorer.choice import Choice, kept_file
 
 pytest.importorskip("anywidget", reason="the widget's extra is not installed")
 from mpnn_arch.widget import RoundWidget
@@ -28,6 +28,13 @@ def test_the_code_makes_what_is_on_screen(tmp_path):
     subprocess.run([sys.executable, "-c", "\n".join(script)], check=True, capture_output=True)
     made = json.loads((tmp_path / "scenes").read_text())
     assert made == [RoundWidget(*choice.build(), **shown).scene for choice, shown in screens]
+
+
+def test_a_file_of_other_content_leaves_the_code_of_the_first_as_it_was(tmp_path):
+    first = kept_file(tmp_path, "Brain.edges", b"0 1\n1 2\n")
+    second = kept_file(tmp_path, "other.edges", b"0 1\n1 2\n2 3\n")
+    assert kept_file(tmp_path, "again.edges", b"0 1\n1 2\n") == first
+    assert [Choice(graph=name).make_graph().num_nodes for name in (first, second)] == [3, 4]
 
 
 def test_a_graph_is_made_once_for_the_plane_and_the_round(monkeypatch):

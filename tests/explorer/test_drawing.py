@@ -56,3 +56,9 @@ def test_curves_are_means_with_bars_of_one_deviation():
     assert heights[0] - feet[0] == pytest.approx(first, abs=0.2)
     ET.fromstring(curves([], ["a", "b"], 3))
     assert ">edited.csv: not yet" in curves([], ["file:/tmp/some/edited.csv", "b"], 3)
+    long = "rewired_to_clustering:0/ws_flex:num_nodes=64,average_degree=12,seed=0"
+    drawn = curves([row(long, 0, 1, 4.0)], [long, "b"], 3)
+    said = re.search(r">(rewired[^<]*)<", drawn)[1]
+    assert said.endswith("\u2026: 4.00 % (1 seed)")
+    assert len(said) == 56
+    assert f"{long}: 4.00 % (1 seed)" in drawn  # where it is read aloud
