@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 420, 320
 _LEFT, _BOTTOM, _TOP, _RIGHT = 52, 42, 14, 12
-_MOST_LETTERS = 56  # of a label, which is as wide as the figure
+_MOST_LETTERS = 52  # of a label, which is as wide as the figure
 # Okabe and Ito's blue and vermilion, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00")
 # The ends of the scale of errors, from one hue to a paler one: it is read by its lightness.

@@ -60,5 +60,5 @@ def test_curves_are_means_with_bars_of_one_deviation():
     drawn = curves([row(long, 0, 1, 4.0)], [long, "b"], 3)
     said = re.search(r">(rewired[^<]*)<", drawn)[1]
     assert said.endswith("\u2026: 4.00 % (1 seed)")
-    assert len(said) == 56
+    assert len(said) == 52
     assert f"{long}: 4.00 % (1 seed)" in drawn  # where it is read aloud
