@@ -98,6 +98,7 @@ def draw_graph(axes: Axes, scene: DecodedScene, step: int, part: Part | None) ->
 
 def draw_matrix(axes: Axes, scene: DecodedScene, part: Part | None) -> None:
     """The weights block by block; where there is no edge there is no weight, and it is hatched."""
+    from matplotlib.colors import ListedColormap
     from matplotlib.patches import Rectangle
 
     picture, x_ends, y_ends = _matrix(scene)
@@ -110,6 +111,9 @@ def draw_matrix(axes: Axes, scene: DecodedScene, part: Part | None) -> None:
     full = Rectangle((0, 0), x_ends[-1], y_ends[-1], fc="white", ec=ABSENT, hatch="////", lw=0)
     axes.add_patch(full)
     axes.imshow(np.ma.masked_invalid(picture), cmap=colours(), vmin=-largest, vmax=largest, **box)
+    if (lost := np.isinf(picture)).any():
+        grey = ListedColormap([NOT_FINITE])
+        axes.imshow(np.ma.masked_where(~lost, lost.astype(float)), cmap=grey, **box)
     n = scene.num_nodes
     if n <= 64:
         for end in x_ends:
@@ -231,7 +235,8 @@ def _draw_ring(axes: Axes, centre: tuple[float, float], rim: float, values: Arra
 def _matrix(scene: DecodedScene) -> tuple[Array, Array, Array]:
     """The weights as a picture with NaN where there is no edge, and where blocks begin and end.
 
-    Kernels of a convolution are laid side by side; a block of one number fills its place.
+    Weights that are not finite are infinite in it, since they are there. Kernels of a convolution
+    are laid side by side; a block of one number fills its place.
     """
     raw = scene.scene
     kernel: tuple[int, int] = tuple(raw["kernel"]) or (1, 1)  # type: ignore[assignment]
@@ -241,7 +246,7 @@ def _matrix(scene: DecodedScene) -> tuple[Array, Array, Array]:
     picture: npt.NDArray[np.float64] = np.full((y_ends[-1], x_ends[-1]), np.nan)
     for edge in scene.edges:
         rows, columns = raw["out_sizes"][edge.target], raw["in_sizes"][edge.source]
-        block = edge.weights
+        block = np.where(np.isnan(edge.weights), np.inf, edge.weights)
         if raw["whole_blocks"] and math.prod(kernel) > 1:
             laid = block.reshape(rows, columns, *kernel).transpose(0, 2, 1, 3)
             block = laid.reshape(rows * kernel[0], columns * kernel[1])

@@ -209,3 +209,15 @@ def test_numbers_that_are_not_finite_are_drawn_without_a_warning(layer, recwarn,
     discs = [patch for patch in figure.axes[0].patches if patch.zorder == 5]
     assert len(discs) == 8
     assert all(disc.get_facecolor()[3] == 1 for disc in discs)  # a label is read on its disc
+
+
+def test_a_weight_that_is_not_finite_is_not_hatched_as_absent(layer, recwarn):
+    with torch.no_grad():
+        layer.weight[7] = torch.nan
+    image = draw_round(layer).axes[1].images[-1]
+    assert image.get_array().count() == 1
+    place = np.argwhere(~np.ma.getmaskarray(image.get_array()))[0]
+    assert layer.dense_weight()[tuple(place)].isnan()
+    assert image.to_rgba(image.get_array())[tuple(place)].tolist() == [0.5, 0.5, 0.5, 1.0]
+    image.figure.canvas.draw()
+    assert not recwarn.list
