@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import torch
@@ -139,7 +138,7 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
 
     Raises:
         InputError: a model without rounds or of which none ran, an input that it does not take, a
-            sample outside the batch, or a model or input on the meta device.
+            sample outside the batch, or a model or input of complex numbers or on the meta device.
 
     Example:
         >>> import torch
@@ -153,7 +152,13 @@ def record(model: nn.Module, x: Tensor, sample: int = 0) -> dict[str, Recording]
     check_kind("x", x, Tensor, "give a batch, as the model takes it")
     if x.is_nested:
         raise another_layout(x)
-    if any(tensor.is_meta for tensor in chain([x], model.parameters(), model.buffers())):
+    tensors = [x, *model.parameters(), *model.buffers()]
+    if any(tensor.is_complex() for tensor in tensors):
+        raise InputError(
+            f"this {type(model).__name__} or its x holds complex numbers, which have no place on "
+            "the scale of colours: give a round of real numbers"
+        )
+    if any(tensor.is_meta for tensor in tensors):
         raise InputError(
             f"this {type(model).__name__} or its x is on the meta device, where tensors have no "
             "numbers to show: load the weights, and give an x on another device"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from importlib import resources
@@ -168,13 +169,14 @@ class RoundWidget(anywidget.AnyWidget):
         self._show()
         self.step = self.num_steps
         self.observe(self._rebuild, names=list(REBUILDING))
-        for name, value in shown.items():
+        # What is on screen first, of which the others are a step or a part: in any order given.
+        for name in sorted(shown, key=[*REBUILDING, *shown].index):
             if not self.has_trait(name):
                 raise InputError(
                     f"RoundWidget has no {name!r}; its arguments are x, seed and the traits "
                     f"{', '.join(_SET_BY_USER)}"
                 )
-            setattr(self, name, value)
+            setattr(self, name, shown[name])
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:
@@ -305,6 +307,10 @@ class RoundWidget(anywidget.AnyWidget):
             self.error = ""
             self.scene = scene
             self.step = self.num_steps if ended else min(self.step, self.num_steps)
+            try:
+                parse_part(self.selected, scene["num_nodes"])
+            except InputError:  # of a round on a larger graph
+                self.selected = ""
 
     def _rebuilding(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in REBUILDING}
@@ -376,8 +382,12 @@ class RoundWidget(anywidget.AnyWidget):
     @traitlets.validate("toggled")
     def _pairs_of_nodes(self, proposal: Any) -> list[list[int]]:
         try:
-            return [[int(u), int(v)] for u, v in proposal.value]
+            pairs = [[operator.index(u), operator.index(v)] for u, v in proposal.value]
         except (TypeError, ValueError):
             raise _Refused(
                 f"toggled={proposal.value!r} is not a list of pairs [u, v] of nodes, as [[0, 3]]"
             ) from None
+        kept: list[list[int]] = []
+        for pair in pairs:
+            kept = with_toggled(kept, pair)
+        return kept

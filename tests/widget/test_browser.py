@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
 
@@ -177,6 +178,17 @@ def test_the_caption_says_where_not_every_channel_is_drawn(visit, page_of_a_ring
     RoundWidget(RelationalLinear(graphs.ring(4, 2), 160, 160)).export_html(tmp_path / "a.html")
     said = visit(tmp_path / "a.html").locator(caption).inner_text()
     assert "Ticks are up to 32 of a node's channels" in said
+
+
+def test_a_node_that_another_round_lacks_is_let_go(visit, tmp_path, generator):
+    sizes = [graphs.ring(6, 2), graphs.ring(4, 2)]
+    net = nn.Sequential(*[RelationalLinear(g, 12, 12, generator=generator) for g in sizes])
+    RoundWidget(net, torch.ones(1, 12)).export_html(tmp_path / "round.html")
+    page = visit(tmp_path / "round.html", "#selected=node:5")
+    assert lit(page) == ["node:5"] * 3
+    page.select_option('[data-trait="round_index"]', index=1)
+    expect(page.locator('[data-fact="nodes"]')).to_have_text("4")
+    assert lit(page) == [""] * 3
 
 
 def test_stepping_forward_and_back(visit, page_of_a_ring):
@@ -449,6 +461,7 @@ def test_what_the_keys_light_is_said(visit, page_of_a_ring):
     page.click('[data-step="start"]')
     page.locator('[data-view="matrix"] svg').focus()
     page.keyboard.press("Home")
+    expect(said).to_have_text("message from 0 to 0, not sent yet")
     page.keyboard.press("ArrowDown")
     expect(said).to_have_text("message from 0 to 1, not sent yet")
     text = page.locator(".mr-step-text")

@@ -196,6 +196,12 @@ class Direct(Passing):
         (nn.Sequential(RelationalLinear("ring:4,2", 4, 4)), torch.ones(1, 4, 1, 1, 7), 0, "take"),
         (RelationalLinear("ring:4,2", 4, 4, device="meta"), torch.ones(1, 4), 0, "meta device"),
         (RelationalLinear("ring:4,2", 4, 4), torch.ones(1, 4, device="meta"), 0, "meta device"),
+        (
+            RelationalLinear("ring:4,2", 4, 4, dtype=torch.cfloat),
+            torch.ones(1, 4),
+            0,
+            "complex numbers",
+        ),
         (Silent("ring:4,2", 4, 4), torch.ones(1, 4), 0, "this Silent passed no messages"),
         (Pair("ring:4,2", 4, 4), torch.ones(1, 4), 0, "return a tensor"),
         (Passing(), torch.ones(1, 4), 0, "no round of this Passing ran"),

@@ -133,6 +133,7 @@ def test_stepping_is_a_trait(widget):
         ("selected", "nonsense", "names nothing"),
         ("toggled", [[0, 9]], "no edge from 0 to 9"),
         ("toggled", [3], "not a list of pairs"),
+        ("toggled", [[0.5, 3]], "not a list of pairs"),
         ("toggled", [[0, u] for u in (0, 1, 2, 6, 7)], "no message at all"),
         ("aggr", "loudest", "loudest"),
         ("message", "scalar", "one size"),
@@ -265,6 +266,35 @@ def test_a_page_records_the_rounds_of_a_model(tmp_path, generator):
         patch = recorded["patches"][answer_key(base | {"round_index": index})]
         scene = widget.scene_of(round_index=index, largest_map=14)
         assert patched(recorded["scene"], patch) == scene
+
+
+@pytest.fixture
+def two_sizes(generator):
+    return nn.Sequential(
+        RelationalLinear(graphs.ring(6, 2), 12, 12, generator=generator),
+        RelationalLinear(graphs.ring(4, 2), 12, 12, generator=generator),
+    )
+
+
+def test_what_is_selected_goes_with_a_round_on_a_larger_graph(two_sizes):
+    widget = RoundWidget(two_sizes, torch.ones(1, 12), selected="node:5")
+    widget.round_index = 1
+    assert widget.selected == ""
+    widget.selected = "edge:1-3"
+    widget.round_index = 0
+    assert widget.selected == "edge:1-3"
+
+
+def test_what_is_shown_is_given_in_any_order(two_sizes):
+    shown = {"step": 14, "selected": "edge:0-2", "toggled": [[0, 2]], "round_index": 1}
+    widget = RoundWidget(two_sizes, torch.ones(1, 12), **shown)
+    assert {name: getattr(widget, name) for name in shown} == shown
+    assert widget.layer.graph.num_edges == 5
+
+
+def test_a_pair_twice_is_not_toggled(widget):
+    widget.toggled = [[0, 4], [1, 5], [0, 4]]
+    assert widget.toggled == [[1, 5]]
 
 
 def test_only_rounds_that_change_are_made_anew(monkeypatch):

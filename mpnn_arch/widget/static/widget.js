@@ -295,7 +295,11 @@ function render({ model, el }) {
   /** Say it to who does not see what is lit. */
   const say = (text) => { told.textContent = text; };
   const step = () => clamp(model.get("step"), 0, scene.total);
-  const lit = () => parsePart(hovered || model.get("selected"));
+  /** What is pointed at or selected; nothing where it is of a round on a larger graph. */
+  const lit = () => {
+    const part = parsePart(hovered || model.get("selected"));
+    return part && Math.max(part.node ?? 0, part.u ?? 0, part.v ?? 0) < scene.num_nodes ? part : null;
+  };
   const invalidate = () => {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
@@ -920,17 +924,19 @@ function render({ model, el }) {
     if (block && editing && block.u !== undefined) toggle(block.u, block.v);
     else select(block && block.name !== model.get("selected") ? block.name : "");
   });
+  const walk = (u, v) => {
+    select(`edge:${u}-${v}`);
+    say(describeEdge(u, v));
+  };
   matrixSvg.addEventListener("keydown", (event) => {
     const n = scene.num_nodes;
     const part = lit();
     const [u, v] = part ? (part.node === undefined ? [part.u, part.v] : [part.node, part.node]) : [0, 0];
     const by = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
     if (by) {
-      const to = part && part.node === undefined ? [(u + by[0] + n) % n, (v + by[1] + n) % n] : [u, v];
-      select(`edge:${to[0]}-${to[1]}`);
-      say(describeEdge(...to));
-    } else if (event.key === "Home") select("edge:0-0");
-    else if (event.key === "End") select(`edge:${n - 1}-${n - 1}`);
+      walk(...(part && part.node === undefined ? [(u + by[0] + n) % n, (v + by[1] + n) % n] : [u, v]));
+    } else if (event.key === "Home") walk(0, 0);
+    else if (event.key === "End") walk(n - 1, n - 1);
     else if (event.key === "Escape") select("");
     else if (event.key === "Enter" || event.key === " " || event.key.toLowerCase() === "t") toggle(u, v);
     else return;
