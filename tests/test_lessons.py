@@ -100,7 +100,7 @@ def test_a_lesson_has_its_form(path):
         if re.search(r"\.(imshow|plot|barh|errorbar)\(", cell):
             assert "xlabel" in cell
     assert "class " not in code  # of substance nothing is defined here
-    assert not re.search(r"https?://|[\"']/\w", code)  # neither a network nor a fixed path
+    assert not re.search(r"https?://|[\"'](/\w|\.\./)", code)  # neither a network nor a fixed path
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
