@@ -41,6 +41,8 @@ html_theme = "furo"
 html_title = "mpnn_arch"
 html_show_sphinx = False
 html_math_renderer = "mathml"
+html_static_path = ["_ext/static"]
+html_js_files = ["reach.js"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3

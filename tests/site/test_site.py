@@ -95,6 +95,17 @@ def test_a_page_loads_nothing_from_elsewhere(site):
         assert not re.findall(r"@import|url\(['\"]?(?:https?:)?//", text), style
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["models.html", "api/gnn.html"])
+def test_keys_and_readers_reach_a_page_on_a_phone(site, name, browser, serious_faults):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto((site / name).as_uri())
+    assert page.locator("pre[tabindex='0']").count()
+    assert serious_faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.close()
+
+
 def test_every_public_name_is_described_once(site):
     text = "\n".join(page.read_text(encoding="utf-8") for page in (site / "api").glob("*.html"))
     for name in homes():
