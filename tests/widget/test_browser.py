@@ -180,11 +180,27 @@ def test_the_caption_says_where_not_every_channel_is_drawn(visit, page_of_a_ring
     assert "Ticks are up to 32 of a node's channels" in said
 
 
-def test_a_node_that_another_round_lacks_is_let_go(visit, tmp_path, generator):
+@pytest.fixture
+def page_of_two_rounds(tmp_path, generator):
     sizes = [graphs.ring(6, 2), graphs.ring(4, 2)]
     net = nn.Sequential(*[RelationalLinear(g, 12, 12, generator=generator) for g in sizes])
     RoundWidget(net, torch.ones(1, 12)).export_html(tmp_path / "round.html")
-    page = visit(tmp_path / "round.html", "#selected=node:5")
+    return tmp_path / "round.html"
+
+
+def test_a_step_back_from_a_round_is_the_end_of_the_one_before(visit, page_of_two_rounds):
+    page = visit(page_of_two_rounds)
+    text = page.locator(".mr-step-text")
+    expect(text).to_have_text("step 24 of 24: node 5 updates")
+    page.click('[data-step="message"]')
+    expect(text).to_have_text("before the round")
+    expect(page.locator('[data-fact="nodes"]')).to_have_text("4")
+    page.click('[data-step="back"]')
+    expect(text).to_have_text("step 24 of 24: node 5 updates")
+
+
+def test_a_node_that_another_round_lacks_is_let_go(visit, page_of_two_rounds):
+    page = visit(page_of_two_rounds, "#selected=node:5")
     assert lit(page) == ["node:5"] * 3
     page.select_option('[data-trait="round_index"]', index=1)
     expect(page.locator('[data-fact="nodes"]')).to_have_text("4")

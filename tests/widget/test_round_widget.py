@@ -285,6 +285,12 @@ def test_what_is_selected_goes_with_a_round_on_a_larger_graph(two_sizes):
     assert widget.selected == "edge:1-3"
 
 
+def test_the_last_step_of_a_round_is_that_of_the_one_before(two_sizes):
+    widget = RoundWidget(two_sizes, torch.ones(1, 12), round_index=1, step=0)
+    widget.set_state({"round_index": 0, "step": widget.num_steps, "selected": ""})
+    assert (widget.round_index, widget.step, widget.num_steps) == (0, 24, 24)
+
+
 def test_what_is_shown_is_given_in_any_order(two_sizes):
     shown = {"step": 14, "selected": "edge:0-2", "toggled": [[0, 2]], "round_index": 1}
     widget = RoundWidget(two_sizes, torch.ones(1, 12), **shown)

@@ -336,7 +336,8 @@ function render({ model, el }) {
     start: () => go(0),
     back: () => {
       if (step() > 0) go(step() - 1);
-      else if (model.get("round_index") > 0) set({ round_index: model.get("round_index") - 1, step: 0, selected: "" });
+      // The last step of this round stands for that of the one before, whose number may be another.
+      else if (model.get("round_index") > 0) set({ round_index: model.get("round_index") - 1, step: scene.total, selected: "" });
     },
     message: () => {
       if (step() < scene.total) go(step() + 1);
