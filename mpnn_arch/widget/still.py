@@ -198,8 +198,14 @@ def _numbers(values: Array | float, rows: int) -> str:
     flat = np.asarray(values, dtype=np.float64).reshape(-1)
     if flat.size > rows:
         flat = flat.reshape(rows, -1).mean(axis=1)
-    more = " ..." if flat.size > _MOST_NUMBERS else ""
-    return " ".join(f"{value:6.2f}" for value in flat[:_MOST_NUMBERS]) + more
+    few, digits = _MOST_NUMBERS, "6.2f"
+    largest = np.abs(flat[np.isfinite(flat)]).max(initial=0.0)
+    if 0.01 <= largest < 0.1:
+        digits = "6.3f"
+    elif largest and not 0.1 <= largest < 10000:
+        few, digits = _MOST_NUMBERS - 1, "8.1e"
+    more = " ..." if flat.size > few else ""
+    return " ".join(f"{value:{digits}}" for value in flat[:few]) + more
 
 
 def _as_math(formula: str) -> str:

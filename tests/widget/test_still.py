@@ -95,6 +95,18 @@ def test_the_numbers_of_a_node_lead_to_its_output(nodes, generator):
     assert lowest > -0.02  # it stays beside the drawing
 
 
+@pytest.mark.parametrize("size", [1e5, 0.05, 1e-6])
+def test_numbers_keep_their_digits(layer, size):
+    x = size * torch.randn(1, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.bias.zero_()
+    lines = texts(draw_round(layer, x, selected="node:5"))
+    out = layer(x)[0, 21:25].detach()
+    shown = [float(number) for number in lines[lines.index(UPDATED) + 1].split() if number != "..."]
+    assert len(shown) >= 3
+    assert shown == pytest.approx(out[: len(shown)].tolist(), abs=0.06 * float(out.max()))
+
+
 def test_a_step_shows_what_has_arrived(layer):
     before = draw_round(layer, selected="node:1", step=0)
     assert "before the round" in before.axes[0].get_title()
