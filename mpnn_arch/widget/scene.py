@@ -26,6 +26,8 @@ Scene = dict[str, Any]
 MOST_NUMBERS = 2**18
 # Nodes that are drawn as circles and arcs; above, the matrix alone.
 MOST_NODES = 256
+# Of AGG's name in the equation: an instance is called by all its arguments.
+MOST_LETTERS = 16
 
 # f_vu as it is written in the equation; `_vu` is a subscript, `*` a convolution.
 FORMULAS = {
@@ -138,7 +140,7 @@ def make_scene(
         "no_dense": no_dense,
         "matrix": blocks.name,
         "message": message_name(layer),
-        "aggr": str(layer.aggr),
+        "aggr": str(layer.aggr) if len(str(layer.aggr)) <= MOST_LETTERS else "AGG",
         "formula": FORMULAS.get(message_name(layer), "f_vu(x_u)"),
         "update": _update_name(recording),
         "notes": notes,

@@ -498,7 +498,8 @@ def test_above_256_nodes_the_matrix_stands_alone(visit, tmp_path, generator):
 @pytest.mark.parametrize("width", [320, 1280])
 def test_a_long_formula_fits(visit, tmp_path, generator, width):
     path = tmp_path / "mlp.html"
-    layer = RelationalLinear(graphs.ring(8, 4), 16, 16, message="edge_mlp", generator=generator)
+    long = {"message": "edge_mlp", "aggr": ["mean", "max", "softmax", "power-mean", "std"]}
+    layer = RelationalLinear(graphs.ring(8, 4), 16, 16, generator=generator, **long)
     RoundWidget(layer, selected="node:7").export_html(path)
     page = visit(path, viewport={"width": width, "height": 900})
     page.wait_for_selector("math")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch_geometric.nn import SoftmaxAggregation
 
 from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
 from mpnn_arch.widget import scene as scenes
@@ -83,6 +84,14 @@ def test_sigma_is_all_that_comes_after_agg(generator):
     whole = RelationalLinear(graphs.ring(8, 4), 16, 16, **kwargs)
     expected = "GroupNorm, then adding the residual, then ReLU"
     assert scene_of(whole, x)["update"] == expected
+
+
+def test_an_aggregation_of_a_long_name_is_called_agg(generator):
+    for given, called in [("mean+max", "mean+max"), (SoftmaxAggregation(learn=True), "AGG")]:
+        layer = RelationalLinear("ring:4,2", 8, 8, aggr=given, generator=generator)
+        (recording,) = record(layer, torch.ones(1, 8)).values()
+        assert make_scene(recording)["aggr"] == called
+        assert menus(layer)["aggr"][0] == str(layer.aggr)
 
 
 def test_a_projection_after_agg_is_named(generator):
