@@ -105,8 +105,10 @@ def draw_matrix(axes: Axes, scene: DecodedScene, part: Part | None) -> None:
     box: dict[str, Any] = {
         "extent": (0, x_ends[-1], y_ends[-1], 0),
         "interpolation": "nearest",
+        "aspect": "auto",
         "zorder": 1,
     }
+    axes.set_box_aspect(1)  # also where more channels come than go: blocks have room for numbers
     largest = scene.largest("weights")
     full = Rectangle((0, 0), x_ends[-1], y_ends[-1], fc="white", ec=ABSENT, hatch="////", lw=0)
     axes.add_patch(full)

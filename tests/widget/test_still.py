@@ -1,5 +1,8 @@
 """The picture of a round: its numbers are the layer's, its steps and parts the widget's."""
 
+import io
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +71,16 @@ def test_kernels_lie_side_by_side(generator):
     assert (across[-1], down[-1]) == (12, 24)
     kernel = layer.dense_weight()[5, 3].detach().numpy()
     np.testing.assert_allclose(matrix[15:18, 9:12], kernel, atol=1e-3)
+
+
+def test_a_matrix_of_few_rows_is_drawn_as_high_as_wide(generator):
+    layer = RelationalLinear(graphs.ring(16, 4), 160, 32, generator=generator)
+    figure = draw_round(layer)
+    figure.savefig(io.BytesIO())
+    box = figure.axes[1].get_window_extent()
+    assert box.height == pytest.approx(box.width, rel=0.01)
+    labels = [label.get_window_extent() for label in figure.axes[1].get_yticklabels()]
+    assert all(above.y0 > below.y1 - 2 for above, below in pairwise(labels))
 
 
 def test_the_numbers_of_a_node_are_the_layers(layer):
