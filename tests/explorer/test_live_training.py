@@ -9,6 +9,7 @@ import pytest
 
 from mpnn_arch.explorer import live_training
 from mpnn_arch.explorer.live_training import LiveTraining
+from mpnn_arch.studies.study import Study
 
 pytest.importorskip("sklearn")
 pytestmark = pytest.mark.slow
@@ -37,10 +38,13 @@ def wait_for(condition, seconds=300):
 
 
 def test_a_training_is_watched_and_stopped(start):
-    job = start(["ring:16,4", "complete:16"], epochs=200, seeds=1)
+    swapped = {"message": "affine", "aggr": "mean"}
+    job = start(["ring:16,4", "complete:16"], epochs=200, seeds=1, **swapped)
     wait_for(lambda: len(job.look()) >= 2 or not job.is_running)
     assert job.failure is None
     assert job.is_running
+    config = Study.open(job._folder / "run").config
+    assert (config.messages, config.aggrs) == (("affine",), ("mean",))
     assert {row.graph for row in job.look()} == {"ring:16,4"}
     job.stop()
     assert not job.is_running
