@@ -115,13 +115,16 @@ def test_an_exported_program_runs_in_a_process_without_the_plan(
     images = torch.randn(4, 20, generator=generator)
     program = torch.export.export(network, (images,))
     torch.export.save(program, tmp_path / "program.pt2")
+    torch.jit.save(torch.jit.trace(network, images), tmp_path / "program.ts")
     torch.save({"x": images, "y": dense(network)(images).detach()}, tmp_path / "tensors.pt")
     code = """
 import sys, torch
-import mpnn_arch.kernels.ops  # the operators; no layer and no plan is created here
+import mpnn_arch.kernels.ops  # as notebooks/differences.md says; no layer and no plan is created
 saved = torch.load(sys.argv[1] + "/tensors.pt", weights_only=True)
 program = torch.export.load(sys.argv[1] + "/program.pt2")
 torch.testing.assert_close(program.module()(saved["x"]), saved["y"])
+traced = torch.jit.load(sys.argv[1] + "/program.ts")
+torch.testing.assert_close(traced(saved["x"]), saved["y"])
 """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], capture_output=True, text=True
