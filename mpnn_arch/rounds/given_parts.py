@@ -73,10 +73,9 @@ def _aggregation(layer: Any, value: Any) -> nn.Module:
             check_degrees_known(value)
         made = _placed(layer, make_aggregation(value, layer.plan))
         redraw(made)
-    if layer.graph is not None:  # else it has layers of its own for what is wider
-        check_given_aggregation(layer, made)
+    check_given_aggregation(layer, made)
     return made
 
 
 def _placed(layer: Any, part: nn.Module | None) -> Any:
-    return None if part is None else part.to(**place_of(layer))
+    return None if part is None else part.to(**place_of(layer)).train(layer.training)

@@ -129,6 +129,10 @@ class LazyChannels(nn.Module):
 
     def _become(self, fresh: Any) -> None:
         """Take over the modules and channels of ``fresh``, with the own parameters in them."""
+        for name in _changed_parts(self, fresh):
+            fresh._modules.pop(name, None)
+            if (part := self._modules.get(name)) is not None:
+                fresh._modules[name] = part
         old = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         for name, value in [*fresh.named_parameters(), *fresh.named_buffers()]:
             own = old[name]
@@ -142,6 +146,13 @@ class LazyChannels(nn.Module):
             if name.endswith(("_channels", "_partition")):
                 setattr(self, name, value)
         self._awaiting = None
+
+
+def _changed_parts(layer: Any, fresh: Any) -> list[str]:
+    """Parts that were set on the layer after it was built, and do not depend on its channels."""
+    parts = [name for name in ("norm", "activation", "squeeze") if hasattr(fresh, name)]
+    changed = [name for name in parts if str(getattr(layer, name)) != str(getattr(fresh, name))]
+    return changed if layer.aggr == fresh.aggr else [*changed, "aggr_module"]
 
 
 def _numbers(in_channels: Any) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.aggregations import SIGNATURE, WIDTHS, is_channelwise
 from mpnn_arch.rounds.messages.initial import fill_uniform
 from mpnn_arch.rounds.on_trial import on_trial, place_of
+from mpnn_arch.rounds.wrapped import unwrapped
 
 
 def widening(aggr: Aggregation, channels: int) -> int:
@@ -61,7 +62,7 @@ def make_projection(aggr: Aggregation, plan: RoundPlan, **factory: Any) -> Share
 
 
 def check_given_aggregation(layer: Any, aggr: Aggregation) -> None:
-    """Refuse an aggregation, set on a built round, whose channels its projection does not take.
+    """Refuse an aggregation, set on a built round, whose channels its other parts do not take.
 
     Args:
         layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`, built.
@@ -71,7 +72,7 @@ def check_given_aggregation(layer: Any, aggr: Aggregation) -> None:
         InputError: k is not that of the aggregation that the round was built with.
     """
     given = widening(aggr, layer.plan.largest_out)
-    taken = 1 if layer.projection is None else layer.projection.blocks
+    taken = widening(unwrapped(layer.aggr_module), layer.plan.largest_out)
     if given != taken:
         raise InputError(
             f"{shown(aggr)} returns {given} times the channels of its messages, and this round "

@@ -17,6 +17,7 @@ from mpnn_arch import (
     RelationalLinear,
     graphs,
 )
+from mpnn_arch.rounds.gnn import SAGE
 
 GRAPH, OTHER = graphs.parse_one("ws_flex:8,4,0.2,0"), graphs.parse_one("ring:8,2")
 KINDS = [FusedRound, MessageRound]
@@ -136,3 +137,33 @@ def test_a_round_whose_graph_comes_with_the_input_takes_them_too(generator):
         layer.aggr = "degree-scaled"
     layer.flow = "target_to_source"
     assert not torch.equal(layer(x, edges), expected(x, edges))
+
+
+def test_parts_are_made_in_the_mode_of_the_layer():
+    layer = built(FusedRound).eval()
+    layer.norm, layer.aggr = "batch", "std"
+    assert not layer.norm.training
+    assert not layer.aggr_module.training
+
+
+def test_a_wider_aggregation_is_refused_where_a_layer_of_its_own_takes_it():
+    layer = SAGE(4, 3, ["mean", "max"])
+    layer.aggr = ["min", "max"]
+    x, edges = torch.ones(3, 4), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    assert layer(x, edges).shape == (3, 3)
+    with pytest.raises(InputError, match=r"returns 1 times .*takes 2 times"):
+        layer.aggr = "max"
+
+
+@pytest.mark.parametrize("built_with", [{}, {"aggr": "softmax", "aggr_kwargs": {"learn": True}}])
+def test_parts_set_on_a_lazy_layer_are_those_of_its_first_call(built_with, generator):
+    x, edges = torch.randn(3, 5, generator=generator), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    layer = GraphRound(-1, 4, activation="relu", norm="batch", **built_with)
+    layer.aggr = "max"
+    layer.activation = torch.tanh
+    layer.norm = "layer"
+    out = layer(x, edges)
+    expected = GraphRound(5, 4, aggr="max", activation="tanh", norm="layer")
+    expected.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(out, expected(x, edges))
+    torch.testing.assert_close(layer(x, edges), out)
