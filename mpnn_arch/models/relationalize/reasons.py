@@ -67,6 +67,8 @@ def why_not_dense(layer: nn.Module) -> str:
         return "its matrices are inside a recurrent kernel"
     if isinstance(layer, _TRANSPOSED):
         return "rounds have no transposed convolution"
+    if isinstance(layer, nn.Conv3d):
+        return "rounds have no convolution over volumes"
     if any(parameter.dim() == 3 and len(parameter) > 1 for parameter in own):
         return "a stack of matrices, one an expert, in a layout of its own"
     if all(parameter.dim() <= 1 for parameter in own):
