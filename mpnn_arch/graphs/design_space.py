@@ -99,10 +99,8 @@ def sweep_design_space(
     for name in measures:
         MEASURES.get(name)
     num_nodes = check_whole("num_nodes", num_nodes, 1)
-    repeats = check_whole("repeats", repeats, 1, None if is_seeded(generator) else 1)
-    check_whole("repeats", repeats, 1, 1_000_000)
-    workers = check_whole("workers", workers, 1)
-    check_whole("workers", workers, 1, 1024)
+    repeats = check_whole("repeats", repeats, 1, 1_000_000 if is_seeded(generator) else 1)
+    workers = check_whole("workers", workers, 1, 1024)
     check_bytes(
         f"a sweep over graphs of {num_nodes:,} nodes",
         workers * _BATCH * num_nodes * -(-num_nodes // 64) * 8,

@@ -53,8 +53,7 @@ def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> Relat
     is_dense = not graph.is_directed and 2 * graph.num_edges > pairs
     if swaps is None:
         swaps = 10 * (max(1, pairs - graph.num_edges) if is_dense else graph.num_edges)
-    swaps = check_whole("swaps", swaps, 0)
-    check_whole("swaps", swaps, 0, 100_000_000)  # about ten minutes
+    swaps = check_whole("swaps", swaps, 0, 100_000_000)  # about ten minutes
     stream = Random(check_whole("seed", seed, 0))
     bare = graph.to_networkx()
     loops = list(nx.selfloop_edges(bare))

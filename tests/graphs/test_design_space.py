@@ -113,9 +113,9 @@ def test_a_sweep_of_any_family_leaves_out_invalid_graphs(tmp_path):
     [
         (("ws_flexx", 20, GRID, 1), "did you mean 'ws_flex'"),
         (("ws_flex", 20, {"average_degree": []}, 1), "no value for average_degree"),
-        (("ws_flex", 20, GRID, 0), "repeats is at least 1"),
+        (("ws_flex", 20, GRID, 0), "repeats is between 1 and 1000000"),
         (("star", 20, {}, 2), "repeats is between 1 and 1"),
-        (("ws_flex", 20, GRID, 1, 0), "workers is at least 1"),
+        (("ws_flex", 20, GRID, 1, 0), "workers is between 1 and 1024"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, args, sentence):
