@@ -132,6 +132,7 @@ class LazyChannels(nn.Module):
         for name in _changed_parts(self, fresh):
             fresh._modules.pop(name, None)
             if (part := self._modules.get(name)) is not None:
+                vars(fresh).pop(name, None)  # a None
                 fresh._modules[name] = part
         old = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         for name, value in [*fresh.named_parameters(), *fresh.named_buffers()]:

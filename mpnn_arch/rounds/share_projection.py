@@ -72,7 +72,10 @@ def check_given_aggregation(layer: Any, aggr: Aggregation) -> None:
         InputError: k is not that of the aggregation that the round was built with.
     """
     given = widening(aggr, layer.plan.largest_out)
-    taken = widening(unwrapped(layer.aggr_module), layer.plan.largest_out)
+    if layer.graph is None:  # a layer of its own may take what is wider, as in SAGE
+        taken = widening(unwrapped(layer.aggr_module), layer.plan.largest_out)
+    else:
+        taken = 1 if layer.projection is None else layer.projection.blocks
     if given != taken:
         raise InputError(
             f"{shown(aggr)} returns {given} times the channels of its messages, and this round "

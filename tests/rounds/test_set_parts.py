@@ -167,3 +167,7 @@ def test_parts_set_on_a_lazy_layer_are_those_of_its_first_call(built_with, gener
     expected.load_state_dict(layer.state_dict())
     torch.testing.assert_close(out, expected(x, edges))
     torch.testing.assert_close(layer(x, edges), out)
+    bare = GraphRound(-1, 4, **built_with)
+    bare.norm = "layer"
+    assert bare(x, edges).shape == (3, 4)
+    assert "norm.weight" in bare.state_dict()
