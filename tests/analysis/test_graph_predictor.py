@@ -56,5 +56,5 @@ def test_refusals(made_up):
     with pytest.raises(InputError, match="test_share"):
         predict_from_graphs(table, test_share=1.0)
     few = table[table["graph"].isin(table["graph"].unique()[:20])]
-    with pytest.raises(InputError, match="40 or more"):
+    with pytest.raises(InputError, match="40 graphs or more"):
         predict_from_graphs(few)
