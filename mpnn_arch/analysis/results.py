@@ -345,11 +345,15 @@ def _parquet_columns(path: Path) -> set[str]:
 
         return set(pq.read_schema(path).names)
     except ImportError:
-        from mpnn_arch.studies.export import PYARROW_IS_MISSING
-
-        raise InputError(PYARROW_IS_MISSING) from None
+        raise _no_pyarrow() from None
     except (ValueError, OSError):  # no Parquet file
         return set()
+
+
+def _no_pyarrow() -> InputError:
+    from mpnn_arch.studies.export import PYARROW_IS_MISSING
+
+    return InputError(PYARROW_IS_MISSING)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -363,9 +367,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except ImportError:
-        from mpnn_arch.studies.export import PYARROW_IS_MISSING
-
-        raise InputError(PYARROW_IS_MISSING) from None
+        raise _no_pyarrow() from None
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is no Parquet file of results: {str(error).strip()}") from None
 

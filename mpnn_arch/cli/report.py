@@ -17,7 +17,7 @@ import click
     help="Folder of the report.",
 )
 def report(*, results: tuple[Path, ...], out: Path) -> None:
-    """Analyse RESULTS: CSV or Parquet files in the published style, folders of CSV, runs, studies.
+    """Analyse RESULTS: CSV or Parquet files in the published style, folders of them, or studies.
 
     Writes findings.json, report.html (one page that works from a file without a network), every
     figure as PNG and SVG, and every table as CSV. A study may be running meanwhile.

@@ -33,6 +33,8 @@ from mpnn_arch.kernels.cpu_library import (
     require_kernels,
 )
 from mpnn_arch.kernels.geometry import Pair
+from mpnn_arch.kernels.native.pair_tables import PairTables
+from mpnn_arch.kernels.native.tables import Tables
 from mpnn_arch.kernels.plan import RoundPlan
 
 NATIVE = 1  # what ``Kernels.bf16_products`` is where the processor has the instructions
@@ -48,11 +50,9 @@ def linear_forward(
     y = x.new_empty(x.shape[0], plan.out_channels)
     x, weight = _by_rows(x), weight.contiguous()
     bias = _bias(bias, plan)
-    few = are_few(kernels, x)
     _call(
         kernels,
-        "few_forward" if few else "linear_forward",
-        (kernels.tables(plan) if few else kernels.pair_tables(plan)).pointer,
+        *_by_rows_or_pairs(kernels, plan, x, "forward"),
         x.data_ptr(),
         x.stride(0),
         x.shape[0],
@@ -70,11 +70,9 @@ def linear_grad_input(grad: Tensor, weight: Tensor, plan: RoundPlan) -> Tensor:
     check_shape(weight, (plan.num_weights,), "weight")
     x = grad.new_empty(grad.shape[0], plan.in_channels)
     grad, weight = _by_rows(grad), weight.contiguous()
-    few = are_few(kernels, grad)
     _call(
         kernels,
-        "few_grad_input" if few else "linear_grad_input",
-        (kernels.tables(plan) if few else kernels.pair_tables(plan)).pointer,
+        *_by_rows_or_pairs(kernels, plan, grad, "grad_input"),
         grad.data_ptr(),
         grad.stride(0),
         grad.shape[0],
@@ -96,7 +94,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, plan: RoundPlan) -> Tensor:
     _call(
         kernels,
         "few_grad_weight" if are_few(kernels, x) else "linear_grad_weight",
-        kernels.tables(plan).pointer,
+        kernels.tables(plan),
         grad.data_ptr(),
         grad.stride(0),
         x.data_ptr(),
@@ -128,7 +126,7 @@ def conv2d_forward(
     _call(
         kernels,
         "conv2d_forward",
-        kernels.pair_tables(plan).pointer,
+        kernels.pair_tables(plan),
         ctypes.addressof(geometry),
         x.data_ptr(),
         weight.data_ptr(),
@@ -159,7 +157,7 @@ def conv2d_grad_input(
     _call(
         kernels,
         "conv2d_grad_input",
-        kernels.pair_tables(plan).pointer,
+        kernels.pair_tables(plan),
         ctypes.addressof(geometry),
         grad.data_ptr(),
         weight.data_ptr(),
@@ -189,7 +187,7 @@ def conv2d_grad_weight(
     _call(
         kernels,
         "conv2d_grad_weight",
-        kernels.tables(plan).pointer,
+        kernels.tables(plan),
         ctypes.addressof(geometry),
         grad.data_ptr(),
         x.data_ptr(),
@@ -215,8 +213,19 @@ def _ready(plan: RoundPlan, first: Tensor, second: Tensor) -> Kernels:
     return kernels
 
 
-def _call(kernels: Kernels, name: str, *arguments: Any) -> None:
-    failed = kernels.functions[torch.bfloat16][name](*arguments, torch.get_num_threads())
+def _by_rows_or_pairs(
+    kernels: Kernels, plan: RoundPlan, x: Tensor, product: str
+) -> tuple[str, Tables | PairTables]:
+    """The function of a product with the weights, and the tables that it reads."""
+    if are_few(kernels, x):
+        return f"few_{product}", kernels.tables(plan)
+    return f"linear_{product}", kernels.pair_tables(plan)
+
+
+def _call(kernels: Kernels, name: str, tables: Tables | PairTables, *arguments: Any) -> None:
+    """Call a kernel; ``tables`` are kept meanwhile, as another thread may release the plan's."""
+    call = kernels.functions[torch.bfloat16][name]
+    failed = call(tables.pointer, *arguments, torch.get_num_threads())
     if failed:
         raise error_of(failed)
 

@@ -98,7 +98,8 @@ def why_not_dense(layer: MessageRound) -> str | None:
     if has_own_forward(layer):
         return "its forward was replaced"
     called = must_be_called(layer.message_function)
-    if called := called or aggregation_must_be_called(layer.aggr_module):
+    called = called or aggregation_must_be_called(layer.aggr_module)
+    if called:
         return called
     if layer._own_steps:
         return f"{type(layer).__name__} overrides {', '.join(sorted(layer._own_steps))}"

@@ -64,8 +64,8 @@ def write_report(
             ...
         mpnn_arch.errors.InputError: there is no file nowhere.csv; give a CSV file of results
     """
-    for name, heard in (("progress", progress), ("noted", noted)):
-        check_callable(name, heard, "give one of a text")
+    for name, function in (("progress", progress), ("noted", noted)):
+        check_callable(name, function, "give one of a text")
     given = [check_path(path) for path in as_list("paths", paths)]
     progress("reading results")
     results = read_many(given)

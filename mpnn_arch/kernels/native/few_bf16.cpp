@@ -1,5 +1,5 @@
 // A round over vectors in bfloat16, and its gradients, for few samples: these and the sums are widened, and the
-// weights as they are read. Pairs of terms gain nothing here, and need no instructions for bfloat16 there are none.
+// weights as they are read, so that no instructions for bfloat16 are needed.
 #include <vector>
 
 #include "checks.h"
