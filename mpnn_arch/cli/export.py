@@ -22,13 +22,14 @@ from mpnn_arch.checks import counted
 @click.option(
     "--all-epochs",
     is_flag=True,
-    help="A row an epoch, also of trials under way.  [default: the last of those that are done]",
+    help="One row per epoch, including unfinished trials.  [default: the last epoch of finished "
+    "trials]",
 )
 def export(*, folder: Path, to: Path, all_epochs: bool) -> None:
-    """Write the results in FOLDER, made by train, compare or sweep, as one tidy table.
+    """Write the results of the study in FOLDER as one tidy table.
 
     The paper's published columns come first, so that the tables can be joined. The study may be
-    running meanwhile. Nothing that it names is imported. A file that is there is replaced.
+    running. Code that it names is not imported. An existing file is replaced.
     """
     from mpnn_arch.studies.export import export as write
     from mpnn_arch.studies.study import Study

@@ -82,7 +82,7 @@ def data_root_option() -> Decorator[Any]:
 def trust_option() -> Decorator[Any]:
     """``--trust``."""
     return click.option(
-        "--trust", is_flag=True, help="Run code by import path that somebody else's study names."
+        "--trust", is_flag=True, help="Import the code that another user's study names."
     )
 
 
@@ -93,20 +93,23 @@ def runner_options() -> Decorator[Any]:
             "--runner",
             default="local",
             show_default=True,
-            help="local, ray or submitit (Slurm): where the workers are.",
+            help="Where workers run: local, ray or submitit (Slurm).",
         ),
-        click.option("--ray-address", help="Of a Ray cluster, as auto.  [default: one of its own]"),
+        click.option(
+            "--ray-address",
+            help="Address of a Ray cluster, such as auto.  [default: a new one on this machine]",
+        ),
         click.option(
             "--cluster",
             default="auto",
             show_default=True,
-            help="Of submitit: auto, slurm or local.",
+            help="Cluster of submitit: auto, slurm or local.",
         ),
         click.option(
             "--job",
             multiple=True,
             metavar="NAME=VALUE",
-            help="A parameter of submitit, as slurm_partition=gpu; may be repeated.",
+            help="A parameter of submitit, such as slurm_partition=gpu; may be repeated.",
         ),
         click.option(
             "--parallel",
@@ -120,11 +123,11 @@ def runner_options() -> Decorator[Any]:
 def progress_options() -> Decorator[Any]:
     """What is reported meanwhile, read by :func:`mpnn_arch.cli.progress.open_listeners`."""
     return together(
-        click.option("--quiet", is_flag=True, help="Print the closing table only."),
+        click.option("--quiet", is_flag=True, help="Print only the final table."),
         click.option(
             "--log-json",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Append a line of JSON to this file for every epoch and every end of a trial.",
+            help="Append a line of JSON to this file after every epoch and every trial.",
         ),
         click.option(
             "--tensorboard",
@@ -144,15 +147,14 @@ def trial_options(graphs: str, messages: str, aggrs: str) -> Decorator[Any]:
         click.option(
             "--model",
             shell_complete=completion.models,
-            help="See `mpnn-arch models`; or a function of yours, module:function or "
+            help="A model of `mpnn-arch models`, or your own function as module:function or "
             "module:Class.method.  [default: mlp]",
         ),
         click.option(
             "--dataset",
             shell_complete=completion.datasets,
             help="mnist5k, mnist1d, digits, cifar10 or imagenet; a folder of images, train/CLASS/ "
-            "and test/CLASS/; or a function of yours, named likewise, which is imported.  "
-            "[default: mnist5k]",
+            "and test/CLASS/; or your own function as module:function.  [default: mnist5k]",
         ),
         click.option(
             "--recipe",
@@ -165,20 +167,21 @@ def trial_options(graphs: str, messages: str, aggrs: str) -> Decorator[Any]:
             multiple=True,
             metavar="NAME=VALUE",
             shell_complete=completion.settings,
-            help="A value of the recipe, such as label_smoothing=0.1; may be repeated.",
+            help="Override a value of the recipe, such as label_smoothing=0.1; may be repeated.",
         ),
         graphs_option(graphs),
         click.option(
             "--message",
             "messages",
             shell_complete=completion.messages,
-            help=f"Message functions, between commas.  [default: {messages}]",
+            help=f"Message functions, separated by commas.  [default: {messages}]",
         ),
         click.option(
             "--aggr",
             "aggrs",
             shell_complete=completion.aggregations,
-            help=f"Aggregations, between commas; mean+max uses two.  [default: {aggrs}]",
+            help="Aggregations, separated by commas; mean+max combines two.  "
+            f"[default: {aggrs}]",
         ),
         seeds_option("by recipe, mostly 3"),
         click.option(
@@ -220,41 +223,41 @@ def study_options(
         click.option(
             "--weights",
             shell_complete=completion.weights,
-            help=f"Which trained weights are kept: all, best or none.  [default: {weights}]",
+            help=f"Trained weights to keep: all, best or none.  [default: {weights}]",
         ),
         click.option(
             "--out",
             type=click.Path(path_type=Path),
-            help="The study's folder; one that is there goes on, if it was asked for the same.  "
-            f"[default: {folder}]",
+            help="Folder of the study; an existing one is continued if the settings are the "
+            f"same.  [default: {folder}]",
+        ),
+        click.option("--resume", is_flag=True, help="Continue the existing study in --out."),
+        click.option(
+            "--extend",
+            is_flag=True,
+            help="Add graphs, seeds, messages or aggregations to the study in --out.",
         ),
         click.option(
-            "--resume", is_flag=True, help="Go on with the study in --out, which must be there."
-        ),
-        click.option(
-            "--extend", is_flag=True, help="Add graphs, seeds, messages or aggregations to it."
-        ),
-        click.option(
-            "--retry-failed", is_flag=True, help="Give failed trials three attempts more."
+            "--retry-failed", is_flag=True, help="Give failed trials three more attempts."
         ),
         click.option(
             "--timeout",
             type=float,
-            help="Seconds without an epoch after which a trial is ended and tried again, three "
-            "times in all; needs workers.  [default: none]",
+            help="Seconds without a finished epoch after which a trial is stopped and retried, at "
+            "most three attempts; needs workers.  [default: none]",
         ),
         trust_option(),
         click.option(
             "--workers",
             callback=lambda context, option, value: read_number(value),
-            help="Worker processes; 0 trains in this one, in turn; auto: by a short trial, threads "
-            f"too.  [default: {workers}]",
+            help="Worker processes; 0: train in this process; auto: select their number, and "
+            f"threads, by a short trial.  [default: {workers}]",
         ),
         click.option(
             "--population",
             callback=lambda context, option, value: read_number(value),
-            help="MLPs that a worker trains side by side: auto (by a timed trial), off, or so "
-            f"many.  [default: {population}]",
+            help="MLPs that a worker trains side by side: a number, auto (by a timed trial) or "
+            f"off.  [default: {population}]",
         ),
         threads_option("cores / workers"),
         runner_options(),
@@ -274,10 +277,12 @@ def race_options() -> Decorator[Any]:
     return together(
         click.option(
             "--race",
-            help="Epochs after which the worse graphs are stopped (3,9).  [default: none is "
-            "stopped]",
+            help="Epochs after which the worse graphs are stopped, such as 3,9.  [default: train "
+            "all graphs to the end]",
         ),
-        click.option("--keep", type=float, help="Share of graphs that goes on.  [default: 0.5]"),
+        click.option(
+            "--keep", type=float, help="Fraction of graphs that continues.  [default: 0.5]"
+        ),
     )
 
 

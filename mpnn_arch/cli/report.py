@@ -19,8 +19,8 @@ import click
 def report(*, results: tuple[Path, ...], out: Path) -> None:
     """Analyse RESULTS: CSV or Parquet files in the published style, folders of them, or studies.
 
-    Writes findings.json, report.html (one page that works from a file without a network), every
-    figure as PNG and SVG, and every table as CSV. A study may be running meanwhile.
+    Writes findings.json, report.html (one page that works offline), every figure as PNG and SVG,
+    and every table as CSV. A study may be running.
     """
     from rich.table import Table
     from rich.text import Text

@@ -24,7 +24,7 @@ MOST_RUNNING = 16
 def status(*, folder: Path, watch: bool, as_json: bool) -> None:
     """Show how far the study in FOLDER is: done, running, failed with reasons, time left.
 
-    It may be running meanwhile. Nothing that the study names is imported.
+    The study may be running. Code that it names is not imported.
     """
     from rich.live import Live
 

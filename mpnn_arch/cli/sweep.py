@@ -28,20 +28,20 @@ MOST_SHOWN = 12
 @race_options()
 @study_options(
     folder="runs/sweep-MODEL-DATASET-TIME",
-    workers="one a core",
+    workers="one per core",
     weights="none",
     population=POPULATION,
 )
 @click.option(
     "--report/--no-report",
     default=True,
-    help="Write the findings into the study's folder at the end.  [default: --report]",
+    help="Write a report of the findings into the study's folder.  [default: --report]",
 )
 def sweep(*, quiet: bool, report: bool, **options: Any) -> None:
     """Train one model on many relational graphs, with several seeds each.
 
-    With --out, the same command again goes on where it was stopped: what is done is never done
-    again. See how far it is with `mpnn-arch status`, write the results with `mpnn-arch export`.
+    With --out, the same command again continues where it stopped; finished trials are not trained
+    again. `mpnn-arch status` shows the progress, `mpnn-arch export` writes the results.
     """
     from mpnn_arch.cli.running import consoles, end, run_study, say, split
 
