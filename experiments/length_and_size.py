@@ -70,7 +70,7 @@ def main() -> None:
     size.add_argument("--small", action="store_const", const="small", dest="size")
     size.add_argument("--smoke", action="store_const", const="smoke", dest="size")
     size.add_argument("--studies", type=Path, nargs="+", help="read these, and train nothing")
-    parser.add_argument("--workers", type=int, help="processes  [default: one a core]")
+    parser.add_argument("--workers", type=int, help="processes  [default: one per core]")
     parser.add_argument("--out", type=Path, default=Path("runs/length-and-size"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

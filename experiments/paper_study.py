@@ -36,7 +36,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--study", type=Path, help="folder of --small or --full  [default: in runs]"
     )
-    parser.add_argument("--workers", type=int, help="processes of a study  [default: one a core]")
+    parser.add_argument("--workers", type=int, help="processes of a study  [default: one per core]")
     parser.add_argument("--data-root", type=Path, help="folder of downloaded data")
 
 

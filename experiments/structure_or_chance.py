@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--init", choices=["published", "kaiming"])
-    parser.add_argument("--workers", type=int, help="processes  [default: one a core]")
+    parser.add_argument("--workers", type=int, help="processes  [default: one per core]")
     parser.add_argument("--data-root", type=Path, help="folder of downloaded data")
     parser.add_argument("--out", type=Path, help="the study  [default: runs/structure-SIZE]")
     parser.add_argument("--analyse", action="store_true", help="only what is trained already")

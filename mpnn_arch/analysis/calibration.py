@@ -40,7 +40,7 @@ class Design:
 
 
 def design_of(table: pd.DataFrame) -> Design:
-    """The design of results, candidates being coarse bins or, with one graph a bin, graphs.
+    """The design of results, candidates being coarse bins or, with one graph per bin, graphs.
 
     Raises:
         InputError: fewer than two training seeds, or than four candidates.

@@ -107,8 +107,8 @@ def family_errors(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
         table: as for :func:`compare_families`.
 
     Returns:
-        A row a graph and a column a seed, indexed by ``family``, ``is_null`` and ``graph``; and the
-        same as an array, shape (families, 1 + nulls, seeds).
+        A row per graph and a column per seed, indexed by ``family``, ``is_null`` and ``graph``; and
+        the same as an array, shape (families, 1 + nulls, seeds).
 
     Raises:
         InputError: as :func:`compare_families`.

@@ -19,7 +19,7 @@ def few_epochs(table: pd.DataFrame) -> pd.DataFrame:
         table: a tidy table of several epochs; all graphs are taken, the baseline too.
 
     Returns:
-        A row an epoch before the last: ``epoch``, ``pearson`` with ``pearson_low`` and
+        A row per epoch before the last: ``epoch``, ``pearson`` with ``pearson_low`` and
         ``pearson_high`` (95 %), ``spearman``, and ``pearson_other_seeds``: epoch t of one training
         seed with the last of the others, averaged over the seeds (not a number with one seed).
         The same run's early and late errors share its luck; different runs' do not.

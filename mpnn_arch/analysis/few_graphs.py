@@ -70,7 +70,7 @@ def few_graphs_by_count(
         >>> few_graphs_by_count(load_results("results.csv"), counts=[13])
         Traceback (most recent call last):
             ...
-        mpnn_arch.errors.InputError: there is one graph a bin, so fewer graphs are fewer bins; ...
+        mpnn_arch.errors.InputError: there is one graph per bin, so fewer graphs are fewer bins; ...
     """
     counts = [check_whole("a count", count, 1) for count in as_list("counts", counts)]
     draws, seed = check_whole("draws", draws, 1, 10**6), check_whole("seed", seed, 0)
@@ -84,7 +84,8 @@ def few_graphs_by_count(
         )
     if total == len(graphs):
         raise InputError(
-            "there is one graph a bin, so fewer graphs are fewer bins; give several graphs a bin"
+            "there is one graph per bin, so fewer graphs are fewer bins; give several graphs per "
+            "bin"
         )
     every = np.bincount(place, sums) / np.bincount(place, counted)
     rows = []

@@ -97,7 +97,7 @@ def predict_from_graphs(
         table: a tidy table; the baseline is left out.
         test_share: of the graphs, drawn at random, on which all predictors are compared.
         epochs: of the network's training.
-        hidden: its channels a node.
+        hidden: its channels per node.
         rounds: its depth.
         seed: of the draw, the initial parameters and the order of training.
         graphs: those of the table by name, if they are at hand; else they are made.

@@ -21,7 +21,7 @@ _DIGITS = 6
 
 
 def identify(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """One row a graph: its name, its parameters, and C and L.
+    """One row per graph: its name, its parameters, and C and L.
 
     C and L are those that the rows carry, else those of a published list (``graphs_n64_3942.csv``
     and its like) in ``folder`` or in the folders of published data, else they are measured on the

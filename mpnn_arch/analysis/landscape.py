@@ -139,7 +139,7 @@ def landscape(
         plane: the bins, instead of the paper's.
 
     Returns:
-        A row a bin: ``bin``, ``c_bin``, ``l_bin``, ``clustering_coefficient`` and
+        A row per bin: ``bin``, ``c_bin``, ``l_bin``, ``clustering_coefficient`` and
         ``average_path_length`` of its middle, ``graphs``, ``rows`` (graphs times seeds), ``mean``
         and ``std`` (with N - 1) over all rows, ``graph_std`` (with N - 1) over the graphs' means.
 

@@ -18,7 +18,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 def per_graph(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a graph, lowest mean error first; ties go to the lower deviation.
+    """One row per graph, lowest mean error first; ties go to the lower deviation.
 
     Args:
         table: a tidy table; of several epochs the last is taken.

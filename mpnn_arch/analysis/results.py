@@ -194,7 +194,7 @@ def _tidy(raw: pd.DataFrame, name: str, source: Path) -> Results:
 
 
 def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
-    """The results of files and folders, one a file, kind of network and number of nodes.
+    """The results of files and folders, one per file, kind of network and number of nodes.
 
     A file that holds the same runs as another, such as the error by epoch of a file with the last
     error, stands for both under the other's name.
@@ -397,7 +397,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _long(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The columns under our names, one row an epoch."""
+    """The columns under our names, one row per epoch."""
     _need(raw, ("graph",), path)
     plain = raw["graph"].isin(["ws_flex", "complete"])
     # An export gives the family in `graph`, and in `graph_spec` the graph itself.

@@ -55,8 +55,8 @@ def sweet_spot(
 
     The best candidate is the one of lowest mean error; kept is every candidate that is not
     significantly worse in a one-tailed t-test with equal variances. Where several have the lowest
-    mean, kept is what is not worse than one of them. With many graphs a bin the candidates are the
-    coarse bins, each with all errors of its graphs; with one graph a bin they are the graphs.
+    mean, kept is what is not worse than one of them. With many graphs per bin the candidates are
+    the coarse bins, each with all errors of its graphs; with one graph per bin they are the graphs.
 
     Args:
         table: a tidy table; of several epochs the last is taken.

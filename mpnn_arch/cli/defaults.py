@@ -14,7 +14,7 @@ class Defaults:
         prefix: of its default folder, before MODEL-DATASET-TIME.
         against_complete: whether the complete graph is trained too.
         messages, aggrs, weights: as in :class:`~mpnn_arch.studies.config.StudyConfig`.
-        workers: processes; None: one a core.
+        workers: processes; None: one per core.
     """
 
     command: str

@@ -180,8 +180,7 @@ def trial_options(graphs: str, messages: str, aggrs: str) -> Decorator[Any]:
             "--aggr",
             "aggrs",
             shell_complete=completion.aggregations,
-            help="Aggregations, separated by commas; mean+max combines two.  "
-            f"[default: {aggrs}]",
+            help=f"Aggregations, separated by commas; mean+max combines two.  [default: {aggrs}]",
         ),
         seeds_option("by recipe, mostly 3"),
         click.option(

@@ -108,7 +108,7 @@ def _squares(measured: Landscape, axes: _Axes) -> str:
 
 
 def curves(rows: Iterable[MetricsRow], names: Sequence[str], epochs: int) -> str:
-    """Test error against epochs, a line a graph: mean over seeds, bars of one sample deviation.
+    """Test error against epochs, a line per graph: mean over seeds, bars of one sample deviation.
 
     Args:
         rows: of ``metrics.csv``, as many as there are so far.

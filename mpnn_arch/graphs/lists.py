@@ -190,7 +190,7 @@ def listed_parameters(path: str | Path) -> list[WSFlexParameters]:
         reason = getattr(error, "strerror", None) or "it is no CSV file"
         raise InputError(f"{path} holds no list of graphs: {reason}; check the path") from None
     if not rows:
-        raise InputError(f"{path} holds no list of graphs: it has no row; give one a graph")
+        raise InputError(f"{path} holds no list of graphs: it has no row; give one row per graph")
     degree = "average_degree" if "average_degree" in rows[0] else "density"
     missing = {"num_nodes", degree, "rewiring_probability", "seed"} - rows[0].keys()
     if missing:

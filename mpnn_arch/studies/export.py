@@ -94,7 +94,7 @@ def export(ledger: Ledger, path: Path, *, all_epochs: bool = False) -> int:
     Args:
         ledger: of the study.
         path: ``.csv`` or ``.parquet``.
-        all_epochs: a row an epoch, also of trials under way; else the last of those that are done.
+        all_epochs: a row per epoch, also of trials under way; else the last of those that are done.
 
     Raises:
         InputError: another ending, pyarrow missing, or a path that cannot be written.

@@ -1,4 +1,4 @@
-"""The ledger of a study, read: a row a trial and a row an epoch in one SQLite file.
+"""The ledger of a study, read: a row per trial and a row per epoch in one SQLite file.
 
 Reading goes on while a study runs (write-ahead log) and imports neither torch nor anything that
 the study names. Only the driver of a study writes, see :mod:`mpnn_arch.studies.writer`.

@@ -48,9 +48,9 @@ class Study:
     ::
 
         study.json       what was asked, versions, machine
-        ledger.sqlite    a row a trial, a row an epoch
+        ledger.sqlite    a row per trial, a row per epoch
         checkpoints/     trainings under way; empty when the study is done
-        weights/         trained models, one file a trial, as ``weights`` of the configuration says
+        weights/         trained models, one file per trial, as the setting ``weights`` says
         report/          findings, where ``mpnn-arch sweep`` wrote them
         lock             which process runs it, while one does
 
@@ -194,7 +194,7 @@ class Study:
             return ledger.counts()
 
     def table(self, *, all_epochs: bool = False) -> pd.DataFrame:
-        """Results as ``mpnn-arch export`` writes them, a row a trial or a row an epoch.
+        """Results as ``mpnn-arch export`` writes them, a row per trial or a row per epoch.
 
         Args:
             all_epochs: every epoch, also of trials under way; else the last of those that are done.
@@ -274,11 +274,11 @@ class Study:
         epoch in flight is trained again.
 
         Args:
-            workers: processes; None: one a core, or one on a GPU; ``"auto"``: on a CPU as many, and
-                as many threads in each, as train most steps a second in a short trial; 0: the
-                trials are trained in this process, one after another.
+            workers: processes; None: one per core, or one on a GPU; ``"auto"``: on a CPU the
+                number of processes and of threads that trains most steps per second in a short
+                trial; 0: the trials are trained in this process, one after another.
             threads: of torch in each; None: the cores shared among the workers, and without workers
-                what torch has, at most one a core. A trial that was begun keeps its number, and
+                what torch has, at most one per core. A trial that was begun keeps its number, and
                 with it its bits.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
             data_root: see :func:`mpnn_arch.training.data.load_dataset`.

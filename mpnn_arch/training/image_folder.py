@@ -48,7 +48,7 @@ class ImageFolder:
         root: the folder.
         name: what the data set is called.
         image_size: height and width of what the model gets, in pixels.
-        workers: processes that read and decode; None: one a core, at most 8; 0: none.
+        workers: processes that read and decode; None: one per core, at most 8; 0: none.
 
     Raises:
         InputError: no such folder, a class without images, or other classes in val than in train.

@@ -42,7 +42,7 @@ class MLPUnion(nn.Module):
 
     A round of the union is one product along the edges of all members; none leads from one member
     to another, so neither numbers nor gradients do, NaN and infinity included. The stems share
-    their input and are one dense product. The heads are a round as well, of one node a member.
+    their input and are one dense product. The heads are a round as well, of one node per member.
 
     A parameter of the union is the members' own, one after the other, and theirs become views of
     it: what trains the union trains them.

@@ -191,7 +191,7 @@ def _edge_entries(function: MessageFunction) -> dict[str, _Entries]:
     if function.plan_layout:
         weight: Any = function.weight
         found["weight"] = _Entries(weight, plan.in_sizes[plan.source], plan.out_sizes)
-    if not function.shared:  # of a user's own message, with a row an edge
+    if not function.shared:  # of a user's own message, with a row per edge
         each = torch.ones(plan.num_edges, dtype=torch.int64)
         own = [*function.named_parameters(recurse=False), *function.named_buffers(recurse=False)]
         for name, tensor in own:

@@ -22,7 +22,7 @@ from mpnn_arch.widget.recording import Recording, dense_output, partial_aggregat
 
 Scene = dict[str, Any]
 
-# Numbers of one kind (weights, messages) that a scene holds; above, one number an edge.
+# Numbers of one kind (weights, messages) that a scene holds; above, one number per edge.
 MOST_NUMBERS = 2**18
 # Nodes that are drawn as circles and arcs; above, the matrix alone.
 MOST_NODES = 256

@@ -194,7 +194,7 @@ def _grown(node: dict[str, Any], arrived: int, count: int, rows: int) -> Array |
 
 
 def _numbers(values: Array | float, rows: int) -> str:
-    """The first few numbers, one a channel: a map is its mean."""
+    """The first few numbers, one per channel: a map is its mean."""
     flat = np.asarray(values, dtype=np.float64).reshape(-1)
     if flat.size > rows:
         flat = flat.reshape(rows, -1).mean(axis=1)

@@ -124,7 +124,7 @@ def _bootstrap(analysis: Analysis) -> Chart | None:
         L,
         [Heat(plane.c_edges, plane.l_edges, values, "share of resamples", hover="kept in")],
         "The paper's rule on resampled results: bins that are always kept would be the sweet spot "
-        "again; with one graph a bin, the bin of a graph.",
+        "again; with one graph per bin, the bin of a graph.",
     )
 
 

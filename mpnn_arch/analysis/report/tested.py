@@ -5,7 +5,7 @@ TESTED = """
 <dt>The paper's rule</dt>
 <dd>Bins of C closed on the right and of L closed on the left. The best bin is the one of lowest
 mean error; kept is every occupied bin that is not worse in a one-tailed two-sample t-test with
-equal variances at p = 0.05, over all errors of its graphs. With one graph a bin, the same over
+equal variances at p = 0.05, over all errors of its graphs. With one graph per bin, the same over
 graphs and their training seeds. The sweet spot is the rectangle around what was kept.</dd>
 <dt>Many comparisons</dt>
 <dd>Holm's and Benjamini and Hochberg's corrections of the rule's p-values. They exclude less, so
@@ -18,7 +18,7 @@ a sweet spot only where a one-way analysis of variance finds the means to differ
 <dd>The rule with paired t-tests over training seeds, and the shares of variance that graph, seed
 and chance hold in a two-way analysis.</dd>
 <dt>Bootstrap region</dt>
-<dd>The rule on 500 resamples of the graphs within their bins; with one graph a bin, on means and
+<dd>The rule on 500 resamples of the graphs within their bins; with one graph per bin, on means and
 deviations drawn from the normal model.</dd>
 <dt>Effect size</dt>
 <dd>Differences of means with Welch's interval, and Hedges' g. Against the baseline g is in

@@ -1,8 +1,9 @@
 """The kernels that a wheel carries, built ahead for families of processors.
 
-A wheel is for one system (Linux, macOS or Windows, x86-64 or arm64) and holds one library a family
-in the folder ``prebuilt``: ``x86_64_v4`` (AVX-512), ``x86_64_v3`` (AVX2 and fused multiply-adds)
-and ``aarch64``. The script ``.ci/wheels`` makes them. A copy of the repository has none.
+A wheel is for one system (Linux, macOS or Windows, x86-64 or arm64) and holds one library per
+family in the folder ``prebuilt``: ``x86_64_v4`` (AVX-512), ``x86_64_v3`` (AVX2 and fused
+multiply-adds) and ``aarch64``. The script ``.ci/wheels`` makes them. A copy of the repository has
+none.
 """
 
 from __future__ import annotations

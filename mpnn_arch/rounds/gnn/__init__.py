@@ -1,7 +1,7 @@
 """Graph neural networks: the same round, with shared messages and the graph as input.
 
 The paper's Equation 6 is Equation 1 with f shared by all edges and the graph given with the data.
-Each layer here is a :class:`~mpnn_arch.rounds.graph_round.GraphRound`, one a file; ``from_pyg``
+Each layer here is a :class:`~mpnn_arch.rounds.graph_round.GraphRound`, one per file; ``from_pyg``
 takes over PyG's layer of the same name.
 """
 

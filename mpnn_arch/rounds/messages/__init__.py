@@ -7,7 +7,7 @@ layouts:
 
 - by node (:mod:`mpnn_arch.kernels.plan`; ``linear`` and ``conv``, whose ``plan_layout`` is true):
   the entries of the round's matrix (C_out, C_in) row by row, that is for every node one matrix over
-  all that it receives. A kernel reads it as it lies, as one product a node, and on the complete
+  all that it receives. A kernel reads it as it lies, as one product per node, and on the complete
   graph it is the weight of ``nn.Linear``, whose state dicts load.
 - by edge (:class:`EdgeProduct`; all others): one matrix an edge after another. These messages do
   something with the product of each edge (a gate, a bias, a second matrix) before they are summed,
