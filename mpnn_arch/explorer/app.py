@@ -183,6 +183,7 @@ def _(channels, chosen, digits, set_place, set_shown, set_untrained, source, sub
                 subject=subject.value,
                 channels=int(channels.value),
                 dataset=digits.value,
+                uploaded=source.value == "file",
             )
             graph = choice.make_graph()
             if source.value != "file":  # which is this page's alone

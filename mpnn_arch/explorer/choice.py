@@ -37,6 +37,8 @@ CHANNELS = ("16", "32", "64", "128", "256", "512")
 # Nodes of a graph that the page takes; a round of more would keep the browser busy.
 MOST_NODES = 1024
 _SAMPLES = 16  # test images to step through
+# Of an uploaded graph, which its code lists; code of more is no longer read.
+_MOST_EDGES = 1000
 
 
 def kept_file(folder: Path, name: str, contents: bytes) -> str:
@@ -60,6 +62,7 @@ class Choice:
         subject: one of :data:`SUBJECTS`.
         channels: of the round, in and out; a network has its own.
         dataset: of the digits, ``"digits"`` or ``"mnist5k"``.
+        uploaded: whether ``graph`` names a copy that the page keeps, and nobody else.
 
     Raises:
         InputError: an unknown subject, or fewer channels than 1.
@@ -69,6 +72,7 @@ class Choice:
     subject: str = "linear"
     channels: int = 64
     dataset: str = "digits"
+    uploaded: bool = False
 
     def __post_init__(self) -> None:
         check_choice("subject", self.subject, SUBJECTS)
@@ -178,9 +182,26 @@ class Choice:
             *imports,
             "from mpnn_arch.widget import RoundWidget",
             "",
-            f"graph = graphs.parse_one({self.graph!r})",
+            *self._graph_code(),
             *made,
         ]
         given = ["layer", *(["x"] if self.subject in NETWORKS else [])]
         given += [f"{name}={pformat(value)}" for name, value in shown.items()]
         return "\n".join([*lines, f"widget = RoundWidget({', '.join(given)})", "widget"])
+
+    def _graph_code(self) -> list[str]:
+        """The lines that make the graph, an uploaded one from its edges: its copy does not last."""
+        named = f"graph = graphs.parse_one({self.graph!r})"
+        if not self.uploaded:
+            return [named]
+        graph = self.make_graph()
+        if graph.num_edges > _MOST_EDGES:
+            return [f"{named}  # the page's copy, for now: name your own file"]
+        senders, receivers = graph.edges
+        once = senders != receivers if graph.is_directed else senders < receivers
+        directed = ", directed=True" if graph.is_directed else ""
+        return [
+            f"senders = {senders[once].tolist()}",
+            f"receivers = {receivers[once].tolist()}",
+            f"graph = graphs.RelationalGraph({graph.num_nodes}, [senders, receivers]{directed})",
+        ]

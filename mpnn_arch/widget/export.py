@@ -42,14 +42,16 @@ _PAGE = """<!doctype html>
 </style>
 </head>
 <body class="mpnn-page">
-<main class="mpnn-round" id="round-{name}"></main>
+<main class="mpnn-round" id="round-{name}">
+<h1 class="mr-hidden">One round of message exchange</h1>
+</main>
 <noscript>This page draws with JavaScript, which is switched off.</noscript>
 <script type="application/json" id="recorded-{name}">{recorded}</script>
 <script type="module">
 {esm}
 const recorded = JSON.parse(document.getElementById("recorded-{name}").textContent);
 const places = [...document.querySelectorAll("#round-{name}")];
-renderRecorded(places.find((place) => !place.firstChild), recorded);
+renderRecorded(places.find((place) => !place.querySelector(".mr")), recorded);
 </script>
 </body>
 </html>

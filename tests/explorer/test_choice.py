@@ -37,6 +37,31 @@ def test_a_file_of_other_content_leaves_the_code_of_the_first_as_it_was(tmp_path
     assert [Choice(graph=name).make_graph().num_nodes for name in (first, second)] == [3, 4]
 
 
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("undirected.csv", b"0,1,0,0\n1,0,1,1\n0,1,0,1\n0,1,1,0\n"),
+        ("directed.csv", b"0,1,0\n0,0,1\n1,0,0\n"),
+        ("alone.csv", b"0,0\n0,0\n"),
+    ],
+)
+def test_the_code_of_an_uploaded_graph_needs_no_file(tmp_path, name, contents):
+    path = kept_file(tmp_path, name, contents)
+    choice = Choice(graph=path, channels=12, uploaded=True)
+    code, made = choice.code({}), {}
+    assert "file:" not in code
+    exec(code, made)
+    assert made["graph"] == choice.make_graph()
+    assert made["widget"].scene == RoundWidget(*choice.build()).scene
+
+
+def test_the_code_of_a_large_uploaded_graph_says_whose_copy_it_names(tmp_path):
+    edges = b"".join(b"%d %d\n" % (u, v) for u in range(50) for v in range(u))
+    code = Choice(graph=kept_file(tmp_path, "a.edges", edges), uploaded=True).code({})
+    assert "name your own file" in code
+    assert code.count("\n") < 10
+
+
 def test_a_graph_is_made_once_for_the_plane_and_the_round(monkeypatch):
     made, parse = [], graphs.parse_one
     monkeypatch.setattr(graphs, "parse_one", lambda text: made.append(text) or parse(text))

@@ -81,6 +81,12 @@ def test_hovering_a_node_lights_all_three_views(visit, page_of_a_ring):
     assert equation.locator("[data-edge]").count() == 5
 
 
+def test_a_page_has_one_first_heading(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0])
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("One round of message exchange")
+
+
 def test_one_node_has_one_message_and_no_paths(visit, tmp_path):
     path = tmp_path / "one.html"
     RoundWidget(RelationalLinear(graphs.RelationalGraph(1, [[0], [0]]), 3, 3)).export_html(path)
@@ -478,6 +484,10 @@ def test_what_the_keys_light_is_said(visit, page_of_a_ring):
     page.locator('[data-view="matrix"] svg').focus()
     page.keyboard.press("Home")
     expect(said).to_have_text("message from 0 to 0, not sent yet")
+    page.keyboard.press("t")  # the number of edges, without self-loops, stays
+    expect(said).to_have_text("self-loop of node 0 taken away")
+    page.keyboard.press("t")
+    expect(said).to_have_text("self-loop of node 0 added")
     page.keyboard.press("ArrowDown")
     expect(said).to_have_text("message from 0 to 1, not sent yet")
     text = page.locator(".mr-step-text")

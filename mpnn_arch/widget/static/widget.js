@@ -1144,7 +1144,9 @@ function render({ model, el }) {
       scene = decode(now.raw);
       if (toggledPart) {
         const { u, v } = toggledPart;
-        say(`edge from ${u} to ${v} ${scene.edgeAt.has(`${u}-${v}`) ? "added" : "taken away"}, ${scene.facts.edges} edges`);
+        // The number of edges leaves self-loops out.
+        const what = u === v ? [`self-loop of node ${u}`, ""] : [`edge from ${u} to ${v}`, `, ${scene.facts.edges} edges`];
+        say(what.join(scene.edgeAt.has(`${u}-${v}`) ? " added" : " taken away"));
       }
       toggledPart = null;
     }
