@@ -10,7 +10,14 @@ from types import ModuleType
 import pytest
 
 GUIDE = Path(__file__).parents[1] / "notebooks" / "extending.md"
-RECIPES = ["A message", "An aggregation", "An architecture", "A backend", "A data set"]
+RECIPES = [
+    "A message",
+    "An aggregation",
+    "A family of graphs and a measure",
+    "An architecture",
+    "A backend",
+    "A data set",
+]
 
 
 def sections():
@@ -26,13 +33,15 @@ def sections():
 @pytest.fixture(autouse=True)
 def own_registries(tmp_path, monkeypatch):
     """What a recipe registers, imports and writes is gone after it."""
+    from mpnn_arch.graphs.generators import GENERATORS
+    from mpnn_arch.graphs.measures import MEASURES
     from mpnn_arch.kernels import backends
     from mpnn_arch.models import MODELS
     from mpnn_arch.rounds import message_functions
     from mpnn_arch.rounds.aggregations import aggregations
     from mpnn_arch.training import DATASETS
 
-    for registry in (MODELS, DATASETS, message_functions, aggregations):
+    for registry in (GENERATORS, MEASURES, MODELS, DATASETS, message_functions, aggregations):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     for table in ("_BACKENDS", "_REASONS"):
         monkeypatch.setattr(backends, table, dict(getattr(backends, table)))
@@ -45,7 +54,7 @@ def own_registries(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def test_every_code_block_belongs_to_one_of_five_recipes():
+def test_every_code_block_belongs_to_one_of_the_recipes():
     found = sections()
     assert [heading for heading in found if heading] == RECIPES
     assert not found.get("")

@@ -226,3 +226,10 @@ def test_unknown_family_lists_the_choices():
     with pytest.raises(InputError, match="did you mean 'ws_flex'"):
         generate("ws_flexx", 64)
     assert set(EXAMPLES) == set(GENERATORS)
+
+
+def test_a_family_of_ones_own_that_makes_no_relational_graph_is_refused(monkeypatch):
+    monkeypatch.setattr(GENERATORS, "_entries", dict(GENERATORS._entries))
+    GENERATORS.register("path")(lambda num_nodes: nx.path_graph(num_nodes))
+    with pytest.raises(InputError, match=r"'path' returned a Graph, .*from_networkx"):
+        generate("path", 5)

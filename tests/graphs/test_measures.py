@@ -293,3 +293,11 @@ def test_bad_input_is_one_sentence(call, sentence):
 def test_every_measure_is_registered_with_a_description():
     for name in list_measures():
         assert "(B,)" in (MEASURES.get(name).__doc__ or ""), name
+
+
+@pytest.mark.parametrize("values", [3.0, np.zeros((2, 2)), np.zeros(1)])
+def test_a_measure_of_ones_own_gives_a_number_for_each_graph(monkeypatch, values):
+    monkeypatch.setattr(MEASURES, "_entries", dict(MEASURES._entries))
+    MEASURES.register("own")(lambda batch: values)
+    with pytest.raises(InputError, match=r"'own' returned values of shape .* 2 graphs"):
+        measure([generate("ring", 8), generate("star", 8)], ["own"])

@@ -196,6 +196,27 @@ def test_features_of_edges_are_told_where_they_are_read():
                 return x_j * edge_attr
 
 
+def test_methods_take_what_the_round_calls_them_with():
+    # As torch's own layers have it, but the round draws from its generator.
+    with pytest.raises(InputError, match=r"define reset_parameters\(self, generator=None\)"):
+
+        class Undrawn(MessageFunction):
+            def reset_parameters(self):
+                nn.init.ones_(self.scale)
+
+            def forward(self, x_j):
+                return x_j
+
+    with pytest.raises(InputError, match=r"define multiply_adds\(self, spatial_size=\(\)\)"):
+
+        class Uncounted(MessageFunction):
+            def multiply_adds(self):
+                return 0
+
+            def forward(self, x_j):
+                return x_j
+
+
 def test_a_message_is_called_with_the_arguments_that_it_declares():
     plan = RelationalLinear(GRAPH, 16, 16).plan
     x = torch.randn(plan.num_edges, 1, plan.largest_in)

@@ -14,6 +14,7 @@ from mpnn_arch.checks import (
     check_bytes,
     check_range,
     check_whole,
+    kind_of,
 )
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
@@ -54,7 +55,8 @@ def generate(name: str, /, *args: Any, **params: Any) -> RelationalGraph:
     """The graph of the generator called ``name`` with these parameters.
 
     Raises:
-        InputError: no such generator, an unknown or missing parameter, or an invalid value.
+        InputError: no such generator, an unknown or missing parameter, an invalid value, or a
+            generator of your own that returns something else.
 
     Example:
         >>> from mpnn_arch import graphs
@@ -69,7 +71,13 @@ def generate(name: str, /, *args: Any, **params: Any) -> RelationalGraph:
         raise InputError(
             f"{name} cannot be generated: {error}; its parameters are {name}{describe(name)}"
         ) from None
-    return generator(*args, **params)
+    graph = generator(*args, **params)
+    if not isinstance(graph, RelationalGraph):
+        raise InputError(
+            f"the graph generator {name!r} returned {kind_of(graph)}, not a RelationalGraph: give "
+            "a networkx graph to RelationalGraph.from_networkx"
+        )
+    return graph
 
 
 @lru_cache(maxsize=256)

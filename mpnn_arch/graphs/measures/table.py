@@ -39,7 +39,8 @@ def measure(
             on the CPU, which are faster there.
 
     Raises:
-        InputError: no graph, an unknown name, or a graph for which a measure is not defined.
+        InputError: no graph, an unknown name, a graph for which a measure is not defined, or a
+            measure of your own that returns other than one number a graph.
 
     Example:
         >>> from mpnn_arch import graphs
@@ -67,6 +68,11 @@ def measure(
             for name, function in chosen.items():
                 on_device = device is not None and name in _ON_DEVICE and not directed
                 values = _by_tensors(name, batch, device) if on_device else function(batch)
+                if np.shape(values) != (len(places),):
+                    raise InputError(
+                        f"the measure {name!r} returned values of shape {np.shape(values)} for a "
+                        f"batch of {len(places)} graphs; it returns one number for each"
+                    )
                 columns[name][places] = values
     return pd.DataFrame(columns)
 

@@ -30,6 +30,11 @@ _OF_THE_INPUT = (
 # Attributes for subclasses, which the round reads too.
 _OFFERED = ("plan", "geometry", "initial_gain", "factory")
 _TAKEN = frozenset([*vars(nn.Module()), *_OFFERED])  # `training`, ...
+# The methods that a subclass may define, as the round calls them with one argument.
+_CALLED = {
+    "reset_parameters": "self, generator=None",
+    "multiply_adds": "self, spatial_size=()",
+}
 _OF_EVERY_MESSAGE = {*ConvGeometry._fields, "device", "dtype"}
 _ON_MATRIX = (
     "round",
@@ -79,7 +84,7 @@ class MessageFunction(nn.Module):
     Raises:
         InputError: vectors for a function over maps, or the other way around; a parameter with
             the name of a method; or, when the class is defined, a ``forward`` that declares other
-            arguments.
+            arguments, or a method that does not take what it is called with.
 
     Example:
         >>> from mpnn_arch import MessageFunction, RelationalLinear, graphs
@@ -144,6 +149,13 @@ class MessageFunction(nn.Module):
         A class is not fusable by default where it overrides what the messages are computed from.
         """
         super().__init_subclass__(**kwargs)
+        for name, expected in _CALLED.items():
+            method = vars(cls).get(name)
+            if inspect.isfunction(method) and not _takes_one(method):
+                raise InputError(
+                    f"{cls.__name__}.{name}{inspect.signature(method)} is called with one argument:"
+                    f" define {name}({expected})"
+                )
         base = MessageFunction
         own_layout = (
             cls.flat_weight is base.flat_weight and cls.current_weight is base.current_weight
@@ -336,6 +348,15 @@ class MessageFunction(nn.Module):
                 f"EdgeProduct modules, whose scale and cost are known: define {method}"
             )
         return products
+
+
+def _takes_one(method: Callable[..., Any]) -> bool:
+    """Whether a method, of which ``self`` is the first argument, takes one more."""
+    try:
+        inspect.signature(method).bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def make_message(
