@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
-from mpnn_arch import MessageRound, graphs
+from mpnn_arch import MessageRound, graphs, models
 from mpnn_arch.rounds.shares import merge_shares, split_shares
 
 ROOT = Path(__file__).parents[1]
@@ -108,3 +108,23 @@ def test_the_equation_is_the_round():
     dense = x @ layer.message_function.dense_weight().T + layer.bias
     torch.testing.assert_close(slide(x), dense.tanh())
     assert torch.equal(slide(x), layer(x))
+
+
+@pytest.mark.parametrize("page", ["README.md", "notebooks/training.md"])
+def test_the_table_of_train_has_the_models_costs(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    row = r"^(\S+:\S+) +(\d\.\d\d) (\d\.\d\d) +(\d+) ([\d,]+) ([\d,]+) "
+    costs = []
+    for spec, c, length, width, parameters, multiply_adds in re.findall(row, text, re.MULTILINE):
+        graph = graphs.parse_one(spec)
+        model = models.build("mlp", graph, in_features=784)
+        cost = models.complexity(model)
+        shown = (f"{graph.clustering_coefficient:.2f}", f"{graph.average_path_length:.2f}")
+        assert (c, length) == shown
+        assert int(width) == model.widths[0]
+        assert (parameters, multiply_adds) == (f"{cost.parameters:,}", f"{cost.multiply_adds:,}")
+        less = model.model_config.multiply_adds([model.widths[0] - 1], model.graphs)
+        costs.append((cost.multiply_adds, less))
+    (own, less), (dense, _) = costs
+    said = f"to {own / dense - 1:.3%}; one channel less would be {1 - less / dense:.2%} too few"
+    assert said.replace("%", " %") in text.replace("\n", " ")
