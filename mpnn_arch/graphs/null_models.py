@@ -69,9 +69,10 @@ def rewired(graph: GivenGraph, seed: int = 0, swaps: int | None = None) -> Relat
         try:
             swap(drawn, nswap=swaps, max_tries=100 * swaps + 1000, seed=stream)
         except nx.NetworkXException as error:
+            where = "in the graph of its missing edges: " if is_dense else ""
             raise InputError(
-                f"{graph} cannot be rewired by {swaps} swaps ({error}); ask for fewer swaps, or "
-                "use a graph that allows more of them"
+                f"{graph} cannot be rewired by {swaps} swaps: no or few other graphs have its "
+                f"degrees ({where}{error}); ask for fewer swaps, or use another graph"
             ) from None
         if is_dense:
             drawn = nx.complement(drawn)
