@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +11,7 @@ from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.correlation import correlate
 from mpnn_arch.analysis.per_graph import Array
 from mpnn_arch.analysis.results import check_table
+from mpnn_arch.checks import as_list, check_whole
 from mpnn_arch.errors import InputError
 
 
@@ -53,7 +56,7 @@ def few_epochs(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["epoch", *names])
 
 
-def racing(table: pd.DataFrame, firsts: tuple[int, ...] = (1, 3, 10)) -> pd.DataFrame:
+def racing(table: pd.DataFrame, firsts: Sequence[int] = (1, 3, 10)) -> pd.DataFrame:
     """What a race would have saved and lost: halve the graphs at epochs e, 2 e, 4 e, ...
 
     At each the better half by mean error goes on (successive halving); the graph that leads at the
@@ -61,7 +64,7 @@ def racing(table: pd.DataFrame, firsts: tuple[int, ...] = (1, 3, 10)) -> pd.Data
 
     Args:
         table: a tidy table of several epochs.
-        firsts: the first halving, a row each.
+        firsts: the first halving, a row each; epochs without an error are passed over.
 
     Returns:
         ``first_epoch``, ``saved`` (share of all epochs not trained), ``chosen`` (graph), ``error``
@@ -79,6 +82,7 @@ def racing(table: pd.DataFrame, firsts: tuple[int, ...] = (1, 3, 10)) -> pd.Data
         >>> round(float(race["saved"][0]), 2)  # share of the epochs that was not trained
         0.41
     """
+    firsts = [check_whole("a first epoch", first, 1) for first in as_list("firsts", firsts)]
     epochs, errors, names = curves(table)
     mean, last = errors.mean(axis=1), epochs[-1]
     rows = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,14 +48,25 @@ def identify(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]
     _measure_ws_flex(graphs, parametric & graphs[C_AND_L[0]].isna(), notes)
     needed = ["num_nodes", *C_AND_L]
     _measure_named(graphs, ~parametric & graphs[needed].isna().any(axis=1), notes)
-    return graphs[graphs[needed].notna().all(axis=1)], notes
+    known = graphs[graphs[needed].notna().all(axis=1)].copy()
+    _name_baseline(known)
+    return known, notes
 
 
-def rebuild(rows: pd.DataFrame) -> tuple[dict[str, RelationalGraph], list[str]]:
-    """The graphs of a tidy table by name, and the names that are no graph's, or another one's."""
-    graphs, unknown = {}, []
+def rebuild(
+    rows: pd.DataFrame, kept: Mapping[str, RelationalGraph] | None = None
+) -> tuple[dict[str, RelationalGraph], list[str]]:
+    """The graphs of a tidy table by name, and the names that are no graph's, or another one's.
+
+    Args:
+        rows: of the table.
+        kept: graphs that need not be made.
+    """
+    graphs, unknown = dict(kept or {}), []
     columns = rows.reindex(columns=["graph", *C_AND_L]).drop_duplicates("graph")
     for name, *measured in columns.itertuples(index=False):
+        if name in graphs:
+            continue
         try:
             graph = parse_one(name)
             # A file may hold another graph by now than the one that was trained.
@@ -140,6 +152,16 @@ def _complete(graphs: pd.DataFrame) -> None:
     where = graphs["graph"].eq("complete") & graphs["num_nodes"].notna()
     graphs.loc[where, list(C_AND_L)] = 1.0
     graphs.loc[where, "graph"] = [f"complete:{int(n)}" for n in graphs.loc[where, "num_nodes"]]
+
+
+def _name_baseline(graphs: pd.DataFrame) -> None:
+    """Call a graph with C = L = 1, such as ring:64,63, complete, where no other is called so."""
+    there = set(graphs["graph"])
+    for index, num_nodes in graphs.loc[graphs[C_AND_L[1]].eq(1), "num_nodes"].items():
+        name = f"complete:{int(num_nodes)}"
+        if name not in there:
+            graphs.loc[index, "graph"] = name
+            there.add(name)
 
 
 def _values(graphs: pd.DataFrame, where: pd.Series) -> list[list[float]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS, identify
 from mpnn_arch.checks import as_list, check_columns, check_path
 from mpnn_arch.errors import InputError
+from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.graphs.remote import data_folders
 
@@ -40,12 +41,14 @@ class Results:
         table: see :func:`load_results`.
         notes: what was left out, a sentence each.
         twins: other files that hold the same runs, and are not analysed again.
+        graphs: by name those that came from files and are kept with the results.
     """
 
     name: str
     table: pd.DataFrame
     notes: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
+    graphs: Mapping[str, RelationalGraph] = field(default_factory=dict)
 
 
 def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -139,9 +142,9 @@ def read_results(path: str | os.PathLike[str]) -> list[Results]:
     """
     path = check_path(path)
     if _is_study(path):
-        table, notes = _study_table(path)
+        table, notes, graphs = _study_table(path)
         read = tidy(table, path.resolve().name, path / "study.json")
-        return [replace(one, notes=(*notes, *one.notes)) for one in read]
+        return [replace(one, notes=(*notes, *one.notes), graphs=graphs) for one in read]
     path = _file(path)
     return tidy(_read_table(path), _name(path), path)
 
@@ -272,13 +275,17 @@ def _is_study(path: Path) -> bool:
     return (path / "study.json").is_file()
 
 
-def _study_table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Every epoch of a study, and a sentence on the trials that have no last one.
+def _study_table(
+    path: Path,
+) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, RelationalGraph]]:
+    """Every epoch of a study, a sentence on the trials that have no last one, graphs of files.
 
     Raises:
         InputError: there is none yet, or the study cannot be read.
     """
     from mpnn_arch.studies import Study
+    from mpnn_arch.studies.building import kept_graphs
+    from mpnn_arch.studies.graph_names import file_of
     from mpnn_arch.studies.results import failures
 
     study = Study.open(path)
@@ -298,7 +305,9 @@ def _study_table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         notes = (f"without a result: {counts.left_out}; see mpnn-arch status {path}",)
     # A recipe may pass epochs over (``evaluate_every``): they have a training loss and no error.
     evaluated = table[table["top1_error"].notna()]
-    return table if evaluated.empty else evaluated.reset_index(drop=True), notes
+    with study.ledger() as ledger:
+        graphs = kept_graphs(ledger, filter(file_of, table["graph_spec"].unique()))
+    return table if evaluated.empty else evaluated.reset_index(drop=True), notes, graphs
 
 
 def _file(path: Path) -> Path:
@@ -536,7 +545,8 @@ def _by_size(results: Results) -> list[Results]:
         name = f"{results.name}_n{size}"
         table = results.table[results.table["num_nodes"] == size].assign(results=name)
         notes = (*results.notes, *_shortcomings(table))
-        parts.append(Results(name, table.reset_index(drop=True), notes))
+        table = table.reset_index(drop=True)
+        parts.append(replace(results, name=name, table=table, notes=notes))
     return parts
 
 
@@ -562,7 +572,9 @@ def _merged(read: list[Results]) -> list[Results]:
             continue
         note = f"{twin.name} holds the same runs, and the two are analysed once"
         table = twin.table.assign(results=results.name)
-        merged = Results(results.name, table, (*results.notes, note), (twin.name, *twin.twins))
+        merged = replace(
+            results, table=table, notes=(*results.notes, note), twins=(twin.name, *twin.twins)
+        )
         kept = [merged if one is twin else one for one in kept]
     order = {one.name: place for place, one in enumerate(read)}
     return sorted(kept, key=lambda one: order[one.name])

@@ -168,7 +168,7 @@ class StudyConfig:
                     raise InputError(
                         f"the study was made with {holder}{name} {_in_words(old)}, not "
                         f"{_in_words(new)}; leave that out to go on with it, or make another study "
-                        "with another --out"
+                        "in another folder"
                     )
 
     def added_by(self, other: StudyConfig) -> str:

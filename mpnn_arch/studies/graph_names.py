@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
@@ -47,6 +48,14 @@ def without_files(specs: Sequence[str]) -> tuple[str, ...]:
     """
     given = (expand([spec]) if _is_listed(spec) else [spec] for spec in specs)
     return tuple(dict.fromkeys(name for several in given for name in several))
+
+
+def file_of(spec: str) -> Path | None:
+    """The file that holds the graph of ``spec``, or that of which it is a null model."""
+    source, _, rest = spec.strip().partition(":")
+    if source in NULLS:
+        return file_of(split_null(source, rest)[1])
+    return Path(rest) if source == "file" else None
 
 
 def _is_listed(spec: str) -> bool:

@@ -316,7 +316,7 @@ def damaged(path: Path, reason: str) -> InputError:
     """The error of a ledger that holds what no driver wrote."""
     return InputError(
         f"the ledger {path} cannot be used ({reason}); restore it from a copy, or start a new "
-        "study with another --out"
+        "study in another folder"
     )
 
 
@@ -339,7 +339,7 @@ def check_file(path: Path) -> None:
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0") or size < needed:
         raise InputError(
             f"the ledger {path} is cut short or damaged ({size:,} of {needed:,} bytes); restore "
-            "it from a copy, or start a new study with another --out"
+            "it from a copy, or start a new study in another folder"
         )
 
 

@@ -24,16 +24,26 @@ _MOST_CHECKED = 64  # models that are built before a study begins
 
 
 def plan(
-    config: StudyConfig, data_root: str | Path | None
+    config: StudyConfig,
+    data_root: str | Path | None,
+    known: Mapping[str, RelationalGraph] | None = None,
 ) -> tuple[dict[str, RelationalGraph], list[Trial]]:
     """The graphs and trials of ``config``; models are built without weights, to see that they fit.
 
     Of a model of the user's own the first is built, with its weights.
 
+    Args:
+        config: what was asked for.
+        data_root: folder of downloaded data.
+        known: graphs by specification that are taken as they are, not made or read.
+
     Raises:
         InputError: something it names does not exist or does not fit.
     """
-    by_spec = {spec: expand([spec]) for spec in config.graphs}
+    known = known or {}
+    by_spec = {
+        spec: {spec: known[spec]} if spec in known else expand([spec]) for spec in config.graphs
+    }
     sources = {path: import_paths.source_hash(path) for path in config.import_paths}
     source = sources.get(config.dataset)
     root = None if data_root is None else str(data_root)

@@ -158,7 +158,7 @@ class Study:
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{file} is not the description of a study; restore it from a copy, or start a new "
-                "study with another --out"
+                "study in another folder"
             ) from None
         if number != _FORMAT:
             raise InputError(
@@ -237,7 +237,7 @@ class Study:
                 self.check_trust(known, trust)
                 after = self.config.merged(config)
                 self._check_files(known)
-                graphs, trials = plan(after, data_root)
+                graphs, trials = plan(after, data_root, self._without_file(known))
                 _check_data(known, trials)
                 asked = _asked(self._about["id"], after, trials)
                 changed = dict(self._about["sources"]).items() - asked["sources"].items()
@@ -398,7 +398,7 @@ class Study:
         if row["trials"] < self._about["trials"]:
             from mpnn_arch.studies.plan import plan
 
-            graphs, trials = plan(self.config, data_root)
+            graphs, trials = plan(self.config, data_root, self._without_file(ledger))
             _check_data(ledger, trials)
             with ledger.transaction():
                 ledger.add_trials(trials, graphs, until=_first(self.config))
@@ -426,10 +426,11 @@ class Study:
 
     def _check_files(self, ledger: Ledger) -> None:
         """Whether files of graphs that are still there hold the graphs that were trained on."""
-        from mpnn_arch.studies.graph_names import expand
+        from mpnn_arch.studies.graph_names import expand, file_of
 
         for spec in self._about["config"]["graphs"]:
-            if not spec.startswith("file:") or not Path(spec.removeprefix("file:")).exists():
+            file = file_of(spec)
+            if file is None or not file.exists():
                 continue
             for name, graph in expand([spec]).items():
                 known = ledger.query("SELECT graph_hash FROM trial WHERE graph = ? LIMIT 1", name)
@@ -438,6 +439,15 @@ class Study:
                         f"the graph {name!r} is another one than the study was made with; restore "
                         "the file, or make a new study"
                     )
+
+    def _without_file(self, ledger: Ledger) -> dict[str, RelationalGraph]:
+        """The graphs of files that are gone, as the ledger keeps them."""
+        from mpnn_arch.studies.building import kept_graphs
+        from mpnn_arch.studies.graph_names import file_of
+
+        files = {spec: file_of(spec) for spec in self._about["config"]["graphs"]}
+        gone = [spec for spec, file in files.items() if file is not None and not file.exists()]
+        return kept_graphs(ledger, gone)
 
     def _sweep_up(self, ledger: Any) -> None:
         """Remove what a stop left: half-written files, checkpoints of trials that are done."""
@@ -493,7 +503,7 @@ def name_studies_in(folder: Path) -> str:
 
 
 def _exists_error(path: Path) -> ExistsError:
-    return ExistsError(f"{path} exists already; open the study in it, or choose another --out")
+    return ExistsError(f"{path} exists already; open the study in it, or choose another folder")
 
 
 def _description(config: StudyConfig, trials: Sequence[Trial], command: str) -> dict[str, Any]:

@@ -62,6 +62,17 @@ def test_other_graphs_by_name_and_by_measures(results_file):
     assert table.loc["my_brain", "average_path_length"] == 2.0
 
 
+def test_a_complete_graph_of_another_name_is_the_baseline_where_c_and_l_are_given(results_file):
+    header = "graph,train_seed,error,clustering_coefficient,average_path_length,num_nodes"
+    rows = [header, '"ring:16,4",0,30.0,0.5,2.4,16', '"ring:16,15",0,31.0,1.0,1.0,16']
+    table = analysis.load_results(results_file(rows, "own.csv"))
+    assert table["graph"].tolist() == ["ring:16,4", "complete:16"]
+    # One by that name is the baseline, and the other a graph beside it.
+    rows.append("complete:16,0,32.0,1.0,1.0,16")
+    table = analysis.load_results(results_file(rows, "both.csv"))
+    assert table["graph"].tolist() == ["ring:16,4", "ring:16,15", "complete:16"]
+
+
 def test_a_folder_of_studies_names_them(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -305,6 +305,8 @@ def test_few_epochs_and_racing(made_up):
     # 53 graphs to epoch 4, 27 to 8, 14 to 16.
     assert race["saved"] == pytest.approx(1 - (53 * 4 + 27 * 4 + 14 * 8) / (53 * 16))
     assert race["error"] - race["lost"] == pytest.approx(wide[16].min())
+    with pytest.raises(InputError, match="a first epoch is at least 1, 0 was given"):
+        analysis.racing(table, (0,))
     with pytest.raises(InputError, match="one epoch only"):
         analysis.few_epochs(table[table["epoch"] == 1])
 

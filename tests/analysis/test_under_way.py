@@ -7,7 +7,9 @@ import pytest
 from mpnn_arch import InputError, analysis
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.per_graph import error_matrix, per_graph
+from mpnn_arch.analysis.report import analyse
 from mpnn_arch.analysis.results import tidy
+from mpnn_arch.graphs import parse_one
 from mpnn_arch.studies import Study, StudyConfig
 from mpnn_arch.studies.ledger import METRICS
 from mpnn_arch.studies.writer import LedgerWriter
@@ -110,6 +112,27 @@ def test_a_study_without_an_epoch_says_why(tmp_path):
     assert said.startswith(
         "without a result: 2 trials (1 failed, 1 not done yet); see mpnn-arch status"
     )
+
+
+def test_the_graph_of_a_file_that_is_gone_is_the_ledgers(tmp_path):
+    file = tmp_path / "own.edges"
+    file.write_text("0 1\n1 2\n2 3\n3 0\n")
+    graph = parse_one(f"file:{file}")
+    training = TrainingConfig(epochs=1)
+    config = StudyConfig(
+        model="mlp", dataset="digits", graphs=(f"file:{file}",), seeds=(0,), training=training
+    )
+    study = Study.create(tmp_path / "mine", config)
+    with LedgerWriter(study.path / "ledger.sqlite") as ledger, ledger.transaction():
+        (row,) = ledger.lease("w")
+        metrics = {"epoch": 1, "seconds": 1.0, **dict.fromkeys(METRICS, 1.0)}
+        ledger.record_epoch(row["id"], row["lease"], metrics, wall=1.0)
+        ledger.finish(row["id"], row["lease"])
+    file.unlink()
+    (results,) = analysis.read_many([study.path])
+    found = analyse(results, {}, repeats=1)
+    assert found.relational == {f"file:{file}": graph}
+    assert not any("cannot be drawn" in note for note in found.notes)
 
 
 def test_what_is_missing_is_said_of_the_size_that_it_is_missing_of(results_file):

@@ -326,7 +326,7 @@ def test_folders_that_are_no_study_are_refused(drivers, finished, tmp_path):
     (tmp_path / "study.json").write_text("{}")
     with pytest.raises(InputError, match="not the description of a study"):
         Study.open(tmp_path)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match=r"exists already; .* or choose another folder"):
         Study.create(finished, Study.open(finished).config)
 
 
@@ -395,6 +395,24 @@ def test_an_extension_is_refused_whole_where_the_study_was_edited(tmp_path):
     assert study.counts().trials == 1
     about.write_text(text)
     assert study.extend(more) == 1
+
+
+def test_a_study_is_extended_where_the_file_of_its_graph_is_gone(tmp_path):
+    file = tmp_path / "own.edges"
+    file.write_text("0 1\n1 2\n2 3\n3 4\n4 5\n5 0\n")
+    graphs = (f"file:{file}", f"rewired:0/file:{file}")
+    config = StudyConfig(
+        model="mlp", dataset="digits", graphs=graphs, seeds=(0,), training=TrainingConfig(epochs=1)
+    )
+    study = Study.create(tmp_path / "study", config)
+    file.rename(tmp_path / "renamed.edges")
+    assert study.extend(dataclasses.replace(config, seeds=(1,), graphs=("complete:8",))) == 4
+    with study.ledger() as ledger:
+        rows = [(row["graph"], row["graph_hash"]) for row in ledger.trials()]
+    assert len(set(rows)) == 3  # the graphs are those of the first seed
+    missing = dataclasses.replace(config, graphs=(f"file:{tmp_path / 'other.edges'}",))
+    with pytest.raises(InputError, match="there is no file"):
+        study.extend(missing)
 
 
 def test_a_folder_of_images_must_stay_what_it_was(drivers, tmp_path, monkeypatch):

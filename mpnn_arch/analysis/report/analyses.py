@@ -103,7 +103,7 @@ def analyse(results: Results, subsets: Mapping[int, Sequence[str]], repeats: int
     analysis = Analysis(
         results.name, table, list(results.notes), per_graph(table), baseline(table), results.twins
     )
-    relational, unknown = rebuild(analysis.graphs)
+    relational, unknown = rebuild(analysis.graphs, results.graphs)
     analysis.relational = relational
     if unknown:
         analysis.notes.append(
