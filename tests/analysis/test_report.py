@@ -17,7 +17,7 @@ from mpnn_arch.analysis.effect_size import effect
 from mpnn_arch.analysis.per_graph import baseline
 from mpnn_arch.analysis.report import Analysis, file_name
 from mpnn_arch.analysis.report.analyses import _Attempts, _effects
-from mpnn_arch.analysis.report.readings import _best_graph, _better_than_dense
+from mpnn_arch.analysis.report.readings import _best_graph, _better_than_dense, _smooth
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import Browser, find_browser
@@ -251,6 +251,17 @@ def test_a_best_graph_that_is_expected_to_err_more_is_not_as_good_as_its_mean_sa
     assert reading(0.7, 34.81).verdict == "in part"
     assert reading(0.7, 34.81).evidence.endswith("it ranks 2 there")
     assert reading(0.7, 34.81, 2.5).evidence.endswith("it ranks 2.5 there")
+
+
+@pytest.mark.parametrize(("r2", "exceeds"), [(0.85, True), (0.8, False)])
+def test_more_than_chance_leaves_to_explain_is_not_said_to_be_at_most(r2, exceeds):
+    """Runs of a graph that are no independent draws, as those of the published EfficientNet."""
+    rows = [("density", 0.5, 0.3, 0.6, 0.0), ("quadratic", r2, 0.7, 0.9, 0.1)]
+    rows += [("quadratic and density", 0.8, 0.7, 0.9, 0.1), ("ceiling", 0.7, 0.5, 0.83, math.nan)]
+    table = pd.DataFrame(rows, columns=["function", "r2", "r2_low", "r2_high", "gain_low"])
+    told = _smooth(SimpleNamespace(name="one", surfaces=table, slices={}))
+    assert "of at most 0.70 (0.50 to 0.83)" in told.evidence
+    assert ("if a graph's runs were independent" in told.evidence) == exceeds
 
 
 def test_a_name_cannot_break_the_page(small_results, tmp_path):

@@ -153,6 +153,8 @@ def _smooth(analysis: Analysis) -> Reading | None:
     ceiling, least, most = table.loc["ceiling", ["r2", "r2_low", "r2_high"]]
     # Unknown with one training seed.
     bound = "" if pd.isna(ceiling) else f", of at most {ceiling:.2f} ({least:.2f} to {most:.2f})"
+    if table.loc[["quadratic", "quadratic and density"], "r2"].max() > most:
+        bound += " if a graph's runs were independent, which they do not seem to be"
     curved = [one.curvature_p < 0.05 and one.curvature > 0 for one in analysis.slices.values()]
     return Reading(
         analysis.name,
