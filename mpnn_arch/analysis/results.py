@@ -374,11 +374,16 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        raw = pd.read_parquet(path)
     except ImportError:
         raise _no_pyarrow() from None
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is no Parquet file of results: {str(error).strip()}") from None
+    if raw.index.names != [None]:  # columns that were made the index
+        raw = raw.reset_index()
+    # Categories take no value that is none of them, as the name of a graph would be.
+    kinds = {name: kind for name, kind in raw.dtypes.items() if hasattr(kind, "categories")}
+    return raw.astype({name: kind.categories.dtype for name, kind in kinds.items()})
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -453,7 +458,9 @@ def _clean(long: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
             _refuse_value(
                 long, name, wrong, "a whole number" if name in whole else "a number", path
             )
-        long[name] = numbers
+        # Of a Parquet file they may be short, or of types of pandas' own.
+        is_whole = isinstance(numbers.dtype, np.dtype) and numbers.dtype.kind in "iu"
+        long[name] = numbers.astype(np.int64 if is_whole else np.float64)
     for name in ("train_seed", "epoch"):
         if long[name].isna().any():
             _refuse_value(long, name, long[name].isna(), "a whole number", path)

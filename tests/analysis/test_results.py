@@ -101,6 +101,27 @@ def test_files_of_spreadsheets(results_file, tmp_path):
         analysis.load_results(tmp_path / "german.csv")
 
 
+def test_parquet_of_short_types_of_categories_and_with_an_index(results_file, tmp_path):
+    pytest.importorskip("pyarrow")
+    table = pd.read_csv(results_file())
+    expected = analysis.load_results(results_file())
+    short = {"graph": "category", "density": "float32", "top1_error": "float32"}
+    for number, raw in enumerate(
+        (
+            table.astype({**short, "train_seed": "int8"}),
+            table.astype({"graph": "category"}).convert_dtypes(),
+            table.set_index(["graph", "train_seed"]),
+        )
+    ):
+        path = tmp_path / f"{number}_epoch3.parquet"
+        raw.to_parquet(path)
+        found = analysis.load_results(path)
+        assert found["graph"].tolist() == expected["graph"].tolist()
+        assert found["train_seed"].tolist() == expected["train_seed"].tolist()
+        np.testing.assert_allclose(found["error"], expected["error"], rtol=1e-6)
+        assert len(analysis.sweet_spot(found).kept) == len(analysis.sweet_spot(expected).kept)
+
+
 def test_a_directed_graph_of_half_of_the_arcs_is_no_baseline(tmp_path):
     steps = (np.arange(9) - np.arange(9)[:, None]) % 9
     path = tmp_path / "tournament.csv"
