@@ -25,6 +25,7 @@ COLUMNS = ("results", "graph", *PARAMETERS, *C_AND_L, "train_seed", "epoch", "er
 _ERROR = ("top1_error", "test_error", "error")
 _SEED = ("train_seed", "seed")
 _EPOCH = ("epoch", "epochs")
+_RUN = ["graph", "train_seed", "epoch"]
 # What a study may vary besides the graph.
 _KIND = ("model", "dataset", "message", "aggr")
 _WIDE = re.compile(r"epoch(\d+)")
@@ -233,10 +234,30 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
 def check_table(table: pd.DataFrame, columns: Iterable[str] = COLUMNS[1:]) -> None:
     """Refuse what is no table of results, or lacks one of ``columns``.
 
+    Where they are those of a run, every run is there once: of several networks a graph's errors
+    would be averaged as if they were one's.
+
     Raises:
-        InputError: it is not, or does.
+        InputError: it is not, or does, or holds several results.
     """
+    columns = list(columns)
     check_columns(table, columns, "load one with mpnn_arch.analysis.load_results")
+    if not {*_RUN, "error"} <= set(columns):
+        return
+    names = table["results"].unique() if "results" in table.columns else []
+    if len(names) > 1:
+        listed = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+        raise InputError(
+            f"the table holds {len(names)} results ({listed}), of several networks or files; "
+            f"analyse them one by one, as table[table['results'] == {str(names[0])!r}]"
+        )
+    again = table[table.duplicated(_RUN)]
+    if len(again):
+        graph, seed, epoch = again[_RUN].iloc[0]
+        raise InputError(
+            f"the table has several errors for {graph}, training seed {seed}, epoch {epoch}; keep "
+            "one, or analyse each network by itself"
+        )
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
@@ -494,16 +515,16 @@ def _refuse_value(long: pd.DataFrame, name: str, wrong: pd.Series, what: str, pa
 
 
 def _unrepeated(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
-    again = table.duplicated(["graph", "train_seed", "epoch"], keep=False)
+    again = table.duplicated(_RUN, keep=False)
     if not again.any():
         return table
-    spread = table[again].groupby(["graph", "train_seed", "epoch"])["error"].nunique()
+    spread = table[again].groupby(_RUN)["error"].nunique()
     if (spread > 1).any():
         graph, seed, epoch = spread.index[spread.to_numpy() > 1][0]
         raise InputError(
             f"{path} has several errors for {graph}, training seed {seed}, epoch {epoch}; keep one"
         )
-    once = table.drop_duplicates(["graph", "train_seed", "epoch"])
+    once = table.drop_duplicates(_RUN)
     notes.append(f"{len(table) - len(once)} of {len(table)} rows left out: they repeat another")
     return once.reset_index(drop=True)
 

@@ -60,7 +60,7 @@ def read_landscapes(own: Path | None = None) -> dict[int, Landscape]:
         tables = []
         for path in sorted(own.rglob("*.csv")) if own.is_dir() else []:
             try:
-                tables.append(load_results(path))
+                tables += [table for _, table in load_results(path).groupby("results")]
             except (InputError, OSError):  # another table
                 continue
     found: dict[int, Landscape] = {}

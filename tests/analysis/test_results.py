@@ -101,6 +101,19 @@ def test_files_of_spreadsheets(results_file, tmp_path):
         analysis.load_results(tmp_path / "german.csv")
 
 
+def test_several_networks_in_one_table_are_not_averaged(results_file):
+    """As load_results gives of a study of several messages, and published of two architectures."""
+    one = analysis.load_results(results_file())
+    both = pd.concat([one, one.assign(results="other", error=one["error"] + 1)])
+    for function in (analysis.per_graph, analysis.sweet_spot, analysis.few_epochs):
+        with pytest.raises(InputError, match=r"holds 2 results .* one by one, as table"):
+            function(both)
+        with pytest.raises(InputError, match=r"several errors for .*; keep one"):
+            function(both.drop(columns="results"))
+    part = both[both["results"] == "other"]
+    assert analysis.per_graph(part)["mean"].min() == analysis.per_graph(one)["mean"].min() + 1
+
+
 def test_parquet_of_short_types_of_categories_and_with_an_index(results_file, tmp_path):
     pytest.importorskip("pyarrow")
     table = pd.read_csv(results_file())

@@ -42,6 +42,16 @@ def test_our_own_results_are_read_where_none_are_published(own):
     assert found[64].error_at(-1.0, 9.0) is None
 
 
+def test_of_several_networks_in_one_file_the_first_is_shown(own):
+    header, *lines = (own / "sweep.csv").read_text().split("\n")
+    later = [f"{line.rpartition(',')[0]},{60 + i / 2},max" for i, line in enumerate(lines)]
+    lines = [header + ",aggr", *(f"{line},sum" for line in lines), *later]
+    (own / "sweep.csv").write_text("\n".join(lines))
+    found = read_landscapes(own)[64]
+    assert found.name == "sweep_max"
+    assert min(error for *_, error in found.bins) >= 60
+
+
 def test_without_results_there_is_no_landscape(own, tmp_path):
     assert read_landscapes(tmp_path / "nowhere") == {}
 
