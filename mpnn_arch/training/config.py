@@ -198,6 +198,8 @@ def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
         _check_name(name, getattr(config, name))
     for name in lists:
         values = getattr(config, name)
+        if hasattr(values, "tolist"):  # an array, a column of a table
+            values = values.tolist()
         if not isinstance(values, list | tuple | range):
             raise InputError(f"{name} is a list, {shown(values)} was given; put it in brackets")
         if not values:
@@ -205,7 +207,7 @@ def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
         repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
         if repeated is not None:
             raise InputError(f"{name} holds {shown(repeated)} twice; give each once")
-        object.__setattr__(config, name, tuple(values))
+        object.__setattr__(config, name, tuple(map(_python, values)))
     for graph in config.graphs:
         if not isinstance(graph, str):
             raise InputError(
@@ -282,20 +284,27 @@ def from_mapping(kind: type[C], values: object) -> C:
     return kind(**values)
 
 
+def _python(value: Any) -> Any:
+    """Python's own number for one of numpy's or torch's, which JSON does not hold."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _whole(config: Any, name: str, *, at_least: int) -> None:
-    value = getattr(config, name)
+    value = _python(getattr(config, name))
     if not _is_whole(value) or value < at_least:
         raise InputError(f"{name} is an integer of at least {at_least}, {shown(value)} was given")
+    object.__setattr__(config, name, value)
 
 
 def _number(config: Any, name: str) -> None:
-    value = getattr(config, name)
+    value = _python(getattr(config, name))
     if not (_is_whole(value) or isinstance(value, float)) or not abs(value) <= _LARGEST:
         raise InputError(
             f"{name} is a finite number of at most {_LARGEST:.2g}, which float32 can hold, "
             f"{shown(value)} was given"
         )
+    object.__setattr__(config, name, value)

@@ -142,6 +142,20 @@ def test_the_graph_that_the_message_has_written_is_the_same(tmp_path):
     assert parse_one(f"file:{tmp_path / 'mine.csv'}") == graph
 
 
+def test_numbers_of_numpy_are_numbers():
+    """As loops over np.arange and columns of a table give them."""
+    graphs = np.array(["ring:8,2", "complete:8"])
+    plain = study_config(graphs=tuple(graphs.tolist()), seeds=(0, 1), train_images=50)
+    given = study_config(graphs=graphs, seeds=np.arange(2), train_images=np.int64(50))
+    assert given == plain == study_config(**vars(plain) | {"seeds": list(np.arange(2))})
+    training = TrainingConfig(epochs=np.int64(3), learning_rate=np.float32(0.5))
+    assert json.dumps(training.to_dict()) == json.dumps(
+        TrainingConfig(epochs=3, learning_rate=0.5).to_dict()
+    )
+    with pytest.raises(InputError, match=r"a seed is an integer of at least 0, 0.5 was given"):
+        study_config(seeds=np.array([0.5]))
+
+
 def test_seeds_are_a_range_and_a_folder_is_a_path(tmp_path):
     config = StudyConfig(model="mlp", dataset=tmp_path, graphs=["ring:8,2"], seeds=range(3))
     assert config.seeds == (0, 1, 2)
