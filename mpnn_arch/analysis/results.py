@@ -64,7 +64,8 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
             ``export.parquet`` or ``metrics.csv``.
 
     Returns:
-        Columns ``results`` (the file's name, and the kind of network where a study has several),
+        Columns ``results`` (the file's name, and the kind of network where a study has several, to
+        be analysed one by one: ``for name, one in table.groupby("results")``),
         ``graph`` (a name that ``graphs.parse`` takes; the baseline is ``complete:N``),
         ``num_nodes``, ``density``, ``rewiring_probability``, ``graph_seed``,
         ``clustering_coefficient``, ``average_path_length``, ``train_seed``, ``epoch`` (of the
@@ -84,6 +85,8 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 def published(root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """The published results at hand as one tidy table, its column ``results`` naming the file.
+
+    Analyse each by itself: ``for name, one in published().groupby("results")``.
 
     Args:
         root: the folder with ``mlp_cifar10_epoch200.csv`` and its like, or the one above it; by
