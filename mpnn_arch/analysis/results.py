@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -581,15 +582,27 @@ def _by_size(results: Results) -> list[Results]:
     return parts
 
 
+def file_name(name: str) -> str:
+    """``name`` with what a file's name should not hold replaced."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
 def _unique_names(read: list[Results]) -> list[Results]:
-    """Files of one name in different folders get a number."""
-    seen: dict[str, int] = {}
+    """Files of one name in different folders get a number, as do names that are one in a file's."""
+
+    def of_file(name: str) -> str:
+        return file_name(name).casefold()  # on some disks upper and lower case are one
+
+    given = {of_file(one.name) for one in read}
+    taken: set[str] = set()
     named = []
     for results in read:
-        seen[results.name] = seen.get(results.name, 0) + 1
-        if seen[results.name] > 1:
-            name = f"{results.name}_{seen[results.name]}"
+        name = results.name
+        if of_file(name) in taken:
+            numbered = (f"{results.name}_{number}" for number in count(2))
+            name = next(one for one in numbered if of_file(one) not in given | taken)
             results = replace(results, name=name, table=results.table.assign(results=name))
+        taken.add(of_file(name))
         named.append(results)
     return named
 

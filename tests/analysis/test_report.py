@@ -15,9 +15,10 @@ from mpnn_arch import InputError, cli
 from mpnn_arch.analysis import load_results, per_graph, sweet_spot, write_report
 from mpnn_arch.analysis.effect_size import effect
 from mpnn_arch.analysis.per_graph import baseline
-from mpnn_arch.analysis.report import Analysis, file_name
+from mpnn_arch.analysis.report import Analysis
 from mpnn_arch.analysis.report.analyses import _Attempts, _effects
 from mpnn_arch.analysis.report.readings import _best_graph, _better_than_dense, _smooth
+from mpnn_arch.analysis.results import file_name
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import Browser, find_browser

@@ -18,8 +18,9 @@ from mpnn_arch.analysis.report.analyses import Analysis
 from mpnn_arch.analysis.report.chart import Chart
 from mpnn_arch.analysis.report.draw_plotly import plotly_figure
 from mpnn_arch.analysis.report.readings import FAILS, IN_PART, SURVIVES, Reading
-from mpnn_arch.analysis.report.tables import file_name, readings_table
+from mpnn_arch.analysis.report.tables import readings_table
 from mpnn_arch.analysis.report.tested import TESTED
+from mpnn_arch.analysis.results import file_name
 from mpnn_arch.analysis.sweet_spot import intersection
 from mpnn_arch.checks import counted
 from mpnn_arch.errors import InputError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -36,11 +35,6 @@ def tables_of(analysis: Analysis) -> dict[str, pd.DataFrame]:
         "calibration": analysis.calibration,
     }
     return {name: table for name, table in tables.items() if table is not None and len(table)}
-
-
-def file_name(name: str) -> str:
-    """``name`` with what a file's name should not hold replaced."""
-    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def readings_table(readings: Sequence[Reading]) -> pd.DataFrame:
