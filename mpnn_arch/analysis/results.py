@@ -309,8 +309,7 @@ def _study_table(
         InputError: there is none yet, or the study cannot be read.
     """
     from mpnn_arch.studies import Study
-    from mpnn_arch.studies.building import kept_graphs
-    from mpnn_arch.studies.graph_names import file_of
+    from mpnn_arch.studies.graph_names import file_of, kept_graphs
     from mpnn_arch.studies.results import failures
 
     study = Study.open(path)

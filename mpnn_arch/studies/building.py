@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,29 +13,10 @@ from mpnn_arch import models
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.studies import import_paths
-from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.trial import Trial
 from mpnn_arch.training.data import ImageDataset, load_dataset
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.inputs import input_settings
-
-
-def graph_of(num_nodes: int, bits: bytes) -> RelationalGraph:
-    """The graph that the ledger keeps as bits of its adjacency, row by row."""
-    ones = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=num_nodes**2)
-    return RelationalGraph.from_adjacency(
-        ones.reshape(num_nodes, num_nodes), directed=True, self_loops=False
-    )
-
-
-def kept_graphs(ledger: Ledger, names: Iterable[str]) -> dict[str, RelationalGraph]:
-    """Those of the graphs called ``names`` that the ledger keeps."""
-    sql = (
-        "SELECT graph.* FROM trial JOIN graph ON graph.hash = graph_hash"
-        " WHERE trial.graph = ? LIMIT 1"
-    )
-    rows = ((name, row) for name in names for row in ledger.query(sql, name))
-    return {name: graph_of(row["num_nodes"], row["adjacency"]) for name, row in rows}
 
 
 @lru_cache(maxsize=1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import parse
@@ -18,6 +20,7 @@ from mpnn_arch.graphs.lists import (
 )
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.graphs.spec import NULLS, split_null
+from mpnn_arch.studies.ledger import Ledger
 
 _LISTS = {"published": published_parameters, "sample": sample_parameters}
 
@@ -56,6 +59,24 @@ def file_of(spec: str) -> Path | None:
     if source in NULLS:
         return file_of(split_null(source, rest)[1])
     return Path(rest) if source == "file" else None
+
+
+def graph_of(num_nodes: int, bits: bytes) -> RelationalGraph:
+    """The graph that the ledger keeps as bits of its adjacency, row by row."""
+    ones = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=num_nodes**2)
+    return RelationalGraph.from_adjacency(
+        ones.reshape(num_nodes, num_nodes), directed=True, self_loops=False
+    )
+
+
+def kept_graphs(ledger: Ledger, names: Iterable[str]) -> dict[str, RelationalGraph]:
+    """Those of the graphs called ``names`` that the ledger keeps."""
+    sql = (
+        "SELECT graph.* FROM trial JOIN graph ON graph.hash = graph_hash"
+        " WHERE trial.graph = ? LIMIT 1"
+    )
+    rows = ((name, row) for name in names for row in ledger.query(sql, name))
+    return {name: graph_of(row["num_nodes"], row["adjacency"]) for name, row in rows}
 
 
 def _is_listed(spec: str) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mpnn_arch.io.files import write_text
-from mpnn_arch.studies.building import graph_of
 from mpnn_arch.studies.curves import plot_curves
+from mpnn_arch.studies.graph_names import graph_of
 from mpnn_arch.studies.metrics import read_metrics, write_metrics
 from mpnn_arch.studies.results import Result, read_results
 from mpnn_arch.studies.study import Study

@@ -20,7 +20,8 @@ from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.io.files import write_text
 from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.rounds import import_choices
-from mpnn_arch.studies.building import build_model, data_of, graph_of
+from mpnn_arch.studies.building import build_model, data_of
+from mpnn_arch.studies.graph_names import graph_of
 from mpnn_arch.studies.study import Study
 from mpnn_arch.studies.trial import Trial
 from mpnn_arch.training.sources import source_of

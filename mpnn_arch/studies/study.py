@@ -442,8 +442,7 @@ class Study:
 
     def _without_file(self, ledger: Ledger) -> dict[str, RelationalGraph]:
         """The graphs of files that are gone, as the ledger keeps them."""
-        from mpnn_arch.studies.building import kept_graphs
-        from mpnn_arch.studies.graph_names import file_of
+        from mpnn_arch.studies.graph_names import file_of, kept_graphs
 
         files = {spec: file_of(spec) for spec in self._about["config"]["graphs"]}
         gone = [spec for spec, file in files.items() if file is not None and not file.exists()]

@@ -19,8 +19,9 @@ from mpnn_arch.io.files import WriteError, write_error
 from mpnn_arch.io.tensor_file import write_tensors
 from mpnn_arch.models.saving import save
 from mpnn_arch.rounds import export_choices, import_choices
-from mpnn_arch.studies.building import build_model, check_data, data_of, graph_of
+from mpnn_arch.studies.building import build_model, check_data, data_of
 from mpnn_arch.studies.crash import crash_point
+from mpnn_arch.studies.graph_names import graph_of
 from mpnn_arch.studies.journal import Journal
 from mpnn_arch.studies.machine import machine
 from mpnn_arch.studies.trial import Trial
