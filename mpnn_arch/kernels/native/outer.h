@@ -21,12 +21,7 @@ constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 6;
 // Few rows leave registers for a third vector.
 constexpr int FEW_ROWS = 4;
 constexpr int outer_cols(int64_t rows) { return rows <= FEW_ROWS ? 3 : OUTER_COLS; }
-// Tiles of `rows` rows. Where registers are few, more tiles of few rows are quicker than those of five.
-constexpr int64_t outer_tiles(int64_t rows) {
-    int64_t tiles = (rows + OUTER_ROWS - 1) / OUTER_ROWS;
-    bool few = OUTER_COLS < 3 && rows > OUTER_ROWS && (rows + tiles - 1) / tiles == FEW_ROWS + 1;
-    return few ? (rows + FEW_ROWS - 1) / FEW_ROWS : tiles;
-}
+constexpr int64_t outer_tiles(int64_t rows) { return (rows + OUTER_ROWS - 1) / OUTER_ROWS; }
 // Prefetch distance, in units. A small tile is bound by its loads, among which a prefetch counts: where
 // registers are few, the last tile that reads a span prefetches all of the next one.
 constexpr int UNITS_AHEAD = VECTOR_REGISTERS == 32 ? 8 : 0;

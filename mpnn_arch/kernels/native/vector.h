@@ -139,9 +139,10 @@ INLINE Vec<T> weave_high(Vec<T> a, Vec<T> b) {
     return pick<T>(a, b, [](int i) constexpr { return LANES<T> / 2 + i / 2 + i % 2 * LANES<T>; });
 }
 
-// Samples multiplied at once: as many as one 8-byte broadcast carries.
+// Samples multiplied at once: as many as one 8-byte broadcast carries. Where vectors are short, and written
+// out after few products each, one: then a vector's sums need not be added up.
 template <class T>
-constexpr int UNIT = 8 / sizeof(T);
+constexpr int UNIT = VECTOR_REGISTERS == 16 ? 1 : 8 / sizeof(T);
 // Channels that a vector holds, UNIT samples of each.
 template <class T>
 constexpr int PLACES = LANES<T> / UNIT<T>;
@@ -149,8 +150,9 @@ constexpr int PLACES = LANES<T> / UNIT<T>;
 // The same UNIT numbers repeated, broadcast as an integer, which preserves their bits.
 template <class T, size_t... I>
 INLINE Vec<T> repeat_unit(const T* p, std::index_sequence<I...>) {
-    typedef int64_t Units __attribute__((vector_size(sizeof(Vec<T>))));
-    int64_t unit;
+    typedef std::conditional_t<UNIT<T> * sizeof(T) == 8, int64_t, int32_t> Unit;
+    typedef Unit Units __attribute__((vector_size(sizeof(Vec<T>))));
+    Unit unit;
     memcpy(&unit, p, sizeof unit);
     return (Vec<T>)(Units){((void)I, unit)...};
 }
