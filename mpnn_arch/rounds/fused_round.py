@@ -76,6 +76,7 @@ class FusedRound(MessageRound):
     picker: Picker
     _own_steps: ClassVar[frozenset[str]] = frozenset()
     _is_product = False
+    _aggr_class: type
 
     def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -222,6 +223,9 @@ class FusedRound(MessageRound):
                 "or layer.activation"
             )
         super().__setattr__(name, value)
+        aggr = self._modules.get("aggr_module") if name in ("aggr", "aggr_module") else None
+        if aggr is not None:  # here, as `torch.export` may run objects of classes that it derives
+            self._aggr_class = type(unwrapped(aggr))
         if name in _DECIDING and "_backend" in self.__dict__:
             self._decide()
 
@@ -236,7 +240,7 @@ class FusedRound(MessageRound):
 
     @property
     def _is_mean(self) -> bool:
-        return type(unwrapped(self.aggr_module)) is MeanAggregation
+        return self._aggr_class is MeanAggregation
 
     def _goes_through_propagate(self) -> bool:
         """Whether hooks or overridden steps need PyG's ``propagate`` around the product."""
@@ -255,7 +259,7 @@ class FusedRound(MessageRound):
             return f"{type(function).__name__} is not a single product per edge"
         if own.intersection(_OF_MESSAGES) and "message_and_aggregate" not in own:
             return f"{type(self).__name__} overrides message or aggregate"
-        if type(unwrapped(self.aggr_module)) not in (SumAggregation, MeanAggregation):
+        if self._aggr_class not in (SumAggregation, MeanAggregation):
             return f"aggr={self.aggr!r} is not the sum or mean of its messages"
         return None
 

@@ -197,6 +197,25 @@ def test_the_round_compiles_and_exports(generator):
     torch.testing.assert_close(compiled(x), expected)
 
 
+def test_exports_as_products_from_a_model_with_a_module_in_two_places(generator):
+    # torch.export then runs objects of classes that it derives from those of the parts.
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = torch.nn.ReLU()
+            self.first = torch.nn.Sequential(RelationalLinear("ring:4,2", 10, 13), self.act)
+            self.second = RelationalLinear("ring:4,2", 13, 7, aggr="mean")
+
+        def forward(self, x):
+            return self.act(self.second(self.first(x)))
+
+    model, x = Model(), torch.randn(3, 10, generator=generator)
+    exported = torch.export.export(model, (x,))
+    products = [node for node in exported.graph.nodes if "block_product" in str(node.target)]
+    assert len(products) == 2
+    torch.testing.assert_close(exported.module()(x), model(x))
+
+
 def test_deepcopy_and_move_keep_the_plan(graph):
     layer = copy.deepcopy(RelationalLinear(graph, 18, 9)).to(torch.float64)
     assert layer.weight.dtype == torch.float64
