@@ -118,11 +118,12 @@ def complexity(
     """Parameters and multiply-adds of every layer of any torch module.
 
     Every product of matrices and every conv counts, also those that a module computes without a
-    layer, such as functional attention: half of what ``FlopCounterMode`` counts. Rounds count by
-    their edges. Normalisation, activations, pooling, sums and biases do not count (except the
-    biases of squeeze-excitation, as in the paper's published figures). A copy of the model runs
-    once on the meta device, where tensors have shapes but no values; rounds only infer the shape of
-    their output.
+    layer, such as functional attention: half of what ``FlopCounterMode`` counts, and products with
+    a vector and those of ``nn.Bilinear``, which it passes over. Rounds count by their edges.
+    Normalisation, activations, pooling, sums and biases do not count (except the biases of
+    squeeze-excitation, as in the paper's published figures). A copy of the model runs once on the
+    meta device, where tensors have shapes but no values; rounds only infer the shape of their
+    output.
 
     Args:
         model: any module.

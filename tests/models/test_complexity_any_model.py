@@ -51,6 +51,21 @@ def test_tokens_and_functional_attention(fused):
     assert complexity(model, inputs=named).multiply_adds == costs.multiply_adds
 
 
+def test_products_that_torchs_counter_passes_over():
+    class Scores(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair, self.query = nn.Bilinear(6, 5, 4), nn.Parameter(torch.ones(4))
+            self.offset = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            pairs = self.pair(x, x[..., :5])
+            return (pairs @ self.query + self.offset).softmax(-1)
+
+    costs = complexity(Scores(), (3, 6))
+    assert [row.multiply_adds for row in costs.layers] == [3 * 4, 3 * 4 * 6 * 5 + 3 * 4 * 5]
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"kdim": 8, "vdim": 8}, {"add_bias_kv": True}, {"add_zero_attn": True}, {"bias": False}],

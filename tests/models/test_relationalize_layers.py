@@ -61,6 +61,9 @@ class TestConvs:
             {"stride": 2, "padding": 1},
             {"padding": "same", "dilation": 2},
             {"padding": "valid", "bias": False},
+            {"padding": 2, "padding_mode": "circular"},
+            {"padding": "same", "padding_mode": "reflect", "dilation": 3},
+            {"padding": 3, "padding_mode": "replicate", "stride": 2},
         ],
     )
     def test_conv1d_is_a_round_over_maps_of_height_1(self, options, complete_graph):
@@ -80,18 +83,48 @@ class TestConvs:
         theirs = layer.weight.grad.flatten().sort().values
         torch.testing.assert_close(grad, theirs, rtol=1e-3, atol=1e-3)
 
-    def test_conv1d_that_pads_otherwise_stays(self, complete_graph):
+    def test_a_depthwise_conv1d_stays(self, complete_graph):
         module = nn.Sequential(
-            nn.Conv1d(8, 8, 3, padding=1, padding_mode="circular"),
             nn.Conv1d(8, 8, 3, groups=8),
             nn.Conv1d(8, 8, 4, padding="same"),
             nn.Conv1d(8, 8, 3),
         )
         report = relationalize(module, complete_graph(4), skip=()).relationalize_report
         reasons = {layer.name: layer.reason for layer in report.layers}
-        assert reasons["0"] == "it pads with 'circular'"
-        assert reasons["1"].startswith("depth-wise")
-        assert report.names("round") == ["2", "3"]
+        assert reasons["0"].startswith("depth-wise")
+        assert report.names("round") == ["1", "2"]
+
+    def test_a_subclass_that_is_only_built_otherwise_becomes_a_round(self, complete_graph):
+        class Drawn(nn.Linear):
+            def __init__(self, width):
+                super().__init__(width, width)
+                self.reset_parameters()
+
+            def reset_parameters(self):
+                nn.init.eye_(self.weight)
+
+        class Scaled(Drawn):
+            def forward(self, x):
+                return 2 * super().forward(x)
+
+        class Marked(Drawn):
+            def __init__(self, width):
+                super().__init__(width)
+                self.scale = 2
+
+        class Tuned(Drawn):
+            def __init__(self, width):
+                super().__init__(width)
+                self.gain = nn.Parameter(torch.ones(()))
+
+        module = nn.Sequential(Drawn(8), Scaled(8), Marked(8), Tuned(8))
+        changed = relationalize(module, complete_graph(4), skip=())
+        check_equal(module, changed, draw(3, 8))
+        report = changed.relationalize_report
+        assert report.names("round") == ["0"]
+        reasons = [layer.reason.rpartition("<locals>.")[2] for layer in report.layers[1:]]
+        added = [("Scaled", "forward"), ("Marked", "scale"), ("Tuned", "gain")]
+        assert reasons == [f"{kind} adds {name!r} to nn.Linear" for kind, name in added]
 
     def test_conv1d_of_an_even_kernel_keeps_its_length(self, complete_graph):
         layer = filled(nn.Conv1d(8, 12, 4, padding="same"))
@@ -366,7 +399,7 @@ class TestReasons:
             "volumes": ["rounds", "have", "no", "convolution"],
             "experts": ["a", "stack", "of", "matrices,"],
             "scale": ["its", "weights", "are", "vectors"],
-            "bilinear": ["its", "own", "forward", "uses"],
+            "bilinear": ["it", "multiplies", "two", "inputs"],
             "parametrised": ["its", "weight", "is", "parametrised;"],
             "normed": ["its", "weight", "is", "computed"],
             "hooked": ["it", "has", "hooks,", "which"],

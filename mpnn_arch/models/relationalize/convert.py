@@ -40,9 +40,9 @@ def relationalize(
     expert). Of a grouped conv every group is a round on the graph. Widths do not change. A round
     keeps the layer's bias and those of its weights that lie on an edge; on the complete graph the
     module's outputs are therefore unchanged. These layers stay dense: layers or groups narrower
-    than the graph, depth-wise convs (which exchange nothing among channels), subclasses with their
-    own forward, tied, parametrised and hooked weights, and layers whose ``.weight`` or class a
-    module around them asks for. The report gives the reason for every layer with weights.
+    than the graph, depth-wise convs (which exchange nothing among channels), subclasses that
+    add anything but another way to build them, tied, parametrised and hooked weights, and layers
+    whose ``.weight`` or class a module around them asks for. The report gives the reason for every layer with weights.
 
     Args:
         module: from torchvision, timm, transformers or elsewhere; it is not changed.

@@ -22,6 +22,10 @@ from mpnn_arch.models.relationalize.transposed import TransposedLinear
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import MessageRound, RelationalConv2d, RelationalLinear
 
+# Methods that a layer of its own class may define and still be no more than a dense layer.
+_BUILDING = {"__init__", "reset_parameters", "extra_repr"}
+_ATTENTION = nn.MultiheadAttention(1, 1, device="meta")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -30,7 +34,8 @@ class Kind:
     Attributes:
         label: as errors call it.
         matches: whether a layer is of this kind, or of a subclass.
-        exact: whether a layer is of this kind and no more.
+        added: the name of something that a layer's subclass adds to this kind, which a round would
+            lose; empty for nothing.
         widths: its input and output channels.
         narrowest: the smallest number of channels that a graph shares out; of a grouped conv, those
             of a group.
@@ -40,7 +45,7 @@ class Kind:
 
     label: str
     matches: Callable[[Any], bool]
-    exact: Callable[[Any], bool]
+    added: Callable[[Any], str]
     widths: Callable[[Any], tuple[int, int]]
     narrowest: Callable[[Any], int]
     convert: Callable[[Any, RelationalGraph, dict[str, Any]], nn.Module]
@@ -141,6 +146,7 @@ def _conv1d(layer: nn.Conv1d, graph: RelationalGraph, keywords: dict[str, Any]) 
         layer.dilation[0],
         bias=layer.bias is not None,
         groups=layer.groups,
+        padding_mode=layer.padding_mode,
         **keywords,
     )
     _fill(changed.round, _ungrouped(layer.weight, layer.groups).unsqueeze(-2), layer.bias)
@@ -215,27 +221,54 @@ def _is_transposed(layer: Any) -> bool:
     )
 
 
+def _added(layer: nn.Module, kind: type[nn.Module], plain: nn.Module) -> str:
+    """What the class of ``layer`` adds to ``kind``, beside how it is built, drawn and shown."""
+    bases = [base for base in type(layer).__mro__ if base not in kind.__mro__]
+    found = [
+        name
+        for base in bases
+        for name, value in vars(base).items()
+        if name not in _BUILDING and (callable(value) or not name.startswith("__"))
+    ]
+    for own, known in zip(_states(layer), _states(plain), strict=True):
+        found += own.keys() - known.keys() if bases else ()
+    return min(found, default="")
+
+
+def _states(layer: nn.Module) -> tuple[dict[str, Any], ...]:
+    return vars(layer), layer._parameters, layer._buffers, layer._modules
+
+
 def _of_type(
-    kind: type[nn.Module], widths: Callable[[Any], tuple[int, int]], change: Callable[..., Any]
+    plain: nn.Module, widths: Callable[[Any], tuple[int, int]], change: Callable[..., Any]
 ) -> Kind:
+    kind = type(plain)
     return Kind(
         label=f"nn.{kind.__name__}",
         matches=lambda layer: isinstance(layer, kind),
-        exact=lambda layer: type(layer) is kind,
+        added=lambda layer: _added(layer, kind, plain),
         widths=widths,
         narrowest=lambda layer: min(widths(layer)) // getattr(layer, "groups", 1),
         convert=change,
     )
 
 
+def _features(layer: nn.Linear) -> tuple[int, int]:
+    return layer.in_features, layer.out_features
+
+
+def _channels(layer: nn.Conv1d | nn.Conv2d) -> tuple[int, int]:
+    return layer.in_channels, layer.out_channels
+
+
 KINDS: tuple[Kind, ...] = (
-    _of_type(nn.Linear, lambda layer: (layer.in_features, layer.out_features), _linear),
-    _of_type(nn.Conv2d, lambda layer: (layer.in_channels, layer.out_channels), _conv2d),
-    _of_type(nn.Conv1d, lambda layer: (layer.in_channels, layer.out_channels), _conv1d),
+    _of_type(nn.Linear(1, 1, device="meta"), _features, _linear),
+    _of_type(nn.Conv2d(1, 1, 1, device="meta"), _channels, _conv2d),
+    _of_type(nn.Conv1d(1, 1, 1, device="meta"), _channels, _conv1d),
     Kind(
         label="transformers' Conv1D",
         matches=_is_transposed,
-        exact=_is_transposed,
+        added=lambda _: "",
         widths=lambda layer: tuple(layer.weight.shape),
         narrowest=lambda layer: min(layer.weight.shape),
         convert=_transposed,
@@ -243,7 +276,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         label="nn.MultiheadAttention",
         matches=lambda layer: isinstance(layer, nn.MultiheadAttention),
-        exact=lambda layer: type(layer) is nn.MultiheadAttention,
+        added=lambda layer: _added(layer, nn.MultiheadAttention, _ATTENTION),
         widths=lambda layer: (layer.embed_dim, layer.embed_dim),
         narrowest=lambda layer: min(layer.embed_dim, layer.kdim, layer.vdim),
         convert=_attention,
@@ -251,7 +284,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         label="a stack of experts",
         matches=is_stack_of_experts,
-        exact=is_stack_of_experts,
+        added=lambda _: "",
         widths=lambda layer: (layer.down_proj.shape[1], layer.down_proj.shape[2]),
         narrowest=lambda layer: min(layer.down_proj.shape[1:]),
         convert=_experts,

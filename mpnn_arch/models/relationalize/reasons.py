@@ -69,6 +69,8 @@ def why_not_dense(layer: nn.Module) -> str:
         return "rounds have no transposed convolution"
     if isinstance(layer, nn.Conv3d):
         return "rounds have no convolution over volumes"
+    if isinstance(layer, nn.Bilinear):
+        return "it multiplies two inputs"
     if any(parameter.dim() == 3 and len(parameter) > 1 for parameter in own):
         return "a stack of matrices, one an expert, in a layout of its own"
     if all(parameter.dim() <= 1 for parameter in own):
@@ -79,8 +81,9 @@ def why_not_dense(layer: nn.Module) -> str:
 def _more_than_dense(layer: Any, kind: Kind, shared: set[int]) -> str:
     if any(is_parametrized(part) for part in layer.modules()):
         return "its weight is parametrised; remove the parametrisation first"
-    if not kind.exact(layer):
-        return f"{type(layer).__name__} is more than a dense layer"
+    if name := kind.added(layer):
+        own = type(layer)
+        return f"{own.__module__}.{own.__qualname__} adds {name!r} to {kind.label}"
     if any(
         isinstance(getattr(part, "weight", None), Tensor) and "weight" not in part._parameters
         for part in layer.modules()
@@ -88,8 +91,6 @@ def _more_than_dense(layer: Any, kind: Kind, shared: set[int]) -> str:
         return "its weight is computed before each call, as by weight_norm; remove that first"
     if any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules()):
         return "it has hooks, which a round would lose; register them afterwards"
-    if not isinstance(layer, nn.Conv2d) and getattr(layer, "padding_mode", "zeros") != "zeros":
-        return f"it pads with {layer.padding_mode!r}"
     if any(id(parameter) in shared for parameter in layer.parameters()):
         return "its weight is shared with another layer"
     return ""
