@@ -42,7 +42,8 @@ def relationalize(
     module's outputs are therefore unchanged. These layers stay dense: layers or groups narrower
     than the graph, depth-wise convs (which exchange nothing among channels), subclasses that
     add anything but another way to build them, tied, parametrised and hooked weights, and layers
-    whose ``.weight`` or class a module around them asks for. The report gives the reason for every layer with weights.
+    whose ``.weight`` or class a module around them asks for. The report gives the reason for every
+    layer with weights.
 
     Args:
         module: from torchvision, timm, transformers or elsewhere; it is not changed.
