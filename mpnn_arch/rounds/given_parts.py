@@ -32,6 +32,12 @@ def given_part(layer: Any, name: str, value: Any) -> Any:
         InputError: what the constructor refuses, or another graph or other channels, to which the
             weights do not belong.
     """
+    has_none = name in vars(type(layer)).get("without", ())  # a subclass may have a use for it
+    if has_none and value is not None and value is not False:
+        raise InputError(
+            f"{name}={shown(value)} would have no effect on a {type(layer).__name__}, whose update "
+            f"does not read layer.{name}: apply it to the layer's output"
+        )
     if name == "message_function":
         check_given_message(layer, value)
     elif name == "aggr_module":

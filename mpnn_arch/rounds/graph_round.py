@@ -214,19 +214,6 @@ class GraphRound(LazyChannels, MessageRound):
             "mpnn_arch.models.complexity(model, inputs={'x': x[None], 'edge_index': edge_index})"
         )
 
-    @property
-    def decomposed_layers(self) -> int:
-        """1: a round is not computed in slices of its channels."""
-        return 1
-
-    @decomposed_layers.setter
-    def decomposed_layers(self, number: int) -> None:
-        if number != 1:
-            raise InputError(
-                f"a round is not decomposed, its message reads all channels; decomposed_layers is "
-                f"1, not {number}"
-            )
-
     def extra_repr(self) -> str:
         """What ``repr`` shows before the submodules."""
         return f"{self.in_channels}, {self.out_channels}, aggr={self.aggr!r}"

@@ -38,6 +38,9 @@ def channel_pair(in_channels: int | tuple[int, int]) -> tuple[int, int]:
     return source, target
 
 
+_PARTS = ("norm", "activation", "squeeze", "aggr_module", "message_function")
+
+
 class LazyChannels(nn.Module):
     """A layer whose first constructor argument is ``in_channels``, possibly -1.
 
@@ -47,6 +50,14 @@ class LazyChannels(nn.Module):
 
     # Positional and named arguments of the constructor until the channels are known; then None.
     _awaiting: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    # Of the parts, those that were set after the round's own constructor.
+    _set_parts: frozenset[str] = frozenset()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        part = "aggr_module" if name == "aggr" else name
+        if part in _PARTS and "graph" in self.__dict__:
+            self.__dict__["_set_parts"] = self._set_parts | {part}
+        super().__setattr__(name, value)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Keep the arguments of a layer whose channels are unknown."""
@@ -128,7 +139,11 @@ class LazyChannels(nn.Module):
                 return
 
     def _become(self, fresh: Any) -> None:
-        """Take over the modules and channels of ``fresh``, with the own parameters in them."""
+        """Take over the modules and channels of ``fresh``, with the own parameters in them.
+
+        Raises:
+            InputError: a message function that was set before the channels were known.
+        """
         for name in _changed_parts(self, fresh):
             fresh._modules.pop(name, None)
             if (part := self._modules.get(name)) is not None:
@@ -149,11 +164,16 @@ class LazyChannels(nn.Module):
         self._awaiting = None
 
 
-def _changed_parts(layer: Any, fresh: Any) -> list[str]:
-    """Parts that were set on the layer after it was built, and do not depend on its channels."""
-    parts = [name for name in ("norm", "activation", "squeeze") if hasattr(fresh, name)]
-    changed = [name for name in parts if str(getattr(layer, name)) != str(getattr(fresh, name))]
-    return changed if layer.aggr == fresh.aggr else [*changed, "aggr_module"]
+def _changed_parts(layer: Any, fresh: Any) -> set[str]:
+    """Parts that were set on the layer after it was built, or that have other settings since."""
+    given = layer._set_parts - fresh._set_parts  # a subclass's constructor may set some, too
+    if "message_function" in given:
+        raise InputError(
+            f"the message_function of this {type(layer).__name__} was set before its channels were "
+            "known, for 1 of them: create the layer with its in_channels, or call it once before"
+        )
+    changed = {n for n in _PARTS[:3] if str(getattr(layer, n)) != str(getattr(fresh, n))}
+    return changed | given
 
 
 def _numbers(in_channels: Any) -> tuple[Any, ...]:

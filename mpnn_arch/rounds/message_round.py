@@ -288,6 +288,19 @@ class MessageRound(MessagePassing):
                 self._modules.pop(name, None)  # torch puts no function in the place of a module
         super().__setattr__(name, value)
 
+    @property
+    def decomposed_layers(self) -> int:
+        """1: a round is not computed in slices of its channels."""
+        return 1
+
+    @decomposed_layers.setter
+    def decomposed_layers(self, number: int) -> None:
+        if number != 1:
+            raise InputError(
+                f"a round is not decomposed, its message reads all channels; decomposed_layers is "
+                f"1, not {number}"
+            )
+
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Redraw all parameters from ``generator``, at a scale that depends on AGG."""
         reset_round(self, generator)

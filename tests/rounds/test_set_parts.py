@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import MaxAggregation
+from torch_geometric.nn import GATConv, MaxAggregation, SoftmaxAggregation
 
 from mpnn_arch import (
     ChannelPartition,
@@ -17,7 +17,8 @@ from mpnn_arch import (
     RelationalLinear,
     graphs,
 )
-from mpnn_arch.rounds.gnn import SAGE
+from mpnn_arch.rounds.gnn import GAT, GIN, GINE, SAGE, Graph
+from mpnn_arch.rounds.messages import SharedLinearMessage
 
 GRAPH, OTHER = graphs.parse_one("ws_flex:8,4,0.2,0"), graphs.parse_one("ring:8,2")
 KINDS = [FusedRound, MessageRound]
@@ -153,6 +154,86 @@ def test_a_wider_aggregation_is_refused_where_a_layer_of_its_own_takes_it():
     assert layer(x, edges).shape == (3, 3)
     with pytest.raises(InputError, match=r"returns 1 times .*takes 2 times"):
         layer.aggr = "max"
+
+
+class Cap(torch.nn.Module):
+    """Parts of one text and other settings."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def forward(self, x):
+        return x.clamp(max=self.most)
+
+
+def test_a_part_set_on_a_lazy_layer_is_known_by_being_set_and_not_by_its_text(generator):
+    x, edges = torch.randn(3, 5, generator=generator), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    layer = GraphRound(-1, 4, activation=Cap(1.0), aggr=SoftmaxAggregation(t=1.0))
+    layer.activation, layer.aggr = Cap(0.1), SoftmaxAggregation(t=9.0)
+    own = layer.activation, layer.aggr_module
+    layer(x, edges)
+    assert (layer.activation, layer.aggr_module) == own
+
+    class Capped(GraphRound):
+        def __init__(self, in_channels, out_channels):
+            super().__init__(in_channels, out_channels)
+            self.activation = Cap(0.5)
+
+    layer = Capped(-1, 4)
+    layer(x, edges)
+    assert layer.activation.most == 0.5
+
+
+def test_a_message_function_set_on_a_lazy_layer_is_refused_at_its_first_call(generator):
+    x, edges = torch.randn(3, 5, generator=generator), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    layer = GraphRound(-1, 4)
+    layer.message_function = SharedLinearMessage(layer.plan)
+    with pytest.raises(InputError, match=r"set before its channels were known.*in_channels"):
+        layer(x, edges)
+
+
+@pytest.mark.parametrize("name", ["norm", "activation", "residual"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: SAGE(4, 4),
+        lambda: Graph(4, 4),
+        lambda: GAT(4, 4),
+        lambda: GIN(4, torch.nn.Linear(4, 4)),
+        lambda: GINE(4, torch.nn.Linear(4, 4)),
+    ],
+)
+def test_a_part_that_the_update_does_not_read_is_refused(made, name):
+    layer = made()
+    value = {"norm": "batch", "activation": "relu", "residual": True}[name]
+    with pytest.raises(InputError, match=rf"would have no effect on a .* layer\.{name}"):
+        setattr(layer, name, value)
+    setattr(layer, name, None if name != "residual" else False)
+    own = type("Own", (type(layer),), {})  # its forward may read it
+    layer.__class__ = own
+    setattr(layer, name, value)
+
+
+@pytest.mark.parametrize("in_channels", [5, -1])
+def test_settings_of_a_gat_are_set_as_in_pyg(in_channels, generator):
+    x, edges = torch.randn(3, 5, generator=generator), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    layer = GAT(in_channels, 4, dropout=0.5)
+    layer.dropout, layer.negative_slope = 0.0, 0.7
+    out = layer(x, edges)
+    theirs = GATConv(5, 4, negative_slope=0.7)
+    expected = GAT.from_pyg(theirs)
+    expected.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(out, expected(x, edges))
+    assert (layer.dropout, layer.negative_slope) == (0.0, 0.7)
+
+
+@pytest.mark.parametrize("kind", [MessageRound, FusedRound])
+def test_a_round_is_not_decomposed(kind):
+    layer = built(kind)
+    assert layer.decomposed_layers == 1
+    with pytest.raises(InputError, match="a round is not decomposed"):
+        layer.decomposed_layers = 2
 
 
 @pytest.mark.parametrize("built_with", [{}, {"aggr": "softmax", "aggr_kwargs": {"learn": True}}])

@@ -14,6 +14,7 @@ from mpnn_arch.checks import check_flag, check_range, whole_number
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
 from mpnn_arch.rounds.gnn.linear import linear
+from mpnn_arch.rounds.gnn.neighbours import NO_SIGMA
 from mpnn_arch.rounds.gnn.self_loops import replace_self_loops
 from mpnn_arch.rounds.graph_input import GraphInput, read_graph
 from mpnn_arch.rounds.graph_round import GraphRound
@@ -64,6 +65,7 @@ class GAT(GraphRound):
     """
 
     takes_weights: ClassVar[bool] = False
+    without: ClassVar[tuple[str, ...]] = NO_SIGMA
 
     def __init__(
         self,
@@ -192,6 +194,29 @@ class GAT(GraphRound):
         if self.root is not None and root is not None:
             out = out + self.root(root)
         return out if self.bias is None else out + self.bias
+
+    @property
+    def dropout(self) -> float:
+        """Of alpha, in training; settable, as in PyG."""
+        return self.message_function.dropout  # type: ignore[return-value]
+
+    @dropout.setter
+    def dropout(self, share: float) -> None:
+        self._set("dropout", check_range("dropout", share, 0, 1))
+
+    @property
+    def negative_slope(self) -> float:
+        """Of the leaky relu in the logits; settable, as in PyG."""
+        return self.message_function.negative_slope  # type: ignore[return-value]
+
+    @negative_slope.setter
+    def negative_slope(self, slope: float) -> None:
+        self._set("negative_slope", check_range("negative_slope", slope, -math.inf, math.inf))
+
+    def _set(self, name: str, value: float) -> None:
+        setattr(self.message_function, name, value)
+        if self._awaiting is not None:  # the message function is made anew at the first input
+            self._awaiting[1][name] = value
 
     def by_head(self, features: Tensor) -> Tensor:
         """(..., H * D) -> (..., H, D)."""

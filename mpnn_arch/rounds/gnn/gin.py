@@ -12,6 +12,7 @@ from mpnn_arch.checks import check_flag, check_range, shown, whole_number
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
 from mpnn_arch.rounds.gnn.linear import linear
+from mpnn_arch.rounds.gnn.neighbours import NO_SIGMA
 from mpnn_arch.rounds.graph_input import read_graph
 from mpnn_arch.rounds.graph_round import GraphRound
 from mpnn_arch.rounds.initial_scale import redraw
@@ -46,6 +47,7 @@ class GIN(GraphRound):
     """
 
     takes_weights: ClassVar[bool] = False
+    without: ClassVar[tuple[str, ...]] = NO_SIGMA
 
     def __init__(
         self,
@@ -161,6 +163,7 @@ class GINE(GIN):
     """
 
     takes_features: ClassVar[bool] = True
+    without: ClassVar[tuple[str, ...]] = NO_SIGMA
 
     def __init__(
         self,

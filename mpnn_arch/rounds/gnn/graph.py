@@ -1,11 +1,11 @@
 """Graph: a linear map of the weighted sum of the neighbours, plus one of the node itself."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch_geometric import nn as pyg
 
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
-from mpnn_arch.rounds.gnn.neighbours import LinearOfNeighbours
+from mpnn_arch.rounds.gnn.neighbours import NO_SIGMA, LinearOfNeighbours
 
 
 class Graph(LinearOfNeighbours):
@@ -32,6 +32,8 @@ class Graph(LinearOfNeighbours):
         >>> layer(torch.zeros(2, 8), edge_index, torch.tensor([0.5, 2.0])).shape
         torch.Size([2, 4])
     """
+
+    without: ClassVar[tuple[str, ...]] = NO_SIGMA
 
     def __init__(
         self,

@@ -13,6 +13,9 @@ from mpnn_arch.rounds.initial_scale import redraw
 from mpnn_arch.rounds.lazy_channels import channel_pair
 from mpnn_arch.rounds.share_projection import widening
 
+# Parts of a round for which the update of these layers has no place.
+NO_SIGMA = ("norm", "activation", "squeeze", "residual")
+
 
 class LinearOfNeighbours(GraphRound):
     """x_v' = W1 AGG(x_u) + b + W2 x_v.

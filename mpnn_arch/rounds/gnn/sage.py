@@ -9,7 +9,7 @@ from torch_geometric import nn as pyg
 from torch_geometric.typing import OptTensor
 
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
-from mpnn_arch.rounds.gnn.neighbours import LinearOfNeighbours
+from mpnn_arch.rounds.gnn.neighbours import NO_SIGMA, LinearOfNeighbours
 from mpnn_arch.rounds.graph_input import read_graph
 
 
@@ -42,6 +42,7 @@ class SAGE(LinearOfNeighbours):
     """
 
     takes_weights: ClassVar[bool] = False
+    without: ClassVar[tuple[str, ...]] = NO_SIGMA
 
     def __init__(
         self,
