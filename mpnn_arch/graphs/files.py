@@ -81,7 +81,12 @@ def read(
         if format is None and kind == "matrix" and _is_edge_list(path):
             kind = "edges"
         if kind == "matrix":
-            num_nodes, edges = _matrix_edges(path)
+            try:
+                num_nodes, edges = _matrix_edges(path)
+            except InputError as error:
+                if format is not None or ".edges" in str(error) or not _has_three_columns(path):
+                    raise
+                raise InputError(f"{error}, or name a list of edges with weights .edges") from None
             if directed is None:
                 in_order = sorted_edges(num_nodes, edges, reverse=False, self_loops=False)
                 directed = not is_symmetric(num_nodes, in_order)
@@ -126,6 +131,10 @@ def _is_edge_list(path: Path) -> bool:
         if rows > 2 and others:
             return True
     return False
+
+
+def _has_three_columns(path: Path) -> bool:
+    return path.suffix.lower() != ".npy" and len(_split(next(_lines(path), (0, ""))[1])) == 3
 
 
 def _matrix_edges(path: Path) -> tuple[int, Edges]:

@@ -320,6 +320,8 @@ TWO_GRAPHS = "".join(
         ("a.csv", "Alice,Bob\nBob,Carl\n", "name a list of edges .edges"),
         ("a.csv", "1,0\n0\n", "between 1 and 2 entries"),
         ("a.csv", "0,2\n2,0\n", "holds 0 and 1"),
+        ("a.csv", "0,1,0.5\n1,2,0.2\n2,0,3\n", "or name a list of edges with weights .edges"),
+        ("a.tsv", "0\t1\t1\n1\t0\t1\n1\t1\t1\n0\t0\t1\n", "edges with weights .edges"),
         ("a.csv", "0,nan\n1,0\n", "holds 0 and 1"),
         ("a.csv", "a,b\n0,1\n", "not a number"),
         ("a.csv", "", "between 0 and 0 entries"),
