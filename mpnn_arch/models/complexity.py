@@ -141,8 +141,8 @@ def complexity(
         A :class:`Complexity`; its ``str`` is a table.
 
     Raises:
-        InputError: no input size is given and the model has none, or the model does not accept
-            it.
+        InputError: no input size is given and the model has none, the model does not accept it, or
+            the shapes of its weights are not known before its first input.
 
     Example:
         >>> from mpnn_arch import models
@@ -225,8 +225,23 @@ def _dtype(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
+def refuse_lazy(model: nn.Module) -> None:
+    """Refuse a model with weights whose shapes its first input would tell.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise InputError(
+                f"the shape of {name} of this {type(model).__name__} is not known before its first "
+                "input: call the model once"
+            )
+
+
 def on_meta(model: nn.Module) -> nn.Module:
     """A copy of ``model`` on the meta device: tensors have shapes but no values."""
+    refuse_lazy(model)
     # With meta copies of all tensors in its memo, deepcopy copies no data.
     copies: dict[int, Any] = {}
     for parameter in model.parameters():

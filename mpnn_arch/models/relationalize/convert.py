@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.models.complexity import complexity
+from mpnn_arch.models.complexity import complexity, refuse_lazy
 from mpnn_arch.models.relationalize.attention import use_ordinary_path
 from mpnn_arch.models.relationalize.kinds import KINDS, Kind, convert
 from mpnn_arch.models.relationalize.layers import layers_with_weights
@@ -64,8 +64,8 @@ def relationalize(
         The copy; its ``relationalize_report`` is a :class:`RelationalizeReport`.
 
     Raises:
-        InputError: a name in ``skip`` or ``graph`` that the module does not have, or no layer that
-            can become a round.
+        InputError: a name in ``skip`` or ``graph`` that the module does not have, weights whose
+            shapes the first input would tell, or no layer that can become a round.
 
     Example:
         >>> import mpnn_arch
@@ -77,6 +77,7 @@ def relationalize(
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"relationalize takes a torch module, not {shown(module)}; give one")
+    refuse_lazy(module)
     layers = layers_with_weights(module)
     dense = {name: layer for name, (layer, kind) in layers.items() if kind is not None}
     if not dense:

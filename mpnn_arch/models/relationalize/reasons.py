@@ -44,8 +44,6 @@ def why_dense(
     groups: Any = getattr(layer, "groups", 1)
     if groups > 1 and groups == kind.widths(layer)[0]:
         return "grouped", "depth-wise: it leaves no exchange among channels to restrict"
-    if any(nn.parameter.is_lazy(parameter) for parameter in layer.parameters()):
-        return "left dense", "its widths are not known before its first input"
     if graph is None:
         return "no graph", "no graph was given for it"
     narrowest = kind.narrowest(layer)
