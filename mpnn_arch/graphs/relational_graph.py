@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import LARGEST_COUNT, check_bytes, check_flag, check_path, check_whole, shown
+from mpnn_arch.checks import (
+    LARGEST_COUNT,
+    check_bytes,
+    check_flag,
+    check_path,
+    check_whole,
+    counted,
+    shown,
+)
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset, c_and_l
 from mpnn_arch.graphs.arrays import (
@@ -385,7 +393,8 @@ class RelationalGraph:
     def __repr__(self) -> str:
         kind = "directed, " if self.is_directed else ""
         return (
-            f"RelationalGraph({kind}{self.num_nodes} nodes, {self.num_edges} edges, "
+            f"RelationalGraph({kind}{counted(self.num_nodes, 'node')}, "
+            f"{counted(self.num_edges, 'edge')}, "
             f"density={self.density:.3f}, hash={self.content_hash[:8]})"
         )
 

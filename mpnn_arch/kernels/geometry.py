@@ -60,9 +60,16 @@ class ConvGeometry(NamedTuple):
         reach = [d * (k - 1) for d, k in zip(spread, kernel, strict=True)]
         if padding == "same" and steps == (1, 1) and not any(r % 2 for r in reach):
             return cls(kernel, steps, (reach[0] // 2, reach[1] // 2), spread)
+        if padding != "same":
+            raise InputError(f"there is no padding={padding!r}; give numbers, 'valid' or 'same'")
+        if steps != (1, 1):
+            raise InputError(
+                f"padding='same' is not possible with stride={steps}, as it keeps the size of "
+                "maps; use stride 1, or give numbers"
+            )
         raise InputError(
-            f"padding={padding!r} is not possible with kernel_size={kernel}, stride={steps} and "
-            f"dilation={spread}; give numbers, 'valid', or 'same' with stride 1 and odd kernels"
+            f"padding='same' of kernel_size={kernel} and dilation={spread} is uneven, which "
+            "RelationalConv2d pads, and no message function by itself: use that, or an odd kernel"
         )
 
     @property

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from mpnn_arch.checks import kind_of
+from mpnn_arch.checks import counted, kind_of
 from mpnn_arch.errors import InputError, ShapeError
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
@@ -19,9 +19,14 @@ def check_given_message(layer: Any, function: Any) -> None:
         function: a message function, or a module around one, such as a library's.
 
     Raises:
-        InputError: no message function, or one for another graph, other shares, or vectors in the
-            place of maps.
+        InputError: no message function, one for another graph, other shares, or vectors in the
+            place of maps, or a lazy layer before its first input.
     """
+    if getattr(layer, "_awaiting", None) is not None:
+        raise InputError(
+            f"the message function of this {type(layer).__name__} is made anew at the first input, "
+            "which tells its channels: give message= to the constructor, or set it after a call"
+        )
     plan = getattr(function, "plan", None)
     if not (isinstance(function, nn.Module) and isinstance(plan, RoundPlan)):
         raise InputError(
@@ -39,11 +44,12 @@ def check_given_message(layer: Any, function: Any) -> None:
     edges = plan.edge_index if layer.graph is None else layer.graph.edge_index
     if plan.num_nodes != len(sizes[0]) or plan.key != make_plan(edges, *sizes).key:
         own = "" if layer.graph is None else f" on {layer.graph!r}"
+        links, nodes = counted(plan.num_edges, "edge"), counted(plan.num_nodes, "node")
         raise InputError(
-            f"this {type(function).__name__} was made for {plan.num_edges} edges between "
-            f"{plan.num_nodes} nodes with {plan.in_channels} -> {plan.out_channels} channels, and "
-            f"this round{own} has another graph or other shares ({layer.in_partition.num_channels} "
-            f"-> {layer.out_partition.num_channels} channels): take that of a round with the same "
+            f"this {type(function).__name__} was made for {links} between {nodes} with "
+            f"{plan.in_channels} -> {plan.out_channels} channels, and this round{own} has another "
+            f"graph or other shares ({layer.in_partition.num_channels} -> "
+            f"{layer.out_partition.num_channels} channels): take that of a round with the same "
             "graph and partitions"
         )
 

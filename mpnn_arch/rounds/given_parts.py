@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch_geometric.nn import Aggregation
 
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.rounds.aggregations import check_degrees_known, make_aggregation
 from mpnn_arch.rounds.given_message import check_given_message
 from mpnn_arch.rounds.initial_scale import redraw
@@ -54,12 +56,26 @@ def given_part(layer: Any, name: str, value: Any) -> Any:
     elif name in _FIXED and layer.graph is not None:
         own = getattr(layer, name)
         if type(value) is not type(own) or value != own:
-            raise InputError(
-                f"{name} of a built round cannot be set to {shown(value)}, as its weights belong "
-                f"to {shown(own)}: build a new round; for another graph of as many nodes "
-                "mpnn_arch.widget.rewire(layer, graph) keeps the weights of common edges"
-            )
+            raise _fixed(name, value, own)
+    elif name == "edge_index" and layer.graph is not None and _are_others(value, layer.graph):
+        raise _fixed(name, value, layer.graph)
     return value
+
+
+def _fixed(name: str, value: Any, own: Any) -> InputError:
+    return InputError(
+        f"{name} of a built round cannot be set to {shown(value)}, as its weights belong "
+        f"to {shown(own)}: build a new round; for another graph of as many nodes "
+        "mpnn_arch.widget.rewire(layer, graph) keeps the weights of common edges"
+    )
+
+
+def _are_others(edges: Any, graph: RelationalGraph) -> bool:
+    """Whether these are not the graph's edges; libraries set tensors that hold no numbers yet."""
+    if type(edges) is Tensor:
+        own = graph.edge_index
+        return not (edges.is_meta or torch.equal(edges.to(own), own))
+    return edges is None
 
 
 def put_aggregation(layer: Any, aggr: Aggregation, name: str | list[str]) -> None:

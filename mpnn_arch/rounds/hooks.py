@@ -24,6 +24,13 @@ def watch_hooks(layer: Any) -> None:
         setattr(layer, f"_{kind}s", Hooks(layer, kind))
 
 
+def rebind_hooks(copied: Any) -> None:
+    """Have a copy of a round decide for itself by its hooks; others than fused ones have none."""
+    for hooks in vars(copied).values():
+        if isinstance(hooks, Hooks):
+            hooks.layer = copied
+
+
 def registered_hook(layer: Any, steps: tuple[str, ...]) -> str | None:
     """The kind of a hook that is registered on one of these steps of a fused round."""
     # `len`, as the compiler of torch 2.9 takes every `Hooks` for true.

@@ -1,6 +1,7 @@
 """One round of message exchange: the paper's Equation 1 as a PyG ``MessagePassing`` module."""
 
 # Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from mpnn_arch.rounds.aggregations import (
 )
 from mpnn_arch.rounds.cost import round_multiply_adds
 from mpnn_arch.rounds.given_parts import given_part
+from mpnn_arch.rounds.hooks import rebind_hooks
 from mpnn_arch.rounds.initial_scale import reset_round
 from mpnn_arch.rounds.messages import MessageFunction, make_message
 from mpnn_arch.rounds.share_projection import make_projection
@@ -37,7 +39,7 @@ from mpnn_arch.rounds.shares import (
     share_channels,
     split_shares,
 )
-from mpnn_arch.rounds.state_dict import register_graph, restore_graph
+from mpnn_arch.rounds.state_dict import check_state, register_graph, restore_graph
 from mpnn_arch.rounds.steps import (
     check_aggregates,
     check_messages,
@@ -248,6 +250,25 @@ class MessageRound(MessagePassing):
             restore_graph(self)
         restore_quantiles(self.aggr_module)
         return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if self.graph is not None:
+            check_state(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def __copy__(self) -> "MessageRound":
+        """With the same tensors, parts and hooks, in dictionaries of its own.
+
+        Torch's copy shares those: a part that is set on one would be in both, and the other not
+        know of it.
+        """
+        copied = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            copied.__dict__[name] = copy.copy(value) if isinstance(value, dict) else value
+        rebind_hooks(copied)
+        return copied
 
     def _set_size(self, size: list[int | None], dim: int, src: Tensor) -> None:
         """Called by PyG for what ``propagate`` gathers along the edges."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpnn_arch.checks import counted
 from mpnn_arch.errors import StateDictError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.rounds.groups import is_complete
@@ -15,7 +16,7 @@ _BUFFERS = ("graph_hash", "edge_index", "in_sizes", "out_sizes")
 
 
 def register_graph(layer: Any, graph: RelationalGraph) -> None:
-    """Register graph and shares as buffers, and reject a state dict with different ones.
+    """Register graph and shares as buffers, which :func:`check_state` compares with others.
 
     Args:
         layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`.
@@ -25,7 +26,6 @@ def register_graph(layer: Any, graph: RelationalGraph) -> None:
     for name, tensor in _graph_tensors(layer).items():
         layer.register_buffer(name, tensor.clone())  # the graph's own tensor stays as it is
     layer.register_state_dict_pre_hook(_before_saving)
-    layer.register_load_state_dict_pre_hook(_before_loading)
 
 
 def restore_graph(layer: Any) -> None:
@@ -57,13 +57,32 @@ def _before_saving(layer: Any, *_: Any) -> None:
     restore_graph(layer)
 
 
-def _before_loading(layer: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def check_state(layer: Any, state: dict[str, Any], prefix: str) -> None:
+    """Reject the weights of another graph or of other shares; take those of a dense layer.
+
+    Args:
+        layer: as for :func:`register_graph`.
+        state: the state dict, whose entries are renamed or rounded where they have to be.
+        prefix: of the layer's names in it.
+
+    Raises:
+        StateDictError: naming what differs.
+    """
     expected = _graph_tensors(layer)
     _take_dense(layer, state, prefix, expected)
     for name in _BUFFERS:
         tensor = state.get(prefix + name)
-        if tensor is not None and tensor.is_floating_point():  # a weighted mean of state dicts
-            state[prefix + name] = tensor.round().to(expected[name].dtype)
+        if tensor is None or tensor.is_meta or not tensor.is_floating_point():
+            continue
+        numbers = tensor.round().to("cpu", expected[name].dtype)  # of a weighted mean, or a cast
+        lost = torch.equal(tensor.cpu(), expected[name].to(tensor.dtype))
+        if lost and not torch.equal(numbers, expected[name]):
+            number = int(expected[name][numbers != expected[name]][0])
+            raise StateDictError(
+                f"{prefix + name!r} of the state dict was cast to {tensor.dtype}, which has no "
+                f"{number}: cast the floating-point tensors alone, as layer.to({tensor.dtype}) does"
+            )
+        state[prefix + name] = numbers.to(tensor.device)
     given = {name: state.get(prefix + name) for name in _BUFFERS}
     for name, tensor in given.items():
         if tensor is None or tensor.is_meta:
@@ -110,7 +129,7 @@ def _describe(given: dict[str, Tensor | None]) -> str:
     if edge_index is None or sizes is None or digest is None or given["out_sizes"] is None:
         return "another graph"
     return (
-        f"a graph of {len(sizes)} nodes and {edge_index.shape[1]} messages "
+        f"a graph of {counted(len(sizes), 'node')} and {counted(edge_index.shape[1], 'message')} "
         f"(hash={bytes(digest.tolist()).hex()[:8]}) with {int(sizes.sum())} -> "
         f"{int(given['out_sizes'].sum())} channels"
     )

@@ -74,6 +74,7 @@ def test_content_hash_distinguishes_graphs_and_is_stable():
 
 def test_repr_shows_nodes_edges_and_density():
     assert "4 nodes, 3 edges, density=0.375" in repr(path(4))
+    assert "(1 node, 0 edges, " in repr(RelationalGraph(1, [[0], [0]]))
 
 
 def test_an_adjacency_may_be_sparse_or_in_bfloat16():

@@ -143,6 +143,7 @@ def _(kind, g):
 def _(kind, g):
     for build in (kind.ours, kind.theirs):
         raises(ValueError, lambda build=build: build(padding="same", stride=2), "same")
+    raises(ValueError, lambda: kind.ours(padding="same", stride=2), "use stride 1")
 
 
 @case("an unknown padding or padding_mode is a ValueError that lists them")

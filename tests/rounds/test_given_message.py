@@ -14,6 +14,7 @@ from mpnn_arch import (
     RelationalLinear,
     graphs,
 )
+from mpnn_arch.rounds.gnn import GCN
 from mpnn_arch.rounds.messages import make_message
 
 RING, OTHER = graphs.parse_one("ring:8,2"), graphs.parse_one("ws_flex:8,2,0.9,1")
@@ -27,7 +28,7 @@ ODD = ChannelPartition.from_sizes([3, 1, 2, 2, 2, 2, 2, 2])
         (lambda kind: kind(OTHER, 16, 16), "made for .* edges between 8 nodes .* another graph"),
         (lambda kind: kind(RING, 16, 24), r"16 -> 24 channels.* this round on .*\(16 -> 16"),
         (lambda kind: kind(RING, ODD, 16), "other shares .* take that of a round with the same"),
-        (lambda kind: GraphRound(16, 16), "edges between 1 nodes"),
+        (lambda kind: GraphRound(16, 16), "1 edge between 1 node with"),
         (lambda kind: RelationalConv2d(RING, 16, 16, 3), "works on maps, .* round on vectors"),
     ],
 )
@@ -65,3 +66,14 @@ def test_one_on_the_same_plan_is_taken(message, generator):
     layer.message_function = make_message("low_rank", layer.plan)
     layer.reset_parameters()
     assert layer(x).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [GraphRound, GCN])
+def test_one_on_a_layer_that_is_made_anew_at_its_first_input_is_refused(kind):
+    layer = kind(-1, 16)
+    function = make_message("shared_attention", layer.plan)
+    with pytest.raises(InputError, match=r"give message= to the constructor, or set it after"):
+        layer.message_function = function
+    layer(torch.ones(3, 8), torch.tensor([[0, 1], [1, 2]]))
+    layer.message_function = function = make_message("shared_linear", layer.plan)
+    assert layer.message_function is function

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mpnn_arch import InputError, RelationalConv2d, RelationalGraph, RelationalLinear, graphs
+from mpnn_arch import (
+    InputError,
+    MessageRound,
+    RelationalConv2d,
+    RelationalGraph,
+    RelationalLinear,
+    graphs,
+)
 from mpnn_arch.rounds.messages.initial import fan_in_bound
 
 # (in, out) over 9 nodes: even shares, ragged shares, shares of a single channel
@@ -155,8 +162,11 @@ def test_conv_has_the_interface_of_nn_conv2d(graph):
     assert layer(torch.zeros(9, 5, 6)).shape == (18, 5, 6)
     valid = RelationalConv2d(graph, 9, 18, 3, padding="valid")
     assert valid(torch.zeros(1, 9, 5, 6)).shape == (1, 18, 3, 4)
-    with pytest.raises(InputError, match="'same' with stride 1"):
+    with pytest.raises(InputError, match="as it keeps the size of maps; use stride 1"):
         RelationalConv2d(graph, 9, 18, 3, stride=2, padding="same")
+    uneven = {"kernel_size": 4, "padding": "same"}
+    with pytest.raises(InputError, match="RelationalConv2d pads, and no message function"):
+        MessageRound(graph, 9, 18, "conv", message_kwargs=uneven)
 
 
 def test_initialisation_follows_the_generator_and_leaves_the_global_state(graph):

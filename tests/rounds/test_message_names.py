@@ -163,6 +163,7 @@ class Two(Unlike):
         (Two, r"Two.forward returned a tuple; it returns the messages"),
         (torch.sin, "make a subclass of MessageFunction of it"),
         (nn.Linear(2, 2), "make a subclass of MessageFunction of it"),
+        (RelationalLinear(GRAPH, 16, 16).message_function, "LinearMessage .* give the class, its"),
     ],
 )
 def test_a_mistake_in_a_message_of_ones_own_is_one_sentence(message, words):

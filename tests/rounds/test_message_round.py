@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch_geometric.nn import MessagePassing, SumAggregation
 
-from mpnn_arch import ChannelPartition, FusedRound, InputError, RelationalGraph
+from mpnn_arch import ChannelPartition, FusedRound, InputError, RelationalGraph, RelationalLinear
 from mpnn_arch.rounds import LinearMessage
 
 
@@ -99,6 +99,19 @@ def test_weights_of_another_graph_are_refused(path):
     with pytest.raises(InputError, match=r"hash=.*this round to RelationalGraph\(4 nodes, 3 edges"):
         layer.load_state_dict(state)
     assert torch.equal(layer.message_function.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("graph", "channels", "name", "number"),
+    [("ring:4,2", 1030, "in_sizes", 257), ("ring:400,2", 400, "edge_index", 399)],
+)
+def test_numbers_that_a_cast_of_all_tensors_lost_are_named(graph, channels, name, number):
+    layer = RelationalLinear(graph, channels, channels)
+    state = {key: value.bfloat16() for key, value in layer.state_dict().items()}
+    words = rf"'{name}' of the state dict was cast to torch.bfloat16, which has no {number}: cast"
+    with pytest.raises(InputError, match=words):
+        layer.load_state_dict(state)
+    layer.load_state_dict({key: value.half() for key, value in layer.state_dict().items()})
 
 
 def test_weights_of_another_partition_are_refused(path):

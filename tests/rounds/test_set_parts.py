@@ -1,6 +1,7 @@
 """Parts of a round that are set after it was built: as its constructor takes them, or refused."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -91,6 +92,9 @@ WRONG = [
     ("graph", OTHER, r"its weights belong to RelationalGraph\(.*rewire\(layer, graph\)"),
     ("graph", "ring:8", "its weights belong to"),
     ("graph", None, "its weights belong to"),
+    ("edge_index", OTHER.edge_index, r"its weights belong to RelationalGraph\(.*rewire\(layer"),
+    ("edge_index", GRAPH.edge_index.flip(0).int(), "its weights belong to"),
+    ("edge_index", None, "its weights belong to"),
     ("in_channels", 32, "cannot be set to 32"),
     ("out_partition", ChannelPartition.from_sizes([1, 3, 2, 2, 2, 2, 2, 2]), "build a new round"),
     ("flow", "target_to_source", "cannot be set to 'target_to_source'"),
@@ -108,6 +112,40 @@ def test_what_the_constructor_refuses_is_refused(kind, name, value, message, gen
     assert getattr(layer, name) is before
     torch.testing.assert_close(layer(x), expected)
     layer.load_state_dict(built(kind).state_dict())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_edges_may_be_set(kind, generator):
+    """As libraries do that place or fetch tensors one by one."""
+    layer, x = built(kind), torch.randn(3, 16, generator=generator)
+    expected = layer(x)
+    layer.edge_index = layer.edge_index.to("meta")
+    layer.edge_index = GRAPH.edge_index.clone()
+    assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_set_on_a_shallow_copy_or_hooked_there_is_the_copys(kind, generator):
+    layer, x = built(kind), torch.randn(3, 16, generator=generator)
+    copied, expected = copy.copy(layer), layer(x)
+    assert torch.equal(copied(x), expected)  # warm, both
+    seen = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hook = copied.register_message_forward_hook(lambda *_: seen.append(1))
+    copied(x), layer(x)
+    assert seen == [1]
+    hook.remove()
+    copied.aggr = "max"
+    assert layer.aggr == "sum"
+    assert torch.equal(layer(x), expected)
+    with_max = kind(GRAPH, 16, 16, aggr="max")
+    with_max.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(copied(x), with_max(x))
+    assert copied.bias is layer.bias
+    assert copied.message_function is layer.message_function
+    del layer
+    copied.load_state_dict(built(kind).state_dict())
 
 
 @pytest.mark.parametrize("step", ["message", "aggregate", "update", "message_and_aggregate"])

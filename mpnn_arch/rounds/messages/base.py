@@ -379,6 +379,12 @@ def make_message(
         )
     """
     kind = message_functions.get(message) if isinstance(message, str) else message
+    if isinstance(kind, MessageFunction):
+        raise InputError(
+            f"a message is a class or a registered name, and the {type(kind).__name__} that was "
+            "given is an object of one, which belongs to its own round: give the class, its "
+            "arguments as message_kwargs; or set layer.message_function on a built round"
+        )
     if not (isinstance(kind, type) and issubclass(kind, MessageFunction)):
         raise InputError(
             f"a message is the name of a message function or a MessageFunction class, "
