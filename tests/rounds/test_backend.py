@@ -2,11 +2,13 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch_geometric.nn import MaxAggregation, MultiAggregation, SumAggregation
 
 from mpnn_arch import FusedRound, InputError, MessageRound, RelationalGraph
@@ -250,3 +252,22 @@ def test_a_product_of_complex_numbers_needs_a_backend_with_conjugates() -> None:
     assert block_matmul(x, weight, plan, "masked").is_complex()
     with pytest.raises(InputError, match=r"no kernels for torch\.complex64; use backend='masked'"):
         block_matmul(x, weight, plan, "gather")
+
+
+@pytest.mark.parametrize("settings", [{}, {"backend": "masked"}, {"message": "gated"}], ids=str)
+def test_layers_alike_are_compiled_once_block_by_block(
+    settings: dict[str, Any], generator: torch.Generator
+) -> None:
+    """As "regional compilation" does, where torch allows eight programs of one function."""
+    torch._dynamo.reset()
+    counter, x = CompileCounter(), torch.randn(5, 8, generator=generator)
+    layers = nn.Sequential(*[RelationalLinear("ring:4,2", 8, 8, **settings) for _ in range(10)])
+    expected = layers(x)  # eager, which selects backends
+    for layer in layers:
+        layer.compile(backend=counter, fullgraph=True, dynamic=True)
+    torch.testing.assert_close(layers(x), expected)
+    assert counter.frame_count <= 2
+    layers[0].forward(x[:1]), layers[0].forward(x.repeat(30, 1))  # other batches, eager
+    before = counter.frame_count
+    layers(x)
+    assert counter.frame_count == before

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -31,8 +29,6 @@ from mpnn_arch.kernels.product import Product
 Key = tuple[Any, ...]
 
 _MOST_PRODUCTS = 256  # per layer, as its batches may all differ in size
-_PICKERS: WeakValueDictionary[str, Picker] = WeakValueDictionary()
-_NUMBERS = count()
 
 
 class Picker:
@@ -57,20 +53,13 @@ class Picker:
         check_name(backend, "auto")
         self.backend = backend
         self._choices: dict[Key, Choice] = {}
+        # Of each dtype and device the first choice, "float32 cpu" to a backend, for programs being
+        # compiled: one serves all layers on a plan that agree in it, and for other batches too.
+        self._first: dict[str, str] = {}
         self.products: dict[tuple[torch.Size, torch.dtype, torch.device], Product] = {}
-        self._number()
-
-    def _number(self) -> None:
-        """Give it a name by which a program being compiled finds it."""
-        self._name = str(next(_NUMBERS))
-        _PICKERS[self._name] = self
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"products": {}}  # a copy prepares its own products
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._number()
 
     def __call__(
         self, x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
@@ -92,6 +81,7 @@ class Picker:
             if not may_time(x, weight):
                 return self._any_choice(x, plan, geometry, captured=is_captured(x))
             choice = self._choices[_key(x)] = choose(x, weight, plan, geometry)
+            self._first.setdefault(_kind(x.dtype, x.device.type), choice.backend)
         return self._supported(choice.backend, x, plan, geometry)
 
     def prepare(
@@ -119,6 +109,9 @@ class Picker:
             )
         read = {_parse(key, backend): backend for key, backend in choices.items()}
         self._choices = {key: Choice(backend, "stored") for key, backend in read.items()}
+        self._first = {}
+        for (dtype, device, *_), backend in read.items():
+            self._first.setdefault(_kind(dtype, device), backend)
         self.products = {}
 
     def explain(self, plan: RoundPlan, geometry: ConvGeometry | None = None) -> str:
@@ -143,10 +136,10 @@ class Picker:
         *,
         captured: bool = False,
     ) -> str:
-        """The latest choice for this dtype and device, else the static rule's."""
-        latest = _latest(self._name, x.dtype, x.device.type)
-        if latest is not None:
-            return latest
+        """The first choice for this dtype and device, else the static rule's."""
+        first = self._first.get(_kind(x.dtype, x.device.type))
+        if first is not None:
+            return first
         return static_rule(plan, x.device.type, x.dtype, geometry, captured=captured)
 
     def _supported(
@@ -160,13 +153,8 @@ class Picker:
         return instead
 
 
-@torch.compiler.assume_constant_result  # else each new choice compiles a program again
-def _latest(name: str, dtype: torch.dtype, device: str) -> str | None:
-    choices = _PICKERS[name]._choices
-    for key in reversed(choices):
-        if key[0] == dtype and key[1] == device:
-            return choices[key].backend
-    return None
+def _kind(dtype: torch.dtype, device: str) -> str:
+    return f"{dtype} {device}"
 
 
 def _key(x: Tensor) -> Key:
