@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.autograd.functional import hessian, hvp, jacobian
-from torch.func import functional_call, jacfwd, jacrev, jvp, linearize, vmap
+from torch.func import functional_call, grad, jacfwd, jacrev, jvp, linearize, vmap
 
 from mpnn_arch import RelationalConv2d, RelationalGraph, RelationalLinear, graphs
 from mpnn_arch.kernels import cpu
@@ -139,6 +139,33 @@ FIRST: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "fake": in_fake_mode,
     "hooks": in_hooks,
 }
+
+
+def of_every_sample(layer, x):
+    """The gradient of every sample, as for differential privacy."""
+
+    def loss(parameters, sample):
+        return functional_call(layer, parameters, (sample[None],)).square().sum()
+
+    return vmap(grad(loss), (None, 0))(dict(layer.named_parameters()), x)["bias"]
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        of_every_sample,
+        lambda layer, x: jacrev(layer)(x),
+        lambda layer, x: jvp(layer, (x,), (x.cos(),))[1],
+    ],
+    ids=["vmap of grad", "jacrev", "jvp"],
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("maps", [False, True], ids=["vectors", "maps"])
+def test_transforms_are_compiled_whole(transform, backend, maps):
+    torch._dynamo.reset()
+    layer, x = layer_and_input(backend, maps)
+    compiled = torch.compile(lambda x: transform(layer, x), backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), transform(layer, x))
 
 
 @pytest.mark.parametrize("first", FIRST)

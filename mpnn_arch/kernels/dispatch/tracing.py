@@ -59,8 +59,15 @@ def in_functorch() -> bool:
 
     Our kernels support neither vmap nor jvp; the torch operations of ``masked`` do.
     """
+    if torch.compiler.is_dynamo_compiling():  # the transforms inside the compiled function
+        return _constantly_in_functorch()
     if torch.compiler.is_compiling():  # tracers use the same stack, and support operators
         return False
+    return _peek_transforms() is not None or forward_ad._current_level >= 0
+
+
+@torch.compiler.assume_constant_result
+def _constantly_in_functorch() -> bool:
     return _peek_transforms() is not None or forward_ad._current_level >= 0
 
 
