@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.autograd.functional import hessian, hvp, jacobian
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, linearize, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from mpnn_arch import RelationalConv2d, RelationalGraph, RelationalLinear, graphs
 from mpnn_arch.kernels import cpu
@@ -254,3 +255,13 @@ def test_layers_survive_spawn(maps):
             layer = layer.requires_grad_(False)
             found = pool.apply(layer, (x,))
             torch.testing.assert_close(found, layer(x), msg=backend)
+
+
+@pytest.mark.parametrize("maps", [False, True], ids=["vectors", "maps"])
+def test_a_symbolic_trace_is_of_every_size_of_a_batch(maps):
+    layer, x = layer_and_input("auto", maps)
+    layer.norm = "layer"
+    layer.double()
+    traced = make_fx(layer, tracing_mode="symbolic", _allow_non_fake_inputs=True)(x)
+    other = torch.cat([x, x.cos(), x.sin()])
+    torch.testing.assert_close(traced(other), layer(other))

@@ -69,8 +69,9 @@ class Picker:
             if plan.is_complete:
                 return backends.PLAIN
             return self._supported(self.backend, x, plan, geometry)
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-            # Reading the shape here would specialise a traced program to one batch size.
+        # Reading the shape would specialise a traced program to one batch size.
+        compiling = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        if compiling or isinstance(x.shape[0], torch.SymInt):  # of `make_fx`
             if plan.is_complete:
                 return backends.PLAIN
             return self._any_choice(x, plan, geometry)
