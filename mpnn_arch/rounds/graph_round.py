@@ -176,7 +176,7 @@ class GraphRound(LazyChannels, MessageRound):
         batch: Optional[int] = None,  # noqa: UP045
     ) -> Tensor:
         """AGG at every node: (E, B, C_out) -> (B * M, C_out)."""
-        check_messages(self, inputs, (len(index), "B" if batch is None else batch, "C"))
+        check_messages(self, inputs, (index.shape[0], "B" if batch is None else batch, "C"))
         if dropped is None:
             return as_rows(self.aggregate_shares(inputs, index, dim_size))
         index = index.masked_fill(dropped, dim_size)

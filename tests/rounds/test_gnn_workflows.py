@@ -75,6 +75,18 @@ def test_a_layer_compiles_whole_and_once_for_all_sizes(name: str) -> None:
     assert graphs == 1
 
 
+# PyG's median, and a softmax without a number of nodes, count them by the numbers of the edges.
+@pytest.mark.parametrize("name", [n for n in LAYERS if n not in ("sage median", "attention")])
+def test_a_layer_is_exported_for_all_sizes(name: str) -> None:
+    layer, given = LAYERS[name](), arguments(name, 9, 20)
+    nodes, edges = torch.export.Dim("nodes", min=2), torch.export.Dim("edges", min=2)
+    sizes = ({0: nodes}, {1: edges}, {0: edges})[: len(given)]
+    exported = torch.export.export(layer, given, dynamic_shapes=sizes).module()
+    for size in ((9, 20), (12, 31), (7, 16)):
+        other = arguments(name, *size)
+        torch.testing.assert_close(exported(*other), layer(*other))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gcn", "gat"])
 def test_generated_code_gives_the_same_numbers(name: str) -> None:

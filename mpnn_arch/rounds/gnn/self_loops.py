@@ -31,7 +31,7 @@ def replace_self_loops(
     if value is not None:
         loops = _loop_values(value, graph, own, fill)
         if keep_weights:
-            place = torch.where(own, graph.edge_index[0], len(number))
+            place = torch.where(own, graph.edge_index[0], number.shape[0])
             padded = torch.cat([loops, loops.new_zeros(1)])
             loops = padded.index_put((place,), value)[:-1]
         value = torch.cat([value, loops])
