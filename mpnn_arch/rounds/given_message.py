@@ -19,14 +19,9 @@ def check_given_message(layer: Any, function: Any) -> None:
         function: a message function, or a module around one, such as a library's.
 
     Raises:
-        InputError: no message function, one for another graph, other shares, or vectors in the
-            place of maps, or a lazy layer before its first input.
+        InputError: no message function, or one for another graph, other shares, or vectors in the
+            place of maps.
     """
-    if getattr(layer, "_awaiting", None) is not None:
-        raise InputError(
-            f"the message function of this {type(layer).__name__} is made anew at the first input, "
-            "which tells its channels: give message= to the constructor, or set it after a call"
-        )
     plan = getattr(function, "plan", None)
     if not (isinstance(function, nn.Module) and isinstance(plan, RoundPlan)):
         raise InputError(

@@ -170,7 +170,7 @@ def _changed_parts(layer: Any, fresh: Any) -> set[str]:
     if "message_function" in given:
         raise InputError(
             f"the message_function of this {type(layer).__name__} was set before its channels were "
-            "known, for 1 of them: create the layer with its in_channels, or call it once before"
+            "known: create the layer with in_channels or message=, or set it after the first call"
         )
     changed = {n for n in _PARTS[:3] if str(getattr(layer, n)) != str(getattr(fresh, n))}
     return changed | given

@@ -70,10 +70,12 @@ def test_one_on_the_same_plan_is_taken(message, generator):
 
 @pytest.mark.parametrize("kind", [GraphRound, GCN])
 def test_one_on_a_layer_that_is_made_anew_at_its_first_input_is_refused(kind):
+    x, edges = torch.ones(3, 8), torch.tensor([[0, 1], [1, 2]])
     layer = kind(-1, 16)
-    function = make_message("shared_attention", layer.plan)
-    with pytest.raises(InputError, match=r"give message= to the constructor, or set it after"):
-        layer.message_function = function
-    layer(torch.ones(3, 8), torch.tensor([[0, 1], [1, 2]]))
+    layer.message_function = make_message("shared_attention", layer.plan)
+    with pytest.raises(InputError, match=r"with in_channels or message=, or set it after"):
+        layer(x, edges)
+    layer = kind(-1, 16)
+    layer(x, edges)
     layer.message_function = function = make_message("shared_linear", layer.plan)
     assert layer.message_function is function

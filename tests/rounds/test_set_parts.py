@@ -19,7 +19,6 @@ from mpnn_arch import (
     graphs,
 )
 from mpnn_arch.rounds.gnn import GAT, GIN, GINE, SAGE, Graph
-from mpnn_arch.rounds.messages import SharedLinearMessage
 
 GRAPH, OTHER = graphs.parse_one("ws_flex:8,4,0.2,0"), graphs.parse_one("ring:8,2")
 KINDS = [FusedRound, MessageRound]
@@ -221,14 +220,6 @@ def test_a_part_set_on_a_lazy_layer_is_known_by_being_set_and_not_by_its_text(ge
     layer = Capped(-1, 4)
     layer(x, edges)
     assert layer.activation.most == 0.5
-
-
-def test_a_message_function_set_on_a_lazy_layer_is_refused_at_its_first_call(generator):
-    x, edges = torch.randn(3, 5, generator=generator), torch.tensor([[0, 1, 2], [1, 2, 1]])
-    layer = GraphRound(-1, 4)
-    layer.message_function = SharedLinearMessage(layer.plan)
-    with pytest.raises(InputError, match=r"set before its channels were known.*in_channels"):
-        layer(x, edges)
 
 
 @pytest.mark.parametrize("name", ["norm", "activation", "residual"])
