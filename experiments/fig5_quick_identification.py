@@ -26,7 +26,7 @@ from mpnn_arch.analysis.per_graph import baseline, per_graph
 from mpnn_arch.analysis.report.analyses import Analysis
 from mpnn_arch.analysis.report.charts import few_epochs_chart, few_graphs_chart
 from mpnn_arch.analysis.report.draw_matplotlib import save_chart
-from mpnn_arch.analysis.results import has_epochs
+from mpnn_arch.analysis.results_table import has_epochs
 from mpnn_arch.cli.failures import run_script
 
 

@@ -40,7 +40,7 @@ from scipy import stats
 from mpnn_arch import InputError
 from mpnn_arch.analysis import variance_ladder, variance_shares
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.analysis.results import tidy
+from mpnn_arch.analysis.tidy_results import tidy
 from mpnn_arch.cli.failures import run_script
 from mpnn_arch.studies import Study, StudyConfig
 from mpnn_arch.training.recipes import RECIPES

@@ -77,8 +77,8 @@ from mpnn_arch.analysis import (
     variance_ladder,
 )
 from mpnn_arch.analysis.corrected import adjusted
-from mpnn_arch.analysis.results import tidy
 from mpnn_arch.analysis.structure_slopes import differences
+from mpnn_arch.analysis.tidy_results import tidy
 from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.graphs.design_space import C_AND_L

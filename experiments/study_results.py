@@ -26,7 +26,7 @@ from mpnn_arch.analysis import few_epochs, per_graph, simultaneous_sweet_spot, s
 from mpnn_arch.analysis.density_curve import density_features, with_density
 from mpnn_arch.analysis.effect_size import effect
 from mpnn_arch.analysis.per_graph import baseline, without_baseline
-from mpnn_arch.analysis.results import tidy
+from mpnn_arch.analysis.tidy_results import tidy
 from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.io.files import write_text

@@ -21,7 +21,7 @@ import pandas as pd
 from paper_study import connectome_folder
 
 from mpnn_arch.analysis import connectomes, read_many, sweet_spot
-from mpnn_arch.analysis.results import Results
+from mpnn_arch.analysis.tidy_results import Results
 from mpnn_arch.cli.failures import run_script
 from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
 

@@ -26,12 +26,7 @@ try:
     from mpnn_arch.analysis.paired import paired_sweet_spot, variance_shares
     from mpnn_arch.analysis.per_graph import per_graph
     from mpnn_arch.analysis.report import draw_landscape, write_report
-    from mpnn_arch.analysis.results import (
-        load_results,
-        published,
-        published_results,
-        read_many,
-    )
+    from mpnn_arch.analysis.results import load_results, published, published_results, read_many
     from mpnn_arch.analysis.selection_bias import selection_bias
     from mpnn_arch.analysis.slices import slice_of
     from mpnn_arch.analysis.structure_slopes import detectable_slope, structure_slopes

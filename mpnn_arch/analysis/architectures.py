@@ -12,7 +12,7 @@ from mpnn_arch.analysis.correlation import Correlation, correlate
 from mpnn_arch.analysis.density_curve import DensityCurve, with_density
 from mpnn_arch.analysis.landscape import binned, landscape, plane_of
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.analysis.results import check_table
+from mpnn_arch.analysis.results_table import check_table
 from mpnn_arch.checks import check_kind
 from mpnn_arch.errors import InputError
 

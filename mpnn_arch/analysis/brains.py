@@ -11,8 +11,8 @@ import pandas as pd
 
 from mpnn_arch.analysis.landscape import binned, landscape, plane_of
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.analysis.results import Results
 from mpnn_arch.analysis.sweet_spot import sweet_spot
+from mpnn_arch.analysis.tidy_results import Results
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import (

@@ -16,7 +16,7 @@ from scipy import stats
 
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, per_graph
-from mpnn_arch.analysis.results import final
+from mpnn_arch.analysis.results_table import final
 from mpnn_arch.analysis.sweet_spot import (
     SweetSpot,
     Unit,

@@ -10,7 +10,7 @@ import pandas as pd
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.correlation import correlate
 from mpnn_arch.analysis.per_graph import Array
-from mpnn_arch.analysis.results import check_table
+from mpnn_arch.analysis.results_table import check_table
 from mpnn_arch.checks import as_list, check_whole
 from mpnn_arch.errors import InputError
 

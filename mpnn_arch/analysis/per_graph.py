@@ -8,7 +8,7 @@ import pandas as pd
 
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS
-from mpnn_arch.analysis.results import final, is_baseline
+from mpnn_arch.analysis.results_table import final, is_baseline
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 

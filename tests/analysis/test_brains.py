@@ -9,7 +9,7 @@ import pytest
 from mpnn_arch import InputError
 from mpnn_arch.analysis import connectomes, sweet_spot
 from mpnn_arch.analysis.landscape import landscape
-from mpnn_arch.analysis.results import Results
+from mpnn_arch.analysis.tidy_results import Results
 from mpnn_arch.graphs import connectome, rewired
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -11,7 +11,9 @@ import pytest
 
 from mpnn_arch import InputError, analysis
 from mpnn_arch.analysis.graph_rows import rebuild
-from mpnn_arch.analysis.results import COLUMNS, final, read_many, read_results, tidy
+from mpnn_arch.analysis.results import read_many, read_results
+from mpnn_arch.analysis.results_table import COLUMNS, final
+from mpnn_arch.analysis.tidy_results import tidy
 from mpnn_arch.graphs import parse_one
 from mpnn_arch.studies import Study
 

@@ -19,7 +19,7 @@ from mpnn_arch.analysis.per_graph import per_graph
 from mpnn_arch.analysis.report.analyses import analyse
 from mpnn_arch.analysis.report.readings import readings
 from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
-from mpnn_arch.analysis.results import Results
+from mpnn_arch.analysis.tidy_results import Results
 
 
 def test_correlations():

@@ -8,7 +8,7 @@ from mpnn_arch import InputError, analysis
 from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.per_graph import error_matrix, per_graph
 from mpnn_arch.analysis.report import analyse
-from mpnn_arch.analysis.results import tidy
+from mpnn_arch.analysis.tidy_results import tidy
 from mpnn_arch.graphs import parse_one
 from mpnn_arch.studies import Study, StudyConfig
 from mpnn_arch.studies.ledger import METRICS
@@ -100,7 +100,7 @@ def test_a_study_without_an_epoch_says_why(tmp_path):
     with LedgerWriter(study.path / "ledger.sqlite") as ledger, ledger.transaction():
         (row,) = ledger.lease("w")
         ledger.fail(row["id"], row["lease"], "ValueError: 7 channels", final=True)
-    words = r"1 of 3 trials failed \(ValueError: 7 channels\); mend that, then .* --retry-failed"
+    words = r"1 of 3 trials failed \(ValueError: 7 channels\); fix that, then .* --retry-failed"
     with pytest.raises(InputError, match=words):
         analysis.load_results(study.path)
     with LedgerWriter(study.path / "ledger.sqlite") as ledger, ledger.transaction():

@@ -22,7 +22,8 @@ from mpnn_arch.analysis.report.findings import findings
 from mpnn_arch.analysis.report.page import render_page
 from mpnn_arch.analysis.report.readings import Reading, agreement_readings, readings
 from mpnn_arch.analysis.report.tables import readings_table, tables_of
-from mpnn_arch.analysis.results import Results, file_name, read_many
+from mpnn_arch.analysis.results import file_name, read_many
+from mpnn_arch.analysis.tidy_results import Results
 from mpnn_arch.checks import as_list, check_callable, check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import write_text, write_whole

@@ -26,11 +26,12 @@ from mpnn_arch.analysis.landscape import landscape
 from mpnn_arch.analysis.measure_ranking import rank_measures
 from mpnn_arch.analysis.paired import Shares, paired_sweet_spot, variance_shares
 from mpnn_arch.analysis.per_graph import baseline, per_graph
-from mpnn_arch.analysis.results import Results, final, has_epochs, is_baseline
+from mpnn_arch.analysis.results_table import final, has_epochs, is_baseline
 from mpnn_arch.analysis.selection_bias import SelectionBias, selection_bias
 from mpnn_arch.analysis.slices import PAPER_SLICES, Slice, slice_of
 from mpnn_arch.analysis.surface import surfaces
 from mpnn_arch.analysis.sweet_spot import SweetSpot, sweet_spot
+from mpnn_arch.analysis.tidy_results import Results
 from mpnn_arch.analysis.variance_ladder import variance_ladder
 from mpnn_arch.checks import counted
 from mpnn_arch.errors import InputError

@@ -13,7 +13,7 @@ from mpnn_arch.analysis.landscape import Plane, plane_of
 from mpnn_arch.analysis.per_graph import Array
 from mpnn_arch.analysis.report.analyses import Analysis
 from mpnn_arch.analysis.report.chart import Bars, Chart, Heat, Line, Points, Rectangle
-from mpnn_arch.analysis.results import is_baseline
+from mpnn_arch.analysis.results_table import is_baseline
 from mpnn_arch.analysis.sweet_spot import SweetSpot
 
 C, L, ERROR = "clustering coefficient C", "average path length L", "error (%)"
