@@ -228,6 +228,7 @@ class Study:
             InputError: it differs in anything else, another process runs the study, or what is
                 there (``study.json``, a graph's file, the data) is not as the study was made.
         """
+        from mpnn_arch.studies import unchanged
         from mpnn_arch.studies.plan import plan
         from mpnn_arch.studies.writer import LedgerWriter
 
@@ -236,9 +237,10 @@ class Study:
             with self.ledger() as known:
                 self.check_trust(known, trust)
                 after = self.config.merged(config)
-                self._check_files(known)
-                graphs, trials = plan(after, data_root, self._without_file(known))
-                _check_data(known, trials)
+                specs = self._about["config"]["graphs"]
+                unchanged.check_files(specs, known)
+                graphs, trials = plan(after, data_root, unchanged.without_file(specs, known))
+                unchanged.check_data_of(known, trials)
                 asked = _asked(self._about["id"], after, trials)
                 changed = dict(self._about["sources"]).items() - asked["sources"].items()
                 if changed:
@@ -246,7 +248,7 @@ class Study:
                         f"the file of {sorted(changed)[0][0]!r} was changed since the study was "
                         "made with it; restore the file, or make a new study"
                     )
-                _check_named(known, trials)
+                unchanged.check_described(known, trials)
             self._about = {**self._about, **asked}
             self._describe(self._folder)
             crash_point("study.described")
@@ -306,6 +308,7 @@ class Study:
                 other bits here.
             KeyboardInterrupt: Ctrl-C; all that was given by workers is recorded.
         """
+        from mpnn_arch.studies import unchanged
         from mpnn_arch.studies.begun import check_begun
         from mpnn_arch.studies.interrupts import Interrupts
         from mpnn_arch.studies.recording import Recorder
@@ -335,7 +338,7 @@ class Study:
             with LedgerWriter(self._folder / "ledger.sqlite") as ledger:
                 self.check_trust(ledger, trust)
                 with interrupts.raised():
-                    self._check_files(ledger)
+                    unchanged.check_files(self._about["config"]["graphs"], ledger)
                     self._complete(ledger, data_root)
                 with ledger.transaction():
                     ledger.requeue(failed=retry_failed)
@@ -396,10 +399,12 @@ class Study:
         """Queue trials that ``study.json`` names and the ledger lacks, after a stop."""
         (row,) = ledger.query("SELECT count(*) AS trials FROM trial")
         if row["trials"] < self._about["trials"]:
+            from mpnn_arch.studies import unchanged
             from mpnn_arch.studies.plan import plan
 
-            graphs, trials = plan(self.config, data_root, self._without_file(ledger))
-            _check_data(ledger, trials)
+            kept = unchanged.without_file(self._about["config"]["graphs"], ledger)
+            graphs, trials = plan(self.config, data_root, kept)
+            unchanged.check_data_of(ledger, trials)
             with ledger.transaction():
                 ledger.add_trials(trials, graphs, until=_first(self.config))
 
@@ -423,30 +428,6 @@ class Study:
             f"the study {self.path} was not made by you on this machine and would run code by "
             f"import path ({', '.join(sorted(sources))}); look at it, and give --trust"
         )
-
-    def _check_files(self, ledger: Ledger) -> None:
-        """Whether files of graphs that are still there hold the graphs that were trained on."""
-        from mpnn_arch.studies.graph_names import expand, file_of
-
-        for spec in self._about["config"]["graphs"]:
-            file = file_of(spec)
-            if file is None or not file.exists():
-                continue
-            for name, graph in expand([spec]).items():
-                known = ledger.query("SELECT graph_hash FROM trial WHERE graph = ? LIMIT 1", name)
-                if any(row["graph_hash"] != graph.content_hash for row in known):
-                    raise InputError(
-                        f"the graph {name!r} is another one than the study was made with; restore "
-                        "the file, or make a new study"
-                    )
-
-    def _without_file(self, ledger: Ledger) -> dict[str, RelationalGraph]:
-        """The graphs of files that are gone, as the ledger keeps them."""
-        from mpnn_arch.studies.graph_names import file_of, kept_graphs
-
-        files = {spec: file_of(spec) for spec in self._about["config"]["graphs"]}
-        gone = [spec for spec, file in files.items() if file is not None and not file.exists()]
-        return kept_graphs(ledger, gone)
 
     def _sweep_up(self, ledger: Any) -> None:
         """Remove what a stop left: half-written files, checkpoints of trials that are done."""
@@ -520,36 +501,6 @@ def _description(config: StudyConfig, trials: Sequence[Trial], command: str) -> 
         },
         **_asked(study, config, trials),
     }
-
-
-def _check_data(ledger: Ledger, trials: Sequence[Trial]) -> None:
-    """Whether the trials of a ledger were planned with the data that ``trials`` are.
-
-    Raises:
-        InputError: they were not.
-    """
-    from mpnn_arch.studies.building import check_data
-
-    for row in ledger.query("SELECT spec FROM trial LIMIT 1"):
-        then = json.loads(row["spec"])["data_hash"]
-        for trial in trials[:1]:  # all of one data set
-            check_data(trial.dataset, trial.data_hash, then)
-
-
-def _check_named(ledger: Ledger, trials: Sequence[Trial]) -> None:
-    """Whether the configuration still names the trials of the ledger, beside which others go.
-
-    Raises:
-        InputError: it does not.
-    """
-    named = {trial.hash for trial in trials}
-    for row in ledger.query("SELECT hash, graph, seed FROM trial ORDER BY id"):
-        if row["hash"] not in named:
-            raise InputError(
-                f"study.json no longer describes the trials of the ledger, such as "
-                f"{row['graph']!r} with seed {row['seed']}: it was edited, or the graph is made "
-                "otherwise now; restore it, or make a new study"
-            )
 
 
 def _asked(study: str, config: StudyConfig, trials: Sequence[Trial]) -> dict[str, Any]:
