@@ -16,7 +16,6 @@ from mpnn_arch.checks import (
     check_flag,
     check_path,
     check_whole,
-    counted,
     shown,
 )
 from mpnn_arch.errors import InputError
@@ -392,9 +391,10 @@ class RelationalGraph:
 
     def __repr__(self) -> str:
         kind = "directed, " if self.is_directed else ""
+        nodes, edges = self.num_nodes, self.num_edges
         return (
-            f"RelationalGraph({kind}{counted(self.num_nodes, 'node')}, "
-            f"{counted(self.num_edges, 'edge')}, "
+            f"RelationalGraph({kind}{nodes} node{'s' * (nodes != 1)}, "
+            f"{edges} edge{'s' * (edges != 1)}, "
             f"density={self.density:.3f}, hash={self.content_hash[:8]})"
         )
 
