@@ -199,11 +199,13 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def meant(name: object, choices: Iterable[str]) -> str:
-    """The question whether the nearest of ``choices`` was meant; empty where none is near."""
+    """The question whether the nearest of ``choices``, in any case, was meant; empty for none."""
     from difflib import get_close_matches  # of use only once something is wrong
 
-    near = get_close_matches(name[:80] if isinstance(name, str) else "", list(choices), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    folded = {choice.casefold(): choice for choice in choices}
+    given = name[:80].casefold() if isinstance(name, str) else ""
+    near = get_close_matches(given, list(folded), n=1)
+    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 
 def check_columns(table: Any, columns: Iterable[str], fix: str) -> None:

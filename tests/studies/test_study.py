@@ -334,6 +334,7 @@ def test_folders_that_are_no_study_are_refused(drivers, finished, tmp_path):
     ("options", "words"),
     [
         (["--model", "mpl"], "did you mean 'mlp'"),
+        (["--model", "MLP"], "did you mean 'mlp'"),
         (["--recipe", "mlp_mnist5"], "did you mean 'mlp_mnist5k'"),
         (["--dataset", "mnist"], "digits"),
         (["-g", "galaxy:16"], "galaxy"),
