@@ -27,6 +27,9 @@ from mpnn_arch.checks import as_list, check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.remote import data_folders
 
+# Keys of a report's findings that name no results.
+NOT_RESULTS = ("correlations", "sweet_spot_intersection", "readings")
+
 
 def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     """One tidy table of a results file or of a folder with one.
@@ -189,7 +192,7 @@ def _unique_names(read: list[Results]) -> list[Results]:
         return file_name(name).casefold()  # on some disks upper and lower case are one
 
     given = {of_file(one.name) for one in read}
-    taken: set[str] = set()
+    taken = {*NOT_RESULTS}
     named = []
     for results in read:
         name = results.name

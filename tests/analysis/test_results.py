@@ -106,12 +106,13 @@ def test_files_of_spreadsheets(results_file, tmp_path):
 def test_results_of_one_name_or_one_file_name_are_kept_apart(results_file, tmp_path):
     """The report's files and findings are called after them."""
     table = pd.read_csv(results_file())
-    names = ["a/one.csv", "b/one.csv", "one_2.csv", "my one.csv", "My_one.csv"]
+    names = ["a/one.csv", "b/one.csv", "one_2.csv", "my one.csv", "My_one.csv", "readings.csv"]
     for shift, name in enumerate(names):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         table.assign(top1_error=table["top1_error"] + shift).to_csv(tmp_path / name, index=False)
     read = read_many([tmp_path / name for name in names])
-    assert [one.name for one in read] == ["one", "one_3", "one_2", "my one", "My_one_2"]
+    found = [one.name for one in read]
+    assert found == ["one", "one_3", "one_2", "my one", "My_one_2", "readings_2"]
     assert [one.table["results"].unique().tolist() for one in read] == [[one.name] for one in read]
 
 
