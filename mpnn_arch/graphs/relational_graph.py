@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import (
-    LARGEST_COUNT,
-    check_bytes,
-    check_flag,
-    check_path,
-    check_whole,
-    shown,
-)
+from mpnn_arch.checks import LARGEST_COUNT, check_bytes, check_flag, check_path, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset, c_and_l
 from mpnn_arch.graphs.arrays import (

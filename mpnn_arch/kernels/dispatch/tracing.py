@@ -59,15 +59,15 @@ def in_functorch() -> bool:
 
     Our kernels support neither vmap nor jvp; the torch operations of ``masked`` do.
     """
-    if torch.compiler.is_dynamo_compiling():  # the transforms inside the compiled function
-        return _constantly_in_functorch()
-    if torch.compiler.is_compiling():  # tracers use the same stack, and support operators
+    # Other tracers use the same stack, and support operators; of a function that dynamo compiles it
+    # holds the transforms inside.
+    if torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling():
         return False
-    return _peek_transforms() is not None or forward_ad._current_level >= 0
+    return _is_transforming()
 
 
 @torch.compiler.assume_constant_result
-def _constantly_in_functorch() -> bool:
+def _is_transforming() -> bool:
     return _peek_transforms() is not None or forward_ad._current_level >= 0
 
 

@@ -221,9 +221,9 @@ def _is_transposed(layer: Any) -> bool:
     )
 
 
-def _added(layer: nn.Module, kind: type[nn.Module], plain: nn.Module) -> str:
-    """What the class of ``layer`` adds to ``kind``, beside how it is built, drawn and shown."""
-    bases = [base for base in type(layer).__mro__ if base not in kind.__mro__]
+def _added(layer: nn.Module, plain: nn.Module) -> str:
+    """What the class of ``layer`` adds to that of ``plain``, beside how it is built and shown."""
+    bases = [base for base in type(layer).__mro__ if base not in type(plain).__mro__]
     found = [
         name
         for base in bases
@@ -246,7 +246,7 @@ def _of_type(
     return Kind(
         label=f"nn.{kind.__name__}",
         matches=lambda layer: isinstance(layer, kind),
-        added=lambda layer: _added(layer, kind, plain),
+        added=lambda layer: _added(layer, plain),
         widths=widths,
         narrowest=lambda layer: min(widths(layer)) // getattr(layer, "groups", 1),
         convert=change,
@@ -276,7 +276,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         label="nn.MultiheadAttention",
         matches=lambda layer: isinstance(layer, nn.MultiheadAttention),
-        added=lambda layer: _added(layer, nn.MultiheadAttention, _ATTENTION),
+        added=lambda layer: _added(layer, _ATTENTION),
         widths=lambda layer: (layer.embed_dim, layer.embed_dim),
         narrowest=lambda layer: min(layer.embed_dim, layer.kdim, layer.vdim),
         convert=_attention,
