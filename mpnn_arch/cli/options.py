@@ -97,7 +97,8 @@ def runner_options() -> Decorator[Any]:
         ),
         click.option(
             "--ray-address",
-            help="Address of a Ray cluster, such as auto.  [default: a new one on this machine]",
+            help="Address of a Ray cluster, such as auto.  [default: $RAY_ADDRESS, else a new one "
+            "on this machine]",
         ),
         click.option(
             "--cluster",
