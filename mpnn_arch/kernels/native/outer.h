@@ -15,16 +15,18 @@
 
 #include "vector.h"
 
-// The wider the tile, the fewer rows fit in registers.
+// The wider the tile, the fewer rows fit in registers. Few rows leave some for a third vector. Clang, in whose loops
+// a tile that fills all registers moves its sums about, is left one.
 constexpr int OUTER_COLS = VECTOR_REGISTERS == 32 ? 3 : 2;
-constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 : 6;
-// Few rows leave registers for a third vector.
-constexpr int FEW_ROWS = 4;
+constexpr int OUTER_ROWS = VECTOR_REGISTERS == 32 ? 9 - CLANG_ON_ARM : 6;
+constexpr int FEW_ROWS = 4 - CLANG;
 constexpr int outer_cols(int64_t rows) { return rows <= FEW_ROWS ? 3 : OUTER_COLS; }
 constexpr int64_t outer_tiles(int64_t rows) { return (rows + OUTER_ROWS - 1) / OUTER_ROWS; }
 // Prefetch distance, in units. A small tile is bound by its loads, among which a prefetch counts: where
 // registers are few, the last tile that reads a span prefetches all of the next one.
 constexpr int UNITS_AHEAD = VECTOR_REGISTERS == 32 ? 8 : 0;
+// Rows of sums that are prefetched with a panel.
+constexpr int LINES_AT_ONCE = 4;
 
 // Samples of a panel of g, and units: those of a product's panel of two vectors.
 template <class T>
@@ -139,26 +141,30 @@ void outer_tile(const OuterTask<T>& t) {
     for (int c = 0; c < COLS; ++c) at[c] = t.x + grouped<T>(t.start[c], t.units_held);
     const T* next = NEXT ? t.x + grouped<T>(t.start[COLS], t.units_held) : nullptr;
     // Sums are written in short pieces of many rows, which wait for their cache lines one after the other: those of
-    // one row are prefetched with each unit.
+    // some rows are prefetched with each panel, not with each unit, whose loop has few instructions to spare.
     const Sum<T>* line = t.out.whole + t.column[0];
     int lines_left = ROWS;
     const T* panel = t.g;
-    ptrdiff_t shift = 0;
     for (ptrdiff_t left = t.units; left > 0; left -= BUNCH<T>, panel += t.g_step) {
-        const T* end = panel + std::min<ptrdiff_t>(left, BUNCH<T>) * UNIT<T>;
-        for (const T* g = panel; g < end; g += UNIT<T>, shift += STEP) {
+        for (int r = 0; r < LINES_AT_ONCE && lines_left > 0; ++r, --lines_left, line += t.row_width) {
             __builtin_prefetch(line, 1);
             if (COLS > 1) __builtin_prefetch(line + COLS * PLACES<T> - 1, 1);
-            line += --lines_left > 0 ? t.row_width : 0;
+        }
+        const int count = int(std::min<ptrdiff_t>(left, BUNCH<T>));
+        const T* g = panel;
+#pragma GCC unroll 2
+        for (int i = 0; i < count; ++i, g += UNIT<T>) {
             if (NEXT) {
-                __builtin_prefetch(next + shift);
-                if (COLS > 1) __builtin_prefetch(next + shift + LAST);
+                __builtin_prefetch(next);
+                if (COLS > 1) __builtin_prefetch(next + LAST);
+                next += STEP;
             }
             Vec<T> v[COLS];
 #pragma GCC unroll 8
             for (int c = 0; c < COLS; ++c) {
-                v[c] = load_once(at[c] + shift);
-                if (UNITS_AHEAD) __builtin_prefetch(at[c] + shift + UNITS_AHEAD * STEP);
+                v[c] = load_once(at[c]);
+                if (UNITS_AHEAD) __builtin_prefetch(at[c] + UNITS_AHEAD * STEP);
+                at[c] += STEP;
             }
 #pragma GCC unroll 12
             for (int r = 0; r < ROWS; ++r) {
@@ -175,7 +181,8 @@ void outer_tile(const OuterTask<T>& t) {
     for (int c = 0; c < COLS; ++c)
         whole &= t.add ? t.column[c + 1] - t.column[c] >= PLACES<T>
                        : t.column[c] + PLACES<T> <= t.row_width;
-    auto put_from_memory = [&] {
+    // Inlined by order: sums that a call reads live in memory, where each product would be stored.
+    auto put_from_memory = [&]() __attribute__((always_inline)) {
         Vec<Sum<T>> sums[ROWS][COLS];
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; ++r)

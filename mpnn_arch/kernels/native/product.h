@@ -56,11 +56,9 @@ void product_tile(const T* w, ptrdiff_t stride, const int64_t* where, const T* x
         for (int i = 0; i < WIDE; ++i) store(out + r * WIDTH + i * L, sum[r][i]);
 }
 
-// Rows that fit the registers beside WIDE vectors of x and one weight.
+// Rows that fit the registers beside WIDE vectors of x and one weight, which takes one more on ARM.
 template <int WIDE>
-constexpr int MOST_ROWS = (VECTOR_REGISTERS - WIDE - 2) / WIDE < 14
-                              ? (VECTOR_REGISTERS - WIDE - 2) / WIDE
-                              : 14;
+constexpr int MOST_ROWS = std::min((VECTOR_REGISTERS - WIDE - 2 - CLANG_ON_ARM) / WIDE, 14 - CLANG_ON_ARM);
 
 template <class T, int WIDE, Weights WEIGHTS, size_t... R>
 ProductTile<T> pick_product(int rows, std::index_sequence<R...>) {

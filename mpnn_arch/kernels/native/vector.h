@@ -41,6 +41,17 @@
 
 #define INLINE inline __attribute__((always_inline))
 
+#ifdef __clang__
+constexpr int CLANG = 1;
+#else
+constexpr int CLANG = 0;
+#endif
+#ifdef __aarch64__
+constexpr int CLANG_ON_ARM = CLANG;
+#else
+constexpr int CLANG_ON_ARM = 0;
+#endif
+
 // Whether the loads of a tile leave time for prefetches. Elsewhere, scattered weights that are read often are
 // copied into contiguous memory first.
 constexpr bool SPARE_LOADS = VECTOR_BYTES == 64;

@@ -87,7 +87,7 @@ struct Pieces {
 
     Pieces(const Plan& plan, int64_t rows) : units((rows + UNIT<T> - 1) / UNIT<T>) {
         int64_t most = (7 << 17) / int64_t(plan.in_channels * UNIT<T> * sizeof(T));
-        if (VECTOR_REGISTERS == 16) most = std::min<int64_t>(most, 512 / (UNIT<T> * sizeof(T)));
+        if (VECTOR_REGISTERS == 16) most = std::min<int64_t>(most, 384 / (UNIT<T> * sizeof(T)));
         most = std::max<int64_t>(most, 32);
         int64_t pieces = (units + most - 1) / most;
         each = ((units + pieces - 1) / pieces + BUNCH<T> - 1) / BUNCH<T> * BUNCH<T>;
