@@ -253,7 +253,7 @@ class EpochLoop(ABC):
     def _train_steps(self) -> Steps:
         """The steps of one epoch."""
         order = torch.randperm(self.source.num_train, generator=self.generator, device="cpu")
-        seed = int(torch.randint(2**63 - 1, (), generator=self.generator, device="cpu"))
+        seed = _draw_seed(self.generator)
         order = order[: self.steps_per_epoch * self.config.batch_size]
         batches = self.source.train_batches(self.config, order, self.generator, self.share)
         step = self.epoch * self.steps_per_epoch
@@ -293,11 +293,18 @@ class EpochLoop(ABC):
         return self.source.test_batches(EVALUATION_BATCH, self.share)
 
     def _reestimate_batch_norm(self) -> None:
-        """On training images drawn for this one evaluation, augmented as in training."""
-        order = torch.randperm(self.source.num_train, generator=self.generator, device="cpu")
-        seed = int(torch.randint(2**63 - 1, (), generator=self.generator, device="cpu"))
+        """On training images drawn for this one evaluation, augmented as in training.
+
+        The numbers of the training's own generator are left to the training, which has the same
+        bits however often it is evaluated.
+        """
+        ahead = torch.Generator()
+        ahead.set_state(self.generator.get_state())
+        generator = torch.Generator().manual_seed(_draw_seed(ahead))
+        order = torch.randperm(self.source.num_train, generator=generator, device="cpu")
+        seed = _draw_seed(generator)
         order = order[: self.config.batch_norm_images]
-        batches = self.source.train_batches(self.config, order, self.generator, self.share)
+        batches = self.source.train_batches(self.config, order, generator, self.share)
         sizes = [len(part) for part in order.split(self.config.batch_size)]
         more_than_one = (x for (x, _), size in zip(batches, sizes, strict=True) if size > 1)
         with torch.random.fork_rng(self._forked_devices()):
@@ -313,6 +320,10 @@ class EpochLoop(ABC):
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _draw_seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**63 - 1, (), generator=generator, device="cpu"))
 
 
 def make_optimizer(

@@ -66,8 +66,9 @@ def test_it_learns(digits):
     assert all(m.seconds > 0 for m in history)
 
 
-def test_epochs_that_are_not_evaluated_train_to_the_same_bits(digits):
-    always, seldom = trainer(digits), trainer(digits, evaluate_every=3)
+@pytest.mark.parametrize("values", [{}, {"flip": True, "batch_norm_images": 64}])
+def test_epochs_that_are_not_evaluated_train_to_the_same_bits(digits, values):
+    always, seldom = trainer(digits, **values), trainer(digits, **values, evaluate_every=3)
     for epoch in (1, 2, 3, 4):
         expected, got = always.train_epoch(), seldom.train_epoch()
         if epoch in (1, 2):
