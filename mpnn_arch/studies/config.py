@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from itertools import pairwise, product
 from typing import Any, Literal, get_args
 
-from mpnn_arch.checks import check_choice, shown
+from mpnn_arch.checks import check_choice, is_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.import_paths import is_import_path
-from mpnn_arch.training.config import TrainingConfig, check_comparison, from_mapping
+from mpnn_arch.training.config import (
+    TrainingConfig,
+    check_comparison,
+    from_mapping,
+    is_number,
+    python_number,
+)
 
 Weights = Literal["all", "best", "none"]
 
@@ -88,11 +94,10 @@ class StudyConfig:
         self._check_race()
 
     def _check_race(self) -> None:
-        if not isinstance(self.race, list | tuple) or not all(
-            isinstance(rung, int) and not isinstance(rung, bool) for rung in self.race
-        ):
+        race = self.race.tolist() if hasattr(self.race, "tolist") else self.race
+        if not isinstance(race, list | tuple) or not all(map(is_whole, race)):
             raise InputError(f"race is a list of numbers of epochs, {shown(self.race)} was given")
-        object.__setattr__(self, "race", tuple(self.race))
+        object.__setattr__(self, "race", tuple(map(int, race)))
         rungs = (0, *self.race, self.training.epochs)
         if self.race and not all(one < next for one, next in pairwise(rungs)):
             raise InputError(
@@ -105,9 +110,10 @@ class StudyConfig:
                 f"a race at epoch {unknown[0]} needs its test error, and evaluate_every is "
                 f"{self.training.evaluate_every}; race at multiples of it, or leave it out"
             )
-        is_share = isinstance(self.keep, int | float) and not isinstance(self.keep, bool)
-        if not (is_share and 0 < self.keep < 1):
+        keep = python_number(self.keep)
+        if not (is_number(keep) and 0 < keep < 1):
             raise InputError(f"keep is a share between 0 and 1, {shown(self.keep)} was given")
+        object.__setattr__(self, "keep", keep)
 
     @property
     def import_paths(self) -> list[str]:

@@ -207,7 +207,7 @@ def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
         repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
         if repeated is not None:
             raise InputError(f"{name} holds {shown(repeated)} twice; give each once")
-        object.__setattr__(config, name, tuple(map(_python, values)))
+        object.__setattr__(config, name, tuple(map(python_number, values)))
     for graph in config.graphs:
         if not isinstance(graph, str):
             raise InputError(
@@ -217,7 +217,7 @@ def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
             )
     for seed in config.seeds:
         if not _is_whole(seed) or not 0 <= seed < 2**63:
-            raise InputError(f"a seed is an integer of at least 0, {shown(seed)} was given")
+            raise InputError(f"a seed is an integer from 0 to 2^63 - 1, {shown(seed)} was given")
     for name in lists:
         for value in getattr(config, name):
             if name not in ("graphs", "seeds") and value is not None:
@@ -284,7 +284,7 @@ def from_mapping(kind: type[C], values: object) -> C:
     return kind(**values)
 
 
-def _python(value: Any) -> Any:
+def python_number(value: Any) -> Any:
     """Python's own number for one of numpy's or torch's, which JSON does not hold."""
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
@@ -293,16 +293,21 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_number(value: object) -> bool:
+    """Whether this is a number of Python's, and no bool."""
+    return _is_whole(value) or isinstance(value, float)
+
+
 def _whole(config: Any, name: str, *, at_least: int) -> None:
-    value = _python(getattr(config, name))
+    value = python_number(getattr(config, name))
     if not _is_whole(value) or value < at_least:
         raise InputError(f"{name} is an integer of at least {at_least}, {shown(value)} was given")
     object.__setattr__(config, name, value)
 
 
 def _number(config: Any, name: str) -> None:
-    value = _python(getattr(config, name))
-    if not (_is_whole(value) or isinstance(value, float)) or not abs(value) <= _LARGEST:
+    value = python_number(getattr(config, name))
+    if not is_number(value) or not abs(value) <= _LARGEST:
         raise InputError(
             f"{name} is a finite number of at most {_LARGEST:.2g}, which float32 can hold, "
             f"{shown(value)} was given"

@@ -184,6 +184,12 @@ class ImageDataset:
                     f"{count} {part} images were asked for, but {self.name!r} has {len(labels)}; "
                     f"give a number from 1 to {len(labels)}"
                 )
+            if part == "train" and count < self.num_classes:
+                raise InputError(
+                    f"{count} train images were asked for, but {self.name!r} has "
+                    f"{self.num_classes} classes, each of which needs one; give "
+                    f"{self.num_classes} or more"
+                )
             # The k-th image of every class comes before the (k+1)-th of any.
             one_hot = torch.nn.functional.one_hot(labels, self.num_classes)
             rank = (one_hot.cumsum(0) * one_hot).sum(1)

@@ -152,8 +152,15 @@ def test_numbers_of_numpy_are_numbers():
     assert json.dumps(training.to_dict()) == json.dumps(
         TrainingConfig(epochs=3, learning_rate=0.5).to_dict()
     )
-    with pytest.raises(InputError, match=r"a seed is an integer of at least 0, 0.5 was given"):
-        study_config(seeds=np.array([0.5]))
+    for wrong in (np.array([0.5]), [2**63]):
+        with pytest.raises(InputError, match=r"from 0 to 2\^63 - 1, .* was given"):
+            study_config(seeds=wrong)
+    raced = study_config(race=np.array([1, 3]), keep=np.float32(0.5))
+    assert raced == study_config(race=[np.int64(1), 3], keep=np.float64(0.5))
+    assert json.loads(json.dumps(raced.to_dict()))["race"] == [1, 3]
+    for wrong in ([True], [1.5], "1", np.array(1)):
+        with pytest.raises(InputError, match="race is a list of numbers of epochs"):
+            study_config(race=wrong)
 
 
 def test_seeds_are_a_range_and_a_folder_is_a_path(tmp_path):
