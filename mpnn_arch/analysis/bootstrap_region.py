@@ -12,7 +12,7 @@ from scipy import stats
 
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Flags, per_graph
-from mpnn_arch.analysis.sweet_spot import Range, Unit, candidates_of
+from mpnn_arch.analysis.sweet_spot import Range, Unit, candidates_of, lowest
 from mpnn_arch.checks import check_range, check_whole
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -27,7 +27,7 @@ class BootstrapRegion:
     Args:
         draws: resamples.
         candidates: every bin or graph: C, L, ``mean``, ``kept_share`` (of the resamples in which it
-            is kept) and ``best_share`` (in which it is the best).
+            is kept) and ``best_share`` (in which it is the best; those that tie share one).
         clustering_coefficient: 2.5 and 97.5 % of the lower end of C, and of the upper.
         average_path_length: the same for L.
     """
@@ -70,10 +70,10 @@ def bootstrap_region(
     ends = np.empty((draws, 4))
     for number in range(draws):
         mean, variance, count = draw(random)
-        best = int(mean.argmin())
-        kept = ~_worse(mean, variance, count, best, alpha)
+        best = lowest(mean)
+        kept = ~np.all([_worse(mean, variance, count, one, alpha) for one in best], axis=0)
         kept_share += kept
-        best_share[best] += 1
+        best_share[best] += 1 / len(best)
         ends[number] = np.concatenate([place[kept].min(axis=0), place[kept].max(axis=0)])
     low, high = np.quantile(ends, [0.025, 0.975], axis=0)
     c_ends, l_ends = (

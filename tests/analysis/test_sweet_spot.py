@@ -168,6 +168,19 @@ def test_bootstrap_region(bowl_table, made_up):
     assert single.candidates["best_share"].sum() == pytest.approx(1)
 
 
+def test_bootstrap_region_of_equal_errors(made_up):
+    """Of graphs that share the lowest mean each is as good as the other, as in the rule itself."""
+    table = made_up("flat", count=52, seeds=3, noise=0.0)
+    lowest = table["graph"].isin(sorted(set(table["graph"]))[5:7])
+    table = table.assign(error=np.where(lowest, 30.0, 31.0))
+    found = analysis.bootstrap_region(table, unit="graph", draws=10).candidates
+    best = found["mean"] == 30
+    assert found.loc[best, "best_share"].tolist() == [0.5, 0.5]
+    assert found["kept_share"].tolist() == best.astype(float).tolist()
+    spot = analysis.sweet_spot(table, unit="graph").candidates
+    assert spot["kept"].tolist() == best.tolist()
+
+
 def test_intersection():
     spots = [
         SweetSpot("bin", (0.1, 0.5), (1.8, 2.7), None),
