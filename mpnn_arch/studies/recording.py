@@ -231,8 +231,10 @@ def keep_best_weights(folder: Path, ledger: LedgerWriter) -> None:
             " ORDER BY test_error, id LIMIT 1"
         )
     )
-    for path in (folder / "weights").glob("[0-9]*.safetensors"):
-        number = int(path.name.partition("-")[0])
-        of = list(ledger.query("SELECT state FROM trial WHERE id = ?", number))
-        if best and number != best[0]["id"] and of and of[0]["state"] == "done":
-            path.unlink(missing_ok=True)
+    for path in (folder / "weights").glob("*.safetensors"):
+        number = re.match(r"([0-9]{1,9})-", path.name)
+        if not (best and number) or int(number[1]) == best[0]["id"]:
+            continue
+        for of in ledger.query("SELECT * FROM trial WHERE id = ?", int(number[1])):
+            if of["state"] == "done" and path.stem == weights_name(of):  # and not the user's own
+                path.unlink(missing_ok=True)

@@ -454,6 +454,12 @@ def test_best_weights_are_those_of_the_least_error(drivers, tmp_path):
     with Ledger(folder / "ledger.sqlite") as ledger:
         rows = sorted(ledger.trials(), key=lambda row: (row["test_error"], row["id"]))
     assert kept.name.startswith(f"{rows[0]['id']}-")
+    mine = {f"{rows[1]['id']}-mine.safetensors", "2nd.safetensors"}
+    for name in mine:
+        shutil.copy(kept, folder / "weights" / name)
+    code, told = drivers.run(*TWO, "--out", folder)
+    assert code == 0, told
+    assert {path.name for path in (folder / "weights").iterdir()} == {kept.name, *mine}
 
 
 OURS = """
