@@ -11,7 +11,7 @@ import pandas as pd
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import GraphBatch, RelationalGraph, measure, parse_one
 from mpnn_arch.graphs.design_space import C_AND_L, paper_grid
-from mpnn_arch.graphs.generators.ws_flex import ws_flex_words
+from mpnn_arch.graphs.generators.ws_flex import LARGEST_AS_BITS, ws_flex_words
 from mpnn_arch.graphs.measures import MEASURES
 from mpnn_arch.graphs.remote import data_folders
 
@@ -176,6 +176,9 @@ def _ws_flex_name(num_nodes: float, density: float, p: float, seed: float) -> st
 def _measure_ws_flex(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
     for num_nodes in graphs.loc[where, "num_nodes"].unique():
         rows = graphs.loc[where & graphs["num_nodes"].eq(num_nodes)]
+        if num_nodes > LARGEST_AS_BITS:  # no matrix of theirs would fit
+            _measure_named(graphs, where & graphs["num_nodes"].eq(num_nodes), notes)
+            continue
         arguments = (
             rows["density"] * num_nodes,
             rows["rewiring_probability"],

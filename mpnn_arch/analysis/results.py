@@ -208,7 +208,7 @@ def _unique_names(read: list[Results]) -> list[Results]:
 def _merged(read: list[Results]) -> list[Results]:
     kept: list[Results] = []
     for results in sorted(read, key=lambda one: not has_epochs(one.table)):
-        twin = next((one for one in kept if _same_runs(one.table, results.table)), None)
+        twin = next((one for one in kept if _same_runs(one, results)), None)
         if twin is None:
             kept.append(results)
             continue
@@ -222,10 +222,13 @@ def _merged(read: list[Results]) -> list[Results]:
     return sorted(kept, key=lambda one: order[one.name])
 
 
-def _same_runs(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+def _same_runs(first: Results, second: Results) -> bool:
     def runs(table: pd.DataFrame) -> pd.Series:
         last = final(table)
         return last.set_index(["graph", "train_seed"])["error"].sort_index()
 
-    a, b = runs(first), runs(second)
+    # Errors of few test images may be equal by chance.
+    if any(first.kind[name] != second.kind[name] for name in first.kind.keys() & second.kind):
+        return False
+    a, b = runs(first.table), runs(second.table)
     return a.index.equals(b.index) and bool(np.allclose(a, b))

@@ -130,13 +130,15 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        raw = pd.read_parquet(path)
+        import pyarrow.parquet as pq
+
+        # Without what pandas noted of it: an index would be no column, and types of pandas' own
+        # compute otherwise.
+        raw: pd.DataFrame = pq.ParquetFile(path).read().to_pandas(ignore_metadata=True)
     except ImportError:
         raise _no_pyarrow() from None
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is no Parquet file of results: {str(error).strip()}") from None
-    if raw.index.names != [None]:  # columns that were made the index
-        raw = raw.reset_index()
     # Categories take no value that is none of them, as the name of a graph would be.
     kinds = {name: kind for name, kind in raw.dtypes.items() if hasattr(kind, "categories")}
     return raw.astype({name: kind.categories.dtype for name, kind in kinds.items()})

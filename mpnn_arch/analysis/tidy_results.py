@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from mpnn_arch.analysis.results_table import (
     final,
     is_baseline,
 )
+from mpnn_arch.checks import LARGEST_COUNT
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.graphs.design_space import C_AND_L
@@ -39,6 +40,7 @@ class Results:
         notes: what was left out, a sentence each.
         twins: other files that hold the same runs, and are not analysed again.
         graphs: by name those that came from files and are kept with the results.
+        kind: model, data set, message and aggregation, as far as the file names them.
     """
 
     name: str
@@ -46,6 +48,11 @@ class Results:
     notes: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
     graphs: Mapping[str, RelationalGraph] = field(default_factory=dict)
+    kind: Mapping[str, str] = field(default_factory=dict)
+
+
+class _NothingLeftError(InputError):
+    """No row of a kind of network can be analysed."""
 
 
 def tidy(raw: pd.DataFrame, name: str, source: Path) -> list[Results]:
@@ -68,8 +75,17 @@ def tidy(raw: pd.DataFrame, name: str, source: Path) -> list[Results]:
     apart = [column for column in there if raw[column].nunique(dropna=False) > 1]
     if not apart:
         return [_tidy(raw, name, source)]
-    kinds = raw[apart].fillna("none").astype(str).agg("_".join, axis=1)
-    return [_tidy(raw[kinds == kind], f"{name}_{kind}", source) for kind in kinds.unique()]
+    read, refused = [], []
+    for values, rows in raw.groupby(apart, dropna=False, sort=False):
+        kind = "_".join(map(_named, values))
+        try:
+            read.append(_tidy(rows, f"{name}_{kind}", source))
+        except _NothingLeftError as error:  # as where every training of one diverged
+            refused.append((kind, error))
+    if not read:
+        raise refused[0][1]
+    notes = tuple(f"{kind} is left out: {error}" for kind, error in refused)
+    return [replace(read[0], notes=(*notes, *read[0].notes)), *read[1:]]
 
 
 def _tidy(raw: pd.DataFrame, name: str, source: Path) -> Results:
@@ -82,7 +98,7 @@ def _tidy(raw: pd.DataFrame, name: str, source: Path) -> Results:
     notes += left_out
     kept = np.isin(number, graphs.index)
     if not kept.any():
-        raise InputError(f"{source} holds no graph that is known; {' '.join(notes)}")
+        raise _NothingLeftError(f"{source} holds no graph that is known; {' '.join(notes)}")
     described = graphs.loc[number[kept]].reset_index(drop=True)
     runs = long.loc[kept, ["train_seed", "epoch", "error"]].reset_index(drop=True)
     table = pd.concat([described, runs], axis=1)
@@ -92,7 +108,13 @@ def _tidy(raw: pd.DataFrame, name: str, source: Path) -> Results:
     table = _finished(table, notes)
     if table["num_nodes"].nunique() == 1:  # else of each size by itself
         notes += shortcomings(table)
-    return Results(name, table, tuple(notes))
+    kind = {column: _named(raw[column].iloc[0]) for column in KIND if column in raw.columns}
+    return Results(name, table, tuple(notes), kind=kind)
+
+
+def _named(value: object) -> str:
+    """The name of a part of a network; no message, that is the model's own, is ``none``."""
+    return "none" if pd.isna(value) else str(value)
 
 
 def _long(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -139,10 +161,11 @@ def _clean(long: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
             wrong = long[name].notna()
         if name in whole:
             wrong |= numbers.notna() & (numbers % 1 != 0)
+            if numbers.dtype.kind in "uf":  # several could become one number of 64 bits
+                wrong |= numbers.astype(np.float64).abs() >= 2.0**63
         if wrong.any():
-            _refuse_value(
-                long, name, wrong, "a whole number" if name in whole else "a number", path
-            )
+            what = "a whole number of 64 bits" if name in whole else "a number"
+            _refuse_value(long, name, wrong, what, path)
         # Of a Parquet file they may be short, or of types of pandas' own.
         is_whole = isinstance(numbers.dtype, np.dtype) and numbers.dtype.kind in "iu"
         long[name] = numbers.astype(np.int64 if is_whole else np.float64)
@@ -150,7 +173,12 @@ def _clean(long: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
         if long[name].isna().any():
             _refuse_value(long, name, long[name].isna(), "a whole number", path)
         long[name] = long[name].astype(int)
-    for name, least, most in (("error", 0, 100), ("density", 0, 1), ("rewiring_probability", 0, 1)):
+    for name, least, most in (
+        ("error", 0, 100),
+        ("num_nodes", 1, LARGEST_COUNT),
+        ("density", 0, 1),
+        ("rewiring_probability", 0, 1),
+    ):
         if name in long.columns:
             outside = np.isfinite(long[name]) & ~long[name].between(least, most)
             if outside.any():
@@ -159,7 +187,7 @@ def _clean(long: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
         _refuse_value(long, "graph", long["graph"].isna(), "the name of a graph", path)
     finite = np.isfinite(long["error"])
     if not finite.any():
-        raise InputError(f"{path} has no row with a finite error; give errors in percent")
+        raise _NothingLeftError(f"{path} has no row with a finite error; give errors in percent")
     if not finite.all():
         notes.append(
             f"{int((~finite).sum())} of {len(long)} rows left out: their error is no number"

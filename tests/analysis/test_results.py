@@ -138,6 +138,7 @@ def test_parquet_of_short_types_of_categories_and_with_an_index(results_file, tm
         (
             table.astype({**short, "train_seed": "int8"}),
             table.astype({"graph": "category"}).convert_dtypes(),
+            table.convert_dtypes(dtype_backend="pyarrow"),
             table.set_index(["graph", "train_seed"]),
         )
     ):
@@ -228,6 +229,9 @@ def of_graph(lines, name):
         (lambda t: [t[0].replace("graph_seed", "x"), *t[1:]], "no column graph_seed"),
         (lambda t: [*t, with_end(t[5], "2,much")], "line 28: error is 'much'"),
         (lambda t: [*t, with_end(t[-1], "2.5,32")], "not a whole number"),
+        (lambda t: [*t, with_end(t[-1], f"{2**64},32")], "not a whole number of 64 bits"),
+        (lambda t: [*t, with_end(t[-1], f"{2**63},32")], "not a whole number of 64 bits"),
+        (lambda t: [*t, "complete,0,1,0,1,1,32"], "num_nodes is 0, which is not between 1 and"),
         (lambda t: [*t, with_end(t[-1], "9,932")], "between 0 and 100"),
         (lambda t: [*t, t[-1].replace("ws_flex", "")], "not the name of a graph"),
         (lambda t: [*t, t[-1] + "1"], "several errors for ws_flex"),
@@ -248,9 +252,14 @@ def test_what_is_left_out_is_said(results_file):
     lines = [line for line in results_file.lines if not line.startswith("complete")]
     lines += ["ws_flex,64,0.125,0.0,1,1,nan", "ws_flex,64,0.125,0.0,1,2,inf"]
     lines += ["mystery,64,0.5,0.5,1,1,30.0", "ws_flex,64,0.001,0.5,1,1,30.0", lines[-5]]
+    lines += ["ws_flex,1000000000,0.5,0.5,1,1,30.0"]  # 2.5e17 edges
+    lines += ["ws_flex,16,0.5,0.5,-1,1,30.0"]
     (results,) = read_results(results_file(lines))
     said = " ".join(results.notes)
-    for part in ("2 of 29 rows left out", "'mystery' cannot be made", "no baseline", "repeat"):
+    for part in (
+        "2 of 31 rows left out", "'mystery' cannot be made", "'ws_flex:1000000000,500000000.0,0",
+        "'ws_flex:16,8.0,0.5,-1'", "no baseline", "repeat",
+    ):  # fmt: skip
         assert part in said
     assert len(results.table) == 24
     assert np.isfinite(results.table["error"]).all()
@@ -326,6 +335,32 @@ def test_the_models_own_message_is_a_kind(results_file):
     read = read_many([results_file([header, *rows], "study.csv")])
     assert [one.name for one in read] == ["study_none", "study_gated"]
     assert [set(one.table["error"]) for one in read] == [{9.0}, {8.0}]
+
+
+def test_a_kind_without_a_result_leaves_the_others(results_file):
+    """As where every training with one message diverged."""
+    header = "graph,train_seed,test_error,message"
+    rows = ["complete:16,0,9.0,linear", "complete:16,0,nan,gated", "mine,0,8.0,attention"]
+    (read,) = read_many([results_file([header, *rows], "study.csv")])
+    assert read.name == "study_linear"
+    for kind, why in (("gated", "no row with a finite error"), ("attention", "'mine' cannot be")):
+        assert any(note.startswith(f"{kind} is left out: ") and why in note for note in read.notes)
+    with pytest.raises(InputError, match="no row with a finite error"):
+        read_many([results_file([header, rows[1]], "study.csv")])
+    with pytest.raises(InputError, match="line 4: error is 'much'"):
+        read_many([results_file([header, *rows[:2], "complete:16,0,much,gated"], "study.csv")])
+
+
+def test_networks_with_the_same_errors_are_not_the_same_runs(results_file):
+    header = "graph,train_seed,test_error,message,aggr"
+    rows = [f"complete:16,0,9.0,{kind}" for kind in ("linear,max", "gated,max", "gated_max,sum")]
+    path = results_file([header, *rows, "complete:16,0,9.0,gated,max_sum"], "study.csv")
+    names = ["study_linear_max", "study_gated_max", "study_gated_max_sum", "study_gated_max_sum_2"]
+    assert [one.name for one in read_many([path])] == names
+    export = path.with_name("export.csv")
+    export.write_text(path.read_text())  # the same runs again
+    read = read_many([path, export])
+    assert [len(one.twins) for one in read] == [1, 1, 1, 1]
 
 
 def test_a_folder_whose_name_is_no_utf8_has_a_name_that_a_table_holds(results_file):

@@ -249,10 +249,10 @@ def ws_flex_words(
     Raises:
         InputError: as :func:`ws_flex`.
     """
-    words = [
-        words_of_rows(ws_flex_rows(*check_ws_flex(num_nodes, degree, p), int(s)), num_nodes)
-        for degree, p, s in zip(average_degree, rewiring_probability, seed, strict=True)
-    ]
+    words = []
+    for degree, p, s in zip(average_degree, rewiring_probability, seed, strict=True):
+        checked = *check_ws_flex(num_nodes, degree, p), check_whole("seed", s, 0)
+        words.append(words_of_rows(ws_flex_rows(*checked), num_nodes))
     return np.stack(words)
 
 
