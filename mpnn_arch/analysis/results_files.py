@@ -10,6 +10,7 @@ import pandas as pd
 from mpnn_arch.analysis.results_table import ERROR_NAMES, KIND, WIDE
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
+from mpnn_arch.io.files import typed_path
 
 # What a folder may call its results: an export of a study, and the metrics of `mpnn-arch train`.
 IN_FOLDER = ("export.csv", "export.parquet", "metrics.csv")
@@ -35,7 +36,7 @@ def study_table(
     study = Study.open(path)
     table, counts = study.table(all_epochs=True), study.counts()
     if table.empty:
-        again = f"mpnn-arch {study.command} --out {path} --resume"
+        again = f"mpnn-arch {study.command} --out {typed_path(path)} --resume"
         with study.ledger() as ledger:
             failed = list(failures(ledger))
         if failed:
@@ -46,7 +47,7 @@ def study_table(
         raise InputError(f"the study {path} has no trained epoch yet; run it with {again}")
     notes: tuple[str, ...] = ()
     if counts.left_out:
-        notes = (f"without a result: {counts.left_out}; see mpnn-arch status {path}",)
+        notes = (f"without a result: {counts.left_out}; see mpnn-arch status {typed_path(path)}",)
     # A recipe may pass epochs over (``evaluate_every``): they have a training loss and no error.
     evaluated = table[table["top1_error"].notna()]
     with study.ledger() as ledger:

@@ -31,10 +31,13 @@ def write_closing_report(
     Returns:
         One line: where the report is, or why there is none and how to get it.
     """
+    from mpnn_arch.io.files import typed_path
+
     page = study.path / "report" / "report.html"
     if page.exists() and not anew:
         return f"report: {page}"
-    command = f"mpnn-arch report {study.path} --out {study.path / 'report'}"
+    where = typed_path(study.path)
+    command = f"mpnn-arch report {where} --out {typed_path(study.path / 'report')}"
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return (
@@ -47,7 +50,7 @@ def write_closing_report(
         return (
             f"no report: it compares at least {FEWEST_GRAPHS} graphs, and {row['n']} "
             f"{'is' if row['n'] == 1 else 'are'} done; add graphs by mpnn-arch sweep --out "
-            f"{study.path} --extend --graphs ..."
+            f"{where} --extend --graphs ..."
         )
     try:
         _write(study, page.parent, progress)

@@ -13,6 +13,7 @@ from mpnn_arch.cli.output import new_console
 from mpnn_arch.cli.progress import open_listeners
 from mpnn_arch.cli.runner_options import NAMES, make_runner
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import typed_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,13 +140,14 @@ def run_study(
         if study is not None:
             say(
                 errors,
-                f"interrupted; to continue: mpnn-arch {defaults.command} --out {study.path} "
-                "--resume",
+                f"interrupted; to continue: mpnn-arch {defaults.command} "
+                f"--out {typed_path(study.path)} --resume",
             )
         sys.exit(130)
     except InputError:
         if study is not None and how.out is None:  # the same command would begin another study
-            say(errors, f"to continue: mpnn-arch {defaults.command} --out {study.path} --resume")
+            again = f"mpnn-arch {defaults.command} --out {typed_path(study.path)} --resume"
+            say(errors, f"to continue: {again}")
         raise
     return study, progress.trained
 
@@ -161,7 +163,7 @@ def end(study: Study, console: Console) -> None:
     if reasons:
         failed = sum(count for _, count in reasons)
         say(console, f"{failed} of {trials} trials failed: {reasons[0][0]}")
-        say(console, f"all reasons: mpnn-arch status {study.path}")
+        say(console, f"all reasons: mpnn-arch status {typed_path(study.path)}")
         sys.exit(1)
 
 

@@ -48,6 +48,7 @@ def sweep(*, quiet: bool, report: bool, **options: Any) -> None:
     console, errors = consoles(quiet)
     study, trained = run_study(DEFAULTS, *split(options), console, errors, headline=False)
     from mpnn_arch.cli.output import print_table
+    from mpnn_arch.io.files import typed_path
     from mpnn_arch.studies.results import read_results
 
     with study.ledger() as ledger:
@@ -56,7 +57,8 @@ def sweep(*, quiet: bool, report: bool, **options: Any) -> None:
         print_table(console, _table(results))
     if len(results) > MOST_SHOWN:
         left_out = len(results) - MOST_SHOWN
-        say(console, f"and {left_out} more: mpnn-arch export {study.path} --to results.csv")
+        where = typed_path(study.path)
+        say(console, f"and {left_out} more: mpnn-arch export {where} --to results.csv")
     for line in race_lines(read_status(study.path)["race"]):
         say(console, line)
     if report:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -180,6 +182,13 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= 200 else f"{text[:90]}...{text[-90:]} ({len(text)} characters)"
+
+
+def typed_path(path: str | os.PathLike[str]) -> str:
+    """``path`` as it is typed in a command: one word to the shell, and no option."""
+    text = os.fspath(path)
+    text = os.path.join(os.curdir, text) if text.startswith("-") else text
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def sync(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mpnn_arch import __version__
 from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import check_folder, shown_path, sync, write_error, write_text
+from mpnn_arch.io.files import check_folder, shown_path, sync, typed_path, write_error, write_text
 from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.temporary import new_temporary_folder, sweep
@@ -473,7 +473,7 @@ def _note(watch: Listener, text: str | None) -> None:
 def name_studies_in(folder: Path) -> str:
     """The studies to name in the place of a folder of them; empty if there are none in it."""
     try:
-        inside = [shown_path(path.parent) for path in sorted(folder.glob("*/study.json"))]
+        inside = [typed_path(path.parent) for path in sorted(folder.glob("*/study.json"))]
     except OSError:  # a name that is too long, a folder that may not be read
         return ""
     if not inside:

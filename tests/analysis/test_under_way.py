@@ -97,6 +97,10 @@ def test_a_study_without_an_epoch_says_why(tmp_path):
     study = Study.create(tmp_path / "mine", config)
     with pytest.raises(InputError, match="no trained epoch yet; run it with mpnn-arch sweep"):
         analysis.load_results(study.path)
+    spaced = study.path.rename(tmp_path / "my study")  # one word of the command that is suggested
+    with pytest.raises(InputError, match=f"--out '{spaced}' --resume"):
+        analysis.load_results(spaced)
+    spaced.rename(study.path)
     with LedgerWriter(study.path / "ledger.sqlite") as ledger, ledger.transaction():
         (row,) = ledger.lease("w")
         ledger.fail(row["id"], row["lease"], "ValueError: 7 channels", final=True)

@@ -1,8 +1,9 @@
 import os
+import shlex
 
 import pytest
 
-from mpnn_arch.io.files import write_text, write_whole
+from mpnn_arch.io.files import typed_path, write_text, write_whole
 
 
 def names(folder):
@@ -41,3 +42,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         write_text(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="words are divided as by a POSIX shell")
+@pytest.mark.parametrize("name", ["runs/ring", "my runs/$a 'b'", "-runs", "rüns"])
+def test_a_path_in_a_command_is_one_word_and_no_option(name):
+    (word,) = shlex.split(typed_path(name))
+    assert os.path.abspath(word) == os.path.abspath(name)
+    assert not word.startswith("-")
