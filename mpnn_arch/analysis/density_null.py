@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.density_curve import (
@@ -14,6 +15,7 @@ from mpnn_arch.analysis.density_curve import (
     plane_features,
     with_density,
 )
+from mpnn_arch.analysis.independent import independent, p_of_more
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph, without_baseline
 from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
@@ -91,13 +93,13 @@ def density_null(
     errors = graphs["mean"].to_numpy(dtype=np.float64)
     density, plane = density_features(graphs), plane_features(graphs)
     ones = np.ones((len(errors), 1))
-    both = np.hstack([ones, density, plane])
-    explanations = (np.hstack([ones, density]), np.hstack([ones, plane]), both)
+    both = independent(np.hstack([ones, density, plane]))
+    explanations = *(independent(np.hstack([ones, one])) for one in (density, plane)), both
     fits = [OLS(errors, features).fit() for features in explanations]
-    f_p = float(fits[2].compare_f_test(fits[0])[1])
+    f_p = p_of_more(fits[2], fits[0])
 
     random = np.random.default_rng(seed)
-    sizes = [1 + density.shape[1], both.shape[1]]
+    sizes = [explanations[0].shape[1], both.shape[1]]
     resampled = np.diff(resampled_r2(both, sizes, errors, draws, random), axis=1)[:, 0]
 
     gain = fits[2].rsquared - fits[0].rsquared
@@ -160,8 +162,10 @@ def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.Da
 
 def _strata(density: Array, strata: int | None) -> Numbers:
     count = strata if strata is not None else int(np.clip(len(density) // 10, 2, 50))
-    order = np.argsort(np.argsort(density, kind="stable"), kind="stable")
-    classes: Numbers = order * count // len(density)
+    # Graphs of one density are in one class: they come in the order of their errors, by which a
+    # class must not be chosen.
+    lower = rankdata(density.round(9), method="min").astype(np.int64) - 1
+    classes: Numbers = lower * count // len(density)
     return classes
 
 

@@ -15,6 +15,8 @@ from mpnn_arch import InputError, analysis
 from mpnn_arch.analysis.calibration import RULES, planted
 from mpnn_arch.analysis.cross_validation import explained, held_out
 from mpnn_arch.analysis.density_curve import DensityCurve
+from mpnn_arch.analysis.density_null import _strata
+from mpnn_arch.analysis.independent import independent, p_of_more
 from mpnn_arch.analysis.per_graph import per_graph
 from mpnn_arch.analysis.report.analyses import analyse
 from mpnn_arch.analysis.report.readings import readings
@@ -168,6 +170,52 @@ def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):
     assert something.f_p < 1e-6
     with pytest.raises(InputError, match="12 graphs or more"):
         analysis.density_null(bowl_table.head(5))
+
+
+def of_two_densities(made_up):
+    """40 graphs of two densities, whose logarithm has no square or cube of its own."""
+    table = made_up("flat", count=449, seeds=2, noise=0.0, baseline=None)
+    degree = np.where(np.arange(449) < 225, 0.25, 0.5)
+    density = table["graph"].map(dict(zip(table["graph"].unique(), degree, strict=True)))
+    table = table.assign(density=density)[density.groupby(table["graph"]).ngroup() % 11 == 0]
+    chance = np.random.default_rng(3).normal(0, 0.5, len(table) // 2)
+    luck = table["graph"].map(dict(zip(table["graph"].unique(), chance, strict=True)))
+    return table.assign(error=30 + luck)
+
+
+def test_features_that_depend_on_others_count_once(made_up):
+    table = of_two_densities(made_up)
+    graphs = per_graph(table)
+    assert len(graphs) == 41
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # statsmodels warns of a design that is singular
+        found = analysis.density_null(table, draws=400)
+        steps = analysis.variance_ladder(table, draws=50).set_index("step")
+    c, length = (graphs[name] for name in ("clustering_coefficient", "average_path_length"))
+    few = sm.add_constant((graphs["density"] == 0.5).astype(float).to_numpy())
+    plane = np.stack([c, length, c**2, c * length, length**2], axis=1)
+    fits = [sm.OLS(graphs["mean"].to_numpy(), x).fit() for x in (few, np.hstack([few, plane]))]
+    expected = fits[1].compare_f_test(fits[0])[1]
+    assert found.f_p == pytest.approx(expected)
+    assert found.permutation_p == pytest.approx(expected, abs=0.1)
+    assert steps["r2"]["density"] == pytest.approx(fits[0].rsquared)
+    low, high = found.gain_interval
+    assert low < 0 < high
+
+
+def test_graphs_of_one_density_are_in_one_class():
+    """They come in the order of their errors, which are to be exchanged among all of them."""
+    assert _strata(np.repeat([0.25, 0.5], 20), None).tolist() == [0] * 20 + [2] * 20
+    assert _strata(np.array([0.1 + 0.2, 0.1, 0.3, 0.3]), 4).tolist() == [1, 0, 1, 1]
+    assert np.bincount(_strata(np.arange(50.0) + 1, None)).tolist() == [10] * 5
+
+
+def test_what_adds_no_feature_adds_nothing():
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    both = np.column_stack([x, x @ [1, -2], x[:, 0] ** 2, np.zeros(20)])
+    np.testing.assert_array_equal(independent(both), both[:, [0, 1, 3]])
+    one, same = (sm.OLS(x[:, 0] ** 3, independent(part)).fit() for part in (x, both[:, :3]))
+    assert p_of_more(same, one) == 1.0
 
 
 def test_the_ladder_adds_up(bowl_table, density_table):
