@@ -19,7 +19,8 @@ from mpnn_arch.analysis.density_null import _strata
 from mpnn_arch.analysis.independent import independent, p_of_more
 from mpnn_arch.analysis.per_graph import per_graph
 from mpnn_arch.analysis.report.analyses import analyse
-from mpnn_arch.analysis.report.readings import readings
+from mpnn_arch.analysis.report.charts import agreement_charts, charts_of, few_epochs_chart
+from mpnn_arch.analysis.report.readings import agreement_readings, readings
 from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
 from mpnn_arch.analysis.tidy_results import Results
 
@@ -153,7 +154,23 @@ def test_the_interval_of_the_ceiling_is_that_of_an_intraclass_correlation(made_u
     assert (row["r2_low"], row["r2_high"]) == pytest.approx((1 - 1 / low, 1 - 1 / high))
     one = analyse(Results("one", table[table["train_seed"] == 0]), {}, repeats=1)
     assert np.isnan(one.surfaces.set_index("function").loc["ceiling", "r2"])
-    assert not any("nan" in reading.evidence for reading in readings(one))
+
+
+def test_what_is_not_known_is_not_said_to_be_nan(made_up):
+    table = made_up("bowl", count=52, seeds=1)
+    table = pd.concat([table.assign(epoch=1, error=table["error"] + 5), table.assign(epoch=2)])
+    one = analyse(Results("one", table), {}, repeats=1)
+    assert np.isnan(one.few_epochs["pearson_other_seeds"]).all()
+    other = analyse(Results("other", table.assign(density=0.5)), {}, repeats=1)  # of one density
+    pairs, _ = analysis.consistency({"one": table, "other": other.table})
+    assert np.isnan(pairs["pearson_beyond_density"]).all()
+    said = [*readings(one), *readings(other), *agreement_readings(pairs)]
+    assert len(said) > 3
+    assert not any("nan" in reading.evidence for reading in said)
+    early = few_epochs_chart(one)
+    assert [line.label for line in early.layers] == ["Pearson, 95 %", "Spearman"]
+    charts = [early, *charts_of(one), *agreement_charts([one, other], pairs)]
+    assert not any("nan" in f"{chart.title} {chart.caption}" for chart in charts)
 
 
 def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):

@@ -67,6 +67,7 @@ def agreement_charts(analysis: Sequence[Analysis], pairs: pd.DataFrame) -> list[
             for c, length in points[["clustering_coefficient", "average_path_length"]].to_numpy()
         ]
         fit = np.polyfit(points["first"], points["second"], 1)
+        rest = row["pearson_beyond_density"]
         ends = np.array([points["first"].min(), points["first"].max()])
         drawn.append(
             Chart(
@@ -79,7 +80,7 @@ def agreement_charts(analysis: Sequence[Analysis], pairs: pd.DataFrame) -> list[
                     Points(points["first"], points["second"], "a bin of C and L", texts),
                     Line(ends, np.polyval(fit, ends), "least squares", dashed=True),
                 ],
-                f"Of what density leaves unexplained: {row['pearson_beyond_density']:.2f}.",
+                "" if pd.isna(rest) else f"Of what density leaves unexplained: {rest:.2f}.",
             )
         )
     return drawn
@@ -299,6 +300,13 @@ def few_epochs_chart(analysis: Analysis) -> Chart | None:
     table = analysis.few_epochs
     if table is None or table.empty:
         return None
+    across, caption = [], ""
+    if table["pearson_other_seeds"].notna().any():  # of one training seed there are no others
+        name = "Pearson, a seed with the others' last"
+        across = [Line(table["epoch"], table["pearson_other_seeds"], name, dashed=True)]
+        caption = (
+            "A run's early and late errors share its luck; the dashed line compares different runs."
+        )
     return Chart(
         f"{analysis.name}_few_epochs",
         f"{analysis.name}: correlation of epoch t with the last, over graphs",
@@ -313,14 +321,9 @@ def few_epochs_chart(analysis: Analysis) -> Chart | None:
                 table["pearson_high"],
             ),
             Line(table["epoch"], table["spearman"], "Spearman"),
-            Line(
-                table["epoch"],
-                table["pearson_other_seeds"],
-                "Pearson, a seed with the others' last",
-                dashed=True,
-            ),
+            *across,
         ],
-        "A run's early and late errors share its luck; the dashed line compares different runs.",
+        caption,
         log_x=True,
     )
 

@@ -52,14 +52,15 @@ def agreement_readings(pairs: pd.DataFrame) -> list[Reading]:
         alone = row["pearson_interval"][0] > 0
         beyond = row.get("pearson_beyond_density_interval")
         lasts = isinstance(beyond, tuple) and beyond[0] > 0
+        rest = row["pearson_beyond_density"]
+        unexplained = "" if pd.isna(rest) else f"; of what density leaves unexplained {rest:.2f}"
         claims.append(
             Reading(
                 f"{row['first']} and {row['second']}",
                 "architectures agree on which graphs are good",
                 _grade(alone and lasts, alone),
                 f"Pearson {row['pearson']:.2f} ({row['pearson_interval'][0]:.2f} to "
-                f"{row['pearson_interval'][1]:.2f}) over {row['points']} bins; of what density "
-                f"leaves unexplained {row['pearson_beyond_density']:.2f}",
+                f"{row['pearson_interval'][1]:.2f}) over {row['points']} bins{unexplained}",
                 "survives: both correlations are above 0 with 95 % confidence; in part: the first",
             )
         )
@@ -186,13 +187,15 @@ def _few_epochs(analysis: Analysis) -> Reading | None:
         return None
     table = analysis.few_epochs
     early = table[table["epoch"] >= 3].iloc[0] if (table["epoch"] >= 3).any() else table.iloc[-1]
+    # Unknown with one training seed.
+    others = early["pearson_other_seeds"]
+    across = "" if pd.isna(others) else f", with the last of other training seeds {others:.2f}"
     return Reading(
         analysis.name,
         "few epochs rank the graphs",
         _grade(early["pearson_low"] > 0.8, early["pearson_low"] > 0.5),
         f"epoch {early['epoch']:.0f} against the last: Pearson {early['pearson']:.2f} "
-        f"({early['pearson_low']:.2f} to {early['pearson_high']:.2f}), with the last of other "
-        f"training seeds {early['pearson_other_seeds']:.2f}",
+        f"({early['pearson_low']:.2f} to {early['pearson_high']:.2f}){across}",
         "survives: above 0.8 with 95 % confidence; in part: above 0.5",
     )
 
