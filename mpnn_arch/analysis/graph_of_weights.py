@@ -130,7 +130,7 @@ def learned_graph_sweep(
     """
     values = edge_values(model, num_nodes)
     if thresholds is not None:
-        cuts = [_cut(values, threshold, None) for threshold in thresholds]
+        cuts = [_cut(values, threshold, None) for threshold in as_list("thresholds", thresholds)]
     else:
         most = (num_nodes - 1) / num_nodes
         densities = [share for share in np.arange(1, 20) / 20 if share <= most]

@@ -103,6 +103,8 @@ def test_a_sweep_cuts_the_same_values():
         graph = learned_graph(weights, 16, threshold=row["threshold"]).graph
         assert row["clustering_coefficient"] == graph.clustering_coefficient
         assert row["edges"] == graph.num_edges
+    with pytest.raises(InputError, match=r"thresholds is a list, not 0\.5"):
+        learned_graph_sweep(weights, 16, thresholds=0.5)
     two = learned_graph_sweep(weights, 16, thresholds=[0.5, 2.0])
     assert two["threshold"].tolist() == [0.5, 2.0]
 
