@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpnn_arch.checks import check_kind, shown
+from mpnn_arch.checks import check_kind, counted, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.weights import load_weights
 from mpnn_arch.training.batch_norm import reestimate_batch_norm
@@ -133,13 +133,7 @@ class EpochLoop(ABC):
         self.epoch = 0
         self._network: Callable[[Tensor], Any] = self._make_network()
         self.optimizer = make_optimizer(self.model.parameters(), self.config)
-        full, rest = divmod(self.source.num_train, config.batch_size)
-        self.steps_per_epoch = full + (rest > 1 and not config.drop_last)
-        if not self.steps_per_epoch:
-            raise InputError(
-                f"the data set {dataset.name!r} has {self.source.num_train} training images, fewer "
-                f"than a step needs; give {config.batch_size if config.drop_last else 2} or more"
-            )
+        self.steps_per_epoch = count_steps(dataset, config)
         self._check_outputs()
 
     def _make_network(self) -> Callable[[Tensor], Any]:
@@ -320,6 +314,22 @@ class EpochLoop(ABC):
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def count_steps(dataset: ImageDataset | ImageFolder, config: TrainingConfig) -> int:
+    """Steps of the optimiser in an epoch.
+
+    Raises:
+        InputError: none, as there are too few training images.
+    """
+    full, rest = divmod(dataset.num_train, config.batch_size)
+    steps = full + (rest > 1 and not config.drop_last)
+    if not steps:
+        raise InputError(
+            f"the data set {dataset.name!r} has {counted(dataset.num_train, 'training image')}, "
+            f"fewer than a step needs; give {config.batch_size if config.drop_last else 2} or more"
+        )
+    return steps
 
 
 def _draw_seed(generator: torch.Generator) -> int:

@@ -342,6 +342,7 @@ def test_folders_that_are_no_study_are_refused(drivers, finished, tmp_path):
         (["--aggr", "sum,sum"], "repeats sum"),
         (["--epochs", 0], "epochs"),
         (["--weights", "some"], "all, best, none"),
+        (["--set", "drop_last=true", "--batch-size", 5000], "fewer than a step needs"),
         (["--keep", 0.7], "--keep is for --race"),
         (["--parallel", "fsdp2"], "start them with torchrun"),
         (["--extend"], "--extend needs --out"),
