@@ -29,6 +29,11 @@ from mpnn_arch.graphs.arrays import (
     sorted_edges,
 )
 
+
+class _NoNumberError(InputError):
+    """A text file of a matrix has a word in it, as lists of edges between named nodes have."""
+
+
 Format = Literal["matrix", "edges", "graphml", "gexf"]
 BY_SUFFIX: dict[str, Format] = {
     ".txt": "matrix",
@@ -83,8 +88,10 @@ def read(
         if kind == "matrix":
             try:
                 num_nodes, edges = _matrix_edges(path)
+            except _NoNumberError:  # says what to do with a list of edges
+                raise
             except InputError as error:
-                if format is not None or ".edges" in str(error) or not _has_three_columns(path):
+                if format is not None or not _has_three_columns(path):
                     raise
                 raise InputError(f"{error}, or name a list of edges with weights .edges") from None
             if directed is None:
@@ -245,7 +252,7 @@ def _row(entries: list[str], number: int) -> npt.NDArray[np.float64]:
             raise ValueError("write numbers in ASCII digits")
         return np.array(entries, dtype=np.float64)
     except ValueError as error:
-        raise InputError(
+        raise _NoNumberError(
             f"line {number} contains a value that is not a number ({_one_line(error)}); leave "
             "headers out, or name a list of edges .edges (in Python, pass format='edges')"
         ) from None
