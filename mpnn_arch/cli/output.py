@@ -96,4 +96,5 @@ def set_widths(console: Console, table: Table, width: int) -> int:
         given = min(lacking[index], room // (len(least) - number))
         table.columns[index].width = least[index] + given
         room -= given
-    return frame + sum(column.width or 0 for column in table.columns)
+    # Asked again, as rich before 15 pads the last column of a given width in spite of ``pad_edge``.
+    return console.measure(table, options=unbounded).maximum

@@ -29,9 +29,9 @@ def harary(num_nodes: int, num_edges: int) -> RelationalGraph:
         >>> graphs.harary(num_nodes=8, num_edges=12).degrees
         array([3, 3, 3, 3, 3, 3, 3, 3])
     """
-    import networkx as nx
+    from networkx.generators.harary_graph import hnm_harary_graph
 
     num_nodes = check_num_nodes(num_nodes)
     num_edges = check_whole("num_edges", num_edges, num_nodes - 1, num_nodes * (num_nodes - 1) // 2)
     check_size("harary", num_nodes, num_edges)
-    return RelationalGraph.from_networkx(nx.hnm_harary_graph(num_nodes, num_edges))
+    return RelationalGraph.from_networkx(hnm_harary_graph(num_nodes, num_edges))
