@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mpnn_arch.analysis.correlation import Correlation, correlate
-from mpnn_arch.analysis.graph_rows import identify, list_files
+from mpnn_arch.analysis.graph_rows import identify, read_lists
 from mpnn_arch.analysis.landscape import binned, plane_of
 from mpnn_arch.analysis.per_graph import Numbers, per_graph, without_baseline
 from mpnn_arch.checks import as_list, check_whole
@@ -110,8 +110,8 @@ def listed_subsets(table: pd.DataFrame, folder: Path) -> Mapping[int, list[str]]
     """The published lists at hand that are a part of the results' graphs: count -> names."""
     ours = set(without_baseline(table)["graph"])
     lists: dict[int, list[str]] = {}
-    for path in list_files(folder, int(table["num_nodes"].iloc[0])):
-        rows = pd.read_csv(path).rename(columns={"seed": "graph_seed"}).assign(graph="ws_flex")
+    for listed in read_lists(folder, int(table["num_nodes"].iloc[0])):
+        rows = listed.rename(columns={"seed": "graph_seed"}).assign(graph="ws_flex")
         names = list(identify(rows, folder)[0]["graph"])
         if len(names) < len(ours) and ours.issuperset(names):
             lists.setdefault(len(names), names)

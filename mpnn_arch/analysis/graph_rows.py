@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mpnn_arch.analysis.exact_csv import read_csv
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import GraphBatch, RelationalGraph, measure, parse_one
 from mpnn_arch.graphs.design_space import C_AND_L, paper_grid
@@ -87,16 +88,17 @@ def _has(graph: RelationalGraph, measured: list[float]) -> bool:
     return np.allclose([getattr(graph, name) for name in C_AND_L], measured, rtol=1e-4)
 
 
-def list_files(folder: Path, num_nodes: int) -> list[Path]:
-    """The files of lists of graphs in ``folder`` and in the folders of published data."""
-    places = dict.fromkeys([folder, *data_folders(None)])
-    return [path for place in places for path in sorted(place.glob(f"graphs_n{num_nodes}_*.csv"))]
+def read_lists(folder: Path, num_nodes: int) -> Iterator[pd.DataFrame]:
+    """The lists of graphs in ``folder`` and in the folders of published data."""
+    for place in dict.fromkeys([folder, *data_folders(None)]):
+        for path in sorted(place.glob(f"graphs_n{num_nodes}_*.csv")):
+            yield read_csv(path)
 
 
 def published_lists(folder: Path, num_nodes: int) -> pd.DataFrame:
     """All graphs of the lists ``graphs_n{num_nodes}_*.csv`` that are at hand, once each."""
     columns = ["num_nodes", "density", "rewiring_probability", "seed", *C_AND_L]
-    read = map(pd.read_csv, list_files(folder, num_nodes))
+    read = read_lists(folder, num_nodes)
     tables = [table[columns] for table in read if set(columns) <= set(table.columns)]
     if not tables:
         return pd.DataFrame(columns=columns)

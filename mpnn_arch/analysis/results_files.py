@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mpnn_arch.analysis.exact_csv import read_csv
 from mpnn_arch.analysis.results_table import ERROR_NAMES, KIND, WIDE
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
@@ -157,7 +158,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         # Names are text, also where all of them could be read as numbers.
         text = dict.fromkeys(("graph", "graph_spec", *KIND), str)
-        raw = pd.read_csv(path, skipinitialspace=True, dtype=text)
+        raw = read_csv(path, skipinitialspace=True, dtype=text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no CSV file of results: {str(error).strip()}") from None
     # What there is too much pandas takes for names.

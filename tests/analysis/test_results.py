@@ -103,6 +103,14 @@ def test_files_of_spreadsheets(results_file, tmp_path):
         analysis.load_results(tmp_path / "german.csv")
 
 
+def test_numbers_are_read_in_full(results_file):
+    path = results_file()
+    table = pd.read_csv(path)
+    exact = [0.1 + 1e-16 * k * k for k in range(len(table))]
+    table.assign(top1_error=exact).to_csv(path, index=False)
+    assert analysis.load_results(path)["error"].tolist() == exact
+
+
 def test_results_of_one_name_or_one_file_name_are_kept_apart(results_file, tmp_path):
     """The report's files and findings are called after them."""
     table = pd.read_csv(results_file())

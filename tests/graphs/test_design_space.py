@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mpnn_arch import InputError
+from mpnn_arch.analysis.exact_csv import read_csv
 from mpnn_arch.graphs import (
     design_space,
     generate,
@@ -162,7 +163,8 @@ def test_the_published_lists_lie_on_the_grid_and_fill_a_bin_each(num_nodes):
     assert np.abs(degrees[:, None] - grid["average_degree"]).min(axis=1).max() < 1e-9
     assert np.abs(p[:, None] - grid["rewiring_probability"]).min(axis=1).max() < 1e-12
     assert {one.seed for one in listed} == set(range(30))
-    table = pd.read_csv(PUBLISHED / f"graphs_n{num_nodes}_{finest}.csv")
+    path = PUBLISHED / f"graphs_n{num_nodes}_{finest}.csv"
+    table = read_csv(path)
     number, inside = bins.place(table)
     assert inside.all()
     assert len(set(number)) == finest

@@ -57,7 +57,7 @@ def test_another_kind_is_refused(saved):
     ("written", "read"), [("a model 1", "a model 2"), ("a model 9", "a model 2")]
 )
 def test_another_version_is_refused_with_both(tmp_path, written, read):
-    write_tensors(tmp_path / "x", {}, {}, kind=written)
+    write_tensors(tmp_path / "x", {"a": torch.zeros(1)}, {}, kind=written)
     with pytest.raises(InputError, match=f"is {written}, not {read}; use the mpnn_arch that"):
         read_tensors(tmp_path / "x", kind=read)
 
@@ -69,7 +69,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_missing_folder_is_named_and_nothing_is_left(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
-        write_tensors(tmp_path / "none" / "x", {}, {}, kind=KIND)
+        write_tensors(tmp_path / "none" / "x", {"a": torch.zeros(1)}, {}, kind=KIND)
     assert list(tmp_path.iterdir()) == []
 
 

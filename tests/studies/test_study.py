@@ -184,6 +184,7 @@ def test_all_epochs_and_parquet_hold_the_same_numbers(finished, tmp_path):
     import pandas as pd
 
     from mpnn_arch.analysis import load_results
+    from mpnn_arch.analysis.exact_csv import read_csv
     from mpnn_arch.studies.export import export
 
     with Study.open(finished).ledger() as ledger:
@@ -193,7 +194,7 @@ def test_all_epochs_and_parquet_hold_the_same_numbers(finished, tmp_path):
             with pytest.raises(InputError, match=r"give a name such as results.csv"):
                 export(ledger, tmp_path / name)
     table = pd.read_parquet(tmp_path / "all.parquet")
-    text = pd.read_csv(tmp_path / "all.csv")
+    text = read_csv(tmp_path / "all.csv")
     same = ("top1_error", "train_loss", "test_loss", "epoch", "train_seed", "graph_spec")
     for name in (*same, "trial_number", "state"):
         assert table[name].tolist() == text[name].tolist()
