@@ -34,7 +34,7 @@ _HOOKS = (
 
 
 def to_dense(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` in which every round that is one matrix is a dense layer.
+    """A copy of ``model`` in which every round that is one product is a dense layer.
 
     The layer's weight is :meth:`FusedRound.dense_weight`, zero where the graph has no edge, so the
     outputs are the same; it costs the dense layer's memory and multiply-adds. Rounds that share a
@@ -49,10 +49,11 @@ def to_dense(model: nn.Module) -> nn.Module:
         model: a network with rounds, or a round; it is not changed.
 
     Raises:
-        InputError: no module, or one without a round that is one matrix.
+        InputError: no module, or one without a round that is one product.
 
     Warns:
-        UserWarning: rounds that are not one matrix stay rounds, named with the reason.
+        UserWarning: rounds that are not one product with their weights stay rounds, named with the
+            reason.
 
     Example:
         >>> import torch
@@ -74,12 +75,15 @@ def to_dense(model: nn.Module) -> nn.Module:
     kept = {name: reason for name, reason in reasons.items() if reason}
     if len(kept) == len(rounds):
         raise InputError(
-            f"no round of this {type(model).__name__} is one matrix"
+            f"no round of this {type(model).__name__} is one product with its weights"
             + "".join(f"; {name or 'it'}: {reason}" for name, reason in kept.items())
         )
     if kept:
         said = "; ".join(f"{name}: {reason}" for name, reason in kept.items())
-        warnings.warn(f"these rounds are not one matrix and stay rounds: {said}", stacklevel=2)
+        warnings.warn(
+            f"these rounds are not one product with their weights and stay rounds: {said}",
+            stacklevel=2,
+        )
     weights: dict[Any, nn.Parameter] = {}
     made = {id(rounds[name]): _dense(rounds[name], weights) for name in rounds if name not in kept}
     for module in list(model.modules()):

@@ -386,10 +386,10 @@ class FusedRound(MessageRound):
         """The (C_out, C_in, ...) matrix of the round, zero where the graph has no edge.
 
         Raises:
-            InputError: the round is not a product with one matrix.
+            InputError: the round is not one product with its weights.
         """
         if reason := self.why_not_fused():
-            raise InputError(f"this round is not a product with one matrix of weights: {reason}")
+            raise InputError(f"this round is not one product with its weights: {reason}")
         dense = self.message_function.dense_weight()
         if self._is_mean:
             dense = dense / self.plan.channel_degree.view(-1, *[1] * (dense.dim() - 1))

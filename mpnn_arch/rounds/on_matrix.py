@@ -120,8 +120,8 @@ def on_matrix(layer: FusedRound, apply: Callable[..., nn.Module], **kwargs: Any)
         ``layer``, whose ``message_function.weight`` is parametrised from now on.
 
     Raises:
-        InputError: a round that is not one matrix, or a parametrisation that puts weights where
-            the graph has no edge, as ``orthogonal`` does.
+        InputError: a round that is not one product with its weights, or a parametrisation that
+            puts weights where the graph has no edge, as ``orthogonal`` does.
 
     Example:
         >>> import torch

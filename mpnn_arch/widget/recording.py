@@ -226,7 +226,7 @@ def dense_output(recording: Recording) -> Tensor:
         - **output:** (C_out, ...)
 
     Raises:
-        InputError: the round is not a product with one matrix, or normalises by the numbers of
+        InputError: the round is not one product with its weights, or normalises by the numbers of
             the whole batch.
     """
     layer = recording.layer

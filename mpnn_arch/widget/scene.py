@@ -277,8 +277,8 @@ def _blocks(recording: Recording) -> tuple[_Blocks, list[str]]:
             for messages, size in zip(recording.messages, rows, strict=True)
         ]
         note = (
-            "The weights of this message are not one matrix: a block is drawn as one number, the "
-            "message's mean."
+            "No weights of this message have the shape of a block: a block is drawn as one number, "
+            "the message's mean."
         )
         return _Blocks(means, False, (), "mean of the message"), [note]
     numbers = [

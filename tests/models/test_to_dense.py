@@ -80,11 +80,13 @@ def test_a_round_by_itself_in_its_dtype(generator):
 
 
 def test_what_is_not_one_matrix_is_refused():
-    with pytest.raises(InputError, match=r"no round of this RelationalLinear is one matrix; it: "):
+    with pytest.raises(
+        InputError, match=r"no round of this RelationalLinear is one product with its weights; it: "
+    ):
         to_dense(RelationalLinear(GRAPH, 16, 16, aggr="max"))
     with pytest.raises(InputError, match="its graph comes with the input"):
         to_dense(nn.Sequential(GraphRound(16, 16)))
-    with pytest.raises(InputError, match="no round of this Linear is one matrix"):
+    with pytest.raises(InputError, match="no round of this Linear is one product"):
         to_dense(nn.Linear(3, 3))
     with pytest.raises(InputError, match="to_dense takes a torch module with rounds, not 3"):
         to_dense(3)

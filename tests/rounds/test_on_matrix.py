@@ -15,7 +15,7 @@ GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
     ("message", "apply", "words"),
     [
         ("shared_linear", parametrizations.weight_norm, "one matrix for all edges"),
-        ("gated", parametrizations.weight_norm, "this round is not a product with one matrix"),
+        ("gated", parametrizations.weight_norm, "this round is not one product with its"),
         ("linear", nn.utils.spectral_norm, "spectral_norm registers no parametrisation"),
         ("linear", lambda m: prune.ln_structured(m, "weight", 0.5, 2, 0), "custom_from_mask"),
     ],

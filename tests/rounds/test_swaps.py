@@ -416,7 +416,7 @@ def test_what_cannot_be_fused_says_why(message, aggr):
     for backend in ("masked", "gather", "cpu", "triton"):
         with pytest.raises(InputError, match="use backend='reference'"):
             layer.backend = backend
-    with pytest.raises(InputError, match=r"not a product with one matrix of weights: .* is not"):
+    with pytest.raises(InputError, match=r"not one product with its weights: .* is not"):
         layer.dense_weight()
 
 

@@ -57,14 +57,16 @@ def test_facts_of_a_graph_that_is_not_connected(generator):
     assert scene["facts"]["average_path_length"] is None
 
 
-def test_a_round_that_is_no_matrix_says_so():
-    kwargs = {"hidden_channels": 5}
-    layer = RelationalLinear(graphs.ring(8, 4), 16, 16, message="edge_mlp", message_kwargs=kwargs)
+@pytest.mark.parametrize(
+    ("message", "kwargs"), [("edge_mlp", {"hidden_channels": 5}), ("low_rank", {"rank": 1})]
+)
+def test_a_round_that_is_not_one_product_says_so(message, kwargs):
+    layer = RelationalLinear(graphs.ring(8, 4), 16, 16, message=message, message_kwargs=kwargs)
     scene = scene_of(layer, torch.ones(1, 16))
     assert scene["difference"] is None
-    assert scene["no_dense"].startswith("this round is not a product with one matrix of weights")
+    assert scene["no_dense"].startswith("this round is not one product with its weights")
     assert not scene["whole_blocks"]
-    assert any("not one matrix" in note for note in scene["notes"])
+    assert any("No weights of this message" in note for note in scene["notes"])
 
 
 def test_a_gated_message_shows_its_value_matrix(generator):

@@ -282,7 +282,7 @@ class MessageFunction(nn.Module):
         """(num_weights, ...) the entries of every W_vu; see :mod:`mpnn_arch.kernels.plan`.
 
         Raises:
-            InputError: the sum of these messages is not a product with one matrix.
+            InputError: the sum of these messages is not one product with their weights.
         """
         if not self.plan_layout:
             raise InputError(
