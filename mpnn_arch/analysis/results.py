@@ -155,7 +155,7 @@ def read_many(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
         )
         inside = results_in(path) if several else [path]
         if not inside:
-            from mpnn_arch.studies.study import name_studies_in
+            from mpnn_arch.studies.description import name_studies_in
 
             fix = name_studies_in(path) or "give a CSV or Parquet file of them"
             raise InputError(f"there are no results in the folder {path}; {fix}")

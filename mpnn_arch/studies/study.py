@@ -5,23 +5,24 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import shutil
-import socket
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mpnn_arch import __version__
 from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import check_folder, shown_path, sync, typed_path, write_error, write_text
-from mpnn_arch.io.json_text import parse_json
+from mpnn_arch.io.files import check_folder, sync, write_error
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.temporary import new_temporary_folder, sweep
 from mpnn_arch.studies import import_paths
 from mpnn_arch.studies.crash import crash_point
+from mpnn_arch.studies.description import (
+    asked_for,
+    new_description,
+    read_description,
+    write_description,
+)
 from mpnn_arch.studies.ledger import Counts, Ledger
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from mpnn_arch.studies.recording import Recorder
     from mpnn_arch.studies.runners import Runner
     from mpnn_arch.studies.trial import Trial
-
-_FORMAT = 1
 
 
 class ExistsError(InputError):
@@ -104,7 +103,7 @@ class Study:
 
         graphs, trials = plan(config, data_root)
         try:
-            made = cls(path, _description(config, trials, command))
+            made = cls(path, new_description(config, trials, command))
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent)
             temporary = new_temporary_folder(path.parent)
@@ -116,7 +115,7 @@ class Study:
             new = temporary / "study"
             for folder in (new, new / "checkpoints", new / "weights"):
                 folder.mkdir()
-            made._describe(new)
+            write_description(new, made._about)
             _fill(new / "ledger.sqlite", trials, graphs, _first(config))
             crash_point("study.folder")
             os.rename(new, path)
@@ -141,31 +140,7 @@ class Study:
             InputError: there is none, or its description cannot be read.
         """
         path = check_path(path)
-        file = path / "study.json"
-        try:
-            there = file.is_file()
-        except OSError:  # a name that is too long
-            there = False
-        if not there:
-            raise InputError(
-                f"{shown_path(path)} is not a study (it has no study.json); "
-                f"{name_studies_in(path) or 'check the folder'}"
-            )
-        try:
-            about = parse_json(file.read_bytes())
-            number = about["format"]
-            _ = about["id"], about["config"], about["trials"], about["sources"], about["signature"]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{file} is not the description of a study; restore it from a copy, or start a new "
-                "study in another folder"
-            ) from None
-        if number != _FORMAT:
-            raise InputError(
-                f"{file} has format {number}, this library knows format {_FORMAT}; use the "
-                "mpnn-arch that it was made with"
-            )
-        return cls(path, about)
+        return cls(path, read_description(path))
 
     @property
     def config(self) -> StudyConfig:
@@ -241,7 +216,7 @@ class Study:
                 unchanged.check_files(specs, known)
                 graphs, trials = plan(after, data_root, unchanged.without_file(specs, known))
                 unchanged.check_data_of(known, trials)
-                asked = _asked(self._about["id"], after, trials)
+                asked = asked_for(self._about["id"], after, trials)
                 changed = dict(self._about["sources"]).items() - asked["sources"].items()
                 if changed:
                     raise InputError(
@@ -250,7 +225,7 @@ class Study:
                     )
                 unchanged.check_described(known, trials)
             self._about = {**self._about, **asked}
-            self._describe(self._folder)
+            write_description(self._folder, self._about)
             crash_point("study.described")
             with LedgerWriter(self._folder / "ledger.sqlite") as ledger, ledger.transaction():
                 return ledger.add_trials(trials, graphs, until=_first(after))
@@ -456,62 +431,14 @@ class Study:
     def _lock(self) -> FolderLock:
         return FolderLock(self._folder / "lock", f"the study {self.path}")
 
-    def _describe(self, folder: Path) -> None:
-        """Write ``study.json`` into ``folder``.
-
-        Raises:
-            InputError: it cannot be written.
-        """
-        write_text(folder / "study.json", json.dumps(self._about, indent=2) + "\n")
-
 
 def _note(watch: Listener, text: str | None) -> None:
     if text is not None:
         watch({"is": "note", "text": text})
 
 
-def name_studies_in(folder: Path) -> str:
-    """The studies to name in the place of a folder of them; empty if there are none in it."""
-    try:
-        inside = [typed_path(path.parent) for path in sorted(folder.glob("*/study.json"))]
-    except OSError:  # a name that is too long, a folder that may not be read
-        return ""
-    if not inside:
-        return ""
-    more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
-    return f"name a study in it: {' '.join(inside[:3])}{more}"
-
-
 def _exists_error(path: Path) -> ExistsError:
     return ExistsError(f"{path} exists already; open the study in it, or choose another folder")
-
-
-def _description(config: StudyConfig, trials: Sequence[Trial], command: str) -> dict[str, Any]:
-    """What ``study.json`` of a new study holds."""
-    study = str(uuid.uuid4())
-    return {
-        "format": _FORMAT,
-        "id": study,
-        "made": {
-            "mpnn_arch": __version__,
-            "command": command,
-            "python": platform.python_version(),
-            "machine": platform.platform(),
-            "host": socket.gethostname(),
-        },
-        **_asked(study, config, trials),
-    }
-
-
-def _asked(study: str, config: StudyConfig, trials: Sequence[Trial]) -> dict[str, Any]:
-    """The part of ``study.json`` that says what to train."""
-    sources = {path: digest for trial in trials for path, digest in trial.sources}
-    return {
-        "config": config.to_dict(),
-        "trials": len(trials),
-        "sources": sources,
-        "signature": import_paths.sign(study, sources) if sources else "",
-    }
 
 
 def _first(config: StudyConfig) -> int | None:
