@@ -26,14 +26,6 @@ from torch import Tensor
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels import triton_layouts as layouts
 from mpnn_arch.kernels.capture import is_capturing
-from mpnn_arch.kernels.dispatch.roofline import (
-    Kernel,
-    Machine,
-    RoundSizes,
-    misaligned,
-    padded,
-    splits,
-)
 from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.kernels.triton_configs import (
@@ -61,16 +53,13 @@ from mpnn_arch.kernels.triton_launch import (
 )
 from mpnn_arch.kernels.triton_padding import forget_paddings, padded_shares
 from mpnn_arch.kernels.triton_ready import Launch, Ready, ready_key, remember, start
+from mpnn_arch.kernels.triton_roofline import step_kernels as step_kernels  # of a backend
 from mpnn_arch.kernels.triton_tables import Tables, Walk, forget_tables, tables
 from mpnn_arch.kernels.triton_taps import constants_of, taps
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 DIFFERENTIABLE = False
 ADDS_BIAS = True
-
-# The host's work for a repeated launch, in operations of torch of 5 us with the driver's part: a
-# fifth of Triton's dispatch of 21 and 37 us (experiments/benchmarks/launch_host.py), and that part.
-_LINEAR_LAUNCH, _CONV_LAUNCH = 1.5, 2.0
 
 
 def is_available() -> bool:
@@ -93,54 +82,6 @@ def unavailable_reason() -> str:
 def device_type() -> str:
     """CUDA tensors, or the CPU's where the kernels are interpreted."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def step_kernels(sizes: RoundSizes, machine: Machine) -> list[Kernel]:
-    """One launch a product, of the default tiles: one node's share by a tile of the batch.
-
-    A tile multiplies its padding too: up to a power of two of at least 16 rows, and to whole tiles
-    of the list. Every node reads its input through the shared cache again, a few FLOP a byte.
-    """
-    columns, of_list = (128, 32) if sizes.is_convolution else (64, 32)
-    return [
-        _tiles(sizes, sizes.largest_out, sizes.fan_in, columns, of_list),
-        _tiles(sizes, sizes.largest_in, sizes.fan_out, columns, of_list),
-        _tiles(sizes, sizes.largest_out, sizes.fan_in, 64, 64, over_batch=True),
-    ]
-
-
-def _tiles(
-    sizes: RoundSizes,
-    share: int,
-    length: float,
-    block: int,
-    of_list: int,
-    *,
-    over_batch: bool = False,
-) -> Kernel:
-    """Tiles of ``rows`` of a share by ``block`` of the batch, in steps of ``of_list``.
-
-    ``over_batch``: of ``rows`` by ``of_list``, in steps of ``block``.
-    """
-    rows = min(max(1 << (share - 1).bit_length(), 16), 64)
-    row_tiles, lists = num_tiles(share, rows), padded(length, of_list)
-    products = float(sizes.nodes * row_tiles * rows * lists * sizes.kernel_numbers)
-    products *= padded(sizes.columns, block)
-    if over_batch:
-        outer = of_list
-        tiles = lists // of_list * sizes.kernel_numbers * splits(sizes.columns)
-    else:
-        outer, tiles = block, num_tiles(sizes.columns, block)
-    even = share * sizes.nodes in (sizes.in_channels, sizes.out_channels)
-    return Kernel(
-        products=products,
-        bytes=sizes.x_bytes + sizes.y_bytes + sizes.weight_bytes,
-        cached=products * sizes.number_bytes * (1 / rows + 1 / outer),
-        tile="edges conv" if sizes.is_convolution else "edges",
-        tiles=sizes.nodes * row_tiles * tiles,
-        ragged=not sizes.is_convolution and (not even or misaligned(share, sizes.number_bytes)),
-        launches=_CONV_LAUNCH if sizes.is_convolution else _LINEAR_LAUNCH,
-    )
 
 
 def worth_timing(device: str, kernel: Sequence[int]) -> bool:
