@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -138,20 +137,17 @@ def compare_backends(
     edges = reference.plan.dense_index
     wide = torch.float32 if dtype.itemsize == 2 else dtype
     expected = _run(reference.to(wide), x.to(wide), direction.to(wide), edges)
-    implementations: list[tuple[str, Callable[[], nn.Module]]] = [
-        (backend, lambda backend=backend: like_reference(backend))  # type: ignore[misc]
-        for backend in names()
-    ]
-    implementations.append(("nn.Linear" if kernel_size is None else "nn.Conv2d", plain))
+    dense = "nn.Linear" if kernel_size is None else "nn.Conv2d"
     agreements = []
-    for name, make in implementations:
-        reason = name in names() and unavailable_reason(name, torch.device(device).type, dtype)
+    for name in (*names(), dense):
+        reason = name != dense and unavailable_reason(name, torch.device(device).type, dtype)
         if reason:
             agreements.append(Agreement(name=name, differences={}, unavailable=reason))
             continue
         try:
             with torch.random.fork_rng(devices=[]):
-                got = _run(make(), x, direction, edges)
+                layer = plain() if name == dense else like_reference(name)
+                got = _run(layer, x, direction, edges)
         except InputError as error:
             agreements.append(Agreement(name=name, differences={}, unavailable=str(error)))
             continue
