@@ -2,7 +2,8 @@
 
 ``__new__`` keeps what the constructor was called with, and the constructor builds the layer for one
 channel in the place of each -1. The first input, or a state dict that is loaded before, tells the
-channels: a second layer is built with them, and the first takes over its modules and shapes.
+channels: a second layer is built with them, and the first takes over its shapes. Parts and
+parameters stay the same objects, with the hooks and settings that they were given meanwhile.
 """
 
 from __future__ import annotations
@@ -139,41 +140,84 @@ class LazyChannels(nn.Module):
                 return
 
     def _become(self, fresh: Any) -> None:
-        """Take over the modules and channels of ``fresh``, with the own parameters in them.
+        """Take over the shapes and channels of ``fresh``; parts and parameters remain one's own.
 
         Raises:
-            InputError: a message function that was set before the channels were known.
+            InputError: a message function, or parameters, that were set before the channels were
+                known.
         """
-        for name in _changed_parts(self, fresh):
+        given = self._set_parts - fresh._set_parts  # a subclass's constructor may set some, too
+        if "message_function" in given:
+            raise InputError(
+                f"the message_function of this {type(self).__name__} was set before its channels "
+                "were known: create the layer with in_channels or message=, or set it after the "
+                "first call"
+            )
+        for name in given:
             fresh._modules.pop(name, None)
             if (part := self._modules.get(name)) is not None:
                 vars(fresh).pop(name, None)  # a None
                 fresh._modules[name] = part
         old = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         for name, value in [*fresh.named_parameters(), *fresh.named_buffers()]:
+            if name not in old:
+                raise InputError(
+                    f"{name} of this {type(self).__name__} was removed, pruned or parametrised "
+                    "before its channels were known: create the layer with in_channels, or change "
+                    "it after the first call"
+                )
             own = old[name]
             # What does not depend on the channels may have been loaded or learned already.
             if own is not value and own.shape != value.shape:
                 own.data = value.data.to(own.device, own.dtype)
             owner, _, last = name.rpartition(".")
             setattr(fresh.get_submodule(owner), last, own)
+        self._keep_parts(fresh)
         self._modules.update(fresh._modules)
         for name, value in vars(fresh).items():
             if name.endswith(("_channels", "_partition")):
                 setattr(self, name, value)
         self._awaiting = None
 
+    def _keep_parts(self, fresh: nn.Module) -> None:
+        """Put the own parts into ``fresh``: with their hooks, mode and settings, and its shapes."""
+        first = dict(self._built_at_first().named_modules())
+        own_parts = dict(self.named_modules(remove_duplicate=False))
+        for name, new in list(fresh.named_modules(remove_duplicate=False)):
+            own, start = own_parts.get(name), first.get(name)
+            if not name or own is None or start is None or own is new:
+                continue
+            if type(own) is type(start):  # else it was replaced
+                kept = {
+                    key
+                    for key, value in vars(own).items()
+                    if isinstance(value, bool | int | float | str) and value != vars(start).get(key)
+                }
+                for key in ("_parameters", "_buffers", "_modules"):
+                    for child in vars(own)[key].keys() - vars(start)[key].keys():
+                        vars(new)[key][child] = vars(own)[key][child]
+                own.__dict__.update({key: vars(new)[key] for key in vars(new).keys() - _OWN - kept})
+            above, _, last = name.rpartition(".")
+            fresh.get_submodule(above)._modules[last] = own
 
-def _changed_parts(layer: Any, fresh: Any) -> set[str]:
-    """Parts that were set on the layer after it was built, or that have other settings since."""
-    given = layer._set_parts - fresh._set_parts  # a subclass's constructor may set some, too
-    if "message_function" in given:
-        raise InputError(
-            f"the message_function of this {type(layer).__name__} was set before its channels were "
-            "known: create the layer with in_channels or message=, or set it after the first call"
-        )
-    changed = {n for n in _PARTS[:3] if str(getattr(layer, n)) != str(getattr(fresh, n))}
-    return changed | given
+    def _built_at_first(self) -> nn.Module:
+        """Another layer as the constructor made this one, of 1 channel for each that is unknown."""
+        args, kwargs = self._awaiting or ((), {})
+        generators = [g for g in (*args, *kwargs.values()) if isinstance(g, torch.Generator)]
+        states = [generator.get_state() for generator in generators]
+        with torch.random.fork_rng(devices=[]):
+            given = self._given_channels()
+            known = tuple(1 if n == -1 else n for n in _numbers(given))
+            first: nn.Module = self._built_for(
+                known if isinstance(given, (tuple, list)) else known[0]
+            )
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        return first
+
+
+# Of a module, what a change of its shapes leaves: hooks and mode.
+_OWN = vars(nn.Module()).keys() - {"_parameters", "_buffers", "_modules"}
 
 
 def _numbers(in_channels: Any) -> tuple[Any, ...]:

@@ -281,3 +281,48 @@ def test_parts_set_on_a_lazy_layer_are_those_of_its_first_call(built_with, gener
     bare.norm = "layer"
     assert bare(x, edges).shape == (3, 4)
     assert "norm.weight" in bare.state_dict()
+
+
+def test_parts_of_a_lazy_layer_keep_the_hooks_mode_and_settings_they_were_given(generator):
+    x, edges = torch.randn(3, 5, generator=generator), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    layer, seen = SAGE(-1, 4, project=True, aggr=SoftmaxAggregation(t=1.0)), []
+    parts = dict(layer.named_modules())
+    for name, part in parts.items():
+        part.register_forward_hook(lambda module, inputs, out, name=name: seen.append(name))
+    handle = parts["root"].register_forward_hook(lambda *_: seen.append("removed"))
+    layer.neighbours.eval()
+    layer.aggr_module.note = "kept"
+    layer(x, edges)
+    assert dict(layer.named_modules()) == parts
+    assert {*seen} == {*parts, "removed"}
+    assert (layer.neighbours.training, layer.root.training) == (False, True)
+    assert (layer.aggr_module.note, layer.root.in_features) == ("kept", 5)
+    handle.remove()
+    seen.clear()
+    layer(x, edges)
+    assert {*seen} == {*parts}
+
+    attention = GraphRound(-1, 4, "shared_attention")
+    attention.message_function.negative_slope = 0.9
+    out = attention(x, edges)
+    expected = GraphRound(5, 4, "shared_attention", message_kwargs={"negative_slope": 0.9})
+    expected.load_state_dict(attention.state_dict())
+    torch.testing.assert_close(out, expected(x, edges))
+
+
+def test_a_lazy_layer_draws_the_weights_of_one_that_knows_its_channels_second():
+    x, edges = torch.zeros(3, 5), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    lazy = GraphRound(-1, 4, generator=torch.Generator().manual_seed(3))
+    lazy(x, edges)
+    one = torch.Generator().manual_seed(3)
+    GraphRound(1, 4, generator=one)
+    assert torch.equal(
+        lazy.message_function.weight, GraphRound(5, 4, generator=one).message_function.weight
+    )
+
+
+def test_a_lazy_layer_whose_weight_is_pruned_before_its_channels_are_known_says_so():
+    layer = GraphRound(-1, 4)
+    torch.nn.utils.prune.random_unstructured(layer.message_function, "weight", 1)
+    with pytest.raises(InputError, match=r"message_function.weight .* was removed, pruned or"):
+        layer(torch.zeros(3, 5), torch.tensor([[0, 1, 2], [1, 2, 1]]))
