@@ -286,8 +286,8 @@ def aggregate_messages(
         - **output:** (N, B, k * C, ...), k = 1 unless the aggregation widens its input
 
     Raises:
-        InputError: a product or power of the messages, or its gradient, is not finite; or a product
-            is differentiated in forward mode.
+        InputError: a product or power of the messages, or its gradient, is not finite; a product
+            is differentiated in forward mode; or complex messages have no such aggregate.
     """
     if forward_ad._current_level >= 0 and has_part(aggr, pyg.MulAggregation):
         raise InputError(
@@ -302,21 +302,37 @@ def aggregate_messages(
     fragile = has_part(aggr, pyg.MulAggregation, pyg.PowerMeanAggregation)
     if fragile and messages.requires_grad:
         messages.register_hook(lambda gradient: _refuse_not_finite(gradient, aggr, "gradient"))
-    if not channelwise:
-        out = _by_sample(aggr, messages, index, num_nodes)
-    else:
-        if segmented is None:
-            # On the CPU, mean and softmax are faster with torch's own operations; see
-            # experiments/benchmarks/aggregations.py.
-            faster = messages.is_cuda or isinstance(aggr, (pyg.MaxAggregation, pyg.MinAggregation))
-            segmented = torch_geometric.typing.WITH_TORCH_SCATTER and faster
-        if segmented and isinstance(aggr, SEGMENTED):
-            out = aggr(messages.contiguous(), ptr=index2ptr(index, num_nodes), dim=0)
+    try:
+        if not channelwise:
+            out = _by_sample(aggr, messages, index, num_nodes)
         else:
-            out = aggr(messages, index, dim_size=num_nodes, dim=0)
+            out = _by_channel(aggr, messages, index, num_nodes, segmented)
+    except NotImplementedError as error:
+        if not any(t.is_complex() for t in (messages, *aggr.parameters(), *aggr.buffers())):
+            raise
+        raise InputError(
+            f"{shown(aggr)} of complex messages is not defined in torch or PyG "
+            f"({str(error).splitlines()[0]}): use aggr='sum', or real numbers"
+        ) from error
+    if torch.compiler.is_compiling():  # PyG's quantiles count nodes by the numbers in the index
+        torch._check(out.shape[0] == num_nodes)
     if fragile:
         _refuse_not_finite(out, aggr, "result", messages)
     return out
+
+
+def _by_channel(
+    aggr: pyg.Aggregation, messages: Tensor, index: Tensor, num_nodes: int, segmented: bool | None
+) -> Tensor:
+    """Every sample and pixel as further channels, of which each is aggregated by itself."""
+    if segmented is None:
+        # On the CPU, mean and softmax are faster with torch's own operations; see
+        # experiments/benchmarks/aggregations.py.
+        faster = messages.is_cuda or isinstance(aggr, (pyg.MaxAggregation, pyg.MinAggregation))
+        segmented = torch_geometric.typing.WITH_TORCH_SCATTER and faster
+    if segmented and isinstance(aggr, SEGMENTED):
+        return cast(Tensor, aggr(messages.contiguous(), ptr=index2ptr(index, num_nodes), dim=0))
+    return cast(Tensor, aggr(messages, index, dim_size=num_nodes, dim=0))
 
 
 def restore_quantiles(aggr: pyg.Aggregation) -> None:

@@ -288,3 +288,22 @@ def test_a_round_that_is_drawn_after_to_empty_has_the_mean_degrees_of_a_new_one(
     for each in (layer, empty):
         each.reset_parameters(torch.Generator().manual_seed(1))
     torch.testing.assert_close(empty.state_dict(), layer.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
+@pytest.mark.parametrize("aggr", ["max", "softmax", "median", "std"])
+def test_an_aggregate_that_complex_messages_do_not_have_is_one_sentence(aggr):
+    with pytest.raises(InputError, match=r"of complex messages is not defined .* aggr='sum'"):
+        RelationalLinear(GRAPH, 8, 8, message="gated", aggr=aggr, dtype=torch.complex64)(
+            torch.ones(2, 8, dtype=torch.complex64)
+        )
+
+
+@pytest.mark.parametrize("aggr", ["median", "quantile"])
+def test_quantiles_are_compiled_whole(aggr, generator):
+    layer = RelationalLinear(GRAPH, 8, 8, aggr=aggr, generator=generator)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    x = torch.randn(3, 8, generator=generator)
+    torch.testing.assert_close(compiled(x), layer(x))
+    exported = torch.export.export(layer, (x,)).module()
+    torch.testing.assert_close(exported(x), layer(x))
