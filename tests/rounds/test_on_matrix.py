@@ -54,3 +54,12 @@ def test_the_norm_of_an_edge_products_vector_is_refused(norm):
         InputError, match=r"takes? the flat weight of this EdgeProduct for a vector"
     ):
         layer(torch.ones(3, 16))
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+def test_the_refusal_of_a_norm_names_that_norm(norm):
+    layer = RelationalLinear(GRAPH, 16, 24)
+    norm(layer.message_function)
+    with pytest.raises(InputError, match=rf"parametrizations\.{norm.__name__}\)"):
+        layer(torch.ones(3, 16))

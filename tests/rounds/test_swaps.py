@@ -439,6 +439,18 @@ def test_scalar_messages_need_shares_of_one_size():
         RelationalLinear(GRAPH, 6, 9, message="scalar")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.complex64])
+def test_scalar_messages_refuse_another_dtype_as_matrices_do(dtype):
+    with pytest.raises(RuntimeError, match="dtype"):
+        torch.nn.Linear(6, 6)(torch.ones(2, 6, dtype=dtype))
+    layer = RelationalLinear("ring:3,2", 6, 6, message="scalar")
+    for kind in (RuntimeError, InputError):
+        with pytest.raises(kind, match=rf"the input is {dtype} .* convert the input by"):
+            layer(torch.ones(2, 6, dtype=dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.ones(2, 6).bfloat16()).shape == (2, 6)
+
+
 # -- custom messages and aggregations ---------------------------------------------------------
 
 

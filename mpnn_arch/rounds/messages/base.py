@@ -38,7 +38,8 @@ _CALLED = {
 _OF_EVERY_MESSAGE = {*ConvGeometry._fields, "device", "dtype"}
 _ON_MATRIX = (
     "round",
-    "use mpnn_arch.rounds.on_matrix(layer, spectral_norm), which applies it to the round's matrix",
+    "use mpnn_arch.rounds.on_matrix(layer, torch.nn.utils.parametrizations.{}), which applies it "
+    "to the round's matrix",
 )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpnn_arch.errors import InputError
+from mpnn_arch.errors import DtypeError, InputError
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_convolution import depthwise_by_edge
@@ -29,7 +29,8 @@ class ScalarMessage(MessageFunction):
         - **x_j** and **output:** (E, B, channels of a share, ...)
 
     Raises:
-        InputError: shares of different sizes.
+        InputError: shares of different sizes; over vectors, input of another dtype than the
+            weights.
 
     Source: You et al., *Graph Structure of Neural Networks*, ICML 2020, section 2.2.
 
@@ -49,6 +50,12 @@ class ScalarMessage(MessageFunction):
         """(E, B, C, ...) -> (E, B, C, ...)."""
         scale = self.scale.blocks(edges)
         if self.geometry is None:
+            # A product of numbers would promote either, where a matrix product refuses.
+            if scale.dtype != x_j.dtype and not torch.is_autocast_enabled(x_j.device.type):
+                raise DtypeError(
+                    f"the input is {x_j.dtype} and the weights are {scale.dtype}: convert "
+                    f"the input by x.to({scale.dtype}), or the layer by layer.to({x_j.dtype})"
+                )
             return x_j * scale
         kernels = scale[:, 0].expand(-1, x_j.shape[2], -1, -1)
         return depthwise_by_edge(x_j, kernels, self.geometry)

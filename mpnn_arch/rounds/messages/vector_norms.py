@@ -8,7 +8,14 @@ from torch.nn.utils import parametrize
 
 from mpnn_arch.errors import InputError
 
-_OF_A_MATRIX = {"_SpectralNorm", "_WeightNorm", "_Orthogonal", "SpectralNorm", "WeightNorm"}
+# The classes of torch's parametrisations and of its former hooks, and how they are applied.
+_OF_A_MATRIX = {
+    "_SpectralNorm": "spectral_norm",
+    "_WeightNorm": "weight_norm",
+    "_Orthogonal": "orthogonal",
+    "SpectralNorm": "spectral_norm",
+    "WeightNorm": "weight_norm",
+}
 
 
 def refuse_vector_norms(part: Any, of: str, instead: str) -> None:
@@ -17,7 +24,7 @@ def refuse_vector_norms(part: Any, of: str, instead: str) -> None:
     Args:
         part: holds the entries of many matrices as its ``weight``.
         of: what it is, for the error message.
-        instead: what to do.
+        instead: what to do; ``{}`` stands for the norm's function.
 
     Raises:
         InputError: one is applied to the flat weight, which it would take for a vector.
@@ -29,5 +36,5 @@ def refuse_vector_norms(part: Any, of: str, instead: str) -> None:
         if (name := type(norm).__name__) in _OF_A_MATRIX:
             raise InputError(
                 f"{name.strip('_')} would take the flat weight of this {of} for a vector; undo it, "
-                f"and {instead}"
+                f"and {instead.format(_OF_A_MATRIX[name])}"
             )
