@@ -126,6 +126,42 @@ def test_a_weight_that_is_read_is_left_dense(random_graph):
     assert changed.relationalize_report.names("round") == ["called"]
 
 
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.called = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.parts = nn.ModuleDict({"used": nn.Linear(16, 16), "called": nn.Linear(16, 16)})
+
+
+class ReaderByName(Named):
+    """Finds the layers whose weights it uses by their names."""
+
+    def forward(self, x):
+        x = nn.functional.linear(self.called(x), getattr(self, "used").weight)  # noqa: B009
+        return nn.functional.linear(self.parts["called"](x), self.parts["used"].weight)
+
+
+class ReaderOfAny(Named):
+    """Uses the weights of layers whose names are not written where it reads them."""
+
+    def forward(self, x):
+        for name in ("used", "called"):
+            x = nn.functional.linear(x, getattr(self, name).weight)
+        return self.parts["called"](self.parts["used"](x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rounds"),
+    [(ReaderByName, ["called", "parts.called"]), (ReaderOfAny, ["parts.used", "parts.called"])],
+)
+def test_a_weight_that_is_read_by_its_layers_name_is_left_dense(kind, rounds, complete_graph):
+    module = seeded(kind)
+    changed = mpnn_arch.relationalize(module, complete_graph(8), skip=(), input_size=(16,))
+    assert changed.relationalize_report.names("round") == rounds
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(changed(x), module(x))
+
+
 def test_a_layer_whose_class_is_asked_for_is_left_dense(complete_graph):
     """As PyG's GPSConv, which leaves out an attention of another class without a word."""
 

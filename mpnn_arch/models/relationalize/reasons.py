@@ -132,10 +132,16 @@ def _asks_for_class(kind: Any, path: str, layer: Any) -> bool:
 
 
 def _access(path: str) -> str:
-    """A pattern for ``self.<path>``, of which numbers may be in brackets."""
-    parts = path.split(".")
-    return r"\bself" + "".join(
-        rf"(?:\.{part}|\[{part}\])" if part.isdigit() else rf"\.{re.escape(part)}" for part in parts
+    """A pattern for ``self.<path>``, of which numbers and keys may be in brackets.
+
+    ``getattr(self, name)`` may be any part, unless the name is written there.
+    """
+    first, *parts = path.split(".")
+    name = rf"(?:[\"']{re.escape(first)}[\"']|f[\"'][^\"']*[\"']|[A-Za-z_][^()\"',]*)"
+    by_name = rf"\bgetattr\(\s*self\s*,\s*{name}\s*(?:,[^()]*)?\)"
+    start = rf"(?:\bself(?:\.{re.escape(first)}|\[{first}\])|{by_name})"
+    return start + "".join(
+        rf"(?:\.{re.escape(part)}|\[[\"']?{re.escape(part)}[\"']?\])" for part in parts
     )
 
 
