@@ -167,7 +167,7 @@ class FusedRound(MessageRound):
         """``message`` and ``aggregate`` in one product: (B, C_in, ...) -> (B, C_out, ...)."""
         out = self._product(x, None)
         if self._is_mean:
-            out = out / self.plan.channel_degree.to(out.dtype).view(-1, *[1] * (out.dim() - 2))
+            out = out / self.plan.channel_degree.to(out).view(-1, *[1] * (out.dim() - 2))
         return out
 
     def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:

@@ -73,6 +73,19 @@ def test_a_layer_is_made_on_the_default_device(name):
     assert {tensor.device.type for tensor in tensors(layer).values()} == {"meta"}
 
 
+@pytest.mark.parametrize("aggr", ["sum", "mean", "max", ["sum", "std"]])
+def test_a_layer_on_meta_gives_the_shapes_of_results(aggr):
+    shapes = {"device": "meta", "aggr": aggr, "activation": "relu"}
+    layer = RelationalLinear("ring:4,2", 8, 12, **shapes)
+    x = torch.empty(3, 8, device="meta", requires_grad=True)
+    out = layer(x)
+    out.sum().backward()
+    assert (out.device.type, out.shape[0], out.shape[1] % 12) == ("meta", 3, 0)
+    assert x.grad.shape == x.shape
+    conv = RelationalConv2d("ring:4,2", 8, 12, 3, padding=1, **shapes)
+    assert conv(torch.empty(3, 8, 5, 4, device="meta")).shape[2:] == (5, 4)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_parameters_are_redrawn_as_they_were_drawn(name):
     make, _ = LAYERS[name]
