@@ -177,9 +177,10 @@ def _ws_flex_name(num_nodes: float, density: float, p: float, seed: float) -> st
 
 def _measure_ws_flex(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -> None:
     for num_nodes in graphs.loc[where, "num_nodes"].unique():
-        rows = graphs.loc[where & graphs["num_nodes"].eq(num_nodes)]
+        here = where & graphs["num_nodes"].eq(num_nodes)
+        rows = graphs.loc[here]
         if num_nodes > LARGEST_AS_BITS:  # no matrix of theirs would fit
-            _measure_named(graphs, where & graphs["num_nodes"].eq(num_nodes), notes)
+            _measure_named(graphs, here, notes)
             continue
         arguments = (
             rows["density"] * num_nodes,
@@ -189,7 +190,7 @@ def _measure_ws_flex(graphs: pd.DataFrame, where: pd.Series, notes: list[str]) -
         try:
             batch = GraphBatch(ws_flex_words(int(num_nodes), *arguments))
         except InputError:  # one of them cannot be graphs: take them one by one
-            _measure_named(graphs, where & graphs["num_nodes"].eq(num_nodes), notes)
+            _measure_named(graphs, here, notes)
             continue
         for name in C_AND_L:
             graphs.loc[rows.index, name] = MEASURES.get(name)(batch)

@@ -138,18 +138,17 @@ def run_study(
                 )
     except KeyboardInterrupt:
         if study is not None:
-            say(
-                errors,
-                f"interrupted; to continue: mpnn-arch {defaults.command} "
-                f"--out {typed_path(study.path)} --resume",
-            )
+            say(errors, f"interrupted; {_to_continue(defaults, study)}")
         sys.exit(130)
     except InputError:
         if study is not None and how.out is None:  # the same command would begin another study
-            again = f"mpnn-arch {defaults.command} --out {typed_path(study.path)} --resume"
-            say(errors, f"to continue: {again}")
+            say(errors, _to_continue(defaults, study))
         raise
     return study, progress.trained
+
+
+def _to_continue(defaults: Defaults, study: Study) -> str:
+    return f"to continue: mpnn-arch {defaults.command} --out {typed_path(study.path)} --resume"
 
 
 def end(study: Study, console: Console) -> None:

@@ -9,6 +9,7 @@ parameters stay the same objects, with the hooks and settings that they were giv
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,17 +90,18 @@ class LazyChannels(nn.Module):
         given = self._given_channels()
         if isinstance(given, (tuple, list)):
             found = [new if old == -1 else old for old, new in zip(given, found, strict=True)]
-        known = tuple(found) if isinstance(given, (tuple, list)) else found[0]
-        self._become(self._built_for(known).train(self.training))
+        self._become(self._built_for(found).train(self.training))
 
     def _given_channels(self) -> Any:
         """The constructor's ``in_channels``: -1, or a pair with one."""
         args, kwargs = self._awaiting or ((), {})
         return args[0] if args else kwargs["in_channels"]
 
-    def _built_for(self, known: Any) -> Any:
-        """Another layer of the same arguments, but for these channels."""
+    def _built_for(self, channels: Sequence[int]) -> Any:
+        """Another layer of the same arguments, but for these channels, as many as were given."""
         args, kwargs = self._awaiting or ((), {})
+        is_pair = isinstance(self._given_channels(), (tuple, list))
+        known = tuple(channels) if is_pair else channels[0]
         if args:
             return type(self)(known, *args[1:], **kwargs)
         return type(self)(**{**kwargs, "in_channels": known})
@@ -134,7 +136,7 @@ class LazyChannels(nn.Module):
         options = [sorted(quotients, reverse=True) if n == -1 else [n] for n in _numbers(given)]
         for known in itertools.product(*options):
             with torch.random.fork_rng(devices=[]):
-                fresh = self._built_for(known if isinstance(given, (tuple, list)) else known[0])
+                fresh = self._built_for(known)
             if all(shapes.get(name, own) == own for name, own in _shapes(fresh).items()):
                 self._become(fresh.train(self.training))
                 return
@@ -206,11 +208,8 @@ class LazyChannels(nn.Module):
         generators = [g for g in (*args, *kwargs.values()) if isinstance(g, torch.Generator)]
         states = [generator.get_state() for generator in generators]
         with torch.random.fork_rng(devices=[]):
-            given = self._given_channels()
-            known = tuple(1 if n == -1 else n for n in _numbers(given))
-            first: nn.Module = self._built_for(
-                known if isinstance(given, (tuple, list)) else known[0]
-            )
+            given = _numbers(self._given_channels())
+            first: nn.Module = self._built_for([1 if n == -1 else n for n in given])
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         return first

@@ -292,9 +292,7 @@ class EpochLoop(ABC):
         The numbers of the training's own generator are left to the training, which has the same
         bits however often it is evaluated.
         """
-        ahead = torch.Generator()
-        ahead.set_state(self.generator.get_state())
-        generator = torch.Generator().manual_seed(_draw_seed(ahead))
+        generator = torch.Generator().manual_seed(_draw_seed(self.generator.clone_state()))
         order = torch.randperm(self.source.num_train, generator=generator, device="cpu")
         seed = _draw_seed(generator)
         order = order[: self.config.batch_norm_images]
