@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_writable, write_text
+from mpnn_arch.widget.modules import joined
 from mpnn_arch.widget.patch import difference
 from mpnn_arch.widget.rewire import with_toggled
 from mpnn_arch.widget.scene import Scene
@@ -121,7 +122,7 @@ def _page(widget: RoundWidget, recorded: dict[str, Any]) -> str:
     return _PAGE.format(
         policy=_POLICY,
         css=widget._css,
-        esm=widget._esm,
+        esm=joined("recorded_page.js"),
         # Several pages may be pasted into one, where each finds its own parts.
         name=hashlib.sha256(text.encode()).hexdigest()[:12],
         recorded=text.replace("<", "\\u003c"),

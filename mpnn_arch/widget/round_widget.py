@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -21,6 +20,7 @@ from mpnn_arch.rounds import MessageRound
 from mpnn_arch.rounds.copied import deep_copy
 from mpnn_arch.rounds.wrapped import uncompiled
 from mpnn_arch.widget.export import REBUILDING, write_page
+from mpnn_arch.widget.modules import STATIC, joined
 from mpnn_arch.widget.recording import batch_size, input_for, record, rounds_of
 from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph, with_toggled
 from mpnn_arch.widget.scene import Scene, make_scene, menus, message_name
@@ -29,8 +29,6 @@ from mpnn_arch.widget.still_panels import parse_part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-STATIC = resources.files("mpnn_arch.widget") / "static"
 
 
 def _in_marimo() -> bool:
@@ -121,7 +119,7 @@ class RoundWidget(anywidget.AnyWidget):
         (5, 18)
     """
 
-    _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
+    _esm = joined("widget.js")
     _css = (STATIC / "widget.css").read_text(encoding="utf-8")
 
     scene = traitlets.Dict().tag(sync=True)
