@@ -414,6 +414,60 @@ def test_the_keyboard_reaches_everything(visit, page_of_a_ring):
     expect(page.locator('[data-view="graph"]')).to_have_attribute("data-lit", "edge:0-2")
 
 
+def middle_of_the_lit_arc(page):
+    """Where on the screen its message is drawn."""
+    return page.locator(".mr-lit-edge").evaluate(
+        """path => {
+        const at = path.getPointAtLength(path.getTotalLength() / 2);
+        const { x, y } = at.matrixTransform(path.getScreenCTM());
+        return [x, y] }"""
+    )
+
+
+def test_a_second_click_lets_go_in_every_view(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0], "#selected=edge:1-3")
+    graph = page.locator('[data-view="graph"]')
+    matrix = page.locator('[data-view="matrix"] svg').bounding_box()
+    cell = (matrix["width"] - 22) / 8
+    disc = node(page, 5).locator("circle").last.bounding_box()
+    arc = middle_of_the_lit_arc(page)
+    page.mouse.click(*arc)  # lets go of what the link selects
+    for name, (x, y) in {
+        "edge:1-3": arc,
+        "edge:2-4": (matrix["x"] + 20 + 2.5 * cell, matrix["y"] + 20 + 4.5 * cell),
+        "node:5": (disc["x"] + disc["width"] / 2, disc["y"] + disc["height"] / 2),
+    }.items():
+        page.mouse.click(x, y)
+        page.mouse.move(1, 1)
+        expect(graph).to_have_attribute("data-lit", name)
+        page.mouse.click(x, y)
+        page.mouse.move(1, 1)
+        expect(graph).to_have_attribute("data-lit", "")
+
+
+def test_keys_go_on_from_an_arc_that_was_clicked(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0], "#selected=edge:1-3")
+    graph = page.locator('[data-view="graph"]')
+    arc = middle_of_the_lit_arc(page)
+    page.mouse.click(*arc)  # lets go
+    page.mouse.click(*arc)
+    page.mouse.move(1, 1)
+    page.keyboard.press("ArrowDown")
+    expect(graph).to_have_attribute("data-lit", "edge:2-3")
+    page.keyboard.press("Escape")
+    expect(graph).to_have_attribute("data-lit", "")
+
+
+@pytest.mark.parametrize(
+    "on", ['[data-step="back"]', "input[type=range]", '[data-action="toggle"]']
+)
+def test_escape_lets_go_wherever_the_focus_is(visit, page_of_a_ring, on):
+    page = visit(page_of_a_ring[0], "#selected=edge:1-3")
+    page.locator(on).focus()
+    page.keyboard.press("Escape")
+    expect(page.locator('[data-view="graph"]')).to_have_attribute("data-lit", "")
+
+
 def test_a_convolutions_messages_are_maps(visit, tmp_path, generator):
     layer = RelationalConv2d(graphs.ring(8, 4), 16, 16, 3, padding=1, generator=generator)
     RoundWidget(layer).export_html(tmp_path / "conv.html")

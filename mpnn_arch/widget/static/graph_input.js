@@ -58,9 +58,11 @@ export class GraphPointer {
     const v = nodeUnder(event);
     const edge = v === undefined ? this.edgeNear(event) : null;
     if (edge && screen.editing) screen.toggle(edge.u, edge.v);
-    else if (edge) screen.select(`edge:${edge.u}-${edge.v}`);
+    else if (edge) screen.keep(`edge:${edge.u}-${edge.v}`);
     else if (v === undefined) screen.select("");
-    else if (!screen.editing) screen.select(screen.model.get("selected") === `node:${v}` ? "" : `node:${v}`);
+    else if (!screen.editing) screen.keep(`node:${v}`);
+    // An arc takes no focus, and the keys that follow are for its message.
+    if (edge && screen.model.get("selected")) this.view.nodes.children[edge.v].focus({ preventScroll: true });
   }
 
   edgeNear(event) {
@@ -106,7 +108,6 @@ export function walkGraph({ screen, svg, box, nodes }) {
     } else if (by !== undefined && sources.length) {
       screen.walkTo(sources[(place + by + sources.length) % sources.length], v);
     } else if (event.key === "Enter" || event.key === " ") screen.select(`node:${v}`);
-    else if (event.key === "Escape") screen.select("");
     else if (event.key.toLowerCase() === "t" && lit && lit.u !== undefined) screen.toggle(lit.u, lit.v);
     else return;
     event.preventDefault();

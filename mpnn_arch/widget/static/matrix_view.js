@@ -197,7 +197,7 @@ export class MatrixView {
     const { screen } = this;
     const part = this.partUnder(event);
     if (part && screen.editing && part.u !== undefined) screen.toggle(part.u, part.v);
-    else screen.select(part && part.name !== screen.model.get("selected") ? part.name : "");
+    else screen.keep(part?.name ?? "");
   }
 
   press(event) {
@@ -211,7 +211,6 @@ export class MatrixView {
     else if (by) screen.walkTo(u, v);
     else if (event.key === "Home") screen.walkTo(0, 0);
     else if (event.key === "End") screen.walkTo(n - 1, n - 1);
-    else if (event.key === "Escape") screen.select("");
     else if (event.key === "Enter" || event.key === " " || event.key.toLowerCase() === "t") screen.toggle(u, v);
     else return;
     event.preventDefault();

@@ -86,6 +86,11 @@ export class Screen {
     this.set({ selected: name });
   }
 
+  /** A click keeps what is pointed at; another lets go. */
+  keep(name) {
+    this.select(name === this.model.get("selected") ? "" : name);
+  }
+
   /** Step `to` of the round, and what happens there selected. */
   go(to) {
     this.hovered = "";

@@ -34,6 +34,9 @@ class Widget {
     this.viewsBox = element("div", { class: "mr-views" }, ...Object.values(this.views).map((view) => view.element));
     this.output = new OutputView(this.screen);
     this.root.append(...this.frame.elements, this.stepping.element, this.viewsBox, this.output.element);
+    this.root.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && model.get("selected")) this.screen.select("");
+    });
     this.drawn = {}; // what is on screen now, so that only what changed is drawn again
   }
 
