@@ -493,19 +493,49 @@ LIVE = """async ([esm, state]) => {
         on: (event, listener) => (listeners[event] ??= []).push(listener),
         off: () => {},
     };
-    render({ model, el: document.getElementById("at") });
+    const at = document.getElementById("at");
+    render({ model, el: at.shadowRoot?.firstElementChild ?? at });
 }"""
+
+
+def live_state(widget):
+    """Its traits, as a notebook sends them to the browser."""
+    names = [name for name in widget.keys if name[0] != "_" and name not in ("layout", "tooltip")]
+    return {name: getattr(widget, name) for name in names}
+
+
+@pytest.mark.parametrize("root", ["document", "shadow"])
+def test_the_focus_stays_when_an_edge_is_toggled(browser, root):
+    widget = RoundWidget(RelationalLinear(graphs.ring(8, 4), 16, 16, backend="masked"))
+    page = browser.new_page()
+    page.set_content("<div id='at'></div>")
+    if root == "shadow":  # as in marimo
+        page.evaluate("at.attachShadow({ mode: 'open' }).append(document.createElement('div'))")
+    page.evaluate(LIVE, [widget._esm, live_state(widget)])
+    graph = page.locator('[data-view="graph"]')
+    node(page, 1).focus()
+    for key, lit_part in {"ArrowDown": "edge:0-1", "t": "edge:0-1", "ArrowRight": "node:2"}.items():
+        page.keyboard.press(key)
+        if key == "t":
+            page.evaluate("scene => answer({ scene })", widget.scene_of(toggled=[[0, 1]]))
+            expect(page.locator('[data-fact="edges"]')).to_have_text("15")
+        expect(graph).to_have_attribute("data-lit", lit_part)
+    page.locator('[data-view="matrix"] svg').focus()
+    page.keyboard.press("Home")
+    page.locator('[data-action="toggle"]').focus()
+    page.evaluate("scene => answer({ scene })", widget.scene)
+    expect(page.locator('[data-fact="edges"]')).to_have_text("16")
+    expect(page.locator('[data-action="toggle"]')).to_be_focused()
+    page.close()
 
 
 def test_an_answer_that_does_not_come_is_said(browser):
     widget = RoundWidget(RelationalLinear(graphs.ring(8, 4), 16, 16, backend="masked"))
-    state = {name: getattr(widget, name) for name in (*widget.keys,) if name[0] != "_"}
-    state = {name: value for name, value in state.items() if name not in ("layout", "tooltip")}
     esm = widget._esm.replace("SLOW = [1.5, 15]", "SLOW = [0.2, 0.6]")
     assert esm != widget._esm
     page = browser.new_page()
     page.set_content(f"<style>{widget._css}</style><div id='at'></div>")
-    page.evaluate(LIVE, [esm, state])
+    page.evaluate(LIVE, [esm, live_state(widget)])
     page.wait_for_selector(".mr[data-theme]")
     waiting = page.locator(".mr-waiting")
     page.click('[data-step="start"]')  # asks nothing of Python

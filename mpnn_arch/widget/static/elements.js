@@ -61,6 +61,12 @@ export function formula(text, names = {}) {
   return row;
 }
 
+/** The element within `part` that has the focus; marimo's shadow root, if it is in one, knows it, not the document. */
+export function focusedIn(part) {
+  const focused = part.getRootNode().activeElement;
+  return part.contains(focused) ? focused : null;
+}
+
 /** A canvas of `width` x `height` CSS pixels, sharp on this screen. */
 export function fit(canvas, width, height) {
   const ratio = Math.min(2, window.devicePixelRatio || 1);

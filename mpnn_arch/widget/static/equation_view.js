@@ -1,7 +1,7 @@
 // x_v' = sigma(AGG over the received messages + b_v), with the numbers of what is pointed at.
 
 import { CELL, cells, line, maps, sentence, stacked } from "./cells.js";
-import { button, displayed, element, formula, math, section } from "./elements.js";
+import { button, displayed, element, focusedIn, formula, math, section } from "./elements.js";
 import { clamp, messages } from "./numbers.js";
 import { isSent, progress } from "./scene.js";
 
@@ -61,7 +61,7 @@ export class EquationView {
   draw(changed) {
     if (!changed.step && !changed.lit) return;
     const { lit } = this.screen;
-    const focused = this.box.contains(document.activeElement) ? document.activeElement.dataset.action : null;
+    const focused = focusedIn(this.box)?.dataset.action;
     const rows = !lit ? this.ofRound() : lit.node !== undefined ? this.ofNode(lit.node) : this.ofEdge(lit.u, lit.v);
     this.box.replaceChildren(...rows);
     fitFormulas(this.box);

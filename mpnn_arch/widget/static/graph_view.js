@@ -1,7 +1,7 @@
 // The relational graph: nodes with a tick a channel, messages as coloured arcs.
 
 import { colour, css, readableOn, sides } from "./colours.js";
-import { element, fit, picture, section, svg } from "./elements.js";
+import { element, fit, focusedIn, picture, section, svg } from "./elements.js";
 import { GraphPointer, walkGraph } from "./graph_input.js";
 import { along, layout, pathOf, stroke } from "./graph_layout.js";
 import { clamp, mean, messages } from "./numbers.js";
@@ -73,9 +73,9 @@ export class GraphView {
     this.svg.setAttribute("viewBox", `0 0 ${shape.size} ${shape.size}`);
     this.svg.setAttribute("width", shape.size);
     this.svg.setAttribute("height", shape.size);
-    const focused = this.nodes.contains(document.activeElement) ? document.activeElement.dataset.node : null;
+    const focused = focusedIn(this.nodes)?.dataset.node;
     this.nodes.replaceChildren(...screen.scene.nodes.map((_, v) => this.buildNode(v)));
-    if (focused !== null) this.nodes.children[focused]?.focus();
+    if (focused !== undefined) this.nodes.children[focused]?.focus();
   }
 
   buildNode(v) {
