@@ -193,19 +193,12 @@ void outer_tile(const OuterTask<T>& t) {
         for (int r = 0; r < ROWS; ++r)
             put_row<T, COLS>(sums[r], t, ptrdiff_t(r) * t.row_width, whole);
     };
-#ifdef __clang__
-    // Clang allocates registers for the loops and for what follows together, and spills sums in the loops.
-    put_from_memory();
-#else
-    // The rare ends of rows, unrolled, would take half of a build.
-    if (whole) {
+    // The rare ends of rows, unrolled, would take half of a build. Clang allocates registers for the loops and for
+    // what follows together, and would spill sums in the loops.
+    if (CLANG || !whole) return put_from_memory();
 #pragma GCC unroll 12
-        for (int r = 0; r < ROWS; ++r)
-            put_row<T, COLS>(sum[r], t, ptrdiff_t(r) * t.row_width, true);
-    } else {
-        put_from_memory();
-    }
-#endif
+    for (int r = 0; r < ROWS; ++r)
+        put_row<T, COLS>(sum[r], t, ptrdiff_t(r) * t.row_width, true);
 }
 
 template <class T, int COLS, bool NEXT, size_t... R>
