@@ -318,7 +318,7 @@ def read_seeds(text: str) -> tuple[int, ...]:
         check_count("seeds", max(numbers[0], 1), MOST_SEEDS)
     if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] < 1):
         raise InputError(
-            f"--seeds {shown(text)} is neither a number of seeds, such as 3, nor a list, "
-            "such as 0,1,2"
+            f"--seeds {shown(text)} is neither a number of seeds, such as 3, nor a list of seeds "
+            "of up to 18 digits, such as 0,1,2"
         )
     return tuple(numbers) if "," in text else tuple(range(numbers[0]))
