@@ -45,19 +45,18 @@ def try_lock(file: int, shared: bool = False) -> bool:
 
 
 def release(file: int, path: Path | None) -> None:
-    """Close a locked file, and remove it at ``path``."""
-    if fcntl is not None:
-        if path is not None:
-            path.unlink(missing_ok=True)
-        os.close(file)
-        return
+    """Close a locked file, and remove it at ``path`` where that is possible."""
+    if fcntl is not None and path is not None:
+        with contextlib.suppress(OSError):  # of a folder that may not be written any more
+            path.unlink()
     # Windows removes no open file, so another process can open this one after it is closed and
     # before it is removed; emptied, it names no holder.
-    os.ftruncate(file, 0)
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
     os.close(file)
-    if path is not None:
+    if fcntl is None and path is not None:
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            path.unlink()
 
 
 def read_at_start(file: int, most: int) -> bytes:

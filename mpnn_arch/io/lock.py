@@ -13,6 +13,8 @@ from mpnn_arch.io.file_locks import O_NOFOLLOW, read_at_start, release, try_lock
 from mpnn_arch.io.files import write_error
 from mpnn_arch.io.processes import start_of
 
+_TRIES = 10  # a hundredth of a second apart
+
 
 class FolderLock:
     """A lock that the one process that writes into a folder holds.
@@ -82,7 +84,11 @@ class FolderLock:
 
     def _take(self, file: int) -> bool:
         try:
-            return try_lock(file)
+            for _ in range(_TRIES):
+                if try_lock(file):
+                    return True
+                time.sleep(0.01)  # one who asks for the holder has a lock for a moment
+            return False
         except OSError as error:
             os.close(file)
             raise InputError(
@@ -92,7 +98,7 @@ class FolderLock:
     def _is_at_path(self, file: int) -> bool:
         try:
             return os.path.samestat(os.fstat(file), os.lstat(self.path))
-        except FileNotFoundError:
+        except OSError:
             return False
 
 
@@ -111,7 +117,7 @@ def lock_holder(path: Path) -> str | None:
 
 
 def _wait_for_holder(file: int) -> str:
-    for _ in range(10):
+    for _ in range(_TRIES):
         holder = _read(file)
         if holder is not None:
             return holder
