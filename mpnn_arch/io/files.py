@@ -23,9 +23,14 @@ class WriteError(InputError, OSError):
     """
 
 
+class ReadError(InputError, OSError):
+    """A file that is there and cannot be read, with the reason and the fix; it may be sound."""
+
+
 # Folders from which this process has removed what others abandoned.
 _SWEPT: set[tuple[int, Path]] = set()
 
+_MORE_FILES = "raise the limit of open files (ulimit -n)"
 _CHANGE_PERMISSIONS = "change the permissions, or choose another folder"
 _FIXES = {
     errno.ENOSPC: "free some space, or write to another disk",
@@ -40,6 +45,15 @@ _FIXES = {
     errno.ENOENT: "create its folder, or choose another",
     errno.ELOOP: "remove the symbolic links that point in a circle",
     errno.EIO: "check the disk, or write to another",
+    errno.EISDIR: "there is a folder of that name; remove it, or choose another",
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
+}
+_FIXES_OF_READING = {
+    errno.EACCES: "change the permissions",
+    errno.EPERM: "change the permissions",
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
 }
 
 
@@ -169,12 +183,30 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def remove(path: str | os.PathLike[str]) -> None:
+    """Remove the file at ``path``, if there is one.
+
+    Raises:
+        WriteError: it cannot be removed.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from None
+
+
 def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
     """The error that says why ``path`` cannot be written, and what to do."""
     # numpy reports a full disk without an error number.
     unknown = "free some space, raise the limit of a file's size (ulimit -f), or use another folder"
     fix = _FIXES.get(error.errno or 0, unknown)
     return WriteError(f"cannot write {shown_path(path)} ({error.strerror or error}): {fix}")
+
+
+def read_error(path: str | os.PathLike[str], error: OSError) -> ReadError:
+    """The error that says why the file at ``path`` cannot be read, and what to do."""
+    fix = _FIXES_OF_READING.get(error.errno or 0, "check the disk")
+    return ReadError(f"cannot read {shown_path(path)} ({error.strerror or error}): {fix}")
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import shown_path, write_whole
+from mpnn_arch.io.files import read_error, shown_path, write_whole
 from mpnn_arch.io.json_text import parse_json
 
 _LONGEST_HEADER = 100_000_000
@@ -75,19 +75,22 @@ def read_tensors(
 
     Raises:
         InputError: no such file, a file of another kind, or one that is truncated or was changed.
+        ReadError: the file is there and the system does not let it be read.
     """
     _check_file(path)
     try:
         _read_header(Path(path))  # refuses a tensor named twice, which safetensors lets pass
+    except OSError as error:
+        raise read_error(path, error) from None
+    except ValueError as error:
+        raise _not_safetensors(path, error) from None
+    try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     # safetensors raises its own errors, torch's, and those of dtypes that it does not know.
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        reason = str(error)[:300]
-        raise InputError(
-            f"{path} is cut short or is not a safetensors file ({reason}); save or copy it again"
-        ) from None
+        raise _not_safetensors(path, error) from None
     except (AttributeError, OverflowError, MemoryError) as error:
         raise InputError(
             f"{path} holds tensors that cannot be read here ({str(error)[:300]}); save it again"
@@ -105,6 +108,13 @@ def read_tensors(
     if metadata.get("sha256") != _digest(tensors, recorded):
         raise InputError(f"{path} was changed after it was saved; save or copy it again")
     return tensors, recorded
+
+
+def _not_safetensors(path: str | os.PathLike[str], error: Exception) -> InputError:
+    return InputError(
+        f"{path} is cut short or is not a safetensors file ({str(error)[:300]}); save or copy it "
+        "again"
+    )
 
 
 def recorded_checksum(path: str | os.PathLike[str]) -> str:

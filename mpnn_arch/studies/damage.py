@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 from mpnn_arch.studies.schema import TABLES
+from mpnn_arch.studies.trial import Trial
 
 _STORED = {
     "INTEGER": ("integer",),
@@ -51,6 +53,7 @@ def _damages(connection: sqlite3.Connection) -> Iterator[str]:
             yield from _of_another_type(cursor, table, name, fits)
             if name in _JSON.get(table, {}):
                 yield from _not_json(cursor, table, name, _JSON[table][name])
+    yield from _unlike_a_trial(cursor)
     for (value,) in cursor.execute("SELECT num_nodes FROM graph WHERE num_nodes < 1 LIMIT 1"):
         yield f"num_nodes of graph is {value}"
     for (value,) in cursor.execute(
@@ -102,6 +105,16 @@ def _not_json(cursor: sqlite3.Cursor, table: str, name: str, kind: type) -> Iter
             fits = False
         if not fits:
             yield f"{name} of {table} is {_shown(text)}, which is no JSON that was written there"
+            return
+
+
+def _unlike_a_trial(cursor: sqlite3.Cursor) -> Iterator[str]:
+    needed = {field.name for field in dataclasses.fields(Trial)}
+    cursor.execute("SELECT id, spec FROM trial")
+    for number, text in cursor:
+        missing = needed - json.loads(text).keys()
+        if missing:
+            yield f"spec of trial {number} has no {min(missing)}"
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 import socket
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpnn_arch import __version__
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import shown_path, typed_path, write_text
+from mpnn_arch.io.files import read_error, shown_path, typed_path, write_text
 from mpnn_arch.io.json_text import parse_json
 from mpnn_arch.studies import import_paths
 
@@ -32,7 +33,9 @@ def read_description(path: Path) -> dict[str, Any]:
     file = path / "study.json"
     try:
         there = file.is_file()
-    except OSError:  # a name that is too long
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise read_error(file, error) from None
         there = False
     if not there:
         raise InputError(
@@ -40,7 +43,11 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{name_studies_in(path) or 'check the folder'}"
         )
     try:
-        about = parse_json(file.read_bytes())
+        raw = file.read_bytes()
+    except OSError as error:
+        raise read_error(file, error) from None
+    try:
+        about = parse_json(raw)
         number = about["format"]
         _ = about["id"], about["config"], about["trials"], about["sources"], about["signature"]
     except (ValueError, KeyError, TypeError):

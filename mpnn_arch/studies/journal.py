@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import read_error, remove
 from mpnn_arch.studies.crash import crash_point
 
 
@@ -43,11 +44,17 @@ class Journal:
         crash_point("journal.written")
 
     def read(self, epochs: int) -> list[dict[str, Any]]:
-        """Epochs 1 to ``epochs`` in order; those that are missing are left out."""
+        """Epochs 1 to ``epochs`` in order; those that are missing are left out.
+
+        Raises:
+            ReadError: the file is there and cannot be read.
+        """
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise read_error(self.path, error) from None
         found: dict[int, dict[str, Any]] = {}
         for line in lines:
             try:
@@ -78,5 +85,9 @@ class Journal:
         return past
 
     def clear(self) -> None:
-        """Delete the file, if it exists."""
-        self.path.unlink(missing_ok=True)
+        """Delete the file, if it exists.
+
+        Raises:
+            WriteError: it cannot be deleted.
+        """
+        remove(self.path)

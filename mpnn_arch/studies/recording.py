@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import shown_path
+from mpnn_arch.io.files import remove
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.jobs import Job
 from mpnn_arch.studies.ledger import Ledger, about_trial
 from mpnn_arch.studies.racing import advance
 from mpnn_arch.studies.tasks import Task
-from mpnn_arch.studies.writer import LedgerWriter
+from mpnn_arch.studies.writer import LedgerWriter, moved_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +176,7 @@ class Recorder:
     def storage_error(self, reason: str) -> InputError:
         """The error of a run where the study's folder cannot be written."""
         if not self.folder.is_dir():
-            return InputError(
-                f"the study's folder {shown_path(self.folder)} was moved or deleted while it was "
-                "trained; move it back, or give its new path as --out, to go on"
-            )
+            return moved_error(self.folder)
         return InputError(f"{reason}, and give the same command again: what is recorded stays")
 
     def _store_pace(self) -> None:
@@ -196,7 +193,7 @@ class Recorder:
         crash_point("trial.accepted")
         for hash in (event["hash"], *unneeded_populations(self.ledger, event["id"])):
             for path in (self.folder / "checkpoints").glob(f"*{hash}*"):
-                path.unlink(missing_ok=True)
+                remove(path)
         if self.settings.weights == "best":
             keep_best_weights(self.folder, self.ledger)
 
@@ -237,4 +234,4 @@ def keep_best_weights(folder: Path, ledger: LedgerWriter) -> None:
             continue
         for of in ledger.query("SELECT * FROM trial WHERE id = ?", int(number[1])):
             if of["state"] == "done" and path.stem == weights_name(of):  # and not the user's own
-                path.unlink(missing_ok=True)
+                remove(path)

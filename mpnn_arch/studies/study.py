@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
-from mpnn_arch.io.files import check_folder, sync, write_error
+from mpnn_arch.io.files import check_folder, make_folder, remove, sync, write_error
 from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.io.temporary import new_temporary_folder, sweep
 from mpnn_arch.studies import import_paths
@@ -417,7 +417,7 @@ class Study:
         for path in (self._folder / "checkpoints").iterdir():
             hash = path.name.partition(".")[0]
             if any(list(ledger.query(sql, hash)) for sql in ended):
-                path.unlink(missing_ok=True)
+                remove(path)
         if self._about["config"].get("weights") == "best":
             keep_best_weights(self._folder, ledger)
 
@@ -425,8 +425,7 @@ class Study:
         """Remove what workers that were killed had half written."""
         for folder in ("checkpoints", "weights"):
             # Archives and git leave out a folder that is empty, as that of a study that is done.
-            (self._folder / folder).mkdir(exist_ok=True)
-            sweep(self._folder / folder)
+            sweep(make_folder(self._folder / folder))
 
     def _lock(self) -> FolderLock:
         return FolderLock(self._folder / "lock", f"the study {self.path}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 from mpnn_arch import models
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.io.files import WriteError, write_error
+from mpnn_arch.io.files import write_error
 from mpnn_arch.io.tensor_file import write_tensors
 from mpnn_arch.models.saving import save
 from mpnn_arch.rounds import export_choices, import_choices
@@ -94,7 +95,7 @@ class Task:
 
 
 class StorageError(Exception):
-    """The study's folder cannot be written; no fault of the trial's."""
+    """The study's folder cannot be read or written; no fault of the trial's."""
 
 
 def make_model(task: Task) -> tuple[Trial, Any, ImageDataset | ImageFolder]:
@@ -154,17 +155,19 @@ def train_task(
 
     Raises:
         InputError: the trial cannot be trained, or diverged.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be read or written.
     """
     crash_point("worker.received")
     torch.set_num_threads(task.threads)
     _, trainer = make(task)
     journal = Journal(task.journal)
     try:
-        past = _continued(task, trainer, journal)
+        with in_folder(task.checkpoint):
+            past = _continued(task, trainer, journal)
     except InputError as error:
         emit({"is": "note", "text": str(error)})
-        delete_checkpoint(task.checkpoint)
+        with in_folder(task.checkpoint):
+            delete_checkpoint(task.checkpoint)
         (_, trainer), past = make(task), []
     choices = export_choices(trainer.model)
     emit({"is": "started", **about_model(task, trainer.model, trainer, choices)})
@@ -182,12 +185,10 @@ def train_task(
         crash_point("epoch.trained")
         choices = export_choices(trainer.model)
         entry = {"metrics": dict(metrics), "wall": time.perf_counter() - start}
-        try:
+        with in_folder(task.checkpoint):
             journal.append(entry)
             save_checkpoint(trainer, task.checkpoint, task.hash)
             crash_point("checkpoint.written", task.checkpoint)
-        except OSError as error:
-            raise folder_error(task.checkpoint, error) from error
         new = choices if choices != sent else None
         emit({"is": "epoch", **entry, "choices": new, **pace(trainer, metrics["seconds"])})
         sent = choices
@@ -218,16 +219,26 @@ def save_weights(task: Task, model: nn.Module) -> None:
     if task.weights is None:
         return
     path = Path(task.folder) / "weights" / f"{task.weights}.safetensors"
-    try:
+    with in_folder(path):
         _save_weights(model, path)
         crash_point("weights.written")
+
+
+@contextmanager
+def in_folder(path: Path) -> Iterator[None]:
+    """What the system says of a file of the study is no fault of the trial's.
+
+    Args:
+        path: the file, for an error that does not name it.
+
+    Raises:
+        StorageError: in place of any ``OSError``.
+    """
+    try:
+        yield
     except OSError as error:
-        raise folder_error(path, error) from error
-
-
-def folder_error(path: Path, error: OSError) -> StorageError:
-    """What is said of a file of the study that cannot be written."""
-    return StorageError(str(error if isinstance(error, WriteError) else write_error(path, error)))
+        told = error if isinstance(error, InputError) else write_error(path, error)
+        raise StorageError(str(told)) from error
 
 
 def _continued(task: Task, trainer: Trainer, journal: Journal) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from mpnn_arch.errors import InputError
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.journal import Journal
-from mpnn_arch.studies.tasks import Task, about_model, folder_error, make_model, pace, save_weights
+from mpnn_arch.studies.tasks import Task, about_model, in_folder, make_model, pace, save_weights
 from mpnn_arch.training.checkpoint import (
     delete_checkpoint,
     has_checkpoint,
@@ -64,7 +64,7 @@ def train_together(
 
     Raises:
         InputError: as for :func:`make_population`.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be read or written.
     """
     crash_point("worker.received")
     torch.set_num_threads(tasks[0].threads)
@@ -73,11 +73,13 @@ def train_together(
     checkpoint, journal = folder / f"{name}.safetensors", Journal(folder / f"{name}.epochs")
     population = make_population(tasks)
     try:
-        past = _continued(population, asked, checkpoint, journal, name)
+        with in_folder(checkpoint):
+            past = _continued(population, asked, checkpoint, journal, name)
     except InputError as error:
         emit(next(iter(asked)), {"is": "note", "text": str(error)})
-        delete_checkpoint(checkpoint)
-        journal.clear()
+        with in_folder(checkpoint):
+            delete_checkpoint(checkpoint)
+            journal.clear()
         population, past = make_population(tasks), []
     choices = {"population": {f"{len(tasks)} side by side": _backend(population)}}
     for place, task in asked.items():
@@ -110,13 +112,11 @@ def train_together(
             "members": {str(place): own.__dict__ for place, own in metrics.items()},
             "wall": (time.perf_counter() - start) / max(1, len(metrics)),
         }
-        try:
+        with in_folder(checkpoint):
             journal.append(entry)
             if population.active:
                 save_checkpoint(population, checkpoint, name)
                 crash_point("checkpoint.written", checkpoint)
-        except OSError as error:
-            raise folder_error(checkpoint, error) from error
         report(entry, known=False)
         report_diverged()
         crash_point("epoch.sent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -13,7 +14,7 @@ import numpy as np
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
-from mpnn_arch.io.files import write_error
+from mpnn_arch.io.files import shown_path, write_error
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.ledger import (
     METRICS,
@@ -53,6 +54,7 @@ class LedgerWriter(Ledger):
             self.connection = _connect(self.path)
             with closed_on_error(self.connection):
                 check_version(self.connection, self.path)
+                self._opened = self.path.stat()
 
     @classmethod
     def create(cls, path: str | Path) -> LedgerWriter:
@@ -83,7 +85,8 @@ class LedgerWriter(Ledger):
         """Commit what is changed inside, or nothing of it.
 
         Raises:
-            InputError: the disk is full, or the ledger cannot be written.
+            InputError: the disk is full, the ledger cannot be written, or its file, to which the
+                changes were made, is no longer at its path.
         """
         with translated(self.path):
             self.connection.execute("BEGIN IMMEDIATE")
@@ -95,7 +98,17 @@ class LedgerWriter(Ledger):
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+        self._check_place()
         crash_point("ledger.committed")
+
+    def _check_place(self) -> None:
+        """Whether the file that is open is the one that others find at its path."""
+        try:
+            if os.path.samestat(self.path.stat(), self._opened):
+                return
+        except OSError:
+            pass
+        raise moved_error(self.path.parent)
 
     # -- trials -----------------------------------------------------------------------------
 
@@ -435,6 +448,14 @@ class LedgerWriter(Ledger):
             "UPDATE attempt SET outcome = ?, reason = ?, detail = ? WHERE trial = ? AND lease = ?",
             (outcome, reason, detail or None, trial, lease),
         )
+
+
+def moved_error(folder: Path) -> InputError:
+    """The error of a study whose files are no longer where its driver found them."""
+    return InputError(
+        f"the study's folder {shown_path(folder)}, or the ledger in it, was moved, deleted or "
+        "replaced while it was trained; move it back, or give its new path as --out, to go on"
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

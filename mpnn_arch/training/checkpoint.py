@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import ReadError, remove
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
 from mpnn_arch.rounds import export_choices, import_choices
 from mpnn_arch.training.loop import EpochLoop
@@ -46,6 +47,7 @@ def load_checkpoint(trainer: EpochLoop, path: Path, identity: str) -> None:
     Raises:
         InputError: the file is truncated or modified and there is no other or it is too, or it
             belongs to another run.
+        ReadError: the system does not let it be read.
     """
     source, tensors, metadata = _read(path)
     if metadata["identity"] != identity:
@@ -74,6 +76,7 @@ def restore(trainer: EpochLoop, path: Path, identity: str) -> None:
 
     Raises:
         InputError: the file is damaged, or is not a checkpoint of this training.
+        ReadError: the system does not let it be read.
     """
     epochs = trainer.config.epochs
     try:
@@ -109,9 +112,13 @@ def has_checkpoint(path: Path) -> bool:
 
 
 def delete_checkpoint(path: Path) -> None:
-    """Delete the checkpoint at ``path`` and the one before it, if they exist."""
+    """Delete the checkpoint at ``path`` and the one before it, if they exist.
+
+    Raises:
+        WriteError: one cannot be deleted.
+    """
     for file in generations(path):
-        file.unlink(missing_ok=True)
+        remove(file)
 
 
 def how_to_restart(path: Path) -> str:
@@ -124,6 +131,8 @@ def _read(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, str]]:
     """The file that was read, its tensors and its metadata: ``path``, or the one before it."""
     try:
         return path, *read_tensors(path, kind=_KIND)
+    except ReadError:  # it may be sound
+        raise
     except InputError as error:
         before = previous_checkpoint(path)
         if not before.exists():

@@ -13,6 +13,7 @@ from mpnn_arch.training import TrainingConfig
 
 EDITS = {
     "UPDATE trial SET spec = 'x'": "spec of trial is 'x'",
+    "UPDATE trial SET spec = '{}'": "spec of trial 1 has no aggr",
     "UPDATE trial SET widths = '['": "widths of trial is '['",
     "UPDATE trial SET widths = '3'": "widths of trial is '3'",
     "UPDATE trial SET graph_hash = 'none'": "the graph of trial 1 is not there",

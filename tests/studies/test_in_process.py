@@ -1,11 +1,14 @@
 """A study run without worker processes: what is recorded, and what stops it."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -251,10 +254,59 @@ def test_a_folder_that_goes_away_is_named(study, monkeypatch):
         raise StorageError("cannot write a checkpoint")
 
     pretend(monkeypatch, move)
-    with pytest.raises(InputError, match=r"study's folder .* was moved or deleted.*move it back"):
+    with pytest.raises(InputError, match=r"study's folder .* was moved, deleted or .*move it back"):
         study.run(workers=0)
     moved = Study.open(study.path.with_name("moved"))
     assert [row[0] for row in states(moved)] == ["queued"] * 4
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_ledger_that_goes_away_ends_the_run(study, monkeypatch, how):
+    ledger = study.path / "ledger.sqlite"
+
+    def lose(task, epoch):
+        if task.id == 2:
+            ledger.rename(study.path / "elsewhere")
+            if how == "replaced":
+                shutil.copy(study.path / "elsewhere", ledger)
+
+    pretend(monkeypatch, lose)
+    told = []
+    with pytest.raises(InputError, match=r"the ledger in it, was moved, deleted or replaced"):
+        study.run(workers=0, watch=told.append)
+    assert [event["id"] for event in told] == [1, 1, 1]  # no more than was recorded
+
+
+def test_a_checkpoint_that_may_not_be_read_is_kept_and_no_fault_of_the_trial(study, monkeypatch):
+    def stop(event):
+        if event["is"] == "epoch":
+            raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        study.run(workers=0, watch=stop)
+    (checkpoint,) = (study.path / "checkpoints").glob("*.safetensors")
+    content, opened = checkpoint.read_bytes(), Path.open
+
+    def refuse(path, *rest, **more):
+        if path == checkpoint:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)  # root may read all
+        with pytest.raises(InputError, match=r"cannot read .*denied.*: change the perm"):
+            study.run(workers=0)
+    assert checkpoint.read_bytes() == content
+    assert states(study)[0] == ("queued", 1, 0)
+    assert study.run(workers=0).done == 4
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "weights"])
+def test_a_file_in_the_place_of_a_folder_is_named(study, name):
+    (study.path / name).rmdir()
+    (study.path / name).write_text("")
+    with pytest.raises(InputError, match=rf"cannot write .*{name}.*there is a file of that name"):
+        study.run(workers=0)
 
 
 def float64():
