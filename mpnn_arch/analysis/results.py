@@ -51,7 +51,9 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
         file's name, or 0, where no column has it) and ``error`` in percent.
 
     Raises:
-        InputError: no such file, a column that is missing or of the wrong type, or nothing left.
+        InputError: no such file, a column that is missing or of the wrong type, nothing left, or
+            runs of one graph with several ``first_stage_width`` or ``learning_rate``, columns that
+            an export has: they are not seeds of one network.
 
     Example:
         >>> from mpnn_arch.analysis import load_results

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mpnn_arch.analysis.complete_part import complete_part
@@ -93,6 +94,7 @@ def _tidy(raw: pd.DataFrame, name: str, source: Path) -> Results:
     long = _clean(_long(raw, source), source, notes)
     keys = [column for column in ("graph", *PARAMETERS, *C_AND_L) if column in long.columns]
     number = long.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
+    _check_one_network(raw, long, number, source)
     first = long[keys].iloc[np.unique(number, return_index=True)[1]].reset_index(drop=True)
     graphs, left_out = identify(first, source.parent)
     notes += left_out
@@ -110,6 +112,28 @@ def _tidy(raw: pd.DataFrame, name: str, source: Path) -> Results:
         notes += shortcomings(table)
     kind = {column: _named(raw[column].iloc[0]) for column in KIND if column in raw.columns}
     return Results(name, table, tuple(notes), kind=kind)
+
+
+def _check_one_network(
+    raw: pd.DataFrame, long: pd.DataFrame, graph: npt.NDArray[np.int64], source: Path
+) -> None:
+    """Refuse networks of several widths or recipes, which would be averaged as seeds of one.
+
+    Runs that end earlier are left out later, so the last epoch is looked at.
+
+    Raises:
+        InputError: there are some.
+    """
+    last = (long["epoch"] == long["epoch"].max()).to_numpy()
+    for column in sorted({"first_stage_width", "learning_rate"} & {*raw.columns}):
+        values = pd.to_numeric(raw.loc[long.loc[last, "line"], column], errors="coerce")
+        found = values.astype(np.float64).groupby(graph[last]).agg(["min", "max"])
+        for low, high in found[found["max"] - found["min"] > 1e-6 * found["max"]].to_numpy():
+            raise InputError(
+                f"{source} has several networks of one graph, with a {column} of {low:g} and of "
+                f"{high:g}, whose errors would be averaged as those of one; put each into a file "
+                "of its own"
+            )
 
 
 def _named(value: object) -> str:

@@ -124,6 +124,18 @@ def test_results_of_one_name_or_one_file_name_are_kept_apart(results_file, tmp_p
     assert [one.table["results"].unique().tolist() for one in read] == [[one.name] for one in read]
 
 
+@pytest.mark.parametrize("column", ["first_stage_width", "learning_rate"])
+def test_studies_of_other_widths_or_recipes_in_one_file_are_not_averaged(results_file, column):
+    header = f"graph,train_seed,epoch,error,{column}"
+    shared = ['"ring:64,4",0,1,40.0,8', '"ring:64,4",0,2,30.0,4', "complete:64,0,2,31.0,2"]
+    analysis.load_results(results_file([header, *shared, '"ring:64,4",1,2,30.0,4']))
+    # A run that ends earlier is left out, whatever it was.
+    analysis.load_results(results_file([header, *shared, '"ring:64,4",1,1,30.0,9']))
+    words = f"several networks of one graph, with a {column} of 4 and of 5"
+    with pytest.raises(InputError, match=words):
+        analysis.load_results(results_file([header, *shared, '"ring:64,4",1,2,30.0,5']))
+
+
 def test_several_networks_in_one_table_are_not_averaged(results_file):
     """As load_results gives of a study of several messages, and published of two architectures."""
     one = analysis.load_results(results_file())
