@@ -22,6 +22,9 @@ from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 
+# Points of error, and shares of variance: less is the rounding of sums in another order.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class DensityNull:
@@ -112,7 +115,7 @@ def density_null(
     total = ((exchanged - exchanged.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     shares = [((exchanged @ basis) ** 2).sum(axis=1) / total for basis in (of_both, of_density)]
     added = shares[0] - shares[1]
-    permutation_p = float((1 + (added >= gain).sum()) / (1 + draws))
+    permutation_p = float((1 + (added >= gain - _ROUNDING).sum()) / (1 + draws))
 
     bins, best_bin_p = _bins(graphs, residual, shuffled)
     return DensityNull(
@@ -138,7 +141,7 @@ def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.Da
     rows = placed["row"].to_numpy()
     means = np.bincount(number, residual[rows]) / size
     null = np.stack([np.bincount(number, draw[rows]) / size for draw in shuffled])
-    extreme = (np.abs(null) >= np.abs(means)).sum(axis=0)
+    extreme = (np.abs(null) >= np.abs(means) - _ROUNDING).sum(axis=0)
     first = placed.sort_values("bin").drop_duplicates("bin")
     c, length = plane.centres(first["c_bin"].to_numpy(), first["l_bin"].to_numpy())
     bins = pd.DataFrame(
@@ -152,12 +155,12 @@ def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.Da
     )
     # Standardised, or the smallest bins, which vary most, would set the bar.
     spread = null.std(axis=0)
-    use = (spread > 0) & ((size > 1) | (size.max() == 1))
+    use = (spread > _ROUNDING) & ((size > 1) | (size.max() == 1))
     if not use.any():
         return bins, 1.0
     lowest = (null[:, use] / spread[use]).min(axis=1)
-    best_bin_p = (1 + (lowest <= (means[use] / spread[use]).min()).sum()) / (1 + len(shuffled))
-    return bins, float(best_bin_p)
+    as_low = lowest <= (means[use] / spread[use]).min() + _ROUNDING
+    return bins, float((1 + as_low.sum()) / (1 + len(shuffled)))
 
 
 def _strata(density: Array, strata: int | None) -> Numbers:

@@ -50,15 +50,22 @@ def variance_shares(table: pd.DataFrame) -> Shares:
     _, errors = _matrix(table)
     graphs, seeds = errors.shape
     whole = errors.mean()
-    graph = seeds * ((errors.mean(axis=1) - whole) ** 2).sum() / (graphs - 1)
-    seed = graphs * ((errors.mean(axis=0) - whole) ** 2).sum() / (seeds - 1)
-    free, rest = (graphs - 1) * (seeds - 1), run_variance(errors)
+    mean_squares = (
+        seeds * ((errors.mean(axis=1) - whole) ** 2).sum() / (graphs - 1),
+        graphs * ((errors.mean(axis=0) - whole) ** 2).sum() / (seeds - 1),
+        run_variance(errors),
+    )
+    # What rounding leaves of an effect that is not there is none.
+    graph, seed, rest = (one if one > 1e-18 else 0.0 for one in mean_squares)
     parts = np.array([max(0.0, (graph - rest) / seeds), max(0.0, (seed - rest) / graphs), rest])
     if parts.sum() == 0:
         raise InputError("all errors are equal, so there is no variance to share out")
-    ratio = seed / rest if rest > 0 else np.inf
+    if rest > 0:
+        seed_p = float(stats.f.sf(seed / rest, seeds - 1, (graphs - 1) * (seeds - 1)))
+    else:
+        seed_p = 0.0 if seed > 0 else 1.0
     of_graph, of_seed, of_rest = (parts / parts.sum()).tolist()
-    return Shares(of_graph, of_seed, of_rest, float(stats.f.sf(ratio, seeds - 1, free)))
+    return Shares(of_graph, of_seed, of_rest, seed_p)
 
 
 def paired_sweet_spot(

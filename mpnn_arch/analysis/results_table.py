@@ -56,14 +56,15 @@ def check_table(table: pd.DataFrame, columns: Iterable[str] = COLUMNS[1:]) -> No
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last epoch.
+    """The rows of the last epoch, by graph and training seed.
 
     Raises:
         InputError: no table of results.
     """
     check_table(table)
     last: pd.DataFrame = table[table["epoch"] == table["epoch"].max()]
-    return last
+    # Trials of a study end in any order, which sums, ties and the folds of graphs must not show.
+    return last.sort_values(["graph", "train_seed"])
 
 
 def is_baseline(table: pd.DataFrame) -> pd.Series:

@@ -10,7 +10,7 @@ import pandas as pd
 from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.checks import as_numbers, check_choice, shown
+from mpnn_arch.checks import as_numbers, check_choice, counted, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
 
@@ -33,8 +33,8 @@ class Slice:
         curve: the regression along the slice: the measure, ``error``, ``low`` and ``high`` (95 %
             confidence of the mean).
         r2: share of the variance between graphs that it explains.
-        curvature: coefficient of the square, with its 95 % interval, in points per unit squared.
-        curvature_interval: of it.
+        curvature: coefficient of the square, in points per unit squared.
+        curvature_interval: 95 %.
         curvature_p: p-value of a straight line.
         lowest: where the curve is lowest; at an end if it has no minimum inside.
     """
@@ -60,7 +60,7 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
         within: range of the other measure; by default the paper's, C in 0.4-0.6 and L in 2-2.5.
 
     Raises:
-        InputError: no such measure, or fewer than five graphs in the slice.
+        InputError: no such measure, or fewer than five different values of it in the slice.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.2 and Figure 4.
 
@@ -77,10 +77,11 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
     low, high = ends
     graphs = per_graph(without_baseline(table))
     points = graphs[graphs[across].between(low, high)].sort_values(along)
-    if points[along].nunique() < 5:
+    if (different := points[along].nunique()) < 5:
         raise InputError(
-            f"a second-degree regression takes five graphs or more with {across} within {low:g} to "
-            f"{high:g}, not {len(points)}; widen the range"
+            f"a second-degree regression takes five different values of {along} or more, and the "
+            f"{counted(len(points), 'graph')} with {across} within {low:g} to {high:g} have "
+            f"{different}; widen the range"
         )
     if np.ptp(points["mean"]) == 0:
         raise InputError("all graphs of the slice have one error, which no curve explains")

@@ -17,6 +17,7 @@ from mpnn_arch.analysis.cross_validation import explained, held_out
 from mpnn_arch.analysis.density_curve import DensityCurve
 from mpnn_arch.analysis.density_null import _strata
 from mpnn_arch.analysis.independent import independent, p_of_more
+from mpnn_arch.analysis.paired import Shares
 from mpnn_arch.analysis.per_graph import per_graph
 from mpnn_arch.analysis.report.analyses import analyse
 from mpnn_arch.analysis.report.charts import agreement_charts, charts_of, few_epochs_chart
@@ -90,6 +91,20 @@ def test_variance_shares_are_those_of_the_two_way_analysis(made_up):
     graph = (fit.loc["C(graph)", "mean_sq"] - rest) / 4
     whole = seed + graph + rest
     assert (shares.graph, shares.seed) == pytest.approx((graph / whole, seed / whole))
+    alike = table.assign(error=table.groupby("graph")["error"].transform("first"))
+    assert analysis.variance_shares(alike) == Shares(1.0, 0.0, 0.0, 1.0)
+    shifted = alike.assign(error=alike["error"] + table["train_seed"] * 0.3)
+    assert analysis.variance_shares(shifted).seed_p == 0.0
+
+
+def test_the_order_of_rows_changes_no_bit(made_up):
+    """Trials end in any order, and graphs of equal mean and deviation have one of their own."""
+    table = made_up("bowl", count=52, seeds=3)
+    table = table.assign(error=table["error"].round(1))
+    graphs = per_graph(table)
+    assert graphs[["mean", "std"]].round(9).duplicated().any()
+    other = table.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(per_graph(other), graphs, check_exact=True)
 
 
 def test_pairing_removes_what_the_seed_does_to_all(made_up):
@@ -189,6 +204,22 @@ def test_density_alone_is_not_taken_for_structure(density_table, bowl_table):
         analysis.density_null(bowl_table.head(5))
 
 
+def test_graphs_that_exchange_with_none_are_as_they_would_be_by_chance(made_up):
+    """The mean of a bin that holds a whole class differs among exchanges by rounding only."""
+    table = made_up("flat", count=52, seeds=3, baseline=None)
+    place = table["graph"].rank(method="dense").astype(int)
+    whole = table.assign(
+        density=place / 60,
+        clustering_coefficient=0.5 + place * 1e-4,
+        average_path_length=np.where(place <= 26, 1.6, 2.5) + place * 1e-3,
+    )
+    found = analysis.density_null(whole, draws=50, strata=2)
+    assert (found.bins["p_value"] == 1).all()
+    assert found.best_bin_p == 1.0
+    alone = analysis.density_null(whole, draws=50, strata=52)
+    assert (alone.permutation_p, alone.best_bin_p) == (1.0, 1.0)
+
+
 def of_two_densities(made_up):
     """40 graphs of two densities, whose logarithm has no square or cube of its own."""
     table = made_up("flat", count=449, seeds=2, noise=0.0, baseline=None)
@@ -280,6 +311,8 @@ def test_a_slice_is_the_quadratic_that_was_planted(made_up):
         analysis.slice_of(table, "density")
     with pytest.raises(InputError, match="widen"):
         analysis.slice_of(table, "average_path_length", (0.99, 1.0))
+    with pytest.raises(InputError, match=r"449 graphs with clustering_coefficient .* have 1;"):
+        analysis.slice_of(table.assign(average_path_length=2.0), "average_path_length", (0, 1))
 
 
 def test_surfaces_beat_density_only_where_they_should(bowl_table, density_table):
