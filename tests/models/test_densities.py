@@ -69,6 +69,41 @@ def test_a_resnet_keeps_the_share_that_was_asked_for(density):
     assert widest.block_density < density < narrowest.block_density
 
 
+class Experts(nn.Module):
+    """Four gated experts in the layout of transformers."""
+
+    has_gate = is_concatenated = True
+    has_bias = is_transposed = has_post_expert_norm = False
+
+    def __init__(self):
+        super().__init__()
+        self.gate_up_proj = nn.Parameter(torch.zeros(4, 2 * 128, 64))
+        self.down_proj = nn.Parameter(torch.zeros(4, 64, 128))
+        self.act_fn = nn.SiLU()
+
+    def _default_apply_gate(self, x):
+        raise NotImplementedError
+
+    _apply_gate = _default_apply_gate
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (nn.Conv2d(64, 64, 1, bias=False), nn.Conv2d(64, 512, 3, groups=4, bias=False)),
+        (nn.Linear(64, 512, bias=False), Experts()),
+    ],
+    ids=["groups", "experts"],
+)
+def test_every_group_and_every_expert_counts(first, second):
+    module = nn.Sequential(first, second)
+    graphs = erdos_renyi_kernel(module, 0.4, num_nodes=16, skip=())
+    assert set(graphs) == {"0", "1"}
+    changed = relationalize(module, graphs, skip=())
+    kept, dense = (sum(p.numel() for p in one.parameters()) for one in (changed, module))
+    assert kept / dense == pytest.approx(0.4, rel=0.02)
+
+
 def test_density_one_is_the_complete_graph():
     module = nn.Sequential(*(nn.Linear(16, 16) for _ in range(3)))
     graphs = erdos_renyi_kernel(module, 1, num_nodes=8, skip=())
@@ -95,7 +130,7 @@ def test_seeds_make_graphs():
         (lambda m: erdos_renyi_kernel(nn.ReLU(), 0.5), "no layer of ReLU"),
         (lambda m: erdos_renyi_kernel("model", 0.5), "those of a torch module"),
         (lambda m: erdos_renyi_kernel_densities({}, 0.5), "no layer"),
-        (lambda m: erdos_renyi_kernel_densities(SHAPES, 0), "density 0 is below"),
+        (lambda m: erdos_renyi_kernel_densities(SHAPES, 0), "density is above 0, 0 was given"),
     ],
 )
 def test_wrong_values(call, message):

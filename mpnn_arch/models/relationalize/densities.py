@@ -11,6 +11,7 @@ from torch import nn
 from mpnn_arch.checks import check_range, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph, complete, ws_flex
+from mpnn_arch.models.relationalize.experts import is_stack_of_experts
 from mpnn_arch.models.relationalize.layers import layers_with_weights
 from mpnn_arch.models.relationalize.reasons import shared_weights, why_dense
 from mpnn_arch.models.relationalize.skip import skipped_layers
@@ -23,7 +24,8 @@ class WeightShape:
     Attributes:
         fan_in, fan_out: channels.
         kernel: entries of its kernels by axis, as (3, 3); empty for a linear layer.
-        count: equal weights in the layer, as the four projections of attention.
+        count: equal weights in the layer, as the four projections of attention, the groups of a
+            conv, or three matrices an expert.
 
     Example:
         >>> from mpnn_arch.models.relationalize import WeightShape
@@ -84,7 +86,9 @@ def erdos_renyi_kernel_densities(
     density = check_range("density", density, 0.0, 1.0)
     if not shapes:
         raise InputError("there is no layer to give a density; give shapes of weights")
-    if density == 0 or density < least:
+    if density == 0:
+        raise InputError("density is above 0, 0 was given; choose a larger one")
+    if density < least:
         raise InputError(
             f"density {density:g} is below {least:g}, that of the sparsest graph of so many nodes; "
             "choose a larger one, or graphs of more nodes"
@@ -184,5 +188,10 @@ def _shapes(module: nn.Module, num_nodes: int, skip: Sequence[str]) -> dict[str,
 
 
 def _shape(layer: Any, widths: tuple[int, int]) -> WeightShape:
-    kernel = tuple(getattr(layer, "kernel_size", ()))
-    return WeightShape(*widths, kernel, 4 if isinstance(layer, nn.MultiheadAttention) else 1)
+    if isinstance(layer, nn.MultiheadAttention):
+        return WeightShape(*widths, count=4)
+    if is_stack_of_experts(layer):
+        return WeightShape(*widths, count=3 * len(layer.down_proj))
+    groups = getattr(layer, "groups", 1)  # each of which is a round on the graph
+    fan_in, fan_out = (width // groups for width in widths)
+    return WeightShape(fan_in, fan_out, tuple(getattr(layer, "kernel_size", ())), groups)
