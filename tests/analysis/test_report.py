@@ -266,15 +266,16 @@ def test_more_than_chance_leaves_to_explain_is_not_said_to_be_at_most(r2, exceed
 
 
 def test_a_name_cannot_break_the_page(small_results, tmp_path):
-    path = tmp_path / "a<b>&'{{data}}.csv"
+    path = tmp_path / "a<b>&'{{data}}_landscape_.csv"
     lines = small_results[1].read_text().splitlines()
     path.write_text("\n".join(lines[:1] + lines[1:40]) + "\n")
     write_report([path], tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     assert "a<b>" not in text
     assert "a&lt;b&gt;&amp;&#x27;{{data}}" in text
-    assert file_name(path.stem) == "a_b_data_"
-    assert (tmp_path / "out" / "figures" / "a_b_data__landscape_coarse.png").is_file()
+    assert file_name(path.stem) == "a_b_data__landscape_"
+    assert (tmp_path / "out" / "figures" / "a_b_data__landscape__landscape_coarse.png").is_file()
+    assert 'data-chart="0/0"' in text  # a chart beside the landscapes
     named = re.findall(r"\((tables/[^)]*\.csv)\)", text)
     assert named
     assert all((tmp_path / "out" / name).is_file() for name in named)

@@ -190,7 +190,8 @@ def _figure(chart: Chart, key: str) -> str:
 
 
 def _beside_landscape(charts: Sequence[Chart]) -> list[Chart]:
-    return [chart for chart in charts if "_landscape_" not in chart.name]
+    endings = ("_landscape_coarse", "_landscape_fine")
+    return [chart for chart in charts if not chart.name.endswith(endings)]
 
 
 def _notes(analyses: Sequence[Analysis], notes: Sequence[str]) -> str:
