@@ -156,8 +156,8 @@ def simultaneous_sweet_spot(
     flat_p = flatness(mean, within, count, free)
     exists = bool(flat_p <= alpha and (p_value <= alpha).any())
     candidates, _ = candidates_of(table, unit)
-    order = candidates.set_index("name").loc[names, list(C_AND_L)].reset_index()
-    rows = order.assign(graphs=count, count=count, mean=mean, std=within, p_value=p_value)
+    rows = candidates.set_index("name").loc[names, [*C_AND_L, "graphs"]].reset_index()
+    rows = rows.assign(count=count, mean=mean, std=within, p_value=p_value)
     spot = region(rows.assign(kept=(p_value > alpha) | (not exists)), unit)
     if exists:
         reason = f"{int(rows['p_value'].gt(alpha).sum())} of {len(rows)} may be the best"

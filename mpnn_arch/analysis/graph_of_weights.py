@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from scipy import stats
 from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor, nn
 
@@ -267,7 +268,7 @@ def _connecting(values: Array, ranked: Array) -> float:
     if len(values) == 1:
         return 0.0
     # Ranks instead of values: a tree of least cost takes 0 for "no edge".
-    cost = np.where(values > 0, ranked[0] - values + 1.0, 0.0)
+    cost = np.where(values > 0, stats.rankdata(-values).reshape(values.shape), 0.0)
     tree = minimum_spanning_tree(cost).tocoo()
     if tree.nnz < len(values) - 1:
         raise InputError(

@@ -107,7 +107,8 @@ def predict_from_graphs(
         ``r2_high`` (95 % over resampled graphs), ``trained_on`` and ``tested_on`` (graphs).
 
     Raises:
-        InputError: a share outside (0, 1), or fewer than 40 graphs that can be made.
+        InputError: a share outside (0, 1) or one that leaves fewer than two graphs on a side, or
+            fewer than 40 graphs that can be made.
 
     Source of the walks: Dwivedi et al., Graph neural networks with learnable structural and
     positional representations, ICLR 2022.
@@ -130,9 +131,14 @@ def predict_from_graphs(
             f"40 graphs or more that can be made are needed to hold some out, not {len(rows)}; "
             "give more"
         )
+    held_out = round(test_share * len(rows))
+    if not 2 <= held_out <= len(rows) - 2:
+        raise InputError(
+            f"test_share {test_share:g} holds out {held_out} of {len(rows)} graphs; choose one "
+            "that leaves two or more to train on and to test on"
+        )
     errors = rows["mean"].to_numpy(dtype=np.float64)
-    random = np.random.default_rng(seed)
-    test: Flags = random.permutation(len(rows)) < round(test_share * len(rows))
+    test: Flags = np.random.default_rng(seed).permutation(len(rows)) < held_out
     density, plane = density_features(rows), plane_features(rows)
     predicted = {
         "density": _least_squares(density, errors, test),

@@ -128,7 +128,8 @@ def detectable_slope(
         alpha: level of the test.
 
     Raises:
-        InputError: fewer than 4 graphs, or a value out of its range.
+        InputError: fewer than 4 graphs, a value out of its range, or a power that is the level, or
+            that slopes reach only far beyond the noise.
 
     Example:
         >>> from mpnn_arch.analysis import detectable_slope
@@ -145,7 +146,16 @@ def detectable_slope(
         raise InputError(f"excess has shape (graphs, 2), 4 graphs or more, not {excess.shape}")
     free = len(excess) - 2
     limit = stats.f.isf(alpha, 2, free)
-    # Noncentrality, |excess @ slopes|^2 / deviation^2, at which the noncentral F reaches the power.
-    needed = optimize.brentq(lambda shift: stats.ncf.sf(limit, 2, free, shift) - power, 1e-9, 1e4)
+
+    def beyond(shift: float) -> float:
+        """Power at a noncentrality |excess @ slopes|^2 / deviation^2, less the one asked for."""
+        return float(stats.ncf.sf(limit, 2, free, shift)) - power
+
+    if not beyond(1e-9) < 0 < beyond(1e4):
+        raise InputError(
+            f"no slope is found with power {power:g} at level {alpha:g} of {len(excess)} graphs; "
+            "choose a power further above the level, a larger level, or more graphs"
+        )
+    needed = optimize.brentq(beyond, 1e-9, 1e4)
     c, length = (deviation * np.sqrt(needed) / np.linalg.norm(excess, axis=0)).tolist()
     return c, length

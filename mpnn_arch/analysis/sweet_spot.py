@@ -27,7 +27,7 @@ class SweetSpot:
         unit: what was compared: ``"bin"`` or ``"graph"``.
         clustering_coefficient: lowest and highest C of what was kept (bins: of their middles).
         average_path_length: lowest and highest L.
-        candidates: a row for every bin or graph: C, L, ``mean``, ``std``, ``count`` (errors),
+        candidates: a row for every bin or graph: C, L, ``mean``, ``std``, ``count`` (values),
             ``p_value`` (one-tailed, of being worse than the best; 1 for the best) and ``kept``.
     """
 

@@ -63,6 +63,8 @@ def test_a_planted_graph_is_found_by_density_by_threshold_and_by_neither():
     assert nx.is_connected(sparse.graph.to_networkx())
     weakest = sparse.edge_values[sparse.edge_values > sparse.threshold].min()
     assert not learned_graph(model, 16, threshold=weakest).is_connected
+    tiny = learned_graph([w.double() * 2.0**-80 for w in model], 16)
+    assert tiny.graph == learned_graph([w.double() for w in model], 16).graph
 
 
 def test_the_graph_of_a_relational_network_comes_back():

@@ -55,6 +55,9 @@ def test_refusals(made_up):
     table = made_up("bowl", count=52, seeds=1)
     with pytest.raises(InputError, match="test_share"):
         predict_from_graphs(table, test_share=1.0)
+    for share in (0.001, 0.02, 0.999):
+        with pytest.raises(InputError, match=r"holds out (0|1|52) of 52 graphs"):
+            predict_from_graphs(table, test_share=share)
     few = table[table["graph"].isin(table["graph"].unique()[:20])]
     with pytest.raises(InputError, match="40 graphs or more"):
         predict_from_graphs(few)

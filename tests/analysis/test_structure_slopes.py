@@ -85,3 +85,6 @@ def test_bad_designs_are_refused():
         detectable_slope(np.ones((3, 2)), 1.0)
     with pytest.raises(InputError, match="deviation lies between"):
         detectable_slope(np.ones((9, 2)), 0.0)
+    for out_of_reach in ({"power": 0.05}, {"alpha": 1e-12}):
+        with pytest.raises(InputError, match="no slope is found with power"):
+            detectable_slope(np.eye(4, 2), 1.0, **out_of_reach)

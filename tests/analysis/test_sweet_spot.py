@@ -126,6 +126,9 @@ def test_a_flat_landscape_is_given_none(flat_table):
     assert not found.exists
     assert found.spot.candidates["kept"].all()
     assert "no sweet spot" in found.reason
+    by_graph = analysis.simultaneous_sweet_spot(flat_table, "graph", draws=10).spot.candidates
+    assert (by_graph["graphs"] == 1).all()
+    assert (by_graph["count"] > 1).all()
     # The paper's rule calls a part of it a sweet spot.
     assert not analysis.sweet_spot(flat_table).candidates["kept"].all()
 
