@@ -39,8 +39,7 @@ class GraphAssignment:
     def __init__(
         self, graphs: Sequence[RelationalGraph], name: str, num_stages: int, num_rounds: int
     ) -> None:
-        allowed = sorted({0, 1, num_stages, num_rounds})
-        if len(graphs) not in allowed:
+        if len(graphs) not in {0, 1, num_stages, num_rounds}:
             raise InputError(
                 f"{name} takes one graph, one per stage ({num_stages}) or one per round "
                 f"({num_rounds}); {len(graphs)} were given"

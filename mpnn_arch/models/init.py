@@ -69,12 +69,14 @@ def _of_messages_and_aggregations(model: nn.Module) -> set[nn.Module]:
 
 
 def _fill_dense(layer: nn.Linear | nn.Conv2d, init: Init, generator: torch.Generator) -> None:
-    is_conv = isinstance(layer, nn.Conv2d)
-    area = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
+    out_channels, fan_in, *kernel = layer.weight.shape
+    area = math.prod(kernel)
     if init == "kaiming":
-        std = math.sqrt(2 / (layer.weight.shape[1] * area))
+        std = math.sqrt(2 / (fan_in * area))
+    elif isinstance(layer, nn.Conv2d):
+        std = math.sqrt(2 / (area * out_channels))
     else:
-        std = math.sqrt(2 / (area * layer.weight.shape[0])) if is_conv else 0.01
+        std = 0.01
     _normal(layer.weight, std, generator)
     if layer.bias is not None:
         layer.bias.zero_()
@@ -86,16 +88,14 @@ def _fill_round(layer: MessageRound, init: Init, generator: torch.Generator) -> 
         return
     if type(unwrapped(layer.aggr_module)) is not SumAggregation:
         return
-    plan = layer.plan
-    is_conv = isinstance(function, ConvMessage)
-    area = function.kernel_area
+    plan, area = layer.plan, function.kernel_area
     std: float | Tensor
     if init == "kaiming":
         fan_in = (plan.fan_in * area).double()
         per_node = (2 / fan_in).sqrt().to(function.weight.dtype)
         per_entry = per_node.repeat_interleave(plan.out_sizes * plan.fan_in)
         std = per_entry.view(-1, *[1] * (function.weight.dim() - 1))
-    elif is_conv:
+    elif isinstance(function, ConvMessage):
         std = math.sqrt(2 / (area * plan.out_channels * plan.block_density))
     else:
         std = 0.01

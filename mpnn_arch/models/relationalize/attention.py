@@ -26,11 +26,9 @@ class RelationalAttention(nn.Module):
     fused one of ``nn.TransformerEncoder`` leaves zeros. Nested tensors are not taken.
 
     Args:
-        graph: along whose edges the messages of the projections flow, or its
-            specification.
-        embed_dim, num_heads, dropout, bias, add_zero_attn, kdim, vdim, batch_first: as for
-            ``nn.MultiheadAttention``.
-        add_bias_kv: likewise.
+        graph: along whose edges the messages of the projections flow, or its specification.
+        embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first:
+            as for ``nn.MultiheadAttention``.
         device, dtype: of the parameters.
         **kwargs: of the rounds; see :class:`~mpnn_arch.rounds.RelationalLinear`.
 

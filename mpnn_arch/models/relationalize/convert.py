@@ -12,11 +12,9 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.complexity import complexity, refuse_lazy
 from mpnn_arch.models.relationalize.attention import use_ordinary_path
-from mpnn_arch.models.relationalize.kinds import KINDS, Kind, convert
-from mpnn_arch.models.relationalize.layers import layers_with_weights
-from mpnn_arch.models.relationalize.reasons import shared_weights, why_dense, why_not_dense
+from mpnn_arch.models.relationalize.kinds import KINDS, Kind, convert, layers_with_weights
+from mpnn_arch.models.relationalize.reasons import outcomes
 from mpnn_arch.models.relationalize.report import LayerOutcome, RelationalizeReport
-from mpnn_arch.models.relationalize.skip import skipped_layers
 from mpnn_arch.models.relationalize.which_graph import GraphRule, assign_graphs
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import MessageRound
@@ -86,19 +84,9 @@ def relationalize(
             "turn into a round"
         )
     graphs = assign_graphs(graph, dense)
-    skipped = skipped_layers(module, list(dense), skip)
-    shared = shared_weights(module)
-    outcomes = []
-    rounds: dict[int, nn.Module] = {}
-    for name, (layer, kind) in layers.items():
-        outcome, changed = _turn(
-            module, name, layer, kind, graphs.get(name), skipped, shared, order, backend
-        )
-        outcomes.append(outcome)
-        if changed is not None:
-            rounds[id(layer)] = changed
-    if not any(layer.outcome == "round" for layer in outcomes):
-        reasons = "; ".join(f"{o.name or 'it'}: {o.reason}" for o in outcomes if o.name in dense)
+    found, rounds = _turned(layers, graphs, outcomes(module, layers, graphs, skip), order, backend)
+    if not rounds:
+        reasons = "; ".join(f"{o.name or 'it'}: {o.reason}" for o in found if o.name in dense)
         on = next((repr(g) for g in graphs.values() if g is not None), "a graph")
         raise InputError(
             f"no layer of {type(module).__name__} can be a round on {on} ({reasons[:300]}); use a "
@@ -115,7 +103,7 @@ def relationalize(
         module, converted, next(iter(dense.values())), input_size, inputs
     )
     converted.relationalize_report = RelationalizeReport(
-        layers=tuple(outcomes),
+        layers=tuple(found),
         parameters_before=sum(p.numel() for p in module.parameters()),
         parameters_after=sum(p.numel() for p in converted.parameters()),
         multiply_adds_before=before,
@@ -125,6 +113,34 @@ def relationalize(
         own_rounds=_own_rounds(module),
     )
     return cast(nn.Module, converted)
+
+
+def _turned(
+    layers: Mapping[str, tuple[nn.Module, Kind | None]],
+    graphs: Mapping[str, RelationalGraph | None],
+    expected: Mapping[str, tuple[str, str]],
+    order: Order,
+    backend: str,
+) -> tuple[list[LayerOutcome], dict[int, nn.Module]]:
+    """The outcome for every layer, and the rounds by the ids of the layers that become one."""
+    found: list[LayerOutcome] = []
+    rounds: dict[int, nn.Module] = {}
+    for name, (layer, kind) in layers.items():
+        outcome, reason = expected[name]
+        graph = graphs[name] if outcome == "round" else None
+        if kind is not None and graph is not None:
+            try:
+                rounds[id(layer)] = convert(kind, layer, graph, order, backend)
+            except InputError as error:
+                # An option of the layer that a round lacks; one of the caller's fails for every
+                # layer.
+                if _fails_anyway(graph, order, backend):
+                    raise
+                outcome, reason, graph = "left dense", str(error), None
+        width, out_width = (None, None) if kind is None else kind.widths(layer)
+        label = type(layer).__name__
+        found.append(LayerOutcome(name, width, out_width, outcome, reason, label, graph))
+    return found, rounds
 
 
 def _own_rounds(module: nn.Module) -> tuple[str, ...]:
@@ -141,35 +157,6 @@ def _own_rounds(module: nn.Module) -> tuple[str, ...]:
         for name, part in parts.items()
         if isinstance(part, MessageRound) and id(part) not in made
     )
-
-
-def _turn(
-    module: nn.Module,
-    name: str,
-    layer: nn.Module,
-    kind: Kind | None,
-    graph: RelationalGraph | None,
-    skipped: dict[str, str],
-    shared: set[int],
-    order: Order,
-    backend: str,
-) -> tuple[LayerOutcome, nn.Module | None]:
-    """The outcome for one layer, and its round if it becomes one."""
-    label = type(layer).__name__
-    if kind is None:
-        return LayerOutcome(name, None, None, "not dense", why_not_dense(layer), label), None
-    outcome, reason = why_dense(module, name, layer, kind, graph, skipped, shared)
-    widths = kind.widths(layer)
-    if outcome != "round" or graph is None:
-        return LayerOutcome(name, *widths, outcome, reason, label), None
-    try:
-        changed = convert(kind, layer, graph, order, backend)
-    except InputError as error:
-        # An option of the layer that a round lacks; one of the caller's fails for every layer.
-        if _fails_anyway(graph, order, backend):
-            raise
-        return LayerOutcome(name, *widths, "left dense", str(error), label), None
-    return LayerOutcome(name, *widths, "round", "", label, graph), changed
 
 
 def _fails_anyway(graph: RelationalGraph, order: Order, backend: str) -> bool:

@@ -12,9 +12,8 @@ from mpnn_arch.checks import check_range, check_whole, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph, complete, ws_flex
 from mpnn_arch.models.relationalize.experts import is_stack_of_experts
-from mpnn_arch.models.relationalize.layers import layers_with_weights
-from mpnn_arch.models.relationalize.reasons import shared_weights, why_dense
-from mpnn_arch.models.relationalize.skip import skipped_layers
+from mpnn_arch.models.relationalize.kinds import layers_with_weights
+from mpnn_arch.models.relationalize.reasons import outcomes
 
 
 @dataclass(frozen=True)
@@ -175,15 +174,13 @@ def erdos_renyi_kernel(
 
 def _shapes(module: nn.Module, num_nodes: int, skip: Sequence[str]) -> dict[str, WeightShape]:
     layers = layers_with_weights(module)
-    dense = {name: (layer, kind) for name, (layer, kind) in layers.items() if kind is not None}
-    if not dense:
+    if all(kind is None for _, kind in layers.values()):
         return {}
-    skipped = skipped_layers(module, list(dense), skip)
-    shared, any_graph = shared_weights(module), complete(num_nodes)
+    found = outcomes(module, layers, dict.fromkeys(layers, complete(num_nodes)), skip)
     return {
         name: _shape(layer, kind.widths(layer))
-        for name, (layer, kind) in dense.items()
-        if why_dense(module, name, layer, kind, any_graph, skipped, shared)[0] == "round"
+        for name, (layer, kind) in layers.items()
+        if kind is not None and found[name][0] == "round"
     }
 
 

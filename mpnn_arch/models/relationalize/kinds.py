@@ -1,4 +1,4 @@
-"""The kinds of layers that have a relational form, and how each becomes one."""
+"""The kinds of layers that have a relational form, where a module has them, how each is turned."""
 
 from __future__ import annotations
 
@@ -54,6 +54,26 @@ class Kind:
 def kind_of(layer: nn.Module) -> Kind | None:
     """The kind of a layer; None if it has no relational form."""
     return next((kind for kind in KINDS if kind.matches(layer)), None)
+
+
+def layers_with_weights(module: nn.Module) -> dict[str, tuple[nn.Module, Kind | None]]:
+    """The layers that own weights, with their kind; parts of a dense layer or a round are its own.
+
+    A round that the module has already is left alone.
+    """
+    found: dict[str, tuple[nn.Module, Kind | None]] = {}
+    inside: set[int] = set()
+    for name, part in module.named_modules():
+        if id(part) in inside:
+            continue
+        kind = kind_of(part)
+        if kind is not None or isinstance(part, MessageRound):
+            inside.update(id(inner) for inner in part.modules())
+        if kind is not None or (
+            not isinstance(part, MessageRound) and any(True for _ in part.parameters(recurse=False))
+        ):
+            found[name] = (part, kind)
+    return found
 
 
 def convert(
@@ -177,14 +197,14 @@ def _attention(
     )
     # Views of the packed matrix still say whether it is frozen.
     packed: Any = layer.in_proj_weight
-    matrices = (
+    weights = (
         (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
         if packed is None
         else packed.chunk(3)
     )
     biases: Any = (None,) * 3 if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)
     rounds = (changed.q_proj, changed.k_proj, changed.v_proj)
-    for round_, weight, bias in zip(rounds, matrices, biases, strict=True):
+    for round_, weight, bias in zip(rounds, weights, biases, strict=True):
         _fill(round_, weight, bias)
     _fill(changed.out_proj, layer.out_proj.weight, layer.out_proj.bias)
     for name in ("bias_k", "bias_v"):

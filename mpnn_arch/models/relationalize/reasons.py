@@ -1,10 +1,11 @@
-"""Why a layer is not turned into a round."""
+"""Which layers become rounds, and why the others do not."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.models.relationalize.kinds import Kind
+from mpnn_arch.models.relationalize.skip import skipped_layers
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -21,7 +23,37 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _WEIGHTS = r"weight|bias|in_proj_weight|in_proj_bias|out_proj\.weight"
 
 
-def shared_weights(module: nn.Module) -> set[int]:
+def outcomes(
+    module: nn.Module,
+    layers: Mapping[str, tuple[nn.Module, Kind | None]],
+    graphs: Mapping[str, RelationalGraph | None],
+    skip: Sequence[str],
+) -> dict[str, tuple[str, str]]:
+    """The outcome for every layer, and the reason; ``("round", "")`` for one that can be a round.
+
+    Args:
+        module: has the layers.
+        layers: those with weights, by name, and their kind.
+        graphs: of the dense ones by name; None for those that stay dense.
+        skip: see :func:`~mpnn_arch.models.relationalize.skip.skipped_layers`.
+
+    Raises:
+        InputError: a name in ``skip`` that the module does not have.
+    """
+    dense = [name for name, (_, kind) in layers.items() if kind is not None]
+    skipped, shared = skipped_layers(module, dense, skip), _shared_weights(module)
+    found = {}
+    for name, (layer, kind) in layers.items():
+        if kind is None:
+            found[name] = "not dense", _why_no_kind(layer)
+        elif name in skipped:
+            found[name] = "skipped", f"skip has {skipped[name]!r}"
+        else:
+            found[name] = _of_dense(module, name, layer, kind, graphs[name], shared)
+    return found
+
+
+def _shared_weights(module: nn.Module) -> set[int]:
     """Ids of the parameters that several layers of ``module`` use."""
     uses = Counter(
         id(parameter) for part in module.modules() for parameter in part.parameters(recurse=False)
@@ -29,18 +61,15 @@ def shared_weights(module: nn.Module) -> set[int]:
     return {key for key, count in uses.items() if count > 1}
 
 
-def why_dense(
+def _of_dense(
     module: nn.Module,
     name: str,
     layer: nn.Module,
     kind: Kind,
     graph: RelationalGraph | None,
-    skipped: dict[str, str],
     shared: set[int],
 ) -> tuple[str, str]:
-    """The outcome for a dense layer, and the reason; ``("round", "")`` if it can be one."""
-    if name in skipped:
-        return "skipped", f"skip has {skipped[name]!r}"
+    """The outcome for a layer of this kind that ``skip`` does not name."""
     groups: Any = getattr(layer, "groups", 1)
     if groups > 1 and groups == kind.widths(layer)[0]:
         return "grouped", "depth-wise: it leaves no exchange among channels to restrict"
@@ -54,7 +83,7 @@ def why_dense(
     return ("left dense", reason) if reason else ("round", "")
 
 
-def why_not_dense(layer: nn.Module) -> str:
+def _why_no_kind(layer: nn.Module) -> str:
     """Why a layer with weights has no relational form."""
     own = list(layer.parameters(recurse=False))
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
