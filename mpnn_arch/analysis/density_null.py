@@ -15,10 +15,14 @@ from mpnn_arch.analysis.density_curve import (
     plane_features,
     with_density,
 )
-from mpnn_arch.analysis.independent import independent, p_of_more
 from mpnn_arch.analysis.landscape import binned, plane_of
+from mpnn_arch.analysis.nested_regressions import (
+    gain_interval,
+    independent_columns,
+    p_of_more,
+    resampled_r2,
+)
 from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph, without_baseline
-from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 
@@ -96,8 +100,8 @@ def density_null(
     errors = graphs["mean"].to_numpy(dtype=np.float64)
     density, plane = density_features(graphs), plane_features(graphs)
     ones = np.ones((len(errors), 1))
-    both = independent(np.hstack([ones, density, plane]))
-    explanations = *(independent(np.hstack([ones, one])) for one in (density, plane)), both
+    both = independent_columns(np.hstack([ones, density, plane]))
+    explanations = *(independent_columns(np.hstack([ones, one])) for one in (density, plane)), both
     fits = [OLS(errors, features).fit() for features in explanations]
     f_p = p_of_more(fits[2], fits[0])
 

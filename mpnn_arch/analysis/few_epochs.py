@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.correlation import correlate
-from mpnn_arch.analysis.per_graph import Array
+from mpnn_arch.analysis.per_graph import Array, complete_part
 from mpnn_arch.analysis.results_table import check_table
 from mpnn_arch.checks import as_list, check_whole
 from mpnn_arch.errors import InputError
@@ -108,7 +107,7 @@ def racing(table: pd.DataFrame, firsts: Sequence[int] = (1, 3, 10)) -> pd.DataFr
 def curves(table: pd.DataFrame) -> tuple[list[int], Array, list[str]]:
     """Epochs, errors of shape (graphs, seeds, epochs), and graphs, of the largest complete part.
 
-    A run counts if it has every epoch; see :func:`~mpnn_arch.analysis.complete_part.complete_part`.
+    A run counts if it has every epoch; see :func:`~mpnn_arch.analysis.per_graph.complete_part`.
 
     Raises:
         InputError: one epoch, or fewer than four graphs with all seeds and epochs.

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS
 from mpnn_arch.analysis.results_table import final, is_baseline
 from mpnn_arch.errors import InputError
@@ -58,8 +57,7 @@ def error_matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
 
     Returns:
         The rows of :func:`per_graph` for those graphs in the order of the table, and their errors,
-        shape (graphs, seeds), seeds ascending. See
-        :func:`~mpnn_arch.analysis.complete_part.complete_part`.
+        shape (graphs, seeds), seeds ascending. See :func:`complete_part`.
     """
     last = final(table)
     wide = last.pivot(index="graph", columns="train_seed", values="error")
@@ -67,6 +65,28 @@ def error_matrix(table: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
     wide = wide.loc[graphs, seeds]
     described = per_graph(table).set_index("graph").loc[wide.index].reset_index()
     return described, wide.to_numpy(dtype=np.float64)
+
+
+def complete_part(there: Flags) -> tuple[Flags, Flags]:
+    """Which graphs and which training seeds to keep so that every one has every other.
+
+    Of the seeds that most graphs have, the first 1, 2, ... are tried, two or more where some graph
+    has two; most runs win, and with as many runs most seeds. A study that is under way loses its
+    last seed so, and not the graphs that do not have it yet.
+
+    Args:
+        there: whether a run is there, shape (graphs, seeds).
+    """
+    order = np.argsort(-there.sum(axis=0), kind="stable")
+    together = np.cumprod(there[:, order], axis=1).sum(axis=0)  # graphs with the first k seeds
+    runs = together * np.arange(1, there.shape[1] + 1)
+    if (together[1:] > 0).any():
+        runs[0] = 0
+    count = len(runs) - int(np.argmax(runs[::-1])) if len(runs) else 0
+    seeds = np.zeros(there.shape[1], dtype=bool)
+    seeds[order[:count]] = True
+    graphs: Flags = np.asarray(there[:, seeds].all(axis=1), dtype=bool)
+    return graphs, seeds
 
 
 def run_variance(errors: Array) -> float:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mpnn_arch.analysis.complete_part import complete_part
 from mpnn_arch.analysis.graph_rows import PARAMETERS, identify
+from mpnn_arch.analysis.per_graph import complete_part
 from mpnn_arch.analysis.results_table import (
     COLUMNS,
     EPOCH_NAMES,

@@ -11,9 +11,13 @@ from statsmodels.regression.linear_model import OLS
 
 from mpnn_arch.analysis.density_curve import density_features, plane_features, with_density
 from mpnn_arch.analysis.graph_rows import rebuild
-from mpnn_arch.analysis.independent import independent, p_of_more
+from mpnn_arch.analysis.nested_regressions import (
+    gain_interval,
+    independent_columns,
+    p_of_more,
+    resampled_r2,
+)
 from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import measure
@@ -76,7 +80,7 @@ def variance_ladder(
     }
     sets = [np.ones((len(errors), 1))]
     for features in steps.values():
-        sets.append(independent(np.hstack([sets[-1], features])))
+        sets.append(independent_columns(np.hstack([sets[-1], features])))
     fits = [OLS(errors, features).fit() for features in sets]
     random = np.random.default_rng(seed)
     sizes = [features.shape[1] for features in sets]

@@ -16,13 +16,17 @@ from mpnn_arch.analysis.calibration import RULES, planted
 from mpnn_arch.analysis.cross_validation import explained, held_out
 from mpnn_arch.analysis.density_curve import DensityCurve
 from mpnn_arch.analysis.density_null import _strata
-from mpnn_arch.analysis.independent import independent, p_of_more
+from mpnn_arch.analysis.nested_regressions import (
+    gain_interval,
+    independent_columns,
+    p_of_more,
+    resampled_r2,
+)
 from mpnn_arch.analysis.paired import Shares
 from mpnn_arch.analysis.per_graph import per_graph
 from mpnn_arch.analysis.report.analyses import analyse
 from mpnn_arch.analysis.report.charts import agreement_charts, charts_of, few_epochs_chart
 from mpnn_arch.analysis.report.readings import agreement_readings, readings
-from mpnn_arch.analysis.resampled_r2 import gain_interval, resampled_r2
 from mpnn_arch.analysis.tidy_results import Results
 
 
@@ -261,8 +265,8 @@ def test_graphs_of_one_density_are_in_one_class():
 def test_what_adds_no_feature_adds_nothing():
     x = np.random.default_rng(0).normal(size=(20, 2))
     both = np.column_stack([x, x @ [1, -2], x[:, 0] ** 2, np.zeros(20)])
-    np.testing.assert_array_equal(independent(both), both[:, [0, 1, 3]])
-    one, same = (sm.OLS(x[:, 0] ** 3, independent(part)).fit() for part in (x, both[:, :3]))
+    np.testing.assert_array_equal(independent_columns(both), both[:, [0, 1, 3]])
+    one, same = (sm.OLS(x[:, 0] ** 3, independent_columns(part)).fit() for part in (x, both[:, :3]))
     assert p_of_more(same, one) == 1.0
 
 

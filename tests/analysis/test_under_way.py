@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from mpnn_arch import InputError, analysis
-from mpnn_arch.analysis.complete_part import complete_part
-from mpnn_arch.analysis.per_graph import error_matrix, per_graph
+from mpnn_arch.analysis.per_graph import complete_part, error_matrix, per_graph
 from mpnn_arch.analysis.report import analyse
 from mpnn_arch.analysis.tidy_results import tidy
 from mpnn_arch.graphs import parse_one

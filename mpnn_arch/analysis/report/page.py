@@ -19,7 +19,6 @@ from mpnn_arch.analysis.report.chart import Chart
 from mpnn_arch.analysis.report.draw_plotly import plotly_figure
 from mpnn_arch.analysis.report.readings import FAILS, IN_PART, SURVIVES, Reading
 from mpnn_arch.analysis.report.tables import readings_table
-from mpnn_arch.analysis.report.tested import TESTED
 from mpnn_arch.analysis.results import file_name
 from mpnn_arch.analysis.sweet_spot import intersection
 from mpnn_arch.checks import counted
@@ -88,7 +87,6 @@ def render_page(
         "links": " ".join(links) + " ",
         "readings": _readings(readings),
         "sections": "\n".join(sections),
-        "tested": TESTED,
         "notes": _notes(analyses, notes),
         "data": _data(analyses, charts, common),
         "plotly": get_plotlyjs(),
