@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import check_bytes, check_path
+from mpnn_arch.checks import check_bytes, check_path, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.generators import GENERATORS, generate
-from mpnn_arch.graphs.generators.family import check_num_nodes, check_whole, is_seeded
+from mpnn_arch.graphs.generators.family import is_seeded
+from mpnn_arch.graphs.generators.limits import check_num_nodes
 from mpnn_arch.graphs.generators.ws_flex import ws_flex_words
 from mpnn_arch.graphs.measures import MEASURES, GraphBatch
 from mpnn_arch.io.files import make_folder, write_text, write_whole

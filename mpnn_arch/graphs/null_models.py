@@ -7,7 +7,7 @@ from random import Random
 
 from mpnn_arch.checks import check_range, check_whole
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import TRIES
+from mpnn_arch.graphs.generators.connected import TRIES
 from mpnn_arch.graphs.given import GivenGraph, as_graph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpnn_arch import InputError, RelationalGraph, graphs
 from mpnn_arch.cli import main
 from mpnn_arch.graphs import bitset, c_and_l
-from mpnn_arch.graphs.generators.family import BoundedStream, TooManyDraws
+from mpnn_arch.graphs.generators.connected import BoundedStream, TooManyDraws
 from mpnn_arch.graphs.generators.ws_flex import large_ws_flex
 
 DEGREE_MEASURES = [

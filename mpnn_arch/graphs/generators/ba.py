@@ -5,13 +5,10 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from mpnn_arch.graphs.generators.family import (
-    GENERATORS,
-    check_num_nodes,
-    check_size,
-    check_whole,
-    connected,
-)
+from mpnn_arch.checks import check_whole
+from mpnn_arch.graphs.generators.connected import connected
+from mpnn_arch.graphs.generators.family import GENERATORS
+from mpnn_arch.graphs.generators.limits import check_num_nodes, check_size
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 

@@ -6,13 +6,10 @@ import math
 
 import numpy as np
 
+from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import (
-    GENERATORS,
-    check_edges,
-    check_num_nodes,
-    check_whole,
-)
+from mpnn_arch.graphs.generators.family import GENERATORS
+from mpnn_arch.graphs.generators.limits import check_edges, check_num_nodes
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from mpnn_arch.graphs.generators.family import (
-    GENERATORS,
-    check_num_nodes,
-    check_size,
-    check_whole,
-)
+from mpnn_arch.checks import check_whole
+from mpnn_arch.graphs.generators.family import GENERATORS
+from mpnn_arch.graphs.generators.limits import check_num_nodes, check_size
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import GENERATORS, check_edges, check_num_nodes
+from mpnn_arch.graphs.generators.family import GENERATORS
+from mpnn_arch.graphs.generators.limits import check_edges, check_num_nodes
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpnn_arch.checks import check_range, check_whole
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import (
-    GENERATORS,
-    check_num_nodes,
-    check_range,
-    check_whole,
-    connected,
-)
+from mpnn_arch.graphs.generators.connected import connected
+from mpnn_arch.graphs.generators.family import GENERATORS
+from mpnn_arch.graphs.generators.limits import check_num_nodes
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 if TYPE_CHECKING:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from mpnn_arch.checks import check_whole
 from mpnn_arch.graphs.generators.blocks import stochastic_blocks
-from mpnn_arch.graphs.generators.family import (
-    GENERATORS,
+from mpnn_arch.graphs.generators.connected import connected
+from mpnn_arch.graphs.generators.family import GENERATORS
+from mpnn_arch.graphs.generators.limits import (
     check_isolated,
     check_num_nodes,
     check_probability,
     check_size,
-    check_whole,
-    connected,
 )
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 

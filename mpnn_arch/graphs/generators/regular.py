@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.generators.family import (
-    GENERATORS,
-    check_num_nodes,
-    check_size,
-    check_whole,
-    connected,
-)
+from mpnn_arch.graphs.generators.connected import connected
+from mpnn_arch.graphs.generators.family import GENERATORS
+from mpnn_arch.graphs.generators.limits import check_num_nodes, check_size
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 # How far above the Ramanujan bound 2 sqrt(d - 1) the second eigenvalue may lie.

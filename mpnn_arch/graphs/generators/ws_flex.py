@@ -9,17 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from mpnn_arch.checks import check_range, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.arrays import Edges
-from mpnn_arch.graphs.generators.family import (
-    GENERATORS,
-    TRIES,
-    check_edges,
-    check_num_nodes,
-    check_range,
-    check_whole,
-)
+from mpnn_arch.graphs.generators.connected import TRIES
+from mpnn_arch.graphs.generators.family import GENERATORS
+from mpnn_arch.graphs.generators.limits import check_edges, check_num_nodes
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 # Above this many nodes the rows of bits, N^2 / 8 bytes, are larger than the lists of changes.

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mpnn_arch.checks import check_bytes
+from mpnn_arch.checks import check_bytes, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.arrays import as_real
-from mpnn_arch.graphs.generators.family import TRIES, check_whole
+from mpnn_arch.graphs.generators.connected import TRIES
 from mpnn_arch.graphs.generators.ws_flex import check_ws_flex
 
 # Entries of the adjacencies processed at a time: 4,096 graphs of 64 nodes, 16 MiB.

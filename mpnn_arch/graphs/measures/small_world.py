@@ -9,8 +9,8 @@ import numpy as np
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.arrays import sorted_edges
+from mpnn_arch.graphs.generators.connected import TRIES, never_connected
 from mpnn_arch.graphs.generators.er import check_er
-from mpnn_arch.graphs.generators.family import TRIES, never_connected
 from mpnn_arch.graphs.generators.ws_flex import words_of_rows, ws_flex_rows
 from mpnn_arch.graphs.measures.batch import Array, GraphBatch
 from mpnn_arch.graphs.measures.clustering import clustering_coefficient
