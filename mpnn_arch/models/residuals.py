@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from mpnn_arch.models.complexity import example_on_meta, on_meta
+from mpnn_arch.models.on_meta import example_on_meta, on_meta
 from mpnn_arch.rounds import MessageRound
 
 

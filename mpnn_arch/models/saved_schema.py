@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
+from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.json_text import parse_json
@@ -122,7 +123,7 @@ def check_saved_layers(tensors: Mapping[str, Tensor], metadata: Mapping[str, str
     for name, number in layers.items():
         if not 0 <= number < len(graphs):
             raise InputError(
-                f"its layer {_short(name)} has graph {_short(number)}, and it holds {len(graphs)}"
+                f"its layer {shown(name)} has graph {shown(number)}, and it holds {len(graphs)}"
             )
     choices = _parse(metadata, "backend_choices", dict[str, dict[str, str]])
     backend = _parse(metadata, "backend", str)
@@ -148,10 +149,10 @@ def _graphs_and_weights(
     """The graphs and the state dict of a file whose metadata have no entries but these."""
     unknown = sorted(set(metadata) - known)
     if unknown:
-        raise InputError(f"its metadata hold an unknown entry {_short(unknown[0])}")
+        raise InputError(f"its metadata hold an unknown entry {shown(unknown[0])}")
     stray = sorted(k for k in tensors if not k.startswith((_MODEL, _GRAPH)))
     if stray:
-        raise InputError(f"it holds a tensor {_short(stray[0])}, which no model has")
+        raise InputError(f"it holds a tensor {shown(stray[0])}, which no model has")
     graphs = _graphs(
         _parse(metadata, "graphs", list[dict[str, Any]]),
         {k.removeprefix(_GRAPH): v for k, v in tensors.items() if k.startswith(_GRAPH)},
@@ -167,7 +168,7 @@ def _graphs(
     if sorted(edges) != sorted(str(number) for number in range(len(entries))):
         raise InputError(
             f"it describes {len(entries)} graphs and holds the edges of {len(edges)}: "
-            f"{_short(sorted(edges))}"
+            f"{shown(sorted(edges))}"
         )
     return tuple(
         _graph(entry, edges[str(number)], num_bytes) for number, entry in enumerate(entries)
@@ -176,10 +177,10 @@ def _graphs(
 
 def _graph(entry: dict[str, Any], edges: Tensor, num_bytes: int) -> RelationalGraph:
     if sorted(entry) != ["content_hash", "num_nodes"]:
-        raise InputError(f"a graph has num_nodes and content_hash, not {_short(sorted(entry))}")
+        raise InputError(f"a graph has num_nodes and content_hash, not {shown(sorted(entry))}")
     num_nodes, digest = entry["num_nodes"], entry["content_hash"]
     if not _fits(num_nodes, int) or not _fits(digest, str):
-        raise InputError(f"the graph {_short(entry)} is not a number of nodes and a hash")
+        raise InputError(f"the graph {shown(entry)} is not a number of nodes and a hash")
     if edges.dtype != torch.int64 or edges.dim() != 2 or edges.shape[0] != 2:
         raise InputError(
             f"the edges of a graph are (2, E) int64, not {tuple(edges.shape)} {edges.dtype}"
@@ -187,7 +188,7 @@ def _graph(entry: dict[str, Any], edges: Tensor, num_bytes: int) -> RelationalGr
     # Every node receives at least one message.
     if not 1 <= num_nodes <= edges.shape[1]:
         raise InputError(
-            f"a graph of {_short(num_nodes)} nodes needs at least 1 node and an edge into each, "
+            f"a graph of {shown(num_nodes)} nodes needs at least 1 node and an edge into each, "
             f"and it has {edges.shape[1]} edges"
         )
     needed = _BYTES_PER_PAIR * num_nodes**2
@@ -199,14 +200,14 @@ def _graph(entry: dict[str, Any], edges: Tensor, num_bytes: int) -> RelationalGr
     if graph.content_hash != digest:
         raise InputError(
             f"its graph is another than was saved (hash={graph.content_hash[:8]}, saved "
-            f"{_short(digest[:8])})"
+            f"{shown(digest[:8])})"
         )
     return graph
 
 
 def _config(config: dict[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
     if not isinstance(config.get("model"), str):
-        raise InputError(f"its configuration names no model ({_short(config.get('model'))})")
+        raise InputError(f"its configuration names no model ({shown(config.get('model'))})")
     kind = MODELS.get(config["model"])
     own = {field.name for field in dataclasses.fields(kind)}
     types_of = {name: hint for name, hint in get_type_hints(kind).items() if name in own} | _BUILD
@@ -215,9 +216,9 @@ def _config(config: dict[str, Any], weights: Mapping[str, Tensor]) -> dict[str, 
     elements = sum(value.numel() for value in weights.values())
     for name, value in config.items():
         if name not in types_of:
-            raise InputError(f"its configuration has an unknown setting {_short(name)}")
+            raise InputError(f"its configuration has an unknown setting {shown(name)}")
         if not _fits(value, types_of[name]):
-            raise InputError(f"its {name} is {_short(value)}, which is of another type")
+            raise InputError(f"its {name} is {shown(value)}, which is of another type")
         # Every channel and every repeated layer has at least one number, or one tensor, in the
         # file; the size of an image has none.
         if name not in ("seed", "image_size"):
@@ -225,19 +226,19 @@ def _config(config: dict[str, Any], weights: Mapping[str, Tensor]) -> dict[str, 
             _check_sizes(name, value, len(weights) if repeats else elements)
     seed = config.get("seed")
     if seed is not None and not 0 <= seed < 2**63:
-        raise InputError(f"its seed is {_short(seed)}, which is not in [0, 2^63)")
+        raise InputError(f"its seed is {shown(seed)}, which is not in [0, 2^63)")
     if config.get("image_size", 1) > 2**20:
-        raise InputError(f"its image_size is {_short(config['image_size'])}, above 2^20")
+        raise InputError(f"its image_size is {shown(config['image_size'])}, above 2^20")
     return config
 
 
 def _check_sizes(name: str, value: Any, most: int) -> None:
     numbers = sorted(abs(n) for n in _numbers(value))
     if any(not math.isfinite(n) for n in numbers) or (numbers and numbers[-1] > max(most, 16)):
-        raise InputError(f"its {name} is {_short(value)}, more than the {most:,} in the file")
+        raise InputError(f"its {name} is {shown(value)}, more than the {most:,} in the file")
     # A message function or an aggregation can have a matrix between two sizes that it is given.
     if name.endswith("_kwargs") and math.prod(numbers[-2:]) > 4 * max(most, 64):
-        raise InputError(f"its {name} is {_short(value)}, for which the file is too small")
+        raise InputError(f"its {name} is {shown(value)}, for which the file is too small")
 
 
 def _numbers(value: Any) -> list[float]:
@@ -255,9 +256,9 @@ def _parse(metadata: Mapping[str, str], name: str, kind: Any) -> Any:
     try:
         value = parse_json(metadata[name])
     except ValueError as error:
-        raise InputError(f"its {name} cannot be read: {_short(str(error))}") from None
+        raise InputError(f"its {name} cannot be read: {shown(str(error))}") from None
     if not _fits(value, kind):
-        raise InputError(f"its {name} is {_short(value)}, which is of another type")
+        raise InputError(f"its {name} is {shown(value)}, which is of another type")
     return value
 
 
@@ -279,8 +280,3 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, bool, str):
         return type(value) is hint
     return True
-
-
-def _short(value: Any) -> str:
-    text = repr(value) if not isinstance(value, int) or value.bit_length() < 256 else "an integer"
-    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,7 +1,8 @@
 """C and L of a batch of graphs as tensor products, on any device.
 
-Products of 0 and 1 sum to integers below 2^24, which float32 (also TF32) represents exactly; the
-divisions are in float64. The words of ``graphs.bitset`` are faster on a CPU.
+Products of 0 and 1 sum to integers, which float32 (also TF32) represents exactly below 2^24, as all
+of them are up to 4,097 nodes; the divisions are in float64. The words of ``graphs.bitset`` are
+faster on a CPU.
 
 Shapes: B graphs, N nodes; adjacency (B, N, N), any dtype, self-loops ignored.
 """

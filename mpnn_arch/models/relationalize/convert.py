@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.models.complexity import complexity, refuse_lazy
+from mpnn_arch.models.complexity import complexity
+from mpnn_arch.models.on_meta import refuse_lazy
 from mpnn_arch.models.relationalize.attention import use_ordinary_path
 from mpnn_arch.models.relationalize.kinds import KINDS, Kind, convert, layers_with_weights
 from mpnn_arch.models.relationalize.reasons import outcomes
