@@ -111,14 +111,9 @@ def density_null(
 
     gain = fits[2].rsquared - fits[0].rsquared
     stratum = _strata(graphs["density"].to_numpy(), strata)
-    of_density, of_both = (np.linalg.qr(features)[0] for features in (explanations[0], both))
     shuffled = _exchanged(residual, stratum, draws, random)  # (draws, graphs)
     # Freedman and Lane: fitted by density, plus exchanged residuals, fitted again.
-    fitted = errors - residual
-    exchanged = fitted + shuffled
-    total = ((exchanged - exchanged.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    shares = [((exchanged @ basis) ** 2).sum(axis=1) / total for basis in (of_both, of_density)]
-    added = shares[0] - shares[1]
+    added = _added(errors - residual + shuffled, explanations[0], both)
     permutation_p = float((1 + (added >= gain - _ROUNDING).sum()) / (1 + draws))
 
     bins, best_bin_p = _bins(graphs, residual, shuffled)
@@ -135,6 +130,15 @@ def density_null(
         bins,
         best_bin_p,
     )
+
+
+def _added(errors: Array, less: Array, more: Array) -> Array:
+    """(draws,): share of the variance of each row of errors that ``more`` adds to ``less``."""
+    total = ((errors - errors.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    bases = (np.linalg.qr(features)[0] for features in (more, less))
+    of_more, of_less = (((errors @ basis) ** 2).sum(axis=1) / total for basis in bases)
+    added: Array = of_more - of_less
+    return added
 
 
 def _bins(graphs: pd.DataFrame, residual: Array, shuffled: Array) -> tuple[pd.DataFrame, float]:

@@ -82,10 +82,10 @@ def build(
     settings = make_config(name, **model_kwargs)
     _check_names(order, init, backend, message)
     graphs = as_graphs(graph)
-    cost = round_meter(message, aggr, message_kwargs, aggr_kwargs, order)
     if widths is not None:
         widths = settings.checked_widths(widths)
     elif graphs:
+        cost = round_meter(message, aggr, message_kwargs, aggr_kwargs, order)
         widths = match_widths(settings, graphs, reference, order=order, round_meter=cost)
     elif reference is not None:
         raise InputError(

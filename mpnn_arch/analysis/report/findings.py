@@ -50,44 +50,38 @@ def _of_results(one: Analysis) -> dict[str, Any]:
         "best": _graph(one.graphs.iloc[0]),
         "sweet_spot": None if one.spot is None else _spot(one.spot),
         "top": [_graph(row) for _, row in one.graphs.head(TOP).iterrows()],
-        "tests": {
-            "corrected": {method: _spot(spot) for method, spot in one.corrected.items()},
-            "simultaneous": None
-            if one.simultaneous is None
-            else {
-                **_spot(one.simultaneous.spot),
-                "exists": one.simultaneous.exists,
-                "flat_p": one.simultaneous.flat_p,
-                "reason": one.simultaneous.reason,
-            },
-            "paired": None if one.paired is None else _spot(one.paired),
-            "variance_shares": one.shares,
-            "bootstrap": None
-            if one.bootstrap is None
-            else {
-                "draws": one.bootstrap.draws,
-                "clustering_coefficient": one.bootstrap.clustering_coefficient,
-                "average_path_length": one.bootstrap.average_path_length,
-            },
-            "effects": one.effects,
-            "selection_bias": one.bias,
-            "density_null": None
-            if one.null is None
-            else {k: v for k, v in vars(one.null).items() if k != "bins"},
-            "variance_ladder": one.ladder,
-            "false_alarms_and_power": one.calibration,
-        },
+        "tests": _tests(one),
         "smooth": {
-            "slices": {
-                along: {k: v for k, v in vars(a).items() if k not in ("points", "curve")}
-                for along, a in one.slices.items()
-            },
+            "slices": {along: _without(a, "points", "curve") for along, a in one.slices.items()},
             "surfaces": one.surfaces,
             "measures": one.measures,
         },
         "racing": one.racing,
         "notes": one.notes,
     }
+
+
+def _tests(one: Analysis) -> dict[str, Any]:
+    simultaneous = None
+    if one.simultaneous is not None:
+        simultaneous = _spot(one.simultaneous.spot) | _without(one.simultaneous, "spot")
+    return {
+        "corrected": {method: _spot(spot) for method, spot in one.corrected.items()},
+        "simultaneous": simultaneous,
+        "paired": None if one.paired is None else _spot(one.paired),
+        "variance_shares": one.shares,
+        "bootstrap": None if one.bootstrap is None else _without(one.bootstrap, "candidates"),
+        "effects": one.effects,
+        "selection_bias": one.bias,
+        "density_null": None if one.null is None else _without(one.null, "bins"),
+        "variance_ladder": one.ladder,
+        "false_alarms_and_power": one.calibration,
+    }
+
+
+def _without(found: Any, *fields: str) -> dict[str, Any]:
+    """The fields of a dataclass but these, which are tables of their own."""
+    return {name: value for name, value in vars(found).items() if name not in fields}
 
 
 def _graph(row: pd.Series) -> dict[str, Any]:
