@@ -205,7 +205,8 @@ def _numbers(values: Array | float, rows: int) -> str:
     elif largest and not 0.1 <= largest < 10000:
         few, digits = _MOST_NUMBERS - 1, "8.1e"
     more = " ..." if flat.size > few else ""
-    return " ".join(f"{value:{digits}}" for value in flat[:few]) + more
+    numbers = " ".join(f"{value:{digits}}" for value in flat[:few])
+    return re.sub(r"-(0\.0+)(?!\S)", r" \1", numbers) + more  # what rounds to 0 has no sign
 
 
 def _as_math(formula: str) -> str:

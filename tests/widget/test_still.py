@@ -120,6 +120,13 @@ def test_numbers_keep_their_digits(layer, size):
     assert shown == pytest.approx(out[: len(shown)].tolist(), abs=0.06 * float(out.max()))
 
 
+def test_what_rounds_to_nothing_has_no_sign(layer):
+    with torch.no_grad():
+        layer.bias[21:25] = torch.tensor([-0.001, -0.01, 0.0, 1.0])
+    lines = texts(draw_round(layer, selected="node:5"))
+    assert lines[lines.index("b") + 1] == "  0.00  -0.01   0.00   1.00"
+
+
 def test_a_step_shows_what_has_arrived(layer):
     before = draw_round(layer, selected="node:1", step=0)
     assert "before the round" in before.axes[0].get_title()
