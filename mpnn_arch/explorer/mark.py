@@ -9,8 +9,9 @@ from mpnn_arch.graphs.relational_graph import RelationalGraph
 
 # What the page is about, below its title.
 INTRO = (
-    "Each node of a graph holds a share of the layer's channels. In a round it receives, along "
-    "every edge, a message that has a weight matrix of its own, and takes sigma of their sum."
+    "Each node of a graph holds a share of the layer's channels. In a round it receives a message "
+    "along every edge, the sender's share times that edge's own weight matrix, and applies a "
+    "nonlinearity \u03c3 to their sum."
 )
 _BLUE, _GREY = "#0072B2", "#8a94a3"
 
