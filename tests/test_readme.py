@@ -73,6 +73,12 @@ def test_every_page_has_a_block_and_some_output_is_promised():
     assert sum(bool(PRINTED.search(code)) for _, _, code in BLOCKS) > 5
 
 
+def test_the_readme_begins_with_a_dense_layer_as_a_round():
+    first, *_ = README.read_text(encoding="utf-8").split("\n## ")
+    assert "load_state_dict(dense.state_dict())" in first
+    assert "assert_close(layer(x), dense(x))" in first
+
+
 def test_the_papers_runs_are_trained_by_their_recipes():
     page = (ROOT / "notebooks" / "from_the_papers_code.md").read_text(encoding="utf-8")
     commands = re.findall(r"`(mpnn-arch (?:train|sweep) [^`]*)`", page)

@@ -1,5 +1,7 @@
 """The round as PyG's MessagePassing: hooks, state dict, bad input."""
 
+import doctest
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,12 +9,18 @@ from torch import nn
 from torch_geometric.nn import MessagePassing, SumAggregation
 
 from mpnn_arch import ChannelPartition, FusedRound, InputError, RelationalGraph, RelationalLinear
-from mpnn_arch.rounds import LinearMessage
+from mpnn_arch.rounds import LinearMessage, message_round
 
 
 @pytest.fixture
 def path():
     return RelationalGraph(4, [[0, 1, 2], [1, 2, 3]])
+
+
+def test_the_module_begins_with_a_dense_layer_as_a_round():
+    said = doctest.DocTestParser().get_doctest(message_round.__doc__, {}, "round", None, None)
+    assert "load_state_dict(dense.state_dict())" in message_round.__doc__
+    assert doctest.DocTestRunner().run(said).failed == 0
 
 
 def test_it_is_a_pyg_message_passing_layer(path):
