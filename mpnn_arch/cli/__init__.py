@@ -24,19 +24,19 @@ from mpnn_arch.errors import InputError
 
 # name -> (module, function); the modules are light, see above.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "models": ("mpnn_arch.cli.models", "models"),
-    "bench": ("mpnn_arch.cli.bench", "bench"),
     "train": ("mpnn_arch.cli.train", "train"),
-    "compare": ("mpnn_arch.cli.compare", "compare"),
-    "gnn": ("mpnn_arch.cli.gnn", "gnn"),
     "explore": ("mpnn_arch.cli.explore", "explore"),
-    "verify": ("mpnn_arch.cli.verify", "verify"),
     "graphs": ("mpnn_arch.cli.graphs", "graphs"),
+    "models": ("mpnn_arch.cli.models", "models"),
+    "compare": ("mpnn_arch.cli.compare", "compare"),
     "sweep": ("mpnn_arch.cli.sweep", "sweep"),
     "status": ("mpnn_arch.cli.status", "status"),
     "export": ("mpnn_arch.cli.export", "export"),
     "replay": ("mpnn_arch.cli.replay", "replay"),
     "report": ("mpnn_arch.cli.report", "report"),
+    "gnn": ("mpnn_arch.cli.gnn", "gnn"),
+    "verify": ("mpnn_arch.cli.verify", "verify"),
+    "bench": ("mpnn_arch.cli.bench", "bench"),
 }
 
 # Those that multiply matrices.
