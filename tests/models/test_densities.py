@@ -92,10 +92,14 @@ class Experts(nn.Module):
     [
         (nn.Conv2d(64, 64, 1, bias=False), nn.Conv2d(64, 512, 3, groups=4, bias=False)),
         (nn.Linear(64, 512, bias=False), Experts()),
+        (
+            nn.Linear(64, 256, bias=False),
+            nn.MultiheadAttention(64, 4, bias=False, kdim=256, vdim=256),
+        ),
     ],
-    ids=["groups", "experts"],
+    ids=["groups", "experts", "projections"],
 )
-def test_every_group_and_every_expert_counts(first, second):
+def test_every_group_expert_and_projection_counts(first, second):
     module = nn.Sequential(first, second)
     graphs = erdos_renyi_kernel(module, 0.4, num_nodes=16, skip=())
     assert set(graphs) == {"0", "1"}

@@ -186,7 +186,8 @@ def _shapes(module: nn.Module, num_nodes: int, skip: Sequence[str]) -> dict[str,
 
 def _shape(layer: Any, widths: tuple[int, int]) -> WeightShape:
     if isinstance(layer, nn.MultiheadAttention):
-        return WeightShape(*widths, count=4)
+        mean = (2 * layer.embed_dim + layer.kdim + layer.vdim) // 4  # fan-in of its projections
+        return WeightShape(mean, layer.embed_dim, count=4)
     if is_stack_of_experts(layer):
         return WeightShape(*widths, count=3 * len(layer.down_proj))
     groups = getattr(layer, "groups", 1)  # each of which is a round on the graph
