@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from mpnn_arch.analysis.per_graph import is_constant
 from mpnn_arch.checks import as_numbers
 from mpnn_arch.errors import InputError
 
@@ -57,7 +58,7 @@ def correlate(first: npt.ArrayLike, second: npt.ArrayLike) -> Correlation:
     x, y = as_numbers("first", first), as_numbers("second", second)
     if len(x) < 4:
         raise InputError(f"a correlation takes four or more pairs, not {len(x)}; give more")
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    if is_constant(x) or is_constant(y):
         raise InputError("one side of the pairs is constant, which correlates with nothing")
     pearson, spearman = stats.pearsonr(x, y), stats.spearmanr(x, y)
     low, high = pearson.confidence_interval(0.95)

@@ -22,7 +22,7 @@ from mpnn_arch.analysis.nested_regressions import (
     p_of_more,
     resampled_r2,
 )
-from mpnn_arch.analysis.per_graph import Array, Numbers, per_graph, without_baseline
+from mpnn_arch.analysis.per_graph import Array, Numbers, is_constant, per_graph, without_baseline
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
 
@@ -94,10 +94,10 @@ def density_null(
             f"12 graphs or more are needed to separate structure from density, not {len(graphs)}; "
             "give more"
         )
-    if np.ptp(graphs["mean"]) == 0:
+    errors = graphs["mean"].to_numpy(dtype=np.float64)
+    if is_constant(errors):
         raise InputError("all graphs have one error, so there is no variance to explain")
     residual = (graphs["mean"] - DensityCurve.fit(graphs).predict(graphs["density"])).to_numpy()
-    errors = graphs["mean"].to_numpy(dtype=np.float64)
     density, plane = density_features(graphs), plane_features(graphs)
     ones = np.ones((len(errors), 1))
     both = independent_columns(np.hstack([ones, density, plane]))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 from statsmodels.stats.meta_analysis import effectsize_smd
 
+from mpnn_arch.analysis.per_graph import is_constant
 from mpnn_arch.checks import as_numbers
 from mpnn_arch.errors import InputError
 
@@ -62,7 +63,7 @@ def effect(
     a, b = as_numbers("first", first), as_numbers("second", second)
     if min(len(a), len(b)) < 2:
         raise InputError(f"groups of {len(a)} and {len(b)} are too small to vary; give two or more")
-    if np.ptp(a) == 0 and np.ptp(b) == 0:  # a deviation may be 1e-17 by rounding
+    if is_constant(a) and is_constant(b):
         raise InputError("neither group varies, so the difference has no interval")
     with warnings.catch_warnings():
         # One group may be of equal errors; what rounding makes of its variance is nothing beside

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mpnn_arch.analysis.correlation import correlate
-from mpnn_arch.analysis.per_graph import Array, complete_part
+from mpnn_arch.analysis.per_graph import Array, complete_part, is_constant
 from mpnn_arch.analysis.results_table import check_table
 from mpnn_arch.checks import as_list, check_whole
 from mpnn_arch.errors import InputError
@@ -140,6 +140,6 @@ def _other_seeds(early: Array, late: Array) -> float:
     correlations = []
     for seed in range(seeds):
         rest = np.delete(late, seed, axis=1).mean(axis=1)
-        if np.ptp(early[:, seed]) > 0 and np.ptp(rest) > 0:
+        if not (is_constant(early[:, seed]) or is_constant(rest)):
             correlations.append(np.corrcoef(early[:, seed], rest)[0, 1])
     return float(np.mean(correlations)) if correlations else float("nan")

@@ -11,7 +11,7 @@ import pandas as pd
 from mpnn_arch.analysis.correlation import Correlation, correlate
 from mpnn_arch.analysis.graph_rows import identify, read_lists
 from mpnn_arch.analysis.landscape import binned, plane_of
-from mpnn_arch.analysis.per_graph import Numbers, per_graph, without_baseline
+from mpnn_arch.analysis.per_graph import Numbers, is_constant, per_graph, without_baseline
 from mpnn_arch.checks import as_list, check_whole
 from mpnn_arch.errors import InputError
 
@@ -98,7 +98,7 @@ def few_graphs_by_count(
             size = np.bincount(place[kept], counted[kept], total)
             seen = size > 0
             few = np.bincount(place[kept], sums[kept], total)[seen] / size[seen]
-            if seen.sum() >= 4 and np.ptp(few) > 0:
+            if seen.sum() >= 4 and not is_constant(few):
                 correlations.append(np.corrcoef(few, every[seen])[0, 1])
         if correlations:
             low, high = np.quantile(correlations, [0.05, 0.95])

@@ -103,6 +103,15 @@ def run_variance(errors: Array) -> float:
     return float((rest**2).sum() / ((graphs - 1) * (seeds - 1)))
 
 
+def is_constant(values: Array) -> bool:
+    """Whether these are one number: means of the same errors in another order differ by rounding.
+
+    Args:
+        values: (n,).
+    """
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
+
+
 def baseline(table: pd.DataFrame) -> pd.Series | None:
     """The row of the complete graph, None if it is not there."""
     graphs = per_graph(table)

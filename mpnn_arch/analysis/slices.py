@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.regression.linear_model import OLS
 
-from mpnn_arch.analysis.per_graph import per_graph, without_baseline
+from mpnn_arch.analysis.per_graph import is_constant, per_graph, without_baseline
 from mpnn_arch.checks import as_numbers, check_choice, counted, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.design_space import C_AND_L
@@ -83,10 +83,10 @@ def slice_of(table: pd.DataFrame, along: str, within: tuple[float, float] | None
             f"{counted(len(points), 'graph')} with {across} within {low:g} to {high:g} have "
             f"{different}; widen the range"
         )
-    if np.ptp(points["mean"]) == 0:
+    x, errors = (points[name].to_numpy(dtype=np.float64) for name in (along, "mean"))
+    if is_constant(errors):
         raise InputError("all graphs of the slice have one error, which no curve explains")
-    x = points[along].to_numpy(dtype=np.float64)
-    fit: Any = OLS(points["mean"].to_numpy(dtype=np.float64), _powers(x)).fit()
+    fit: Any = OLS(errors, _powers(x)).fit()
     at = np.linspace(x.min(), x.max(), 80)
     band = fit.get_prediction(_powers(at)).summary_frame(alpha=0.05)
     curve = pd.DataFrame(

@@ -16,6 +16,7 @@ from mpnn_arch.analysis.density_curve import density_features, plane_features, w
 from mpnn_arch.analysis.per_graph import (
     Array,
     error_matrix,
+    is_constant,
     per_graph,
     run_variance,
     without_baseline,
@@ -65,7 +66,7 @@ def surfaces(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     seed = check_whole("seed", seed, 0, 2**32 - 1)
     graphs = with_density(per_graph(without_baseline(table)))
     errors = graphs["mean"].to_numpy(dtype=np.float64)
-    if np.ptp(errors) == 0:
+    if is_constant(errors):
         raise InputError("all graphs have one error, so there is no variance to explain")
     density, plane = density_features(graphs), plane_features(graphs)
     flat = [graphs[name].to_numpy(dtype=np.float64) for name in C_AND_L]

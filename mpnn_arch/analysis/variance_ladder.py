@@ -17,8 +17,8 @@ from mpnn_arch.analysis.nested_regressions import (
     p_of_more,
     resampled_r2,
 )
-from mpnn_arch.analysis.per_graph import per_graph, without_baseline
-from mpnn_arch.checks import check_whole
+from mpnn_arch.analysis.per_graph import is_constant, per_graph, without_baseline
+from mpnn_arch.checks import check_whole, counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import measure
 from mpnn_arch.graphs.given import GivenGraph, as_named_graphs
@@ -61,16 +61,17 @@ def variance_ladder(
     rows = with_density(per_graph(without_baseline(table)))
     by_name = rebuild(rows)[0] if graphs is None else as_named_graphs(graphs)
     rows = rows[rows["graph"].isin(list(by_name))].reset_index(drop=True)
-    if len(rows) < 20 or np.ptp(rows["mean"]) == 0:
+    errors = rows["mean"].to_numpy(dtype=np.float64)
+    if len(rows) < 20 or is_constant(errors):
         raise InputError(
             "20 graphs or more that can be made and differ in error are needed to share out their "
-            f"variance, not {len(rows)} of which {rows['mean'].nunique()} differ; give more"
+            f"variance, not {counted(len(rows), 'graph')} with "
+            f"{counted(len(np.unique(errors.round(9))), 'error')}; give more"
         )
     if rows["density"].round(9).nunique() < 2:
         raise InputError(
             "all graphs have one density, so the ladder has no first step; give graphs of several"
         )
-    errors = rows["mean"].to_numpy(dtype=np.float64)
     degrees = measure([by_name[name] for name in rows["graph"]], DEGREES).to_numpy(dtype=np.float64)
     degrees = degrees[:, np.ptp(degrees, axis=0) > 0]
     steps = {

@@ -84,6 +84,27 @@ def test_an_effect_on_a_group_of_equal_errors():
         analysis.effect(equal, np.full(3, 0.7))
 
 
+def test_what_differs_by_rounding_is_equal(made_up):
+    """The mean of three errors depends in its last digit on their order."""
+    table, random = made_up("flat", count=52, seeds=3), np.random.default_rng(0)
+    orders = table.groupby("graph")["error"].transform(
+        lambda errors: random.permutation([33.1, 33.3, 33.2])
+    )
+    table = table.assign(error=orders)
+    means = per_graph(table)["mean"]
+    assert means.nunique() > 1
+    for refuses in (
+        lambda: analysis.density_null(table),
+        lambda: analysis.surfaces(table),
+        lambda: analysis.slice_of(table, "average_path_length", (0, 1)),
+        lambda: analysis.variance_ladder(table),
+        lambda: analysis.correlate(means, np.arange(len(means))),
+        lambda: analysis.effect(means[:20], means[20:]),
+    ):
+        with pytest.raises(InputError, match=r"one error|1 error|constant|neither"):
+            refuses()
+
+
 def test_variance_shares_are_those_of_the_two_way_analysis(made_up):
     table = made_up("bowl", count=52, seeds=4, noise=0.2)
     shifted = table.assign(error=table["error"] + table["train_seed"] * 0.3)
