@@ -18,8 +18,10 @@ def script():
     spec = importlib.util.spec_from_file_location("structure_or_chance", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))  # it imports another of the scripts
+        spec.loader.exec_module(module)
+        yield module
     del sys.modules[spec.name]
 
 
