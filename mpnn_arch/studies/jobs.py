@@ -91,4 +91,6 @@ def failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, InputError):
         return {"is": "failed", "reason": str(error), "detail": ""}
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    if reason == "MemoryError:":  # Python's own says no more
+        reason += " there is not enough memory; take fewer workers, or a smaller batch or model"
     return {"is": "failed", "reason": reason, "detail": traceback.format_exc()}

@@ -125,7 +125,7 @@ class Ledger:
 
     def _connect(self, how: str) -> sqlite3.Connection:
         """A connection of which the first pages are read and checked."""
-        name = quote(str(self.path.absolute()))
+        name = quote(os.fsencode(self.path.absolute()))
         connection = sqlite3.connect(f"file:{name}?{how}", uri=True, timeout=30)
         with closed_on_error(connection):
             connection.row_factory = sqlite3.Row

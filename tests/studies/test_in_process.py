@@ -260,6 +260,25 @@ def test_a_folder_that_goes_away_is_named(study, monkeypatch):
     assert [row[0] for row in states(moved)] == ["queued"] * 4
 
 
+def test_the_name_of_a_folder_need_not_be_text(tmp_path, monkeypatch):
+    pretend(monkeypatch)
+    study = Study.create(tmp_path / os.fsdecode(b"st\xff%41?#"), CONFIG)
+    assert study.run(workers=0).done == study.counts().done == 4
+
+
+def test_a_lack_of_memory_is_said(study, monkeypatch):
+    def lack(task, epoch):
+        raise MemoryError
+
+    pretend(monkeypatch, lack)
+    study.run(workers=0)
+    with study.ledger() as ledger:
+        assert {row["reason"] for row in ledger.trials()} == {
+            "MemoryError: there is not enough memory; take fewer workers, or a smaller batch or "
+            "model"
+        }
+
+
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_a_ledger_that_goes_away_ends_the_run(study, monkeypatch, how):
     ledger = study.path / "ledger.sqlite"
