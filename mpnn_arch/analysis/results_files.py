@@ -11,7 +11,7 @@ from mpnn_arch.analysis.exact_csv import read_csv
 from mpnn_arch.analysis.results_table import ERROR_NAMES, KIND, WIDE
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.io.files import typed_path
+from mpnn_arch.io.files import read_error, typed_path
 
 # What a folder may call its results: an export of a study, and the metrics of `mpnn-arch train`.
 IN_FOLDER = ("export.csv", "export.parquet", "metrics.csv")
@@ -87,8 +87,11 @@ def results_in(folder: Path) -> list[Path]:
 
 def _header(path: Path) -> str:
     # A spreadsheet's mark of UTF-8 is no part of the first name.
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return file.readline()
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return file.readline()
+    except OSError as error:
+        raise read_error(path, error) from None
 
 
 def _looks_like_results(path: Path) -> bool:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from mpnn_arch.checks import check_path, counted
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.files import read_error
 from mpnn_arch.studies.schema import APPLICATION, VERSION
 
 if TYPE_CHECKING:
@@ -330,10 +331,12 @@ def check_file(path: Path) -> None:
         with path.open("rb") as file:
             header = file.read(100)
         size = path.stat().st_size
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise InputError(
             f"the ledger {path} cannot be read ({error.strerror}); give the folder of a study"
         ) from None
+    except OSError as error:
+        raise read_error(path, error) from None
     page = int.from_bytes(header[16:18], "big")
     needed = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0") or size < needed:

@@ -1,5 +1,6 @@
 """Reading results: what is accepted, and what is refused with a sentence."""
 
+import errno
 import os
 import re
 import subprocess
@@ -122,6 +123,18 @@ def test_results_of_one_name_or_one_file_name_are_kept_apart(results_file, tmp_p
     found = [one.name for one in read]
     assert found == ["one", "one_3", "one_2", "my one", "My_one_2", "readings_2"]
     assert [one.table["results"].unique().tolist() for one in read] == [[one.name] for one in read]
+
+
+def test_a_file_that_may_not_be_read_is_named(results_file, monkeypatch):
+    path = results_file()
+
+    def refuse(*arguments, **more):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(type(path), "open", refuse)  # root may read all
+    for asked in (path, path.parent):
+        with pytest.raises(InputError, match=rf"cannot read .*{path.name} .*: change the perm"):
+            read_many([asked])
 
 
 @pytest.mark.parametrize("column", ["first_stage_width", "learning_rate"])

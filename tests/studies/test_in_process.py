@@ -266,6 +266,20 @@ def test_the_name_of_a_folder_need_not_be_text(tmp_path, monkeypatch):
     assert study.run(workers=0).done == study.counts().done == 4
 
 
+@pytest.mark.parametrize(("name", "how"), [("ledger.sqlite", "open"), ("study.json", "read_bytes")])
+def test_a_study_that_may_not_be_read_is_no_other_folder(study, monkeypatch, name, how):
+    real = getattr(Path, how)
+
+    def refuse(path, *rest, **more):
+        if path.name == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(Path, how, refuse)  # root may read all
+    with pytest.raises(InputError, match=rf"cannot read .*{name} .*: change the permissions"):
+        Study.open(study.path).counts()
+
+
 def test_a_lack_of_memory_is_said(study, monkeypatch):
     def lack(task, epoch):
         raise MemoryError
