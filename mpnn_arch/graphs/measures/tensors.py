@@ -1,7 +1,7 @@
 """C and L of a batch of graphs as tensor products, on any device.
 
-Products of 0 and 1 sum to integers, which float32 (also TF32) represents exactly below 2^24, as all
-of them are up to 4,097 nodes; the divisions are in float64. The words of ``graphs.bitset`` are
+Entries of products of 0 and 1 are integers of at most N, which float32 (also TF32) represents
+exactly; their sums and the divisions are in float64. The words of ``graphs.bitset`` are
 faster on a CPU.
 
 Shapes: B graphs, N nodes; adjacency (B, N, N), any dtype, self-loops ignored.
@@ -19,8 +19,8 @@ from mpnn_arch.graphs.c_and_l import check_reachable
 def clustering_coefficient(adjacency: Tensor) -> Tensor:
     """(B,) float64: C of undirected graphs, see ``measures.clustering``."""
     linked = _links(adjacency)
-    around = ((linked @ linked) * linked).sum(dim=2).double()
-    degree = linked.sum(dim=2).double()
+    around = ((linked @ linked) * linked).sum(dim=2, dtype=torch.float64)
+    degree = linked.sum(dim=2, dtype=torch.float64)
     pairs = degree * (degree - 1)
     return torch.where(pairs > 0, around / pairs.clamp(min=1), 0.0).mean(dim=1)
 
