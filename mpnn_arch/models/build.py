@@ -140,7 +140,8 @@ def build(
     # What the configuration has the name of a class for, which does not give it back.
     given = {"message": message, "aggr": aggr}
     model.config_objects = {k: value for k, value in given.items() if not is_named(value)}
-    moved: nn.Module = model.to(device)
+    # Those on the meta device stay: a library that loads their values put them there.
+    moved: nn.Module = model._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
     return moved
 
 

@@ -9,7 +9,7 @@ import torch
 from torch_geometric.nn import Aggregation
 
 from mpnn_arch.kernels.plan import RoundPlan
-from mpnn_arch.rounds.aggregations import aggregate_messages, restore_quantiles
+from mpnn_arch.rounds.aggregations import aggregate_messages
 from mpnn_arch.rounds.flops import ProductCounter
 from mpnn_arch.rounds.on_trial import on_trial, place_of
 
@@ -35,12 +35,6 @@ def _aggregation_multiply_adds(aggr: Aggregation, plan: RoundPlan, pixels: int) 
         return 0
     with on_trial(aggr) as probe:
         probe.requires_grad_(False)
-        # On the CPU, since some read their indices, which have no values on the meta device.
-        if any(parameter.is_meta for parameter in probe.parameters()):
-            probe = probe.to_empty(device="cpu")
-            for parameter in probe.parameters():
-                parameter.fill_(1)
-            restore_quantiles(probe)
         # In float64 an LSTM is products that the counter sees, and not one call of oneDNN.
         probe = probe.to("cpu", torch.float64)
         table = torch.ones(plan.num_edges, 1, plan.largest_out, **place_of(probe))

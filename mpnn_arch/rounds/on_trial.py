@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch_geometric.nn import Aggregation
 
+from mpnn_arch.rounds.aggregations import restore_quantiles
 from mpnn_arch.rounds.copied import deep_copy
 
 
@@ -17,7 +18,8 @@ def on_trial(aggr: Aggregation) -> Iterator[Aggregation]:
     """A copy of ``aggr`` to be run, without gradients, to see what it does.
 
     A run may update its buffers, as running statistics, and draw random numbers, as a dropout:
-    those of ``aggr`` and of torch are left as they are, and the copy always draws the same.
+    those of ``aggr`` and of torch are left as they are, and the copy always draws the same. One on
+    the meta device is copied to the CPU, with ones for its parameters, as some read their indices.
     """
     devices = {p.device for p in aggr.parameters() if p.is_cuda}
     with torch.random.fork_rng(devices=[*devices]), torch.no_grad():
@@ -25,7 +27,13 @@ def on_trial(aggr: Aggregation) -> Iterator[Aggregation]:
         for device in devices:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(0)
-        yield deep_copy(aggr)
+        probe = deep_copy(aggr)
+        if any(parameter.is_meta for parameter in probe.parameters()):
+            probe = probe.to_empty(device="cpu")
+            for parameter in probe.parameters():
+                parameter.fill_(1)
+            restore_quantiles(probe)
+        yield probe
 
 
 def place_of(aggr: Aggregation) -> dict[str, Any]:

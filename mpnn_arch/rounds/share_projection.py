@@ -27,7 +27,7 @@ def widening(aggr: Aggregation, channels: int) -> int:
     if is_channelwise(aggr):
         return 1
     with on_trial(aggr) as probe:
-        table = torch.ones(3, channels, **place_of(aggr))
+        table = torch.ones(3, channels, **place_of(probe))
         index = torch.tensor([0, 0, 1], device=table.device)
         try:
             out = probe(table, index, dim_size=2, dim=-2)

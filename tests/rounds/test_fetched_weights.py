@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
+from mpnn_arch import RelationalConv2d, RelationalLinear, graphs, models
 
 GRAPH = graphs.parse_one("ws_flex:8,4,0.2,0")
 LAYERS = {
@@ -69,27 +70,48 @@ def test_a_forward_that_was_put_back_is_the_product_again() -> None:
     assert not layer.passes_messages
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_round_is_built_while_parameters_go_to_the_meta_device(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in ``accelerate.init_empty_weights``; weights come later, and the graph is there."""
-    make, shape = LAYERS[name]
-    full, register = make(), nn.Module.register_parameter
+def empty(make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """As in ``accelerate.init_empty_weights``: every parameter goes to the meta device."""
+    register = nn.Module.register_parameter
 
-    def empty(module: nn.Module, key: str, parameter: nn.Parameter | None) -> None:
+    def register_empty(module: nn.Module, key: str, parameter: nn.Parameter | None) -> None:
         register(module, key, parameter)
         if parameter is not None:
             module._parameters[key] = nn.Parameter(parameter.to("meta"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(nn.Module, "register_parameter", empty)
+        patch.setattr(nn.Module, "register_parameter", register_empty)
         layer = make()
     assert {parameter.device.type for parameter in layer.parameters()} == {"meta"}
+    return layer
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_round_is_built_while_parameters_go_to_the_meta_device(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights come later, and the graph is there."""
+    make, shape = LAYERS[name]
+    full, layer = make(), empty(make, monkeypatch)
     assert torch.equal(layer.edge_index, full.edge_index)
     layer.load_state_dict(full.state_dict(), assign=True)
     x = torch.randn(shape)
     torch.testing.assert_close(layer(x), full(x))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"message": "gated", "aggr": "lstm"}], ids=["linear", "gated, lstm"]
+)
+def test_a_model_is_built_while_parameters_go_to_the_meta_device(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> nn.Module:
+        return models.build("mlp", GRAPH, in_features=16, hidden_features=16, **settings).eval()
+
+    full, model = make(), empty(make, monkeypatch)
+    model.load_state_dict(full.state_dict(), assign=True)
+    x = torch.randn(5, 16)
+    torch.testing.assert_close(model(x), full(x))
 
 
 def test_index_tensors_follow_parameters_that_were_moved_one_by_one() -> None:
