@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -140,6 +141,34 @@ class WithoutForward(MessageFunction):
     pass
 
 
+class WithoutEdges(MessageFunction):
+    """Declares edges, and hands them to one of its two products."""
+
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        self.first = EdgeProduct(plan, self.geometry, **self.factory)
+        self.second = EdgeProduct(plan, self.geometry, **self.factory)
+
+    def forward(self, x_j, edges):
+        return self.first(x_j, edges) + self.second(x_j)
+
+
+class Twice(WithoutEdges):
+    """The second product has the columns of a sender, and not those that the first returns."""
+
+    def forward(self, x_j):
+        return self.second(self.first(x_j))
+
+
+class OfVectors(MessageFunction):
+    def __init__(self, plan, **kwargs):
+        super().__init__(plan, **kwargs)
+        self.product = EdgeProduct(plan, **self.factory)
+
+    def forward(self, x_j):
+        return self.product(x_j)
+
+
 class Nothing(Unlike):
     def forward(self, x_j):
         x_j.sin()
@@ -169,6 +198,30 @@ class Two(Unlike):
 def test_a_mistake_in_a_message_of_ones_own_is_one_sentence(message, words):
     with pytest.raises(InputError, match=words):
         RelationalLinear(GRAPH, 16, 16, message=message)(torch.zeros(1, 16))
+
+
+@pytest.mark.parametrize(
+    ("message", "layer", "words"),
+    [
+        (
+            WithoutEdges,
+            RelationalLinear,
+            r"takes \(40, B, 2\), .*, not \(\d, 4, 2\): .*, as in self.product\(x_j, edges\)",
+        ),
+        (Twice, RelationalLinear, r"takes \(40, B, 2\), .*, not \(40, 4, 3\): .* give columns="),
+        (
+            OfVectors,
+            partial(RelationalConv2d, kernel_size=1),
+            r"takes \(40, B, 2\), .*, not \(40, 4, 2, 5, 5\): over maps give it self.geometry",
+        ),
+    ],
+)
+def test_a_product_says_what_it_takes(message, layer, words, monkeypatch):
+    monkeypatch.setattr(FusedRound, "max_message_elements", 100)  # some edges at a time
+    made = layer(GRAPH, 16, 24, message=message)
+    shape = (4, 16, 5, 5) if made.message_function.spatial_dims else (4, 16)
+    with pytest.raises(InputError, match=words):
+        made(torch.zeros(shape))
 
 
 def no_method():

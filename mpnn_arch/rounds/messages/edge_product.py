@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.dispatch.tracing import jit_tracing
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.memory import require_memory
 from mpnn_arch.kernels.plan import TABLE_BYTES, RoundPlan
@@ -129,8 +131,14 @@ class EdgeProduct(nn.Module):
         return F.pad(self.weight, padding)[self.weight_index[edges]]
 
     def forward(self, x: Tensor, edges: slice = ALL_EDGES) -> Tensor:
-        """(E, B, largest columns, ...) -> (E, B, largest rows, ...)."""
+        """(E, B, largest columns, ...) -> (E, B, largest rows, ...).
+
+        Raises:
+            InputError: x of another shape, or on other edges than ``edges``.
+        """
         blocks = self.blocks(edges)
+        if not jit_tracing():
+            self._check_input(x, *blocks.shape[:3])
         if self.geometry is None:
             out = torch.bmm(x, blocks.transpose(1, 2))
         else:
@@ -139,6 +147,28 @@ class EdgeProduct(nn.Module):
             bias = F.pad(self.bias, [0, 1])[self.bias_index[edges]]
             out = out + bias.view(bias.shape[0], 1, bias.shape[1], *[1] * (out.dim() - 3))
         return out
+
+    def _check_input(self, x: Tensor, num_edges: int, rows: int, columns: int) -> None:
+        maps = "" if self.geometry is None else ", H, W"
+        if x.dim() == 3 + 2 * bool(maps) and x.shape[0] == num_edges and x.shape[2] == columns:
+            return
+        advice = ""
+        if x.dim() == 5 and not maps:
+            advice = (
+                ": over maps give it self.geometry, as in EdgeProduct(plan, self.geometry), or "
+                "apply it to their means, x.mean((-2, -1))"
+            )
+        elif x.shape[0] != num_edges:
+            advice = (
+                ": a message that declares edges gets some at a time, and hands them on, as in "
+                "self.product(x_j, edges)"
+            )
+        elif x.dim() > 2 and x.shape[2] == rows:
+            advice = ": what another product returns has the receiver's channels, give columns="
+        raise InputError(
+            f"this EdgeProduct takes ({num_edges}, B, {columns}{maps}), a row for every edge, not "
+            f"{tuple(x.shape)}{advice}"
+        )
 
     def multiply_adds(self, spatial_size: tuple[int, ...] = ()) -> int:
         """One per weight, and per output pixel over maps."""
