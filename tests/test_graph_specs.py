@@ -32,7 +32,8 @@ def layer(kind):
 
 
 def widgets():
-    from mpnn_arch.widget.rewire import rewire, toggled_graph
+    from mpnn_arch.widget.rewire import rewire
+    from mpnn_arch.widget.toggled import toggled_graph
 
     return rewire, toggled_graph
 

@@ -11,7 +11,7 @@ import pytest
 
 from mpnn_arch.analysis import simultaneous_sweet_spot, sweet_spot
 from mpnn_arch.graphs import measure, parse_one, sample
-from mpnn_arch.widget.rewire import toggled_graph
+from mpnn_arch.widget.toggled import toggled_graph
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"

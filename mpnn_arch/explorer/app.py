@@ -202,7 +202,7 @@ def _(channels, control, digits, get_shown, graph, refused, source, subject):
         pairs = get_shown().get("toggled")
         drawn = graph
         if pairs:
-            from mpnn_arch.widget.rewire import toggled_graph
+            from mpnn_arch.widget.toggled import toggled_graph
 
             drawn = toggled_graph(graph, pairs)
         return mo.Html(plane(drawn, RESULTS.get(drawn.num_nodes, wait=0.1)))

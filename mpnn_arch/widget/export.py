@@ -13,8 +13,8 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import check_writable, write_text
 from mpnn_arch.widget.modules import joined
 from mpnn_arch.widget.patch import difference
-from mpnn_arch.widget.rewire import with_toggled
 from mpnn_arch.widget.scene import Scene
+from mpnn_arch.widget.toggled import with_toggled
 
 if TYPE_CHECKING:
     from mpnn_arch.widget.round_widget import RoundWidget

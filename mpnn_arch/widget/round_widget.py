@@ -22,10 +22,11 @@ from mpnn_arch.rounds.wrapped import uncompiled
 from mpnn_arch.widget.export import REBUILDING, write_page
 from mpnn_arch.widget.modules import STATIC, joined
 from mpnn_arch.widget.recording import batch_size, input_for, record, rounds_of
-from mpnn_arch.widget.rewire import Pair, rewire, toggled_graph, with_toggled
+from mpnn_arch.widget.rewire import rewire
 from mpnn_arch.widget.scene import Scene, make_scene, menus, message_name
 from mpnn_arch.widget.still import draw_scene
 from mpnn_arch.widget.still_panels import parse_part
+from mpnn_arch.widget.toggled import Pair, toggled_graph, with_toggled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

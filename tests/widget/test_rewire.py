@@ -1,7 +1,5 @@
 """A round with an edge more or less, or another message or AGG, keeps its other weights."""
 
-import sys
-
 import pytest
 import torch
 from torch.nn.utils import parametrize, prune
@@ -9,10 +7,11 @@ from torch.nn.utils import parametrize, prune
 from mpnn_arch import InputError, MessageFunction, RelationalConv2d, RelationalLinear, graphs
 from mpnn_arch.rounds import message_functions
 from mpnn_arch.rounds.messages import EdgeProduct
+from mpnn_arch.widget import edge_weights
 from mpnn_arch.widget.recording import record
-from mpnn_arch.widget.rewire import rewire, toggled_graph
+from mpnn_arch.widget.rewire import rewire
+from mpnn_arch.widget.toggled import toggled_graph
 
-rewiring = sys.modules[rewire.__module__]  # the package has the function under the module's name
 OVER_VECTORS = [n for n in message_functions if not message_functions.get(n).vectors_instead]
 OVER_MAPS = [n for n in message_functions if not message_functions.get(n).maps_instead]
 
@@ -72,9 +71,9 @@ def test_an_edge_that_comes_back_is_the_same_edge(generator):
 
 
 def test_weights_are_chosen_one_by_one_at_changed_nodes_alone(generator, monkeypatch):
-    chosen, of = [], rewiring._Entries.of
+    chosen, of = [], edge_weights._Entries.of
     monkeypatch.setattr(
-        rewiring._Entries, "of", lambda self, v, *edges: chosen.append(v) or of(self, v, *edges)
+        edge_weights._Entries, "of", lambda self, v, *edges: chosen.append(v) or of(self, v, *edges)
     )
     layer = RelationalLinear(ring(), 19, 17, generator=generator)
     rewire(layer, toggled_graph(layer.graph, [(2, 6), (3, 4)]))

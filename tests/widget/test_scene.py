@@ -11,8 +11,9 @@ from mpnn_arch import RelationalConv2d, RelationalLinear, graphs
 from mpnn_arch.widget import scene as scenes
 from mpnn_arch.widget.patch import difference, patched
 from mpnn_arch.widget.recording import record
-from mpnn_arch.widget.rewire import rewire, toggled_graph
+from mpnn_arch.widget.rewire import rewire
 from mpnn_arch.widget.scene import make_scene, menus, pack, unpack
+from mpnn_arch.widget.toggled import toggled_graph
 
 
 def scene_of(layer, x):
