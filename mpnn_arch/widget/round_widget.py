@@ -14,19 +14,16 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from mpnn_arch.checks import check_whole
 from mpnn_arch.errors import InputError
-from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.figures import as_png
 from mpnn_arch.rounds import MessageRound
-from mpnn_arch.rounds.copied import deep_copy
-from mpnn_arch.rounds.wrapped import uncompiled
 from mpnn_arch.widget.export import REBUILDING, write_page
 from mpnn_arch.widget.modules import STATIC, joined
-from mpnn_arch.widget.recording import batch_size, input_for, record, rounds_of
-from mpnn_arch.widget.rewire import rewire
-from mpnn_arch.widget.scene import Scene, make_scene, menus, message_name
+from mpnn_arch.widget.recording import batch_size
+from mpnn_arch.widget.scene import Scene, menus
+from mpnn_arch.widget.shown_model import ShownModel
 from mpnn_arch.widget.still import draw_scene
 from mpnn_arch.widget.still_panels import parse_part
-from mpnn_arch.widget.toggled import Pair, toggled_graph, with_toggled
+from mpnn_arch.widget.toggled import with_toggled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,21 +46,6 @@ _SET_BY_USER = (
     "toggled",
     "views",
 )
-
-
-def _own_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, and without torch's compilation: its rounds are replaced."""
-    try:
-        made = deep_copy(uncompiled(model)).eval()
-    except (TypeError, RuntimeError) as error:  # a lock, an open file, a process group
-        raise InputError(
-            f"RoundWidget shows a copy, and this {type(model).__name__} cannot be copied: {error}; "
-            "give the part of it that holds the rounds"
-        ) from error
-    for name, part in list(made.named_modules()):
-        if uncompiled(part) is not part:
-            made.set_submodule(name, uncompiled(part))
-    return made
 
 
 class _Refused(InputError, traitlets.TraitError):
@@ -150,20 +132,14 @@ class RoundWidget(anywidget.AnyWidget):
                 f"RoundWidget shows a round or a torch module with rounds, not a "
                 f"{type(layer_or_model).__name__}: give for example RelationalLinear(graph, 64, 64)"
             )
-        self._given = _own_copy(layer_or_model)
-        self._x = input_for(layer_or_model, x, seed)
-        self._seed = seed
-        # Rounds in the order in which they run; a round that never runs is not shown.
-        self._names = list(record(self._given, self._x))
-        first = rounds_of(self._given)[self._names[0]]
-        self._own = {"aggr": str(first.aggr), "message": message_name(first)}
+        self._shown = ShownModel(layer_or_model, x, seed)
         self._from_screen = self._setting_back = False
-        self._latest: tuple[Any, nn.Module] | None = None  # what was made last, and of what
+        names, first = self._shown.names, self._shown.given_round(0)
         super().__init__(
-            rounds=[name or type_before_parametrizations(first).__name__ for name in self._names],
+            rounds=[name or type_before_parametrizations(first).__name__ for name in names],
             menus=menus(first),
-            samples=batch_size(self._given, self._x),
-            **self._own,
+            samples=batch_size(self._shown.given, self._shown.x),
+            **self._shown.own,
         )
         self._show()
         self.step = self.num_steps
@@ -242,7 +218,7 @@ class RoundWidget(anywidget.AnyWidget):
         Raises:
             InputError: what cannot be.
         """
-        return self._made(self._rebuilding() | shown, largest_map)[2]
+        return self._shown.made(self._rebuilding() | shown, largest_map)[2]
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take what a reader did on screen; what cannot be is answered by a sentence there."""
@@ -278,8 +254,12 @@ class RoundWidget(anywidget.AnyWidget):
         if self._setting_back:
             return
         try:
-            if change.name == "round_index" and self.toggled and not self._same_graph(change):
-                self._set_back("toggled", [])
+            if change.name == "round_index" and self.toggled:
+                old, new = (
+                    self._shown.given_round(index).graph for index in (change.old, change.new)
+                )
+                if old != new:
+                    self._set_back("toggled", [])
             self._show()
         except InputError as error:
             self._set_back(change.name, change.old)
@@ -294,14 +274,9 @@ class RoundWidget(anywidget.AnyWidget):
         finally:
             self._setting_back = False
 
-    def _same_graph(self, change: Any) -> bool:
-        rounds = rounds_of(self._given)
-        old, new = (rounds[self._names[index]] for index in (change.old, change.new))
-        return bool(old.graph == new.graph)
-
     def _show(self) -> None:
         ended = not self.scene or self.step >= self.num_steps
-        self._model, self._layer, scene = self._made(self._rebuilding())
+        self._model, self._layer, scene = self._shown.made(self._rebuilding())
         with self.hold_sync():
             self.error = ""
             self.scene = scene
@@ -314,56 +289,12 @@ class RoundWidget(anywidget.AnyWidget):
     def _rebuilding(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in REBUILDING}
 
-    def _made(
-        self, shown: dict[str, Any], largest_map: int = 28
-    ) -> tuple[nn.Module, MessageRound, Scene]:
-        """The model, its round and the scene of these traits: the same traits, the same weights."""
-        index = shown["round_index"]
-        name = self._names[index]
-        model = self._rewired(
-            rounds_of(self._given)[name].graph,
-            [(int(u), int(v)) for u, v in shown["toggled"]],
-            {key: shown[key] for key in self._own if shown[key] != self._own[key]},
-        )
-        recording = record(model, self._x, shown["sample"])[name]
-        scene = make_scene(recording, name=name, index=index, largest_map=largest_map)
-        layer = rounds_of(model)[name]
-        # Of a directed graph each direction is toggled and counted, also when all go both ways.
-        scene["directed"] = rounds_of(self._given)[name].graph.is_directed
-        if scene["directed"] and not layer.graph.is_directed:
-            scene["facts"]["edges"] *= 2
-        return model, layer, scene
-
-    def _rewired(
-        self, graph: RelationalGraph, pairs: list[Pair], swapped: dict[str, str]
-    ) -> nn.Module:
-        """The given model with edges toggled in every round on ``graph``, and swaps in all."""
-        if not pairs and not swapped:
-            return self._given
-        wanted = (graph, sorted(pairs), swapped)
-        if self._latest and self._latest[0] == wanted:  # another round or sample of the same model
-            return self._latest[1]
-        changed = toggled_graph(graph, pairs)
-        model = deep_copy(self._given)
-        for name in self._names:
-            layer = rounds_of(model)[name]
-            on = changed if layer.graph == graph else layer.graph
-            if on == layer.graph and not swapped:
-                continue
-            made = rewire(layer, on, seed=self._seed, **swapped)
-            if not name:
-                model = made
-            else:
-                model.set_submodule(name, made)
-        self._latest = wanted, model
-        return model
-
     # -- what cannot be ---------------------------------------------------------------------
 
     @traitlets.validate("round_index", "sample", "step")
     def _in_range(self, proposal: Any) -> int:
         name, value = proposal.trait.name, proposal.value
-        most = {"round_index": len(self._names) - 1, "sample": self.samples - 1}.get(name)
+        most = {"round_index": len(self._shown.names) - 1, "sample": self.samples - 1}.get(name)
         if most is None:
             most = self.num_steps if self.scene else 0
         if not 0 <= value <= most:

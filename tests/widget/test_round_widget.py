@@ -310,7 +310,7 @@ def test_only_rounds_that_change_are_made_anew(monkeypatch):
         made.append(layer)
         return rewire(layer, *args, **kwargs)
 
-    monkeypatch.setattr("mpnn_arch.widget.round_widget.rewire", counted)
+    monkeypatch.setattr("mpnn_arch.widget.shown_model.rewire", counted)
     model = torch.nn.Sequential(
         *(RelationalLinear(graphs.ring(nodes, 2), 16, 16) for nodes in (8, 8, 4))
     )
