@@ -14,7 +14,6 @@ with app.setup:
     from pathlib import Path
 
     import marimo as mo
-    import numpy as np
 
     from mpnn_arch.errors import InputError
     from mpnn_arch.explorer.choice import (
@@ -299,30 +298,18 @@ def _(
     widget,
 ):
     mo.stop(widget is None)
-    from mpnn_arch.explorer.live_training import LiveTraining
+    from mpnn_arch.explorer.live_training import LiveTraining, trained_pair
 
     _model = choice.subject if choice.subject in NETWORKS else "mlp"
 
     def _start(_):
         if isinstance(get_job(), LiveTraining):
             get_job().discard()
-        graph, name, shown = widget.layer.graph, choice.graph, get_shown()
+        shown = get_shown()
         swapped = {key: shown[key] for key in ("message", "aggr") if key in shown}
-        alone = np.flatnonzero(~graph.adjacency.diagonal())
-        if alone.size:  # files and specifications have all self-loops
-            set_job(None)
-            set_untrained(
-                f"a network is trained on a graph with all its self-loops: node {alone[0]} has "
-                "none, add it again"
-            )
-            return
-        if "toggled" in shown:  # a graph of one's own making has no name but its matrix
-            path = uploads / "edited.csv"
-            np.savetxt(path, graph.adjacency.astype(int), fmt="%d", delimiter=",")
-            name = f"file:{path}"
-        # The complete graph itself is trained alone.
-        pair = list(dict.fromkeys([name, f"complete:{graph.num_nodes}"]))
+        edited = uploads / "edited.csv" if "toggled" in shown else None
         try:
+            pair = trained_pair(choice.graph, widget.layer.graph, edited)
             job = LiveTraining(
                 pair, model=_model, dataset=dataset.value, epochs=epochs.value, **swapped
             )

@@ -18,7 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mpnn_arch.errors import InputError
+from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.graph_names import expand
 from mpnn_arch.studies.metrics import MetricsRow, read_metrics
@@ -27,6 +30,29 @@ from mpnn_arch.training.recipes import recipe
 
 # A page that is open asks every second; a browser lets a hidden page ask once a minute.
 PATIENCE = 90.0
+
+
+def trained_pair(name: str, graph: RelationalGraph, edited: Path | None) -> list[str]:
+    """The graph on screen, by a specification, and the complete one, unless it is that itself.
+
+    Args:
+        name: the specification of the graph that was chosen.
+        graph: the one on screen.
+        edited: a file for it, where its edges are others than those of ``name``.
+
+    Raises:
+        InputError: a node without its self-loop; files and specifications have all.
+    """
+    alone = np.flatnonzero(~graph.adjacency.diagonal())
+    if alone.size:
+        raise InputError(
+            f"a network is trained on a graph with all its self-loops: node {alone[0]} has none, "
+            "add it again"
+        )
+    if edited is not None:
+        np.savetxt(edited, graph.adjacency.astype(int), fmt="%d", delimiter=",")
+        name = f"file:{edited}"
+    return list(dict.fromkeys([name, f"complete:{graph.num_nodes}"]))
 
 
 class LiveTraining:

@@ -8,11 +8,22 @@ from types import SimpleNamespace
 import pytest
 
 from mpnn_arch.explorer import live_training
-from mpnn_arch.explorer.live_training import LiveTraining
+from mpnn_arch.explorer.live_training import LiveTraining, trained_pair
+from mpnn_arch.graphs import parse_one
 from mpnn_arch.studies.study import Study
 
 pytest.importorskip("sklearn")
 pytestmark = pytest.mark.slow
+
+
+def test_an_edited_graph_is_trained_by_its_file(tmp_path):
+    ring, complete = parse_one("ring:8,2"), parse_one("complete:8")
+    assert trained_pair("complete:8", ring, tmp_path / "own.csv") == [
+        f"file:{tmp_path / 'own.csv'}",
+        "complete:8",
+    ]
+    assert parse_one(f"file:{tmp_path / 'own.csv'}") == ring
+    assert trained_pair("complete:8", complete, None) == ["complete:8"]
 
 
 @pytest.fixture
