@@ -111,7 +111,7 @@ def test_a_message_that_is_no_matrix_is_shown_with_its_numbers(visit, tmp_path, 
     expect(lines.locator(".mr-label")).to_have_text(
         ["mean of the message", "x from 1", "message", "max at 0 with it"]
     )
-    recording = record(layer, widget._x)[""]
+    recording = record(layer, widget._shown.x)[""]
     message = recording.messages[1, :3]  # from 1 to 0
     assert numbers(lines.nth(0)) == pytest.approx([message.mean().item()], abs=0.006)
     assert numbers(lines.nth(1)) == pytest.approx(recording.x[3:6].tolist(), abs=0.006)
@@ -155,7 +155,7 @@ def test_the_numbers_are_the_layers(visit, page_of_a_ring):
     page = visit(path, "#selected=node:5")
     page.wait_for_selector(".mr-line.is-result")
     shown = page.locator(".mr-line.is-result").nth(1).locator(".mr-cell").all_inner_texts()
-    output = widget.layer(widget._x)[0, 21:25].tolist()
+    output = widget.layer(widget._shown.x)[0, 21:25].tolist()
     assert [float(text.replace("\u2212", "-")) for text in shown] == pytest.approx(
         output, abs=0.006
     )
@@ -172,7 +172,7 @@ def test_small_numbers_keep_their_digits_and_fit(visit, tmp_path, generator, sca
     page = visit(tmp_path / "round.html", "#selected=node:2")
     cells = page.locator(".mr-line.is-result").nth(1).locator(".mr-cell")
     shown = [float(text.replace("\u2212", "-")) for text in cells.all_inner_texts()]
-    output = widget.layer(widget._x)[0].detach()
+    output = widget.layer(widget._shown.x)[0].detach()
     assert shown == pytest.approx(output[4:6].tolist(), abs=0.005 * float(output.abs().max()))
     overflows = "cells => cells.some(cell => cell.scrollWidth > cell.clientWidth)"
     assert not page.locator(".mr-cell").evaluate_all(overflows)
@@ -560,7 +560,7 @@ def test_what_the_keys_light_is_said(visit, page_of_a_ring):
     expect(said).to_have_text(re.compile(r"message from 1 to 3, mean \u2212?\d"))
     shown = float(said.inner_text().split()[-1].replace("\u2212", "-"))
     place = (widget.layer.plan.source == 1) & (widget.layer.plan.target == 3)
-    sent = record(widget.layer, widget._x)[""].messages[place][0, :4].mean()  # of 5, padded
+    sent = record(widget.layer, widget._shown.x)[""].messages[place][0, :4].mean()  # of 5, padded
     assert shown == pytest.approx(float(sent), abs=0.006)
     page.keyboard.press("t")
     expect(said).to_have_text("edge from 1 to 3 taken away, 15 edges")
