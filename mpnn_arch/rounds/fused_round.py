@@ -21,7 +21,7 @@ from mpnn_arch.rounds.fused_update import batch_norm_update, is_relu
 from mpnn_arch.rounds.given_message import check_given_weight
 from mpnn_arch.rounds.hooks import FUSED_HOOKS, MESSAGE_HOOKS, registered_hook, watch_hooks
 from mpnn_arch.rounds.message_round import MessageRound
-from mpnn_arch.rounds.shares import another_layout, batched
+from mpnn_arch.rounds.shares import another_layout, batched, is_residual
 from mpnn_arch.rounds.wrapped import aggregation_must_be_called, must_be_called, unwrapped
 
 # The steps of a round, which a subclass may override.
@@ -107,6 +107,7 @@ class FusedRound(MessageRound):
             or x.layout is not torch.strided
             or x.is_nested
             or torch.is_autocast_enabled(x.device.type)
+            or not (residual is None or is_residual(residual))
         ):
             return self._forward(x, residual)
         product = self.picker.products.get((x.shape, x.dtype, x.device))

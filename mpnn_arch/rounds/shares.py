@@ -113,6 +113,11 @@ def another_layout(x: Tensor) -> InputError:
     return InputError(f"this round takes a strided tensor, not a {kind} one: give {given}")
 
 
+def is_residual(given: Any) -> bool:
+    """Whether the second argument of a round is one, and no edge index, as GNN layers take."""
+    return isinstance(given, Tensor) and (given.is_floating_point() or given.is_complex())
+
+
 def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Let a round's ``forward`` take any leading dimensions, as ``nn.Linear`` and ``nn.Conv2d`` do.
 
@@ -146,7 +151,7 @@ def batched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if not fits or (not tracing and x.shape[channel_dim] != self.in_channels):
             wanted = f"(B, {self.in_channels}, H, W)" if spatial else f"(..., {self.in_channels})"
             raise ShapeError(f"this round takes {wanted}, not {tuple(x.shape)}")
-        if residual is not None and not residual.is_floating_point():
+        if residual is not None and not is_residual(residual):
             raise InputError(
                 f"the graph of this round is fixed, {self.graph!r}: the second "
                 f"argument is a residual to add, not {residual.dtype}; where the graph comes with "

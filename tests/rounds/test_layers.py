@@ -233,6 +233,24 @@ def test_deepcopy_and_move_keep_the_plan(graph):
     assert layer(torch.zeros(2, 18, dtype=torch.float64)).shape == (2, 9)
 
 
+@pytest.mark.parametrize("given", ["edge_index", "of the output's shape"])
+def test_a_second_argument_that_is_no_residual_is_refused_in_every_call(graph, given):
+    layer = RelationalLinear(graph, 18, 18, backend="masked")
+    x = torch.zeros(2, 18)
+    second = layer.edge_index if given == "edge_index" else torch.ones(2, 18, dtype=torch.long)
+    for _ in range(2):
+        with pytest.raises(InputError, match="the graph of this round is fixed"):
+            layer(x, second)
+        layer(x)  # whose product is cached
+
+
+def test_a_residual_of_a_complex_round_is_complex(graph):
+    layer = RelationalLinear(graph, 18, 18, backend="masked", dtype=torch.complex64)
+    x = torch.randn(2, 18, dtype=torch.complex64)
+    for _ in range(2):
+        torch.testing.assert_close(layer(x, x), layer(x) + x)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_plan_follows_the_layer_to_the_gpu(graph):
