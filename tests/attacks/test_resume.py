@@ -364,13 +364,13 @@ def test_a_lock_is_held_by_one_at_a_time_and_leaves_no_file(tmp_path: Path) -> N
     guard = threading.Lock()
 
     def work() -> None:
-        for _ in range(50):
+        for turn in range(50):
             try:
                 with FolderLock(tmp_path / "lock", "the folder"):
                     with guard:
                         inside[0] += 1
                         most[0] = max(most[0], inside[0])
-                    time.sleep(0.0005)
+                    time.sleep(0.0005 if turn else 0.3)  # longer than one who asks would wait
                     with guard:
                         inside[0] -= 1
             except InputError as error:

@@ -103,6 +103,7 @@ class TestConvs:
 
             def reset_parameters(self):
                 nn.init.eye_(self.weight)
+                nn.init.ones_(self.bias)
 
         class Scaled(Drawn):
             def forward(self, x):
