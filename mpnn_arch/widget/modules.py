@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import resources
 
 STATIC = resources.files("mpnn_arch.widget") / "static"
@@ -11,6 +12,7 @@ _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 
 
+@cache
 def joined(entry: str) -> str:
     """The module ``entry`` and what it imports, each module once, before those that import it.
 

@@ -1,6 +1,7 @@
 // Elements of the page: HTML, SVG, MathML, canvases.
 
 import { colour } from "./colours.js";
+import { clamp } from "./numbers.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MATH = "http://www.w3.org/1998/Math/MathML";
@@ -77,6 +78,16 @@ export function fit(canvas, width, height) {
   const context = canvas.getContext("2d");
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   return context;
+}
+
+/** How many CSS pixels a drawing in `box` is wide. */
+export const drawingWidth = (box) => clamp(box.clientWidth, 220, 620);
+
+/** An SVG of `width` x `height` CSS pixels. */
+export function fitSvg(drawing, width, height) {
+  drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  drawing.setAttribute("width", width);
+  drawing.setAttribute("height", height);
 }
 
 /** Numbers as an image of `rows` x `columns` pixels. */

@@ -4,6 +4,7 @@ import { CELL, cells, line, maps, sentence, stacked } from "./cells.js";
 import { button, displayed, element, focusedIn, formula, math, section } from "./elements.js";
 import { clamp, messages } from "./numbers.js";
 import { isSent, progress } from "./scene.js";
+import { TITLES } from "./screen.js";
 
 const MOST_ROWS = 12; // of messages
 const AGG_SIGN = { sum: "\u2211", add: "\u2211", mul: "\u220f" };
@@ -55,7 +56,7 @@ export class EquationView {
   constructor(screen) {
     this.screen = screen;
     this.box = element("div", { class: "mr-equation" });
-    this.element = section("equation", "Equation", this.box);
+    this.element = section("equation", TITLES.equation, this.box);
   }
 
   draw(changed) {

@@ -2,9 +2,8 @@
 
 import { button, element } from "./elements.js";
 import { clamp } from "./numbers.js";
-import { MOST_NODES_DRAWN, VIEWS } from "./screen.js";
+import { MOST_NODES_DRAWN, TITLES, VIEWS } from "./screen.js";
 
-const TITLES = { graph: "Graph", matrix: "Weight matrix", equation: "Equation" };
 const FACTS = [
   ["nodes", "nodes"],
   ["edges", "edges"],

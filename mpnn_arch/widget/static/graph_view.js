@@ -1,11 +1,12 @@
 // The relational graph: nodes with a tick a channel, messages as coloured arcs.
 
 import { colour, css, readableOn, sides } from "./colours.js";
-import { element, fit, focusedIn, picture, section, svg } from "./elements.js";
+import { drawingWidth, element, fit, fitSvg, focusedIn, picture, section, svg } from "./elements.js";
 import { GraphPointer, walkGraph } from "./graph_input.js";
 import { along, layout, pathOf, stroke } from "./graph_layout.js";
-import { clamp, mean, messages } from "./numbers.js";
+import { mean, messages } from "./numbers.js";
 import { isSent, progress } from "./scene.js";
+import { TITLES } from "./screen.js";
 
 const GRAPH_KEYS = "Nodes of the graph. Left and right go from node to node, up and down through the messages " +
   "that a node receives, T adds or takes away the edge.";
@@ -26,7 +27,7 @@ export class GraphView {
     this.svg = svg("svg", { role: "group", "aria-label": GRAPH_KEYS }, defs, this.overlay, this.nodes);
     this.box = element("div", { class: "mr-stage" }, this.arcs, this.ticks, this.svg);
     this.caption = element("p", { class: "mr-caption" });
-    this.element = section("graph", "Graph", this.box, this.caption);
+    this.element = section("graph", TITLES.graph, this.box, this.caption);
     this.shape = null; // where nodes and arcs lie
     new GraphPointer(this).listen();
     walkGraph(this);
@@ -35,7 +36,7 @@ export class GraphView {
   /** `changed`: what is to be drawn anew, and the step `from` which the messages sent since are added. */
   draw(changed) {
     if (changed.all) {
-      this.shape = layout(this.screen.scene, clamp(this.box.clientWidth, 220, 620));
+      this.shape = layout(this.screen.scene, drawingWidth(this.box));
       this.buildNodes();
     }
     if (changed.step) this.drawArcs(changed.all ? undefined : changed.from);
@@ -70,9 +71,7 @@ export class GraphView {
 
   buildNodes() {
     const { shape, screen } = this;
-    this.svg.setAttribute("viewBox", `0 0 ${shape.size} ${shape.size}`);
-    this.svg.setAttribute("width", shape.size);
-    this.svg.setAttribute("height", shape.size);
+    fitSvg(this.svg, shape.size, shape.size);
     const focused = focusedIn(this.nodes)?.dataset.node;
     this.nodes.replaceChildren(...screen.scene.nodes.map((_, v) => this.buildNode(v)));
     if (focused !== undefined) this.nodes.children[focused]?.focus();

@@ -1,8 +1,8 @@
 // The same round as one matrix: a block of weights where there is an edge, hatched where there is none.
 
 import { colour, css, sides } from "./colours.js";
-import { element, fit, picture, section, svg } from "./elements.js";
-import { clamp } from "./numbers.js";
+import { drawingWidth, element, fit, fitSvg, picture, section, svg } from "./elements.js";
+import { TITLES } from "./screen.js";
 
 const MATRIX_KEYS = "Block weight matrix. Arrow keys go from block to block, Enter or T adds or takes away the edge.";
 
@@ -49,7 +49,7 @@ export class MatrixView {
     this.svg = svg("svg", { role: "application", tabindex: 0, "aria-label": MATRIX_KEYS }, this.bands);
     this.box = element("div", { class: "mr-stage" }, this.canvas, this.svg);
     this.caption = element("p", { class: "mr-caption" });
-    this.element = section("matrix", "Weight matrix", this.box, this.caption);
+    this.element = section("matrix", TITLES.matrix, this.box, this.caption);
     this.grid = null;
     this.svg.addEventListener("pointermove", (event) => screen.hover(this.partUnder(event)?.name ?? ""));
     this.svg.addEventListener("pointerleave", () => screen.hover(""));
@@ -60,7 +60,7 @@ export class MatrixView {
   draw(changed) {
     const { scene } = this.screen;
     if (changed.all) {
-      this.grid = gridOf(scene, clamp(this.box.clientWidth, 220, 620));
+      this.grid = gridOf(scene, drawingWidth(this.box));
       this.drawMatrix();
       this.caption.textContent = "Row: receiver. Column: sender. " +
         `Colour: ${scene.matrix}, ${sides(scene.largest.weight)}. Hatched: no edge, no weights.`;
@@ -72,9 +72,7 @@ export class MatrixView {
     const { grid } = this;
     const { scene } = this.screen;
     const context = fit(this.canvas, grid.size, grid.height);
-    this.svg.setAttribute("viewBox", `0 0 ${grid.size} ${grid.height}`);
-    this.svg.setAttribute("width", grid.size);
-    this.svg.setAttribute("height", grid.height);
+    fitSvg(this.svg, grid.size, grid.height);
     this.drawHatch(context);
     context.imageSmoothingEnabled = false;
     if (scene.whole_blocks) scene.nodes.forEach((_, v) => this.drawRow(context, v));

@@ -4,7 +4,8 @@ import { element } from "./elements.js";
 import { clamp, shown } from "./numbers.js";
 import { isSent, lastEvent, nameOf, parsePart } from "./scene.js";
 
-export const VIEWS = ["graph", "matrix", "equation"];
+export const TITLES = { graph: "Graph", matrix: "Weight matrix", equation: "Equation" };
+export const VIEWS = Object.keys(TITLES);
 export const MOST_NODES_DRAWN = 256; // above, the matrix alone
 /** What Python, or a recorded page, computes anew. */
 export const REBUILDING = ["round_index", "sample", "aggr", "message", "toggled"];
