@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mpnn_arch import RelationalGraph, cli
+from mpnn_arch.io.cache_folder import cache_folder
 
 
 def odd_graphs() -> dict[str, RelationalGraph]:
@@ -54,9 +55,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 
 @pytest.fixture(autouse=True, scope="session")
 def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No trial of another day decides what runs here, and none of these is kept."""
+    """No trial of another day decides what runs here, and none of these is kept.
+
+    Kernels that were compiled before are taken along: every process would compile them for itself.
+    """
+    cache = tmp_path_factory.mktemp("cache")
+    for kernels in cache_folder().glob("block_kernels-*"):
+        shutil.copy2(kernels, cache)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MPNN_ARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MPNN_ARCH_CACHE", str(cache))
         yield
 
 

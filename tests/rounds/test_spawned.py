@@ -12,16 +12,18 @@ from torch import multiprocessing, nn
 from mpnn_arch import RelationalConv2d, RelationalLinear
 
 
-def child(model, x, out):
+def child(jobs):
     with torch.no_grad():
-        out.copy_(model(x))
-        for parameter in model.parameters():
-            parameter.fill_(1)
+        for model, x, out, _ in jobs:
+            out.copy_(model(x))
+            for parameter in model.parameters():
+                parameter.fill_(1)
 
 
 if __name__ == "__main__":
     spawn = multiprocessing.get_context("spawn")
     vectors, maps = torch.randn(5, 16), torch.randn(2, 16, 5, 5)
+    jobs = []
     for layer, x in (
         (nn.Linear(16, 24), vectors),
         (RelationalLinear("ws_flex:8,4,0.2,0", 16, 24), vectors),
@@ -31,11 +33,12 @@ if __name__ == "__main__":
         model = nn.Sequential(layer).eval()
         expected = model(x).detach()
         model.share_memory()
-        out = torch.zeros_like(expected).share_memory_()
-        process = spawn.Process(target=child, args=(model, x, out))
-        process.start()
-        process.join()
-        assert process.exitcode == 0, layer
+        jobs.append((model, x, torch.zeros_like(expected).share_memory_(), expected))
+    process = spawn.Process(target=child, args=(jobs,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    for model, _, out, expected in jobs:
         torch.testing.assert_close(out, expected)
         assert all((parameter == 1).all() for parameter in model.parameters())
     print("same")
