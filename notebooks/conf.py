@@ -7,12 +7,14 @@ checks every reference in them. Nothing is downloaded, neither when building nor
 Lessons without outputs are executed (``MPNN_ARCH_QUICK=1``: in their quick setting).
 """
 
+import json
 import os
 import sys
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+PAGES = Path(__file__).parent
+sys.path.insert(0, str(PAGES / "_ext"))
 warnings.filterwarnings("ignore", message=r"`torch\.jit")
 
 import mpnn_arch
@@ -44,9 +46,17 @@ html_math_renderer = "mathml"
 html_static_path = ["_ext/static"]
 html_js_files = ["reach.js"]
 
+
+def has_outputs(path: Path) -> bool:
+    """Whether a lesson was executed, if not every cell of it printed something."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return any(cell.get("outputs") for cell in cells)
+
+
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
-nb_execution_mode = "auto"  # those without outputs
+nb_execution_mode = "force"
+nb_execution_excludepatterns = [path.name for path in PAGES.glob("*.ipynb") if has_outputs(path)]
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"
