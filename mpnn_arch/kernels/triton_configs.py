@@ -84,6 +84,9 @@ def linear_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config
     ]
     if _sums_in_registers(a, precision):
         blocks = [(b, SHORT, warps, stages, nodes) for b, _, warps, stages, nodes in blocks]
+    elif a.itemsize == 8:
+        # Of a tile of 128 rows four warps would spill the sums.
+        blocks = [(b, k, max(warps, b // 16), stages, n) for b, k, warps, stages, n in blocks]
     batch = a.shape[0]
     fitting = [
         (b, k, warps, stages, nodes)
@@ -140,6 +143,8 @@ def conv_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config]:
     """The same two products over maps: tiles of pixels by tiles of the list."""
     lists = [SHORT] if _sums_in_registers(a, precision) else [32, 64, 16]
     blocks = [(p, k) for k in lists if k == 16 or k < 2 * walk.longest for p in (128, 64, 256)]
+    if a.itemsize == 8:  # larger tiles spill with eight warps, too
+        blocks = [(p, k) for p, k in blocks if p * k <= 4096]
     return _conv_configs(walk, blocks, 16, most=8192)
 
 
