@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +29,7 @@ def rebind_hooks(copied: Any) -> None:
     """Have a copy of a round decide for itself by its hooks; others than fused ones have none."""
     for hooks in vars(copied).values():
         if isinstance(hooks, Hooks):
-            hooks.layer = copied
+            hooks.watched_by(copied)
 
 
 def registered_hook(layer: Any, steps: tuple[str, ...]) -> str | None:
@@ -45,7 +46,21 @@ class Hooks(OrderedDict[int, Callable[..., Any]]):
 
     def __init__(self, layer: Any, kind: str) -> None:
         super().__init__()
-        self.layer, self.kind = layer, kind
+        self.kind = kind
+        self.watched_by(layer)
+
+    def watched_by(self, layer: Any) -> None:
+        """Have ``layer`` decide, to which they belong.
+
+        They do not keep it alive: in a cycle of references its weights would be freed only when
+        Python next looks for such, and not when the layer is deleted.
+        """
+        self._layer = weakref.ref(layer)
+
+    @property
+    def layer(self) -> Any:
+        """The round; None where it is gone, and its hooks are not."""
+        return self._layer()
 
     def __reduce__(self) -> Any:
         return Hooks, (self.layer, self.kind), tuple(self.items())
@@ -55,18 +70,20 @@ class Hooks(OrderedDict[int, Callable[..., Any]]):
             super().__setitem__(key, hook)
 
     def __setitem__(self, key: int, hook: Callable[..., Any]) -> None:
-        was_fused = not self.layer.passes_messages
+        layer = self.layer
+        was_fused = not layer.passes_messages
         super().__setitem__(key, hook)
-        self.layer._decide()
-        if was_fused and self.layer.passes_messages:
-            self.layer.prepare()
+        layer._decide()
+        if was_fused and layer.passes_messages:
+            layer.prepare()
             warnings.warn(
                 f"the {self.kind} needs messages, which a fused round does not compute: the round "
-                f"runs on the reference backend instead of {self.layer.backend!r} until the hook "
+                f"runs on the reference backend instead of {layer.backend!r} until the hook "
                 "is removed",
                 stacklevel=3,  # the line that registers the hook
             )
 
     def __delitem__(self, key: int) -> None:
         super().__delitem__(key)
-        self.layer._decide()
+        if (layer := self.layer) is not None:
+            layer._decide()

@@ -1,6 +1,8 @@
 """Message passing equals the masked dense layer equals torch's own, values and gradients."""
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -231,6 +233,20 @@ def test_deepcopy_and_move_keep_the_plan(graph):
     assert layer.weight.dtype == torch.float64
     assert layer.edge_index.dtype == torch.int64
     assert layer(torch.zeros(2, 18, dtype=torch.float64)).shape == (2, 9)
+
+
+@pytest.mark.parametrize("copied", [lambda layer: layer, copy.deepcopy, copy.copy])
+def test_a_deleted_layer_frees_its_weights_at_once(copied, graph, generator):
+    layer = copied(RelationalLinear(graph, 18, 9, activation="relu", norm="batch"))
+    layer(torch.randn(4, 18, generator=generator)).sum().backward()
+    weight = weakref.ref(layer.weight)
+    gc.collect()
+    gc.disable()  # which would free a cycle of references, sooner or later
+    try:
+        del layer
+        assert weight() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("given", ["edge_index", "of the output's shape"])
