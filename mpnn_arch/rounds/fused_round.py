@@ -228,6 +228,8 @@ class FusedRound(MessageRound):
         if aggr is not None:  # here, as `torch.export` may run objects of classes that it derives
             self._aggr_class = type(unwrapped(aggr))
         if name in _DECIDING and "_backend" in self.__dict__:
+            if name == "message_function":  # whose kernels may have another geometry
+                self.picker.products = {}
             self._decide()
 
     def _decide(self) -> None:

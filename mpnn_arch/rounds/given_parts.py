@@ -21,6 +21,9 @@ from mpnn_arch.rounds.updates import check_residual, make_activation, make_norm,
 # What the weights of a round on a graph of its own were drawn for.
 _FIXED = ("graph", "in_partition", "out_partition", "in_channels", "out_channels", "flow")
 
+# Of a convolution: read by its constructor alone, and by nn.Conv2d at every call.
+OF_KERNELS = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+
 
 def given_part(layer: Any, name: str, value: Any) -> Any:
     """What is set as ``layer.name`` for ``value``: made and checked as by the constructor.
@@ -68,6 +71,20 @@ def _fixed(name: str, value: Any, own: Any) -> InputError:
         f"to {shown(own)}: build a new round; for another graph of as many nodes "
         "mpnn_arch.widget.rewire(layer, graph) keeps the weights of common edges"
     )
+
+
+def check_unchanged(layer: nn.Module, name: str, value: Any, own: Any) -> None:
+    """Refuse another geometry of a built convolution; a number stands for a tuple of it.
+
+    Raises:
+        InputError: what its messages do not have.
+    """
+    if value != own and own not in ((value,), (value, value)):
+        raise InputError(
+            f"{name} of a built {type(layer).__name__} cannot be set to {shown(value)}, as its "
+            f"messages were made for {shown(own)}: build another layer with it, and load the "
+            "weights of this one"
+        )
 
 
 def _are_others(edges: Any, graph: RelationalGraph) -> bool:

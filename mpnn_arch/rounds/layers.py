@@ -13,6 +13,7 @@ from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.rounds.aggregations import Aggr
 from mpnn_arch.rounds.fused_round import FusedRound
+from mpnn_arch.rounds.given_parts import OF_KERNELS, check_unchanged
 from mpnn_arch.rounds.groups import copies, group_channels
 from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.shares import round_graph
@@ -173,9 +174,17 @@ class RelationalConv2d(FusedRound):
         )
         self.kernel_size, self.stride, _, self.dilation = geometry
         self.groups, self.padding_mode, self.margins = groups, padding_mode, margins
-        self.padding: Pair | str = geometry.padding
-        if margins is not None:  # left, right, top, bottom
-            self.padding = "same" if isinstance(padding, str) else (margins[2], margins[0])
+        # Margins are left, right, top, bottom.
+        own = geometry.padding if margins is None else (margins[2], margins[0])
+        self.padding: Pair | str = "same" if margins and isinstance(padding, str) else own
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in OF_KERNELS and name in vars(self):
+            check_unchanged(self, name, value, vars(self)[name])
+        elif name == "message_function" and "padding" in vars(self):
+            own = self.message_function.geometry
+            check_unchanged(self, name, getattr(value, "geometry", own), own)
+        super().__setattr__(name, value)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """One round, of maps that are padded first where the kernels' geometry cannot say how."""

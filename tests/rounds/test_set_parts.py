@@ -18,6 +18,7 @@ from mpnn_arch import (
     RelationalLinear,
     graphs,
 )
+from mpnn_arch.models.relationalize import RelationalConv1d
 from mpnn_arch.rounds.gnn import GAT, GIN, GINE, SAGE, Graph
 
 GRAPH, OTHER = graphs.parse_one("ws_flex:8,4,0.2,0"), graphs.parse_one("ring:8,2")
@@ -111,6 +112,50 @@ def test_what_the_constructor_refuses_is_refused(kind, name, value, message, gen
     assert getattr(layer, name) is before
     torch.testing.assert_close(layer(x), expected)
     layer.load_state_dict(built(kind).state_dict())
+
+
+GEOMETRY = [
+    ("kernel_size", 1),
+    ("stride", (2, 2)),
+    ("padding", 0),
+    ("padding", "same"),
+    ("dilation", 2),
+]
+OF_CONV2D = [*GEOMETRY, ("groups", 2), ("padding_mode", "reflect")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        *((RelationalConv2d, *case) for case in OF_CONV2D),
+        *((RelationalConv1d, *case) for case in GEOMETRY),
+    ],
+)
+def test_a_geometry_that_torchs_convolutions_read_at_every_call_is_refused(kind, name, value):
+    layer = kind(GRAPH, 16, 16, 3, padding=1)
+    own = getattr(layer, name)
+    with pytest.raises(InputError, match=f"{name} of a built {kind.__name__} cannot be set to"):
+        setattr(layer, name, value)
+    assert getattr(layer, name) == own
+    layer.stride, layer.padding = 1, 1
+
+
+@pytest.mark.parametrize("backend", ["auto", "masked", "reference"])
+def test_a_message_function_brings_its_geometry(backend, generator):
+    settings = {"message": "conv", "backend": backend, "dtype": torch.float64}
+    layer, other = (
+        FusedRound(GRAPH, 16, 16, message_kwargs={"kernel_size": 3, "padding": padding}, **settings)
+        for padding in (1, 0)
+    )
+    x = torch.randn(2, 16, 5, 5, generator=generator, dtype=torch.float64)
+    layer(x)  # whose product is cached for this shape
+    layer.message_function = other.message_function
+    layer.bias = other.bias
+    torch.testing.assert_close(layer(x), other(x), rtol=1e-12, atol=1e-12)
+    padded = RelationalConv2d(GRAPH, 16, 16, 3, padding=1)
+    with pytest.raises(InputError, match="message_function of a built RelationalConv2d"):
+        padded.message_function = RelationalConv2d(GRAPH, 16, 16, 3).message_function
+    padded.message_function = RelationalConv2d(GRAPH, 16, 16, 3, padding=1).message_function
 
 
 @pytest.mark.parametrize("kind", KINDS)
