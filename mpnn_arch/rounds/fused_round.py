@@ -1,6 +1,7 @@
 """The fast twin of a round: the same numbers, parameters and state dict, in one product."""
 
 # Annotations stay real objects here: PyG inspects the signatures of `message` and its siblings.
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
@@ -91,6 +92,11 @@ class FusedRound(MessageRound):
             if kind is cls or not issubclass(kind, FusedRound):
                 own.update(name for name in _STEPS if name in vars(kind))
         cls._own_steps = frozenset(own)
+
+    def __copy__(self) -> "FusedRound":
+        copied = cast(FusedRound, super().__copy__())
+        copied.picker = copy.copy(self.picker)  # its parts, and so its products, may be set apart
+        return copied
 
     # -- the twin ---------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """The choice of a backend: timed once, cached, stored with a layer, explained."""
 
+import copy
 import json
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from mpnn_arch.kernels.block_matmul import block_matmul
 from mpnn_arch.kernels.dispatch import choice
 from mpnn_arch.kernels.dispatch.choice import choose, sample_bucket, static_rule
 from mpnn_arch.kernels.dispatch.picker import Picker
+from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 SPARSE = RelationalGraph(8, [[0, 1, 2, 3], [1, 2, 3, 4]])
@@ -295,6 +298,51 @@ def test_a_picker_caches_its_choice(plan: RoundPlan, trials: list) -> None:
         other.choices = {"float32 cpu 8": "gone"}
     with pytest.raises(InputError, match="no backend 'fast'"):
         Picker("fast")
+
+
+def test_choices_are_read_while_another_thread_adds_to_them(plan: RoundPlan, trials: list) -> None:
+    picker = Picker()
+    picker(*tensors(plan), plan, None)
+
+    class Meanwhile:
+        """A choice; whoever reads or copies it finds another one added, as by another thread."""
+
+        backend = property(lambda self: self.add())
+
+        def add(self) -> str:
+            picker._choices[torch.float32, "cpu", 2 ** (len(picker._choices) + 8)] = self
+            return "gather"
+
+        def __str__(self) -> str:
+            return self.add()
+
+        def __deepcopy__(self, memo: dict) -> str:
+            return self.add()
+
+        def __reduce__(self) -> tuple:
+            return str, (self.add(),)
+
+    picker._choices[torch.float32, "cpu", 1] = Meanwhile()
+    assert picker.choices == {"float32 cpu 8": "gather", "float32 cpu 1": "gather"}
+    assert "float32 cpu 1024: gather" in picker.explain(plan)
+    for copied in (copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))):
+        before = set(picker._choices)
+        assert set(copied(picker)._choices) == before < set(picker._choices)
+
+
+def test_a_backend_for_maps_alone_is_timed_once(
+    plan: RoundPlan, trials: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_maps = SimpleNamespace(**vars(gather) | {"worth_timing": lambda _, kernel: bool(kernel)})
+    monkeypatch.setitem(backends._BACKENDS, "of_maps", of_maps)
+    monkeypatch.setattr(choice, "_fastest", lambda timed, *_: "of_maps")
+    x, weight = torch.ones(2, plan.in_channels, 5, 5), torch.ones(plan.num_weights, 3, 3)
+    assert choose(x, weight, plan, ConvGeometry((3, 3))).how == "trial"
+    timed = len(trials)
+    assert choose(x, weight, plan, ConvGeometry((3, 3))).how == "trial"
+    choice.forget()  # what is on the disk remains
+    assert choose(x, weight, plan, ConvGeometry((3, 3))).how == "disk"
+    assert len(trials) == timed
 
 
 def test_the_explanation_names_times(plan: RoundPlan, trials: list) -> None:

@@ -22,7 +22,6 @@ import hashlib
 import math
 import os
 import platform
-from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -172,7 +171,7 @@ def choose(
     described = _describe(x, weight, plan, geometry)
     key = key_of(described)
     known = recall(key)
-    if known is None or known.backend not in _candidates(plan, x):
+    if known is None or known.backend not in _candidates(plan, x, weight):
         known = _trial(x, weight, plan, geometry)
         described = _describe(x, weight, plan, geometry)  # without a backend that failed
         remember(key_of(described), known, described)
@@ -191,12 +190,12 @@ def runs_plain(x: Tensor, weight: Tensor, plan: RoundPlan) -> bool:
     if not plan.is_complete:
         return False
     multiply_adds = x.shape[0] * weight.numel() * math.prod(x.shape[2:])
-    return is_small(multiply_adds) or len(_candidates(plan, x, weight.shape[1:])) == 1
+    return is_small(multiply_adds) or len(_candidates(plan, x, weight)) == 1
 
 
-def _candidates(plan: RoundPlan, x: Tensor, kernel: Sequence[int] = ()) -> list[str]:
+def _candidates(plan: RoundPlan, x: Tensor, weight: Tensor) -> list[str]:
     find = complete_candidates if plan.is_complete else candidates
-    return find(x.device.type, x.dtype, kernel)
+    return find(x.device.type, x.dtype, weight.shape[1:])
 
 
 def may_time(*tensors: Tensor) -> bool:
@@ -215,7 +214,7 @@ def is_captured(x: Tensor) -> bool:
 
 
 def _trial(x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None) -> Choice:
-    available = _candidates(plan, x, weight.shape[1:])
+    available = _candidates(plan, x, weight)
     rule = static_rule(
         plan,
         x.device.type,
@@ -277,7 +276,7 @@ def _describe(
         "torch": torch.__version__,
         "version": mpnn_arch.__version__,
         "kernels": kernels_version(),
-        "candidates": _candidates(plan, x),
+        "candidates": _candidates(plan, x, weight),
     }
 
 

@@ -59,7 +59,9 @@ class Picker:
         self.products: dict[tuple[torch.Size, torch.dtype, torch.device], Product] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"products": {}}  # a copy prepares its own products
+        # A copy of its own, which prepares its own products.
+        own = {"_choices": self._choices.copy(), "_first": self._first.copy(), "products": {}}
+        return self.__dict__ | own
 
     def __call__(
         self, x: Tensor, weight: Tensor, plan: RoundPlan, geometry: ConvGeometry | None
@@ -100,7 +102,8 @@ class Picker:
     @property
     def choices(self) -> dict[str, str]:
         """Shape to backend, JSON-serialisable; assigned to another layer, it selects the same."""
-        return {_format(key): choice.backend for key, choice in self._choices.items()}
+        # A copy, as elsewhere: another thread may call the layer, whose choices grow meanwhile.
+        return {_format(key): choice.backend for key, choice in self._choices.copy().items()}
 
     @choices.setter
     def choices(self, choices: Mapping[str, str]) -> None:
@@ -127,7 +130,8 @@ class Picker:
                 f"{static_rule(plan, plan.device.type, torch.float32, geometry)} "
                 f"(block density {plan.block_density:.2f})"
             )
-        return "\n".join(f"auto, {_format(key)}: {choice}" for key, choice in self._choices.items())
+        choices = self._choices.copy().items()
+        return "\n".join(f"auto, {_format(key)}: {choice}" for key, choice in choices)
 
     def _any_choice(
         self,
