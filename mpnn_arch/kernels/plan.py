@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -241,6 +242,12 @@ class RoundPlan:
 
 TABLE_BYTES = 24  # per entry of an index table while it is computed: it, a mask and its indices
 _REGISTERING = threading.Lock()
+if hasattr(os, "register_at_fork"):  # held by a thread that the child does not have, it stays held
+    os.register_at_fork(
+        before=_REGISTERING.acquire,
+        after_in_parent=_REGISTERING.release,
+        after_in_child=_REGISTERING.release,
+    )
 _PLANS: WeakValueDictionary[tuple[str, torch.device], RoundPlan] = WeakValueDictionary()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
+import time
 import warnings
 from collections.abc import Callable
 
@@ -18,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from mpnn_arch import RelationalConv2d, RelationalGraph, RelationalLinear, graphs
 from mpnn_arch.kernels import cpu
+from mpnn_arch.kernels import plan as plan_module
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 
 BACKENDS = ["auto", "reference", "masked", "gather", "cpu"]
@@ -222,6 +225,30 @@ def test_equal_plans_of_several_threads_are_one():
         thread.join()
     assert len(plans) == 8
     assert len({id(plan) for plan in plans}) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_fork_while_another_thread_registers_a_plan():
+    """The child has no thread that would release the lock."""
+    held = threading.Event()
+
+    def register() -> None:
+        with plan_module._REGISTERING:
+            held.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=register)
+    thread.start()
+    held.wait()
+    child = multiprocessing.get_context("fork").Process(target=fresh_plan, args=(7,))
+    child.start()
+    child.join(60)
+    if child.exitcode is None:
+        child.kill()
+    thread.join()
+    assert child.exitcode == 0
+    assert fresh_plan(7).num_nodes == 24
 
 
 @pytest.mark.skipif(not cpu.is_available(), reason=cpu.unavailable_reason())
