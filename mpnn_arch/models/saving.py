@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import shown_path
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
-from mpnn_arch.io.weights import load_weights
+from mpnn_arch.io.weights import check_weights, load_weights
 from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.models.build import build
 from mpnn_arch.models.changed import refuse_changed
@@ -149,7 +149,7 @@ def load(
             f"leave out {', '.join(changes)}, or give what it had" if changes else "save it again"
         )
         weights = saved.weights
-        _check_weights(shapes, weights, again)
+        check_weights(shapes, weights, again)
         model = build(name, saved.graphs, **config, device="cpu")
         if "dtype" not in changes:
             _take_dtypes(model, weights)
@@ -199,31 +199,6 @@ def _take_dtypes(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         dtype = weights[name].dtype
         if dtype in _DTYPES and own.dtype in _DTYPES:
             own.data = own.data.to(dtype)
-
-
-def _check_weights(model: nn.Module, weights: Mapping[str, Tensor], again: str) -> None:
-    """Check that the names and shapes of ``weights`` are those of ``model``.
-
-    Raises:
-        InputError: they are not.
-    """
-    own = model.state_dict()
-    unknown, missing = sorted(weights.keys() - own.keys()), sorted(own.keys() - weights.keys())
-    for names, fault in ((unknown, "holds weights of another model"), (missing, "lacks weights")):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise InputError(f"it {fault}: {names[0][:80]}{more}; {again}")
-    for name, value in weights.items():
-        expected = own[name]
-        if value.shape != expected.shape:
-            raise InputError(
-                f"{name} is {tuple(value.shape)}, and the model's is {tuple(expected.shape)}; "
-                f"{again}"
-            )
-        if value.is_floating_point() != expected.is_floating_point() or value.is_complex():
-            raise InputError(
-                f"{name} is {value.dtype}, and the model's is {expected.dtype}; {again}"
-            )
 
 
 def _warn_if_not_finite(path: str | os.PathLike[str], weights: Mapping[str, Tensor]) -> None:

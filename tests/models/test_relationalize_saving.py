@@ -66,7 +66,8 @@ def test_groups_there_and_back(random_graph, tmp_path):
     ("into", "message"),
     [
         (nn.Linear(16, 16), "Linear has no layer '1.linear1'"),
-        (build(40), "give the module that was relationalized"),
+        (build(40), r"the model's is \(.*; give the module that was relationalized"),
+        (nn.Sequential(*build(), nn.Linear(9, 9)), "it lacks weights: 3.bias and 1 more; give the"),
         (3, "into is a torch module or a function"),
         (lambda: 3, "into is a torch module or a function"),
         (nn.Linear, r"into=Linear is called without .* missing .*'in_features'.*lambda: Linear\("),

@@ -20,7 +20,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.io.files import shown_path
 from mpnn_arch.io.tensor_file import read_tensors, write_tensors
-from mpnn_arch.io.weights import load_weights
+from mpnn_arch.io.weights import check_weights, load_weights
 from mpnn_arch.models.relationalize.convert import relationalize
 from mpnn_arch.models.relationalize.report import RelationalizeReport
 from mpnn_arch.models.saved_schema import SavedLayers, check_saved_layers, describe_graphs
@@ -179,7 +179,8 @@ def filled(module: nn.Module, saved: SavedLayers, *, match_dtypes: bool = False)
         InputError: a module that does not fit it.
     """
     model = _changed(module, saved)
-    weights = _checked(model, saved.weights)
+    weights = saved.weights
+    check_weights(model, weights, "give the module that was relationalized")
     if match_dtypes:
         own = [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
         for name, tensor in own:
@@ -213,21 +214,3 @@ def _changed(module: nn.Module, saved: SavedLayers) -> nn.Module:
             "relationalized"
         )
     return model
-
-
-def _checked(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    own = model.state_dict()
-    odd = sorted(own.keys() ^ weights.keys())
-    if odd:
-        raise InputError(
-            f"the weights of {odd[0][:80]!r} are in only one of file and module; give the module "
-            "that was relationalized"
-        )
-    for name, value in weights.items():
-        expected = own[name]
-        if value.shape != expected.shape or value.dtype.is_complex != expected.dtype.is_complex:
-            raise InputError(
-                f"{name} is {tuple(value.shape)} {value.dtype}, and the module's is "
-                f"{tuple(expected.shape)} {expected.dtype}; give the module that was relationalized"
-            )
-    return weights
