@@ -307,9 +307,9 @@ def _(
             get_job().discard()
         shown = get_shown()
         swapped = {key: shown[key] for key in ("message", "aggr") if key in shown}
-        edited = uploads / "edited.csv" if "toggled" in shown else None
+        folder = uploads if "toggled" in shown else None
         try:
-            pair = trained_pair(choice.graph, widget.layer.graph, edited)
+            pair = trained_pair(choice.graph, widget.layer.graph, folder)
             job = LiveTraining(
                 pair, model=_model, dataset=dataset.value, epochs=epochs.value, **swapped
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.explorer.choice import kept_file
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.graph_names import expand
@@ -32,13 +34,13 @@ from mpnn_arch.training.recipes import recipe
 PATIENCE = 90.0
 
 
-def trained_pair(name: str, graph: RelationalGraph, edited: Path | None) -> list[str]:
+def trained_pair(name: str, graph: RelationalGraph, folder: Path | None) -> list[str]:
     """The graph on screen, by a specification, and the complete one, unless it is that itself.
 
     Args:
         name: the specification of the graph that was chosen.
         graph: the one on screen.
-        edited: a file for it, where its edges are others than those of ``name``.
+        folder: where a file of it is kept, if its edges are others than those of ``name``.
 
     Raises:
         InputError: a node without its self-loop; files and specifications have all.
@@ -49,9 +51,10 @@ def trained_pair(name: str, graph: RelationalGraph, edited: Path | None) -> list
             f"a network is trained on a graph with all its self-loops: node {alone[0]} has none, "
             "add it again"
         )
-    if edited is not None:
-        np.savetxt(edited, graph.adjacency.astype(int), fmt="%d", delimiter=",")
-        name = f"file:{edited}"
+    if folder is not None:
+        text = io.BytesIO()
+        np.savetxt(text, graph.adjacency.astype(int), fmt="%d", delimiter=",")
+        name = kept_file(folder, "edited.csv", text.getvalue())
     return list(dict.fromkeys([name, f"complete:{graph.num_nodes}"]))
 
 
