@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -187,24 +187,34 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
 
 
+def file_names(names: Sequence[str]) -> list[str]:
+    """:func:`file_name` of each of ``names``, numbered where one of them has it already."""
+    return [file_name(name) for name in _numbered(names, set())]
+
+
 def _unique_names(read: list[Results]) -> list[Results]:
     """Files of one name in different folders get a number, as do names that are one in a file's."""
+    names = _numbered([one.name for one in read], set(NOT_RESULTS))
+    return [
+        one if one.name == name else replace(one, name=name, table=one.table.assign(results=name))
+        for one, name in zip(read, names, strict=True)
+    ]
 
+
+def _numbered(names: Sequence[str], taken: set[str]) -> list[str]:
     def of_file(name: str) -> str:
         return file_name(name).casefold()  # on some disks upper and lower case are one
 
-    given = {of_file(one.name) for one in read}
-    taken = {*NOT_RESULTS}
-    named = []
-    for results in read:
-        name = results.name
+    given = {of_file(name) for name in names}
+    found = []
+    for name in names:
+        free = name
         if of_file(name) in taken:
-            numbered = (f"{results.name}_{number}" for number in count(2))
-            name = next(one for one in numbered if of_file(one) not in given | taken)
-            results = replace(results, name=name, table=results.table.assign(results=name))
-        taken.add(of_file(name))
-        named.append(results)
-    return named
+            numbered = (f"{name}_{number}" for number in count(2))
+            free = next(one for one in numbered if of_file(one) not in given | taken)
+        taken.add(of_file(free))
+        found.append(free)
+    return found
 
 
 def _merged(read: list[Results]) -> list[Results]:

@@ -15,10 +15,10 @@ from mpnn_arch import InputError, cli
 from mpnn_arch.analysis import load_results, per_graph, sweet_spot, write_report
 from mpnn_arch.analysis.effect_size import effect
 from mpnn_arch.analysis.per_graph import baseline
-from mpnn_arch.analysis.report import Analysis
+from mpnn_arch.analysis.report import Analysis, _files_of
 from mpnn_arch.analysis.report.analyses import _Attempts, _effects
 from mpnn_arch.analysis.report.readings import _best_graph, _better_than_dense, _smooth
-from mpnn_arch.analysis.results import file_name
+from mpnn_arch.analysis.results import file_name, file_names
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import Browser, find_browser
@@ -120,6 +120,15 @@ def test_every_figure_and_table_is_a_file(small_report):
     assert graphs["mean"].is_monotonic_increasing
     for name in ("many_bins_coarse", "many_calibration", "few_racing", "readings", "architectures"):
         assert len(pd.read_csv(small_report / "tables" / f"{name}.csv"))
+
+
+def test_every_table_and_figure_has_a_file_of_its_own():
+    files = _files_of({"x": {"few_graphs": None, "top": None}, "x_few": {"graphs": None}})
+    assert files["x", "few_graphs"] == "x_few_graphs.csv"
+    assert files["x", "top"] == "x_top.csv"
+    assert files["x_few", "graphs"] == "x_few_graphs_2.csv"
+    agreements = ["agreement_a_b_c", "agreement_a_B_c", "agreement_a_b_c_2"]
+    assert file_names(agreements) == ["agreement_a_b_c", "agreement_a_B_c_3", "agreement_a_b_c_2"]
 
 
 def test_the_page_needs_nothing_beside_it(small_report):

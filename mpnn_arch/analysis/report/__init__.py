@@ -14,7 +14,6 @@ from mpnn_arch.analysis.architectures import consistency
 from mpnn_arch.analysis.few_graphs import listed_subsets
 from mpnn_arch.analysis.per_graph import without_baseline
 from mpnn_arch.analysis.report.analyses import Analysis, analyse
-from mpnn_arch.analysis.report.chart import Chart
 from mpnn_arch.analysis.report.charts import agreement_charts, charts_of
 from mpnn_arch.analysis.report.draw_matplotlib import save_chart
 from mpnn_arch.analysis.report.drawn import draw_landscape
@@ -22,7 +21,7 @@ from mpnn_arch.analysis.report.findings import findings
 from mpnn_arch.analysis.report.page import render_page
 from mpnn_arch.analysis.report.readings import Reading, agreement_readings, readings
 from mpnn_arch.analysis.report.tables import readings_table, tables_of
-from mpnn_arch.analysis.results import file_name, read_many
+from mpnn_arch.analysis.results import file_names, read_many
 from mpnn_arch.analysis.tidy_results import Results
 from mpnn_arch.checks import as_list, check_callable, check_path
 from mpnn_arch.errors import InputError
@@ -88,26 +87,32 @@ def write_report(
     common = agreement_charts(analyses, pairs)
     tables = {one.name: tables_of(one) for one in analyses}
     progress("writing tables")
+    files = _files_of(tables)
     for name, several in tables.items():
         for kind, table in several.items():
-            _write_csv(table, out / "tables" / f"{file_name(name)}_{kind}.csv")
+            _write_csv(table, out / "tables" / files[name, kind])
     shared = {"readings": readings_table(said), "architectures": pairs}
     for kind, table in shared.items():
         _write_csv(table, out / "tables" / f"{kind}.csv")
     progress("drawing figures")
-    for chart in [*common, *(chart for several in charts.values() for chart in several)]:
-        save_chart(_safe(chart), out / "figures")
+    drawn = [*common, *(chart for several in charts.values() for chart in several)]
+    for chart, name in zip(drawn, file_names([chart.name for chart in drawn]), strict=True):
+        save_chart(replace(chart, name=name), out / "figures")
     progress("writing the page")
     numbers = findings(analyses, pairs, said)
     write_text(out / "findings.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
     write_text(
-        out / "report.html", render_page(analyses, charts, common, tables, pairs, said, notes)
+        out / "report.html",
+        render_page(analyses, charts, common, tables, files, pairs, said, notes),
     )
     return said
 
 
-def _safe(chart: Chart) -> Chart:
-    return replace(chart, name=file_name(chart.name))
+def _files_of(tables: dict[str, dict[str, pd.DataFrame]]) -> dict[tuple[str, str], str]:
+    """The file of every table; ``few_graphs`` of ``x`` and ``graphs`` of ``x_few`` are two."""
+    keys = [(name, kind) for name, several in tables.items() for kind in several]
+    stems = file_names([f"{name}_{kind}" for name, kind in keys])
+    return {key: f"{stem}.csv" for key, stem in zip(keys, stems, strict=True)}
 
 
 def _subsets(one: Results, results: list[Results], folders: list[Path]) -> dict[int, list[str]]:

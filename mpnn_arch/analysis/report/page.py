@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
+from importlib.resources import files as resources
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from mpnn_arch.analysis.report.chart import Chart
 from mpnn_arch.analysis.report.draw_plotly import plotly_figure
 from mpnn_arch.analysis.report.readings import FAILS, IN_PART, SURVIVES, Reading
 from mpnn_arch.analysis.report.tables import readings_table
-from mpnn_arch.analysis.results import file_name
 from mpnn_arch.analysis.sweet_spot import intersection
 from mpnn_arch.checks import counted
 from mpnn_arch.errors import InputError
@@ -46,6 +45,7 @@ def render_page(
     charts: Mapping[str, Sequence[Chart]],
     common: Sequence[Chart],
     tables: Mapping[str, Mapping[str, pd.DataFrame]],
+    files: Mapping[tuple[str, str], str],
     pairs: pd.DataFrame,
     readings: Sequence[Reading],
     notes: Sequence[str],
@@ -57,6 +57,7 @@ def render_page(
         charts: of every results file, by its name.
         common: of pairs of results.
         tables: of every results file, by its name.
+        files: the file of every table, by the names of the results and of the table.
         pairs: agreement of architectures.
         readings: what survives.
         notes: what was left out of the comparison between results.
@@ -70,9 +71,9 @@ def render_page(
         raise InputError(
             'the page needs plotly, which is not installed: pip install "mpnn-arch[analysis]"'
         ) from None
-    here = files("mpnn_arch.analysis.report")
+    here = resources("mpnn_arch.analysis.report")
     sections = [
-        _section(one, place, charts[one.name], tables[one.name])
+        _section(one, place, charts[one.name], tables[one.name], files)
         for place, one in enumerate(analyses)
     ]
     links = [
@@ -135,13 +136,17 @@ def _readings(readings: Sequence[Reading]) -> str:
 
 
 def _section(
-    one: Analysis, place: int, charts: Sequence[Chart], tables: Mapping[str, pd.DataFrame]
+    one: Analysis,
+    place: int,
+    charts: Sequence[Chart],
+    tables: Mapping[str, pd.DataFrame],
+    files: Mapping[tuple[str, str], str],
 ) -> str:
     drawn = [
         _figure(chart, f"{place}/{index}") for index, chart in enumerate(_beside_landscape(charts))
     ]
     listed = [
-        f"<details><summary>{title} (tables/{file_name(one.name)}_{kind}.csv)</summary>"
+        f"<details><summary>{title} (tables/{files[one.name, kind]})</summary>"
         f"{_scrolled(tables[kind], title)}</details>"
         for kind, title in SHOWN.items()
         if kind in tables
