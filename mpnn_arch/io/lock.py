@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.file_locks import O_NOFOLLOW, read_at_start, release, try_lock, write_at_start
-from mpnn_arch.io.files import write_error
+from mpnn_arch.io.files import shown_path, write_error
 from mpnn_arch.io.processes import start_of
 
 _TRIES = 10  # a hundredth of a second apart
@@ -74,6 +74,18 @@ class FolderLock:
         if self._file is not None:
             release(self._file, self.path if self._is_at_path(self._file) else None)
             self._file = None
+
+    def check_held(self) -> None:
+        """Whether this process still is the only one that can hold the lock.
+
+        Raises:
+            InputError: its file was deleted or replaced, so that another process gets the lock.
+        """
+        if self._file is None or not self._is_at_path(self._file):
+            raise InputError(
+                f"the file {shown_path(self.path)} was deleted or replaced, by which this process "
+                f"lost its lock on {self.what}; give the same command again to go on"
+            )
 
     def _open(self) -> int:
         try:

@@ -310,7 +310,7 @@ class Study:
         )
         with torch_as_started(), Interrupts() as interrupts, self._lock() as lock:
             self._about = type(self).open(self._folder)._about  # another may have extended it
-            with LedgerWriter(self._folder / "ledger.sqlite") as ledger:
+            with LedgerWriter(self._folder / "ledger.sqlite", lock) as ledger:
                 self.check_trust(ledger, trust)
                 with interrupts.raised():
                     unchanged.check_files(self._about["config"]["graphs"], ledger)

@@ -15,6 +15,7 @@ import numpy as np
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.relational_graph import RelationalGraph
 from mpnn_arch.io.files import shown_path, write_error
+from mpnn_arch.io.lock import FolderLock
 from mpnn_arch.studies.crash import crash_point
 from mpnn_arch.studies.ledger import (
     METRICS,
@@ -41,14 +42,16 @@ class LedgerWriter(Ledger):
 
     Args:
         path: ``ledger.sqlite``.
+        lock: the study's; whether it is still held is looked at after every transaction.
 
     Raises:
         InputError: no such file, one that is cut short or damaged, one of another version, or one
             that cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, lock: FolderLock | None = None) -> None:
         self.path = Path(path)
+        self._lock = lock
         check_file(self.path)
         with translated(self.path):
             self.connection = _connect(self.path)
@@ -86,7 +89,7 @@ class LedgerWriter(Ledger):
 
         Raises:
             InputError: the disk is full, the ledger cannot be written, or its file, to which the
-                changes were made, is no longer at its path.
+                changes were made, is no longer at its path, or the study's lock no longer held.
         """
         with translated(self.path):
             self.connection.execute("BEGIN IMMEDIATE")
@@ -99,6 +102,8 @@ class LedgerWriter(Ledger):
                     self.connection.execute("ROLLBACK")
                 raise
         self._check_place()
+        if self._lock is not None:
+            self._lock.check_held()
         crash_point("ledger.committed")
 
     def _check_place(self) -> None:

@@ -310,6 +310,20 @@ def test_a_ledger_that_goes_away_ends_the_run(study, monkeypatch, how):
     assert [event["id"] for event in told] == [1, 1, 1]  # no more than was recorded
 
 
+def test_a_lock_file_that_is_deleted_ends_the_run_so_that_no_two_train(study, monkeypatch):
+    def delete(task, epoch):
+        (study.path / "lock").unlink(missing_ok=task.id > 2)
+
+    pretend(monkeypatch, delete)
+    told = []
+    with pytest.raises(InputError, match=r"lock was deleted or replaced, .*same command again"):
+        study.run(workers=0, watch=told.append)
+    assert {event["id"] for event in told} <= {1}
+    monkeypatch.undo()
+    pretend(monkeypatch)
+    assert study.run(workers=0).done == 4
+
+
 def test_a_checkpoint_that_may_not_be_read_is_kept_and_no_fault_of_the_trial(study, monkeypatch):
     def stop(event):
         if event["is"] == "epoch":
