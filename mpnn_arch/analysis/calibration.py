@@ -28,7 +28,8 @@ class Design:
         length: (candidates,) average path length.
         seeds: training seeds a graph.
         graph_deviation: of graphs within a bin; 0 where candidates are graphs.
-        seed_deviation: of a graph's runs.
+        seed_deviation: of a graph's runs, without what a training seed does to all graphs.
+        common_deviation: of what a training seed does to all graphs alike.
     """
 
     candidate: Numbers
@@ -37,6 +38,7 @@ class Design:
     seeds: int
     graph_deviation: float
     seed_deviation: float
+    common_deviation: float
 
 
 def design_of(table: pd.DataFrame) -> Design:
@@ -56,7 +58,7 @@ def design_of(table: pd.DataFrame) -> Design:
     plane = plane_of(graphs)
     placed = binned(graphs.assign(row=np.arange(len(graphs))), plane)
     by_bin = placed.groupby("bin")["row"].size().median() > 1
-    within = errors.var(axis=1, ddof=1).mean()
+    within, common = _seed_variances(errors)
     if by_bin:
         candidate = placed["bin"].rank(method="dense").to_numpy().astype(int) - 1
         first = placed.sort_values("bin").drop_duplicates("bin")
@@ -79,7 +81,20 @@ def design_of(table: pd.DataFrame) -> Design:
         errors.shape[1],
         float(np.sqrt(max(0.0, between))),
         float(np.sqrt(within)),
+        float(np.sqrt(common)),
     )
+
+
+def _seed_variances(errors: Array) -> tuple[float, float]:
+    """Of a run apart from its graph and its seed, and of a seed over all graphs.
+
+    By the mean squares of a two-way layout without replication.
+    """
+    graphs, seeds = errors.shape
+    of_seed = errors.mean(axis=0)
+    left = errors - errors.mean(axis=1, keepdims=True) - of_seed + errors.mean()
+    within = float((left**2).sum()) / max(1, (graphs - 1) * (seeds - 1))
+    return within, max(0.0, float(of_seed.var(ddof=1)) - within / graphs)
 
 
 def planted(design: Design, depth: float) -> Array:
@@ -165,7 +180,8 @@ def _apply(
     graphs = truth[design.candidate]
     graphs = graphs + design.graph_deviation * random.standard_normal(len(graphs))
     noise = design.seed_deviation * random.standard_normal((len(graphs), design.seeds))
-    errors = graphs[:, None] + noise
+    common = design.common_deviation * random.standard_normal(design.seeds)
+    errors = graphs[:, None] + noise + common
     mean, std, count = _moments(design.candidate, errors.ravel(), design.seeds)
     best = int(mean.argmin())
     candidates = pd.DataFrame({"mean": mean, "std": std, "count": count})

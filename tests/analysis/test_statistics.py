@@ -434,6 +434,18 @@ def test_few_epochs_and_racing(made_up):
         analysis.few_epochs(table[table["epoch"] == 1])
 
 
+def test_what_a_seed_does_to_all_graphs_is_not_taken_for_the_noise_of_a_run(bowl_table):
+    alone = analysis.design_of(bowl_table)
+    seeds = bowl_table["train_seed"]
+    effect = seeds.map(dict(zip(sorted(seeds.unique()), range(seeds.nunique()), strict=True)))
+    moved = analysis.design_of(bowl_table.assign(error=bowl_table["error"] + 5.0 * effect))
+    assert moved.seed_deviation == pytest.approx(alone.seed_deviation)
+    assert moved.graph_deviation == pytest.approx(alone.graph_deviation)
+    assert alone.common_deviation < 0.1
+    expected = 5.0 * np.std(range(seeds.nunique()), ddof=1)
+    assert moved.common_deviation == pytest.approx(expected, rel=0.05)
+
+
 def test_false_alarms_and_power(bowl_table, made_up):
     design = analysis.design_of(bowl_table)
     assert design.seed_deviation == pytest.approx(0.3, abs=0.03)
