@@ -147,14 +147,24 @@ class SubmititPool(QueuePool):
         found.thread.start()
 
     def _listen(self, found: _Submitted) -> None:
+        try:
+            self._follow(found)
+        except Exception as error:  # its files are gone, or the batch system does not answer
+            with suppress(Exception):
+                found.job.cancel(check=False)
+            reason = f"{type(error).__name__}: {error}"
+            self.put(found.worker, lost(f"its job {found.job.job_id} cannot be followed: {reason}"))
+        for path in found.base.parent.glob(f"{found.base.name}.*"):
+            path.unlink(missing_ok=True)
+
+    def _follow(self, found: _Submitted) -> None:
+        """Hand on what the job writes, until all its trials have ended or it has."""
         while found.open and not found.ended:
             self._read(found)
             if found.open and self._is_over(found):
                 self._report_end(found)
-                break
+                return
             time.sleep(_PAUSE)
-        for path in found.base.parent.glob(f"{found.base.name}.*"):
-            path.unlink(missing_ok=True)
 
     def _read(self, found: _Submitted) -> None:
         """Hand on the lines that are new and whole."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from mpnn_arch.studies.queue_pool import QueuePool, lost
 from mpnn_arch.studies.recording import Recorder, RunSettings
 from mpnn_arch.studies.runner import Driver
 from mpnn_arch.studies.runners import Runner
+from mpnn_arch.studies.submitit_pool import SubmititPool
 from mpnn_arch.studies.tasks import Task
 from mpnn_arch.studies.writer import LedgerWriter
 
@@ -112,6 +114,25 @@ def test_files_travel_to_a_worker_without_the_disk_and_back(tmp_path):
 def test_a_worker_writes_nowhere_else(tmp_path, name):
     with pytest.raises(ValueError, match="gave back a file"):
         write_files(tmp_path, {name: b""})
+
+
+@pytest.mark.parametrize("damage", ["deleted", "garbled"])
+def test_a_submitted_job_that_cannot_be_followed_is_lost_and_cancelled(tmp_path, damage):
+    cancelled = []
+    job = SimpleNamespace(job_id="7", state="RUNNING", done=lambda: False)
+    job.cancel = lambda check: cancelled.append(check)
+    executor = SimpleNamespace(submit=lambda function, base: job)
+    pool = SubmititPool(executor, tmp_path, workers=1)
+    worker = pool.start()
+    pool.submit(worker, a_job(tmp_path))
+    (written,) = (tmp_path / "submitted").glob("*.events")
+    written.unlink() if damage == "deleted" else written.write_bytes(b"\0\n")
+    ((name, event),) = pool.take(20)
+    assert (name, event["is"]) == (worker, "lost")
+    assert event["reason"].startswith("its job 7 cannot be followed: ")
+    assert cancelled == [False]
+    pool.close()
+    assert not (tmp_path / "submitted").exists()
 
 
 def options(**given):
