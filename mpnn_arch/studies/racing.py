@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,9 @@ def _spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 def _ranks(values: Sequence[float]) -> list[float]:
     """Ranks from 1; equal values share the mean of theirs."""
-    ordered = sorted(values)
-    first = {value: ordered.index(value) for value in set(values)}
-    count = {value: ordered.count(value) for value in set(values)}
-    return [first[value] + (count[value] + 1) / 2 for value in values]
+    count = Counter(values)
+    ranks, below = {}, 0
+    for value in sorted(count):
+        ranks[value] = below + (count[value] + 1) / 2
+        below += count[value]
+    return [ranks[value] for value in values]

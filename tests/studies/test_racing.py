@@ -166,6 +166,23 @@ def test_spearman_is_scipys_with_ties_too():
     assert _spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
 
 
+class Counted(float):
+    """A number that counts how often it was compared for equality."""
+
+    compared = 0
+    __hash__ = float.__hash__
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return super().__eq__(other)
+
+
+def test_the_work_of_a_rank_does_not_grow_with_the_number_of_graphs():
+    errors = [Counted(number % 501) for number in range(1000)]
+    assert _spearman(errors, errors) == pytest.approx(1.0)
+    assert Counted.compared < 20 * len(errors)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
