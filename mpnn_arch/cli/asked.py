@@ -53,7 +53,8 @@ def find_study(
         check_population(population, config)
         if out is None:
             return _create(defaults, config, data_root)
-        return Study.create(out, config, data_root=data_root, command=defaults.command)
+        with suppress(ExistsError):  # another command has just made it: it is gone on with
+            return Study.create(out, config, data_root=data_root, command=defaults.command)
     study = Study.open(out)
     before = study.config
     check_backend(before.backend, where)

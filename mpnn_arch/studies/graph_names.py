@@ -71,12 +71,17 @@ def graph_of(num_nodes: int, bits: bytes) -> RelationalGraph:
 
 def kept_graphs(ledger: Ledger, names: Iterable[str]) -> dict[str, RelationalGraph]:
     """Those of the graphs called ``names`` that the ledger keeps."""
-    sql = (
-        "SELECT graph.* FROM trial JOIN graph ON graph.hash = graph_hash"
-        " WHERE trial.graph = ? LIMIT 1"
-    )
-    rows = ((name, row) for name in names for row in ledger.query(sql, name))
-    return {name: graph_of(row["num_nodes"], row["adjacency"]) for name, row in rows}
+    wanted = set(names)
+    if not wanted:
+        return {}
+    hashes = ledger.query("SELECT DISTINCT graph, graph_hash FROM trial")
+    kept = {row["graph"]: row["graph_hash"] for row in hashes if row["graph"] in wanted}
+    rows = {
+        name: row
+        for name, hash in kept.items()
+        for row in ledger.query("SELECT * FROM graph WHERE hash = ?", hash)
+    }
+    return {name: graph_of(row["num_nodes"], row["adjacency"]) for name, row in rows.items()}
 
 
 def _is_listed(spec: str) -> bool:

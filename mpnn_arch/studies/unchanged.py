@@ -22,17 +22,17 @@ def check_files(specs: Iterable[str], ledger: Ledger) -> None:
     Raises:
         InputError: one contains another graph.
     """
-    for spec in specs:
-        file = file_of(spec)
-        if file is None or not file.exists():
-            continue
-        for name, graph in expand([spec]).items():
-            known = ledger.query("SELECT graph_hash FROM trial WHERE graph = ? LIMIT 1", name)
-            if any(row["graph_hash"] != graph.content_hash for row in known):
-                raise InputError(
-                    f"the graph {name!r} is another one than the study was made with; restore "
-                    "the file, or make a new study"
-                )
+    files = {spec: file_of(spec) for spec in specs}
+    there = [spec for spec, file in files.items() if file is not None and file.exists()]
+    if not there:
+        return
+    known = dict(map(tuple, ledger.query("SELECT DISTINCT graph, graph_hash FROM trial")))
+    for name, graph in expand(there).items():
+        if known.get(name, graph.content_hash) != graph.content_hash:
+            raise InputError(
+                f"the graph {name!r} is another one than the study was made with; restore the "
+                "file, or make a new study"
+            )
 
 
 def without_file(specs: Iterable[str], ledger: Ledger) -> dict[str, RelationalGraph]:

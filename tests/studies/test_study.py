@@ -15,6 +15,10 @@ import pytest
 import torch
 
 from mpnn_arch import InputError
+from mpnn_arch.cli import asked
+from mpnn_arch.cli.sweep import DEFAULTS
+from mpnn_arch.graphs import parse_one
+from mpnn_arch.studies import unchanged
 from mpnn_arch.studies.config import StudyConfig
 from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.study import Study
@@ -370,6 +374,43 @@ def test_the_graph_of_a_file_must_stay_what_it_was(drivers, tmp_path):
     file.unlink()  # the ledger has the graph
     assert drivers.run("sweep", "--out", folder)[0] == 0
     assert drivers.run("replay", folder, 1, "--device", "cpu")[0] == 0
+
+
+def test_of_two_commands_that_make_one_study_the_later_goes_on_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(asked, "is_there", lambda out: False)  # both looked before either made it
+    given = {"dataset": "digits", "graphs": ("ring:8,2",), "epochs": 1}
+    how = {"resume": False, "extend": False, "trust": False, "data_root": None, "population": None}
+    how |= {"out": tmp_path / "study", "device": "cpu"}
+    first = asked.find_study(DEFAULTS, given, **how)
+    assert asked.find_study(DEFAULTS, given, **how).config == first.config
+    with pytest.raises(InputError, match="give --extend to add that, or another --out"):
+        asked.find_study(DEFAULTS, {**given, "seeds": "9"}, **how)
+
+
+def test_graph_files_are_compared_with_the_ledger_at_once(tmp_path, monkeypatch):
+    specs = []
+    for number in range(6):
+        file = tmp_path / f"{number}.edges"
+        file.write_text(f"0 1\n1 2\n2 3\n{number % 3} 4\n")
+        specs.append(f"file:{file}")
+    config = StudyConfig(model="mlp", dataset="digits", graphs=tuple(specs), seeds=(0,))
+    study = Study.create(tmp_path / "study", config)
+    queries = []
+    real = Ledger.query
+
+    def query(ledger, sql, *values):
+        queries.extend([sql] * (" trial" in sql))
+        return real(ledger, sql, *values)
+
+    monkeypatch.setattr(Ledger, "query", query)
+    with study.ledger() as ledger:
+        unchanged.check_files(specs, ledger)
+        (tmp_path / "0.edges").unlink()
+        (tmp_path / "5.edges").unlink()
+        kept = unchanged.without_file(specs, ledger)
+    assert set(kept) == {specs[0], specs[5]}
+    assert kept[specs[5]].content_hash == parse_one(specs[2]).content_hash
+    assert len(queries) == 2  # the rows of trials are gone through for all graphs together
 
 
 def test_an_extension_is_refused_whole_where_the_study_was_edited(tmp_path):
