@@ -16,6 +16,7 @@ from mpnn_arch.training.config import (
     check_comparison,
     from_mapping,
     is_number,
+    named_fields,
     python_number,
 )
 
@@ -25,6 +26,7 @@ Weights = Literal["all", "best", "none"]
 EXTENDABLE = ("graphs", "seeds", "messages", "aggrs")
 
 
+@named_fields
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
     """One model on one data set: every graph with every message, aggregation and seed.
@@ -181,7 +183,8 @@ class StudyConfig:
         """What ``other`` has and this does not, in words; empty if nothing."""
         added = []
         for name in EXTENDABLE:
-            new = [value for value in getattr(other, name) if value not in getattr(self, name)]
+            known = set(getattr(self, name))
+            new = [value for value in getattr(other, name) if value not in known]
             if new:
                 listed = " ".join(map(str, new[:3])) + (" ..." if len(new) > 3 else "")
                 what = {"aggrs": "aggregations"}.get(name, name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +14,19 @@ from mpnn_arch.checks import check_choice, check_kind, meant, shown
 from mpnn_arch.errors import InputError
 
 C = TypeVar("C")
+
+
+def named_fields(kind: type[C]) -> type[C]:
+    """Let a dataclass refuse an unknown keyword as :func:`from_mapping` does, with its fields."""
+    made = kind.__init__
+
+    @functools.wraps(made)
+    def __init__(self: C, *args: Any, **values: Any) -> None:
+        _check_known(kind, values)
+        made(self, *args, **values)
+
+    kind.__init__ = __init__  # type: ignore[method-assign, assignment]
+    return kind
 
 
 #: How the learning rate falls to 0.
@@ -53,6 +67,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
 }
 
 
+@named_fields
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How a network is trained: SGD with momentum, its schedule, and what is done to the images.
@@ -204,10 +219,11 @@ def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
             raise InputError(f"{name} is a list, {shown(values)} was given; put it in brackets")
         if not values:
             raise InputError(f"{name} is empty; give at least one")
-        repeated = next((v for i, v in enumerate(values) if v in values[:i]), None)
+        values = tuple(map(python_number, values))
+        repeated = _first_repeated(values)
         if repeated is not None:
-            raise InputError(f"{name} holds {shown(repeated)} twice; give each once")
-        object.__setattr__(config, name, tuple(map(python_number, values)))
+            raise InputError(f"{name} holds {shown(repeated[0])} twice; give each once")
+        object.__setattr__(config, name, values)
     for graph in config.graphs:
         if not isinstance(graph, str):
             raise InputError(
@@ -236,6 +252,19 @@ def check_comparison(config: Any, lists: tuple[str, ...]) -> None:
         )
 
 
+def _first_repeated(values: Sequence[Any]) -> tuple[Any] | None:
+    """The first value that was there before, in a tuple, as it may be None."""
+    seen: set[Any] = set()
+    for value in values:
+        try:
+            if value in seen:
+                return (value,)
+            seen.add(value)
+        except TypeError:  # neither a name nor a number, which is refused for that
+            pass
+    return None
+
+
 def _check_name(what: str, value: Any) -> None:
     """Refuse an object in the place of its name: a study is written down, and goes on elsewhere.
 
@@ -262,19 +291,12 @@ def from_mapping(kind: type[C], values: object) -> C:
     Raises:
         InputError: not a mapping, an unknown or missing field, or a value out of its range.
     """
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    known = [field.name for field in fields]
     if not isinstance(values, Mapping):
         raise InputError(f"a {kind.__name__} is built from named values, not from {shown(values)}")
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise InputError(
-            f"a {kind.__name__} has no field {unknown[0]!r}{meant(unknown[0], known)}; it has "
-            f"{', '.join(known)}"
-        )
+    _check_known(kind, values)
     missing = [
         field.name
-        for field in fields
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
         if field.default is dataclasses.MISSING
         and field.default_factory is dataclasses.MISSING
         and field.name not in values
@@ -282,6 +304,16 @@ def from_mapping(kind: type[C], values: object) -> C:
     if missing:
         raise InputError(f"a {kind.__name__} needs the field {missing[0]!r}; give it")
     return kind(**values)
+
+
+def _check_known(kind: type, names: Iterable[str]) -> None:
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise InputError(
+            f"a {kind.__name__} has no field {unknown[0]!r}{meant(unknown[0], known)}; it has "
+            f"{', '.join(known)}"
+        )
 
 
 def python_number(value: Any) -> Any:

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -174,3 +175,43 @@ def test_a_missing_field_is_named():
         StudyConfig.from_dict({"model": "mlp"})
     with pytest.raises(InputError, match="named values"):
         StudyConfig.from_dict([])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: StudyConfig(model="mlp", message="gated"), "'message' (did you mean 'messages'?)"),
+        (lambda: TrainingConfig(learning_rat=1.0), "(did you mean 'learning_rate'?)"),
+        (lambda: TrainingConfig(lr=1.0), "a TrainingConfig has no field 'lr'; it has epochs, "),
+    ],
+)
+def test_a_keyword_that_is_no_field_is_answered_with_the_fields(make, said):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert said in str(caught.value)
+
+
+class Counted(str):
+    """Text that counts how often it was compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return super().__eq__(other)
+
+
+def test_the_work_for_each_graph_does_not_grow_with_their_number():
+    names = tuple(Counted(f"ring:{nodes}") for nodes in range(3, 1003))
+    study = StudyConfig(model="mlp", dataset="digits", graphs=names, seeds=(0,))
+    more = dataclasses.replace(study, graphs=(*names, "complete:8"))
+    Counted.compared = 0
+    again = dataclasses.replace(study, seeds=(0, 1))
+    assert study.added_by(dataclasses.replace(more, seeds=(0,))) == "1 more graph (complete:8)"
+    assert again.graphs == names
+    assert Counted.compared < 10 * len(names)
+    with pytest.raises(InputError, match=r"graphs holds 'ring:4' twice"):
+        dataclasses.replace(study, graphs=(*names, "ring:4"))
+    with pytest.raises(InputError, match="messages holds None twice"):
+        dataclasses.replace(study, messages=(None, None))
