@@ -296,6 +296,67 @@ def test_swapping_the_aggregation(visit, page_of_a_ring):
     expect(page.locator('[data-fact="difference"]')).to_contain_text("e-")
 
 
+def drawn(page):
+    """What its canvases show, and how large its formulas are written."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll(".mr-stage canvas, .mr-output canvas")].map(
+          (one) => one.toDataURL()).concat([...document.querySelectorAll("math")].map(
+          (one) => getComputedStyle(one).fontSize))"""
+    )
+
+
+@pytest.mark.parametrize("kind", ["vectors", "maps"])
+def test_steps_add_to_the_drawing_what_a_link_to_them_draws(visit, tmp_path, generator, kind):
+    ring = graphs.ring(8, 4)
+    layer = (
+        RelationalLinear(ring, 32, 33, message="edge_mlp", generator=generator)
+        if kind == "vectors"
+        else RelationalConv2d(ring, 16, 16, 3, padding=1, generator=generator)
+    )
+    path = tmp_path / "page.html"
+    RoundWidget(layer, step=0).export_html(path)
+    page = visit(path)
+    page.evaluate(
+        """() => { window.mutations = 0;
+        const count = new MutationObserver((records) => { window.mutations += records.length });
+        for (const part of document.querySelectorAll(".mr-bar, .mr-facts, .mr-notes"))
+          count.observe(part, {
+            attributes: true, childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    strip = page.locator(".mr-output canvas").first.element_handle()
+    for name in ("message", "node", "node", "message", "message", "node"):
+        page.click(f'[data-step="{name}"]')
+        page.wait_for_timeout(50)
+    page.mouse.move(1, 1)
+    assert page.evaluate("mutations") == 0  # menus and facts are of the round, not of a step
+    assert strip.evaluate("one => one.isConnected")
+    stepped = drawn(page)
+    again = visit(path, page.url[page.url.index("#") :])
+    expect(again.locator(".mr-step-text")).to_have_text("step 18 of 48: node 2 updates")
+    assert drawn(again) == stepped
+    page.click('[data-step="back"]')
+    page.click('[data-step="message"]')
+    page.wait_for_timeout(50)
+    assert drawn(page) == stepped
+
+
+def test_the_address_is_written_when_playing_ends(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0], "#step=0")
+    page.evaluate(
+        """() => { window.written = 0; const write = history.replaceState;
+        history.replaceState = (...all) => { window.written++; write.apply(history, all) } }"""
+    )
+    page.click('[data-step="play"]')
+    written = page.evaluate("written")  # of the step that it starts from
+    page.wait_for_timeout(700)
+    assert page.evaluate("written") == written
+    page.click('[data-step="play"]')
+    step = re.search(r"\d+", page.locator(".mr-step-text").inner_text()).group()
+    assert int(step) > 0
+    assert f"&step={step}&" in page.url
+
+
 def test_a_link_restores_what_was_on_screen(visit, page_of_a_ring):
     path, _ = page_of_a_ring
     page = visit(path)
@@ -612,3 +673,14 @@ def test_axe_finds_no_serious_fault(visit, page_of_a_ring, serious_faults, width
     assert page.locator(".mr").get_attribute("data-theme") == theme
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert serious_faults(page) == []
+
+
+def test_a_sample_beyond_the_last_is_the_last(visit, tmp_path, generator):
+    layer = RelationalLinear(graphs.ring(4, 2), 8, 8, backend="masked", generator=generator)
+    RoundWidget(layer, torch.randn(3, 8, generator=generator)).export_html(tmp_path / "page.html")
+    page = visit(tmp_path / "page.html")
+    asked = page.locator('[data-trait="sample"]')
+    for number in ("99", "98"):
+        asked.fill(number)
+        asked.press("Enter")
+        expect(asked).to_have_value("2")

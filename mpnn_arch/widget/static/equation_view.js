@@ -42,14 +42,10 @@ function messageFormula(scene, u, v) {
   return displayed(name, math("mo", "("), argument, math("mo", ")"), math("mo", "="), formula(scene.formula, { u, v }));
 }
 
-/** A formula is not broken into lines: one that is too long is written smaller. */
-function fitFormulas(box) {
-  for (const whole of box.querySelectorAll("math")) {
-    const boxes = [...whole.children].map((child) => child.getBoundingClientRect());
-    const wide = Math.max(...boxes.map((one) => one.right)) - Math.min(...boxes.map((one) => one.left));
-    const fits = (0.98 * box.clientWidth) / wide;
-    if (fits < 1) whole.style.fontSize = `${FONT * fits}px`;
-  }
+/** How many pixels a formula is wide. */
+function widthOf(whole) {
+  const boxes = [...whole.children].map((child) => child.getBoundingClientRect());
+  return Math.max(...boxes.map((one) => one.right)) - Math.min(...boxes.map((one) => one.left));
 }
 
 export class EquationView {
@@ -57,16 +53,31 @@ export class EquationView {
     this.screen = screen;
     this.box = element("div", { class: "mr-equation" });
     this.element = section("equation", TITLES.equation, this.box);
+    this.width = 0; // of the box, in pixels
+    this.widths = new Map(); // of formulas, by their letters: figures are equally wide
   }
 
   draw(changed) {
     if (!changed.step && !changed.lit) return;
+    if (changed.all) {
+      this.width = this.box.clientWidth;
+      this.widths.clear();
+    }
     const { lit } = this.screen;
     const focused = focusedIn(this.box)?.dataset.action;
     const rows = !lit ? this.ofRound() : lit.node !== undefined ? this.ofNode(lit.node) : this.ofEdge(lit.u, lit.v);
     this.box.replaceChildren(...rows);
-    fitFormulas(this.box);
     if (focused) this.box.querySelector(`[data-action="${focused}"]`)?.focus();
+  }
+
+  /** A formula is not broken into lines: one that is too long is written smaller. */
+  fit() {
+    for (const whole of this.box.querySelectorAll("math:not([style])")) {
+      const letters = whole.textContent.replace(/\d/g, "0");
+      if (!this.widths.has(letters)) this.widths.set(letters, widthOf(whole));
+      const fits = (0.98 * this.width) / this.widths.get(letters);
+      whole.style.fontSize = `${FONT * Math.min(1, fits)}px`;
+    }
   }
 
   cells(values, largest, rows, columns, most = this.fitting(124)) {
@@ -75,7 +86,7 @@ export class EquationView {
 
   /** Cells that fit beside what takes `beside` pixels. */
   fitting(beside) {
-    return Math.floor((this.box.clientWidth - beside) / CELL);
+    return Math.floor((this.width - beside) / CELL);
   }
 
   /** A share of `size` channels: numbers, or maps. */

@@ -49,9 +49,10 @@ function shownFact(name, value, nodes) {
 }
 
 /** The button of a recorded page that copies its address. */
-function linkTo() {
+function linkTo(model) {
   const said = element("span", { role: "status", class: "mr-said" });
   const copy = async () => {
+    model.remember();
     try {
       await navigator.clipboard.writeText(location.href);
       said.textContent = "copied";
@@ -85,18 +86,20 @@ export class Frame {
     this.bar = element("div", { class: "mr-bar" },
       this.round.label, this.message.label, this.aggr.label, this.sampleLabel,
       element("div", { class: "mr-group", role: "group", "aria-label": "Views" }, ...this.views), this.edit,
-      ...(model.linkable ? linkTo() : []));
+      ...(model.linkable ? linkTo(model) : []));
     this.values = Object.fromEntries(FACTS.map(([key]) => [key, element("dd", { "data-fact": key })]));
     this.facts = element("dl", { class: "mr-facts" },
       ...FACTS.map(([key, label]) => element("div", {}, element("dt", {}, label), this.values[key])));
     this.error = element("p", { class: "mr-error", role: "alert" });
     this.notes = element("ul", { class: "mr-notes" });
+    this.stale = true; // whether what it shows may have changed
     this.elements = [this.bar, this.facts, this.error, screen.waiting, screen.told, this.notes];
   }
 
   chooseSample() {
     const most = this.screen.model.get("samples") - 1;
-    this.screen.set({ sample: clamp(Math.round(Number(this.sample.value)) || 0, 0, most) });
+    this.sample.value = clamp(Math.round(Number(this.sample.value)) || 0, 0, most);
+    this.screen.set({ sample: Number(this.sample.value) });
   }
 
   toggleView(view) {
@@ -106,10 +109,12 @@ export class Frame {
 
   toggleEditing() {
     this.screen.editing = !this.screen.editing;
+    this.stale = true;
     this.screen.invalidate();
   }
 
   draw() {
+    this.stale = false;
     const { model, scene, editing } = this.screen;
     this.round.fill(model.get("rounds"));
     this.message.fill(model.get("menus").message);

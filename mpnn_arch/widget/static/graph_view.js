@@ -5,7 +5,7 @@ import { drawingWidth, element, fit, fitSvg, focusedIn, picture, section, svg } 
 import { GraphPointer, walkGraph } from "./graph_input.js";
 import { along, layout, pathOf, stroke } from "./graph_layout.js";
 import { mean, messages } from "./numbers.js";
-import { isSent, progress } from "./scene.js";
+import { isSent, messagesIn, progress } from "./scene.js";
 import { TITLES } from "./screen.js";
 
 const GRAPH_KEYS = "Nodes of the graph. Left and right go from node to node, up and down through the messages " +
@@ -40,7 +40,10 @@ export class GraphView {
       this.buildNodes();
     }
     if (changed.step) this.drawArcs(changed.all ? undefined : changed.from);
-    if (changed.updates) this.drawTicks();
+    if (changed.updates) {
+      this.drawTicks();
+      this.colourNodes();
+    }
     if (changed.step || changed.lit) this.drawOverlay();
     if (changed.all) this.caption.textContent = this.describe();
   }
@@ -102,11 +105,10 @@ export class GraphView {
       context.lineWidth = scene.num_nodes > 32 ? 0.35 : 0.8;
       for (const curve of shape.curves) stroke(context, curve);
     }
-    for (const [i, edge] of scene.edges.entries()) {
-      if (!isSent(scene, edge, step) || (from !== null && isSent(scene, edge, from))) continue;
+    for (const edge of scene.edges.slice(messagesIn(scene, from ?? 0), messagesIn(scene, step))) {
       context.strokeStyle = this.colourOf(edge);
       context.lineWidth = this.strokeWidth(edge);
-      stroke(context, shape.curves[i]);
+      stroke(context, shape.curves[edge.index]);
     }
   }
 
@@ -165,7 +167,15 @@ export class GraphView {
       const edge = scene.edgeAt.get(`${u}-${v}`);
       return edge ? this.litEdge(edge, few, mapSide) : [this.absentEdge(u, v)];
     }));
-    this.colourNodes(new Set(isNode ? [lit.node] : lit ? [lit.u, lit.v] : []), new Set(sources));
+    this.mark("is-lit", isNode ? [lit.node] : lit ? [lit.u, lit.v] : []);
+    this.mark("is-near", sources);
+  }
+
+  /** The nodes of a class, alone. */
+  mark(name, nodes) {
+    const of = new Set(nodes.map((v) => this.nodes.children[v]));
+    for (const one of [...this.nodes.getElementsByClassName(name)]) if (!of.has(one)) one.classList.remove(name);
+    for (const one of of) one.classList.add(name);
   }
 
   absentEdge(u, v) {
@@ -194,11 +204,9 @@ export class GraphView {
   }
 
   /** Discs in the colour of the share's mean, x or, once the node has updated, x'. */
-  colourNodes(ends, near) {
+  colourNodes() {
     const { scene, step, theme } = this.screen;
     [...this.nodes.children].forEach((group, v) => {
-      group.classList.toggle("is-lit", ends.has(v));
-      group.classList.toggle("is-near", near.has(v));
       const { done } = progress(scene, v, step);
       const { output, x } = scene.nodes[v];
       const fill = colour(done ? mean(output) / scene.largest.output : mean(x) / scene.largest.x, theme);

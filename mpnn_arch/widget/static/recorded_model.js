@@ -80,7 +80,8 @@ export class RecordedModel {
     this.previous = undefined;
     if (rebuilding.length) this.rebuild(rebuilding, previous);
     this.state.step = Math.min(this.state.step, this.total());
-    this.remember();
+    // Not while it plays: writing the address takes as long as drawing, and Safari takes 100 changes in 30 seconds.
+    if (!this.state.playing) this.remember();
   }
 
   rebuild(names, previous) {
@@ -141,7 +142,7 @@ export class RecordedModel {
     try {
       history.replaceState(null, "", hash);
     } catch {
-      // A page in a `srcdoc` frame has no address, and Safari takes 100 changes in 30 seconds.
+      // A page in a `srcdoc` frame has no address.
     }
   }
 

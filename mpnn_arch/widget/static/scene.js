@@ -70,6 +70,12 @@ function largestNumbers(nodes) {
   };
 }
 
+/** How many nodes have updated after `step` steps. */
+export const updatesIn = (scene, step) => scene.begin.findLastIndex((boundary) => boundary <= step);
+
+/** How many messages have been sent after `step` steps: these are the first of `scene.edges`. */
+export const messagesIn = (scene, step) => step - updatesIn(scene, step);
+
 /** Messages that node v has received after `step` steps, and whether it has updated. */
 export function progress(scene, v, step) {
   const degree = scene.nodes[v].sources.length;

@@ -9,14 +9,15 @@ import { Frame } from "./frame.js";
 import { GraphView } from "./graph_view.js";
 import { MatrixView } from "./matrix_view.js";
 import { OutputView } from "./output_view.js";
-import { decode } from "./scene.js";
+import { decode, updatesIn } from "./scene.js";
 import { MOST_NODES_DRAWN, Screen } from "./screen.js";
 import { Stepping } from "./stepping.js";
 
-const DRAWN = [
-  "scene", "rounds", "menus", "samples", "round_index", "sample", "aggr", "message", "toggled", "step",
-  "selected", "views", "theme", "error",
+/** Traits that the frame shows, and those that change with every step that is played. */
+const FRAMED = [
+  "scene", "rounds", "menus", "samples", "round_index", "sample", "aggr", "message", "toggled", "views", "error",
 ];
+const DRAWN = ["step", "selected", "theme"];
 
 class Widget {
   constructor(model, el) {
@@ -38,6 +39,7 @@ class Widget {
       if (event.key === "Escape" && model.get("selected")) this.screen.select("");
     });
     this.drawn = {}; // what is on screen now, so that only what changed is drawn again
+    this.width = null; // of the views, in pixels; asking for it lays the page out, so it is kept until that may change
   }
 
   draw() {
@@ -50,13 +52,15 @@ class Widget {
     screen.theme = themeOf(model, this.el);
     this.root.dataset.theme = screen.theme;
     this.root.classList.toggle("is-editing", screen.editing);
-    this.frame.draw();
+    if (this.frame.stale) this.frame.draw();
     this.stepping.draw();
     const shown = this.showViews();
     const changed = this.compare();
     for (const view of shown) view.draw(changed);
     this.output.draw(changed);
-    for (const view of Object.values(this.views)) view.element.dataset.lit = this.drawn.lit;
+    if (changed.all || changed.lit)
+      for (const view of Object.values(this.views)) view.element.dataset.lit = this.drawn.lit;
+    if (!this.views.equation.element.hidden) this.views.equation.fit(); // last, as it lays the page out
   }
 
   /** Show the views that are asked for; a graph of many nodes is not drawn. */
@@ -65,7 +69,7 @@ class Widget {
     for (const [name, { element }] of Object.entries(this.views)) element.hidden = !asked.includes(name);
     this.views.graph.element.hidden ||= this.screen.scene.num_nodes > MOST_NODES_DRAWN;
     const shown = Object.values(this.views).filter((view) => !view.element.hidden);
-    this.viewsBox.dataset.count = shown.length;
+    if (this.viewsBox.dataset.count !== String(shown.length)) this.viewsBox.dataset.count = shown.length;
     return shown;
   }
 
@@ -77,17 +81,16 @@ class Widget {
       theme: screen.theme,
       step: screen.step,
       lit: screen.lit?.name ?? "",
-      width: this.viewsBox.clientWidth,
+      width: (this.width ??= this.viewsBox.clientWidth),
       views: this.model.get("views").join() + this.viewsBox.dataset.count,
     };
-    const updated = (step) => screen.scene.begin.findLastIndex((boundary) => boundary <= step);
     const all = ["raw", "theme", "width", "views"].some((name) => now[name] !== before[name]);
     this.drawn = now;
     return {
       all,
       step: all || now.step !== before.step,
       from: before.step,
-      updates: all || updated(now.step) !== updated(before.step),
+      updates: all || updatesIn(screen.scene, now.step) !== updatesIn(screen.scene, before.step),
       lit: now.lit !== before.lit,
     };
   }
@@ -101,13 +104,24 @@ class Widget {
       stepping.keepPlaying();
     };
     const answered = () => screen.answered();
+    const reframe = () => {
+      this.frame.stale = true;
+      invalidate();
+    };
     const listeners = [
+      ...FRAMED.map((trait) => [`change:${trait}`, reframe]),
       ...DRAWN.map((trait) => [`change:${trait}`, invalidate]),
       ["change:playing", played],
       ["change:answered", answered],
     ];
     for (const [event, listener] of listeners) model.on(event, listener);
-    const resized = new ResizeObserver(invalidate);
+    let wide = null;
+    const resized = new ResizeObserver(([{ contentRect }]) => {
+      if (contentRect.width === wide) return; // the height follows what is drawn
+      wide = contentRect.width;
+      this.width = null;
+      invalidate();
+    });
     resized.observe(this.root);
     const dark = matchMedia("(prefers-color-scheme: dark)");
     dark.addEventListener("change", invalidate);
