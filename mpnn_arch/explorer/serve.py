@@ -36,14 +36,13 @@ def end_with_the_input() -> None:
 
 
 def hand_over(waiting: WaitingPage) -> None:
-    """Close ``waiting`` when marimo's server is about to listen."""
+    """Let marimo's server take the socket of ``waiting``, so that no connection is refused."""
     import uvicorn
 
     listen = uvicorn.Server.startup
 
     async def startup(self: uvicorn.Server, sockets: list[socket] | None = None) -> None:
-        waiting.close()
-        await listen(self, sockets)
+        await listen(self, [waiting.hand_over()])
 
     uvicorn.Server.startup = startup  # type: ignore[method-assign]
 

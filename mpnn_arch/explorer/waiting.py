@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import mimetypes
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,7 +44,7 @@ const ask = async () => {{
     if (answer.ok && (await answer.text()) !== "starting") return location.reload();
     missed = 0;
   }} catch {{
-    missed += 1; // between the two servers nothing listens for a moment
+    missed += 1;
   }}
   if (missed > 100) {{
     document.querySelector("[data-page]").textContent =
@@ -88,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # connections that wait while nobody accepts them
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log nothing: the browser drops what it still fetches when it loads the page itself."""
@@ -111,10 +113,10 @@ class WaitingPage:
         serve = self._server.serve_forever
         threading.Thread(target=serve, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
-    def close(self) -> None:
-        """Stop listening, so that the port can be taken; once or several times."""
+    def hand_over(self) -> socket.socket:
+        """Stop answering; the socket that is returned listens, so that connections wait there."""
         self._server.shutdown()
-        self._server.server_close()
+        return self._server.socket
 
 
 def _front_end() -> tuple[str, dict[str, Path]]:

@@ -44,11 +44,11 @@ def test_a_missing_package_is_named_with_the_line_to_type(monkeypatch):
 
 
 def answer(address):
-    with urllib.request.urlopen(address, timeout=10) as found:
+    with urllib.request.urlopen(address, timeout=60) as found:
         return found.read(), found.headers
 
 
-def test_the_waiting_page_has_the_front_end_fetched_and_frees_its_port():
+def test_the_waiting_page_has_the_front_end_fetched_and_hands_its_port_over():
     port = server.free_port(None)
     base = f"http://{server.HOST}:{port}"
     waiting = WaitingPage(server.HOST, port)
@@ -71,9 +71,10 @@ def test_the_waiting_page_has_the_front_end_fetched_and_frees_its_port():
             if link.endswith(".js"):
                 assert headers["Content-Type"] == "text/javascript"
     finally:
-        waiting.close()
+        with waiting.hand_over() as listening:
+            socket.create_connection((server.HOST, port), timeout=2).close()  # is not refused
+            listening.accept()[0].close()
     assert server.free_port(port) == port
-    waiting.close()
 
 
 def test_a_server_that_ends_at_once_is_said(monkeypatch):
@@ -126,11 +127,8 @@ def test_ctrl_c_ends_the_page_without_a_traceback():
 def wait_for_the_page(address):
     base = address.split("?")[0]
     for _ in range(1200):
-        try:
-            if answer(f"{base}health")[0] != STARTING:
-                return
-        except OSError:
-            pass  # between the waiting page and marimo nothing listens
+        if answer(f"{base}health")[0] != STARTING:  # at no time is a connection refused
+            return
         time.sleep(0.1)
     raise AssertionError("marimo does not answer")
 
