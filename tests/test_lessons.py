@@ -99,6 +99,9 @@ def test_a_lesson_has_its_form(path):
     for cell in cells(path, "code"):  # what is drawn over axes says what they are
         if re.search(r"\.(imshow|plot|barh|errorbar)\(", cell):
             assert "xlabel" in cell
+        if "node_color=" in cell:  # colours alone say nothing to some
+            assert "labels=" in cell
+        assert not re.search(r"print\(\w+\.run\(", cell)  # the object would be printed
     assert "class " not in code  # of substance nothing is defined here
     assert not re.search(r"https?://|[\"'](/\w|\.\./)", code)  # neither a network nor a fixed path
 
@@ -112,11 +115,12 @@ def test_a_lesson_has_three_exercises(path):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_solution_runs_and_checks_itself(path, number, monkeypatch):
+def test_a_solution_runs_and_checks_itself(path, number, monkeypatch, capsys):
     _, code = exercises(path)[number - 1]
     assert re.search(r"^ *(assert |torch\.testing\.assert_)", code, re.MULTILINE)
     monkeypatch.chdir(NOTEBOOKS)
     exec(compile(code, f"{path.name}, solution {number}", "exec"), {"__name__": "solution"})
+    assert not re.search(r"\b[A-Z]\w*\(\w+=", capsys.readouterr().out)  # an object, printed raw
 
 
 def test_shuffled_results_of_one_graph_a_bin_are_flat_too():
