@@ -684,3 +684,28 @@ def test_a_sample_beyond_the_last_is_the_last(visit, tmp_path, generator):
         asked.fill(number)
         asked.press("Enter")
         expect(asked).to_have_value("2")
+
+
+def test_tiny_numbers_fit_their_cells(visit, tmp_path, generator):
+    layer = RelationalLinear(graphs.ring(4, 2), 16, 16, backend="masked", generator=generator)
+    x = -1e-30 * torch.rand(1, 16, generator=generator)
+    RoundWidget(layer, x, selected="node:0").export_html(tmp_path / "page.html")
+    page = visit(tmp_path / "page.html")
+    numbers = page.locator(".mr-line[data-edge] .mr-cell")
+    assert max(len(text) for text in numbers.all_inner_texts()) == len("\u22121.2e\u221231")
+    assert numbers.evaluate_all("all => all.every((one) => one.scrollWidth <= one.clientWidth)")
+
+
+def test_paper_keeps_the_colours(visit, page_of_a_ring):
+    page = visit(page_of_a_ring[0], "#selected=node:2")
+    page.emulate_media(media="print")
+    cell = page.locator(".mr-cell").first
+    assert cell.evaluate("one => getComputedStyle(one).printColorAdjust") == "exact"
+    expect(page.locator('[data-step="play"]')).to_be_hidden()
+    expect(page.locator(".mr-step-text")).to_be_visible()
+    beyond = page.evaluate(  # at once: no script draws anew for the width of paper
+        """() => { document.querySelector(".mpnn-round").style.width = "718px";
+        return [...document.querySelectorAll(".mr-stage > *")].map(
+          (drawing) => drawing.clientWidth - drawing.parentElement.clientWidth) }"""
+    )
+    assert max(beyond) <= 0

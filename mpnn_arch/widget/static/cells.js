@@ -11,7 +11,8 @@ const more = (text) => element("span", { class: "mr-more" }, text);
 function cell(value, largest, theme) {
   const fill = colour(value / largest, theme);
   const text = shown(value, largest);
-  const made = element("span", { class: `mr-cell${text.length > 6 ? " is-long" : ""}` }, text);
+  const long = text.length > 7 ? " is-longest" : text.length > 6 ? " is-long" : "";
+  const made = element("span", { class: `mr-cell${long}` }, text);
   made.style.background = css(fill);
   made.style.color = readableOn(fill);
   return made;
