@@ -25,7 +25,7 @@ Distances = npt.NDArray[np.int32]
 # The largest (b, rows, N) intermediate, in elements: 2**18 words of 8 bytes stay in a core's cache.
 _BLOCK = 1 << 18
 # From this many nodes on it is worth asking whether a graph is sparse.
-_LARGE = 512
+LARGE = 512
 
 
 def pack(adjacency: npt.NDArray[Any]) -> Words:
@@ -45,7 +45,7 @@ def of_edges(num_nodes: int, graphs: Sequence[npt.NDArray[np.int64]]) -> Words:
     """
     num_words = -(-num_nodes // 64)
     check_pairs(num_nodes, "the adjacency in bits", len(graphs) / 8)
-    if num_nodes < _LARGE:
+    if num_nodes < LARGE:
         matrix = np.zeros((len(graphs), num_nodes, num_nodes), dtype=bool)
         for one, (source, target) in zip(matrix, graphs, strict=True):
             one[target, source] = True
@@ -115,7 +115,7 @@ def triangles(words: Words) -> Counts:
     """
     batch, num_nodes, num_words = words.shape
     found = np.zeros((batch, num_nodes), dtype=np.int64)
-    if num_nodes >= _LARGE and all(_is_sparse(one) for one in words):
+    if num_nodes >= LARGE and all(_is_sparse(one) for one in words):
         for one, closed in zip(words, found, strict=True):
             neighbours = _Neighbours(one)
             for nodes, target, source, starts in neighbours.blocks():
@@ -190,7 +190,7 @@ def _steps(into: Words, out_of: Words | None) -> Iterator[tuple[Counts, int, Wor
         after = with_loops(into[graphs])
         onward = after if out_of is None else with_loops(out_of[graphs])
         before = with_loops(np.zeros_like(after))
-        is_one = len(after) == 1 and num_nodes >= _LARGE and _is_sparse(after[0])
+        is_one = len(after) == 1 and num_nodes >= LARGE and _is_sparse(after[0])
         near = _Neighbours(after[0]) if is_one else None
         place, step = np.arange(batch)[graphs], 1
         yield place, step, before, after

@@ -262,6 +262,20 @@ def test_blocks_bound_memory_and_change_nothing(monkeypatch):
     assert measure(graphs, names).equals(whole)
 
 
+def test_large_graphs_have_the_local_efficiency_of_small_ones_to_the_last_bit(monkeypatch):
+    isolated = nx.disjoint_union(nx.gnp_random_graph(70, 0.1, seed=0), nx.empty_graph(3))
+    graphs = [generate("ws_flex", 73, 8, 0.2, seed=0), RelationalGraph.from_networkx(isolated)]
+    small = measure(graphs, ["local_efficiency"], reachable_only=True)
+    of_all, asked = bitset.inverse_distance_sums, []
+    monkeypatch.setattr(bitset, "LARGE", 1)
+    monkeypatch.setattr(
+        bitset, "inverse_distance_sums", lambda words: asked.append(words.shape) or of_all(words)
+    )
+    assert measure(graphs, ["local_efficiency"], reachable_only=True).equals(small)
+    # Only the neighbours of a node are walked through, never all nodes.
+    assert max(num_nodes for _, num_nodes, _ in asked) < 30
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [

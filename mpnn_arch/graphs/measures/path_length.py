@@ -64,10 +64,21 @@ def local_efficiency(batch: GraphBatch) -> Array:
     batch.refuse_directed("local efficiency")
     total = np.zeros(len(batch))
     for node in range(batch.num_nodes):
-        near = batch.adjacency[:, node, :]
-        among = np.where(near[:, :, None], batch.words & batch.words[:, None, node], np.uint64(0))
-        count = near.sum(axis=1)
+        count, found = _among_neighbours(batch, node)
         pairs = count * (count - 1)
-        found = bitset.inverse_distance_sums(among)
         total += np.divide(found, pairs, out=np.zeros(len(batch)), where=pairs > 0)
     return total / batch.num_nodes
+
+
+def _among_neighbours(batch: GraphBatch, node: int) -> tuple[bitset.Counts, Array]:
+    """(B,) neighbours of a node, and the sums of 1 / distance in the graphs that they induce."""
+    near = batch.adjacency[:, node, :]
+    if batch.num_nodes >= bitset.LARGE:  # where most rows are not those of neighbours
+        found = np.zeros(len(batch))
+        for place in np.flatnonzero(near.any(axis=1)):
+            nodes = np.flatnonzero(near[place])
+            among = bitset.pack(batch.adjacency[place][np.ix_(nodes, nodes)])
+            found[place] = bitset.inverse_distance_sums(among[None])[0]
+        return near.sum(axis=1), found
+    among = np.where(near[:, :, None], batch.words & batch.words[:, None, node], np.uint64(0))
+    return near.sum(axis=1), bitset.inverse_distance_sums(among)
