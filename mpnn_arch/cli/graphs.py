@@ -193,7 +193,8 @@ def sample(
     """Sweep WS-flex over a subset of the paper's grid, and select one graph per bin of (C, L).
 
     The output folder gets the sweep as Parquet files and the selected graphs as sample.csv, which
-    list:OUT/sample.csv names in every command. An interrupted sweep is resumed.
+    list:OUT/sample.csv names in every command. Their average_degree is that which was asked for,
+    their density that of the graph's edges. An interrupted sweep is resumed.
     """
     import numpy as np
     import pandas as pd

@@ -82,7 +82,8 @@ def sweep_design_space(
         progress: called with the number of finished parts and of all parts.
 
     Returns:
-        ``out``; read it with ``pandas.read_parquet``.
+        ``out``; read it with ``pandas.read_parquet``. A row has ``num_nodes``, the parameters that
+        were asked for, ``density`` (of the graph's edges: mean degree over N) and the measures.
 
     Raises:
         InputError: an unknown name, an empty list, a folder that holds another sweep, or values

@@ -307,7 +307,10 @@ class RelationalGraph:
 
     @property
     def density(self) -> float:
-        """Average degree over N, self-loops left out, as in the paper's published files."""
+        """Average degree over N, self-loops left out.
+
+        The paper's files have that which WS-flex was asked for, see ``measures.degree.density``.
+        """
         return self.average_degree / self.num_nodes
 
     @property
