@@ -158,6 +158,8 @@ def test_what_survives(mlp, resnet):
     bias = analysis.selection_bias(mlp)
     assert bias.best == pytest.approx(31.984)
     assert (bias.splits["held_out"] - bias.splits["apparent"] > 0.5).all()
+    assert bias.expected == pytest.approx(32.44, abs=5e-3)
+    assert analysis.selection_bias(resnet).expected == pytest.approx(24.73, abs=5e-3)
     beyond = analysis.agreement_beyond_density(mlp, resnet)
     assert beyond.points == 52
     assert beyond.pearson == pytest.approx(0.90, abs=0.01)

@@ -161,6 +161,19 @@ def test_the_best_of_equals_is_luck(made_up):
         analysis.selection_bias(made_up("bowl", seeds=1))
 
 
+def test_the_best_of_a_bowl_is_not_taken_for_better_than_it_is(made_up):
+    """Its bottom is wide: the best of many good graphs is mostly the luckiest of them."""
+    truth = per_graph(made_up("bowl", count=52, seeds=1, noise=0)).set_index("graph")["mean"]
+    off, luck = [], []
+    for seed in range(12):
+        table = made_up("bowl", count=52, seeds=3, noise=0.3, seed=seed)
+        bias, chosen = analysis.selection_bias(table), per_graph(table).iloc[0]["graph"]
+        off.append(bias.expected - truth[chosen])
+        luck.append(bias.best - truth[chosen])
+    assert np.mean(luck) < -0.25
+    assert np.mean(off) == pytest.approx(0, abs=0.08)
+
+
 @pytest.mark.filterwarnings("error")
 def test_pairs_that_differ_alike_in_every_seed_are_told_apart(made_up):
     spot = analysis.paired_sweet_spot(made_up("bowl", count=52, seeds=3, noise=0.0))
