@@ -85,8 +85,8 @@ def linear_product_configs(walk: Walk, a: Tensor, precision: str) -> list[Config
     if _sums_in_registers(a, precision):
         blocks = [(b, SHORT, warps, stages, nodes) for b, _, warps, stages, nodes in blocks]
     elif a.itemsize == 8:
-        # Of a tile of 128 rows four warps would spill the sums.
-        blocks = [(b, k, max(warps, b // 16), stages, n) for b, k, warps, stages, n in blocks]
+        # With fewer warps large tiles would spill.
+        blocks = [(b, k, max(warps, b * k // 512), stages, n) for b, k, warps, stages, n in blocks]
     batch = a.shape[0]
     fitting = [
         (b, k, warps, stages, nodes)
