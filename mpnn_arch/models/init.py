@@ -11,6 +11,7 @@ from torch_geometric.nn import SumAggregation
 
 from mpnn_arch.checks import check_choice, check_kind
 from mpnn_arch.rounds import ConvMessage, LinearMessage, MessageRound
+from mpnn_arch.rounds.messages.initial import set_values
 from mpnn_arch.rounds.wrapped import unwrapped
 
 Init = Literal["published", "kaiming"]
@@ -109,4 +110,4 @@ def _normal(weight: Tensor, std: float | Tensor, generator: torch.Generator) -> 
         return
     drawn = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
     drawn.normal_(generator=generator)
-    weight.copy_(drawn * (std.cpu() if isinstance(std, Tensor) else std))
+    set_values(weight, drawn * (std.cpu() if isinstance(std, Tensor) else std))

@@ -12,6 +12,7 @@ from torch_geometric.nn.inits import reset
 from mpnn_arch.checks import shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.aggregations import aggregate_messages
+from mpnn_arch.rounds.messages.initial import set_values
 from mpnn_arch.rounds.on_trial import on_trial, place_of
 from mpnn_arch.rounds.wrapped import unwrapped
 
@@ -65,8 +66,7 @@ def _reset_bias(layer: Any, generator: torch.Generator | None) -> None:
     bound = fan_in.to(torch.float64).rsqrt().to(layer.bias.dtype)
     drawn = torch.empty(layer.out_channels, dtype=layer.bias.dtype)
     drawn.uniform_(-1, 1, generator=generator)
-    with torch.no_grad():
-        layer.bias.copy_(drawn * bound.to(drawn.device))
+    set_values(layer.bias, drawn * bound.to(drawn.device))
 
 
 def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor:

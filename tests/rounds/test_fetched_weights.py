@@ -122,3 +122,39 @@ def test_index_tensors_follow_parameters_that_were_moved_one_by_one() -> None:
     x = torch.randn(5, 16)
     torch.testing.assert_close(layer(x), other(x))
     assert layer.plan is here
+
+
+@pytest.fixture
+def one_process():
+    """A process group of this process alone, so that parameters can be sharded."""
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_sharded_parameters_are_drawn_as_whole_ones(name: str, one_process: None) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    def draw(layer: nn.Module) -> dict[str, Tensor]:
+        layer.reset_parameters(torch.Generator().manual_seed(1))
+        if layer.norm is not None:
+            layer.norm.reset_parameters()  # its statistics, too, are undefined after `to_empty`
+        found = {f"reset {name}": p.detach().clone() for name, p in layer.named_parameters()}
+        models.initialise(layer, "kaiming", torch.Generator().manual_seed(2))
+        return found | {f"initialised {name}": p.detach() for name, p in layer.named_parameters()}
+
+    make, shape = LAYERS[name]
+    expected = draw(make())
+    with torch.device("meta"):
+        layer = make()
+    fully_shard(layer, mesh=init_device_mesh("cpu", (1,)))
+    layer.to_empty(device="cpu")
+    drawn = draw(layer)
+    assert drawn.keys() == expected.keys()
+    for key, tensor in drawn.items():
+        assert torch.equal(tensor.full_tensor(), expected[key]), key
+    assert layer(torch.randn(shape)).isfinite().all()

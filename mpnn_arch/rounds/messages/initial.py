@@ -1,6 +1,7 @@
 """Initial parameters of message functions."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,24 @@ def fill_uniform(
     drawn.uniform_(-1, 1, generator=generator)
     if isinstance(bound, Tensor):
         bound = bound.to(parameter.dtype).view(-1, *[1] * (parameter.dim() - 1))
+    set_values(parameter, drawn.mul_(bound))
+
+
+def set_values(parameter: Tensor, values: Tensor) -> None:
+    """Copy ``values`` into ``parameter``, of the same shape.
+
+    Of a parameter that is sharded over processes, as by ``fully_shard``, every process takes its
+    part of the values that the first one has, so that those of a network need no common seed.
+    """
+    mesh = getattr(parameter, "device_mesh", None)
+    if mesh is not None:
+        # Imported here: it takes longer than a round does, and few need it.
+        from torch.distributed.tensor import distribute_tensor
+
+        sharded: Any = parameter
+        values = distribute_tensor(values.to(mesh.device_type), mesh, sharded.placements)
     with torch.no_grad():
-        parameter.copy_(drawn.mul_(bound))
+        parameter.copy_(values)
 
 
 def fan_in_bound(plan: RoundPlan, kernel_area: int, gain: Tensor) -> Tensor:
