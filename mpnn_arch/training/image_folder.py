@@ -20,6 +20,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.cores import available_cores
 from mpnn_arch.training.data import DATASETS
+from mpnn_arch.training.rgb_image import read_rgb
 from mpnn_arch.training.share import WHOLE, Share
 
 # Mean and deviation of ImageNet's pixels in [0, 1], red, green, blue.
@@ -252,11 +253,9 @@ class _Decoded(Dataset[Any]):
         return len(self.images)
 
     def __getitem__(self, place: int) -> tuple[Tensor, int] | _Unreadable:
-        from torchvision.datasets.folder import pil_loader
-
         path, label = self.images[place]
         try:
-            image = pil_loader(path)
+            image = read_rgb(path)
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
             return _Unreadable(path, " ".join(str(error).split()))
         # torchvision's transforms draw from the global state.

@@ -6,15 +6,14 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.training.own_code import attribute_of, own_code
+from mpnn_arch.training.rgb_image import read_rgb
 
 #: (B, C, H, W) bytes and (B,) labels.
 Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -31,7 +30,7 @@ def read_image_folder(root: Path) -> tuple[Part, Part, int]:
 
     Raises:
         InputError: a folder that is missing or empty, a class that is not trained on, a file that
-            is no image, or images of different sizes.
+            is no image or has more than 8 bits, or images of different sizes.
     """
     from torchvision.datasets import ImageFolder
 
@@ -63,7 +62,7 @@ def read_image_folder(root: Path) -> tuple[Part, Part, int]:
             )
         images = []
         for path, _ in found.samples:
-            image = _pixels(found.loader, path)
+            image = _pixels(path)
             size = size or image.shape
             if image.shape != size:
                 raise InputError(
@@ -76,13 +75,11 @@ def read_image_folder(root: Path) -> tuple[Part, Part, int]:
     return parts[0], parts[1], len(classes)
 
 
-def _pixels(loader: Callable[[str], Any], path: str) -> npt.NDArray[np.uint8]:
+def _pixels(path: str) -> npt.NDArray[np.uint8]:
     """(H, W, 3)"""
-    from PIL import Image
-
     try:
-        return np.asarray(loader(path), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return np.asarray(read_rgb(path), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as an image ({error}); repair or remove it"
         ) from None

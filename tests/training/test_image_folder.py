@@ -1,5 +1,7 @@
 """A tiny made-up folder, laid out as ImageNet's."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -142,7 +144,9 @@ def test_a_broken_image_is_named(tmp_path, workers):
     data = folder(fill(tmp_path / "images"), workers=workers)
     broken = tmp_path / "images" / "train" / "bee" / "2.JPEG"
     whole = broken.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"not an image"):
+    of_16_bits = io.BytesIO()  # clipped, it would be white
+    Image.fromarray(np.full((30, 30), 1000, np.uint16)).save(of_16_bits, "png")
+    for content in (whole[: len(whole) // 2], b"", b"not an image", of_16_bits.getvalue()):
         broken.write_bytes(content)
         with pytest.raises(InputError, match=r"bee/2\.JPEG cannot be read") as error:
             epoch_of(data)

@@ -106,6 +106,10 @@ def write(text, *parts):
     return spoil
 
 
+def write_of_16_bits(root):
+    Image.fromarray(np.full((6, 6), 1000, np.uint16)).save(root / "train" / "cat" / "9.png")
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -115,6 +119,7 @@ def write(text, *parts):
         (lambda root: write_images(root, "test", "fox", 1), "fox is a class without training"),
         (lambda root: write_images(root, "test", "eel", 1, (6, 5)), "6 x 5 pixels.* 6 x 6"),
         (write("no image", "train", "cat", "9.png"), r"9\.png cannot be read as an image"),
+        (write_of_16_bits, r"cat.9\.png cannot .* more than 8 bits; convert it to 8"),
     ],
 )
 def test_a_folder_laid_out_otherwise_is_refused(pictures, spoil, words):
