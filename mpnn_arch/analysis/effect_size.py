@@ -11,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import effectsize_smd
 
 from mpnn_arch.analysis.per_graph import is_constant
-from mpnn_arch.checks import as_numbers
+from mpnn_arch.checks import as_numbers, check_whole
 from mpnn_arch.errors import InputError
 
 
@@ -39,7 +39,10 @@ class Effect:
 
 
 def effect(
-    first: npt.ArrayLike, second: npt.ArrayLike, first_runs: npt.ArrayLike | None = None
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    first_runs: npt.ArrayLike | None = None,
+    chosen_of: int = 1,
 ) -> Effect:
     """The effect between two groups of errors.
 
@@ -47,6 +50,8 @@ def effect(
         first, second: independent values of each group.
         first_runs: where those of ``first`` are means of several runs and those of ``second`` are
             single runs, the runs: means deviate less, and Hedges' g takes one deviation for both.
+        chosen_of: where ``first`` was chosen for its mean, of how many groups: the p-value and the
+            intervals hold for all of them at once (Bonferroni).
 
     Raises:
         InputError: fewer than two values in a group, or no deviation in either.
@@ -70,18 +75,19 @@ def effect(
         # the other's.
         warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
         test = stats.ttest_ind(b, a, equal_var=False)
-    low, high = test.confidence_interval(0.95)
+    level = 0.05 / check_whole("chosen_of", chosen_of, 1)
+    low, high = test.confidence_interval(1 - level)
     runs = a if first_runs is None else as_numbers("first_runs", first_runs)
     g, variance = effectsize_smd(
         b.mean(), b.std(ddof=1), len(b), a.mean(), runs.std(ddof=1), len(runs)
     )
-    half = stats.norm.ppf(0.975) * np.sqrt(variance)
+    half = stats.norm.ppf(1 - level / 2) * np.sqrt(variance)
     return Effect(
         float(a.mean()),
         float(b.mean()),
         float(b.mean() - a.mean()),
         (float(low), float(high)),
-        float(test.pvalue),
+        min(1.0, float(test.pvalue) * chosen_of),
         float(g),
         (float(g - half), float(g + half)),
     )

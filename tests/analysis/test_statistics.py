@@ -60,6 +60,24 @@ def test_effect():
             analysis.effect(wrong, np.ones(3))
 
 
+def test_the_best_of_many_is_no_better_by_chance_than_the_level_says():
+    random = np.random.default_rng(3)
+    naive = corrected = 0
+    for _ in range(200):  # landscapes without any difference
+        errors, dense = random.normal(32, 0.4, (30, 5)), random.normal(32, 0.4, 5)
+        best = errors[errors.mean(axis=1).argmin()]
+        alone, chosen = (analysis.effect(best, dense, chosen_of=n) for n in (1, 30))
+        naive += alone.interval[0] > 0
+        corrected += chosen.interval[0] > 0
+        assert (chosen.interval[0] > 0) == (chosen.p_value < 0.05 and chosen.difference > 0)
+        assert chosen.p_value == pytest.approx(min(1, 30 * alone.p_value))
+        assert chosen.hedges_interval[0] < alone.hedges_interval[0]
+    assert naive > 30
+    assert corrected <= 10
+    with pytest.raises(InputError, match="chosen_of"):
+        analysis.effect([1.0, 2.0], [1.0, 3.0], chosen_of=0)
+
+
 def test_an_effect_of_means_against_runs_is_in_deviations_of_runs():
     random = np.random.default_rng(2)
     runs, dense = random.normal(32, 0.4, (60, 5)), random.normal(33, 0.4, 40)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -174,14 +174,15 @@ def _effects(analysis: Analysis, attempt: _Attempts) -> dict[str, Effect]:
     last = final(analysis.table)
     errors = dict(iter(last.groupby("graph", sort=False)["error"]))
     means = analysis.graphs[~is_baseline(analysis.graphs)]
-    pairs: dict[str, tuple[pd.Series, ...]] = {}
+    pairs: dict[str, tuple[Any, ...]] = {}
     spot = analysis.spot
     if spot is not None and (flat := _without_extent(spot)):
         analysis.notes.append(f"graphs in the sweet spot: not compared, as {flat}")
         spot = None
     if analysis.baseline is not None and not means.empty:
         dense = errors[analysis.baseline["graph"]]
-        pairs["best graph against baseline"] = (errors[means.iloc[0]["graph"]], dense)
+        best = errors[means.iloc[0]["graph"]]
+        pairs["best graph against baseline"] = (best, dense, None, len(means))
         if spot is not None:
             inside = means[spot.contains(means)]
             runs = last[last["graph"].isin(inside["graph"])]["error"]

@@ -28,7 +28,8 @@ from mpnn_arch.graphs import RelationalGraph
 SHOWN = {
     "top": "The ten graphs of lowest mean error",
     "sweet_spots": "The sweet spot by every rule",
-    "effects": "Differences with 95 % intervals (percentage points, and in deviations)",
+    "effects": "Differences, 95 % intervals (percentage points, and in deviations; of the best "
+    "graph, for all graphs at once)",
     "selection": "The best graph, chosen on some training seeds and reported on the others",
     "ladder": "Share of the variance explained by density, then degrees, then C and L",
     "surfaces": "Smooth functions, cross-validated",
