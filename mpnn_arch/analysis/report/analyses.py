@@ -182,7 +182,8 @@ def _effects(analysis: Analysis, attempt: _Attempts) -> dict[str, Effect]:
     if analysis.baseline is not None and not means.empty:
         dense = errors[analysis.baseline["graph"]]
         best = errors[means.iloc[0]["graph"]]
-        pairs["best graph against baseline"] = (best, dense, None, len(means))
+        every = [errors[graph] for graph in means["graph"]]
+        pairs["best graph against baseline"] = (best, dense, None, every)
         if spot is not None:
             inside = means[spot.contains(means)]
             runs = last[last["graph"].isin(inside["graph"])]["error"]
