@@ -9,7 +9,7 @@ import pandas as pd
 
 from mpnn_arch.analysis.corrected import BestSet, adjusted, flatness
 from mpnn_arch.analysis.landscape import binned, plane_of
-from mpnn_arch.analysis.per_graph import Array, Flags, Numbers, error_matrix
+from mpnn_arch.analysis.per_graph import Array, Flags, Numbers, error_matrix, run_variance
 from mpnn_arch.analysis.sweet_spot import worse_than
 from mpnn_arch.checks import as_numbers, check_kind, check_whole
 from mpnn_arch.errors import InputError
@@ -90,11 +90,8 @@ def _seed_variances(errors: Array) -> tuple[float, float]:
 
     By the mean squares of a two-way layout without replication.
     """
-    graphs, seeds = errors.shape
-    of_seed = errors.mean(axis=0)
-    left = errors - errors.mean(axis=1, keepdims=True) - of_seed + errors.mean()
-    within = float((left**2).sum()) / max(1, (graphs - 1) * (seeds - 1))
-    return within, max(0.0, float(of_seed.var(ddof=1)) - within / graphs)
+    within = run_variance(errors) if len(errors) > 1 else 0.0
+    return within, max(0.0, float(errors.mean(axis=0).var(ddof=1)) - within / len(errors))
 
 
 def planted(design: Design, depth: float) -> Array:
