@@ -22,7 +22,7 @@ from mpnn_arch.rounds.updates import check_residual, make_activation, make_norm,
 _FIXED = ("graph", "in_partition", "out_partition", "in_channels", "out_channels", "flow")
 
 # Of a convolution: read by its constructor alone, and by nn.Conv2d at every call.
-OF_KERNELS = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+_OF_KERNELS = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
 
 
 def given_part(layer: Any, name: str, value: Any) -> Any:
@@ -71,6 +71,16 @@ def _fixed(name: str, value: Any, own: Any) -> InputError:
         f"to {shown(own)}: build a new round; for another graph of as many nodes "
         "mpnn_arch.widget.rewire(layer, graph) keeps the weights of common edges"
     )
+
+
+def check_geometry(layer: nn.Module, name: str, value: Any) -> None:
+    """Refuse what is set as ``layer.name`` if it is another geometry of a built convolution.
+
+    Raises:
+        InputError: as :func:`check_unchanged`.
+    """
+    if name in _OF_KERNELS and name in vars(layer):
+        check_unchanged(layer, name, value, vars(layer)[name])
 
 
 def check_unchanged(layer: nn.Module, name: str, value: Any, own: Any) -> None:

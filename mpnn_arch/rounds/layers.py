@@ -13,7 +13,7 @@ from mpnn_arch.kernels.geometry import ConvGeometry, Pair
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.rounds.aggregations import Aggr
 from mpnn_arch.rounds.fused_round import FusedRound
-from mpnn_arch.rounds.given_parts import OF_KERNELS, check_unchanged
+from mpnn_arch.rounds.given_parts import check_geometry, check_unchanged
 from mpnn_arch.rounds.groups import copies, group_channels
 from mpnn_arch.rounds.messages import MessageFunction
 from mpnn_arch.rounds.shares import round_graph
@@ -179,9 +179,8 @@ class RelationalConv2d(FusedRound):
         self.padding: Pair | str = "same" if margins and isinstance(padding, str) else own
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in OF_KERNELS and name in vars(self):
-            check_unchanged(self, name, value, vars(self)[name])
-        elif name == "message_function" and "padding" in vars(self):
+        check_geometry(self, name, value)
+        if name == "message_function" and "padding" in vars(self):
             own = self.message_function.geometry
             check_unchanged(self, name, getattr(value, "geometry", own), own)
         super().__setattr__(name, value)

@@ -69,13 +69,18 @@ def graph_of(num_nodes: int, bits: bytes) -> RelationalGraph:
     )
 
 
+def graph_hashes(ledger: Ledger) -> dict[str, str]:
+    """The content hash of every graph of the ledger's trials, by its name."""
+    rows = ledger.query("SELECT DISTINCT graph, graph_hash FROM trial")
+    return {row["graph"]: row["graph_hash"] for row in rows}
+
+
 def kept_graphs(ledger: Ledger, names: Iterable[str]) -> dict[str, RelationalGraph]:
     """Those of the graphs called ``names`` that the ledger keeps."""
     wanted = set(names)
     if not wanted:
         return {}
-    hashes = ledger.query("SELECT DISTINCT graph, graph_hash FROM trial")
-    kept = {row["graph"]: row["graph_hash"] for row in hashes if row["graph"] in wanted}
+    kept = {name: hash for name, hash in graph_hashes(ledger).items() if name in wanted}
     rows = {
         name: row
         for name, hash in kept.items()

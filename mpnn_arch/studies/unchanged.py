@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph
-from mpnn_arch.studies.graph_names import expand, file_of, kept_graphs
+from mpnn_arch.studies.graph_names import expand, file_of, graph_hashes, kept_graphs
 from mpnn_arch.studies.ledger import Ledger
 from mpnn_arch.studies.trial import Trial
 
@@ -26,7 +26,7 @@ def check_files(specs: Iterable[str], ledger: Ledger) -> None:
     there = [spec for spec, file in files.items() if file is not None and file.exists()]
     if not there:
         return
-    known = dict(map(tuple, ledger.query("SELECT DISTINCT graph, graph_hash FROM trial")))
+    known = graph_hashes(ledger)
     for name, graph in expand(there).items():
         if known.get(name, graph.content_hash) != graph.content_hash:
             raise InputError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.rounds import RelationalConv2d
-from mpnn_arch.rounds.given_parts import OF_KERNELS, check_unchanged
+from mpnn_arch.rounds.given_parts import check_geometry
 
 
 class RelationalConv1d(nn.Module):
@@ -66,8 +66,7 @@ class RelationalConv1d(nn.Module):
         self.register_load_state_dict_pre_hook(_take_dense)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in OF_KERNELS and name in vars(self):
-            check_unchanged(self, name, value, vars(self)[name])
+        check_geometry(self, name, value)
         super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
