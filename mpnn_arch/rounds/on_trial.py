@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch_geometric.nn import Aggregation
 
 from mpnn_arch.rounds.aggregations import restore_quantiles
@@ -21,7 +23,7 @@ def on_trial(aggr: Aggregation) -> Iterator[Aggregation]:
     those of ``aggr`` and of torch are left as they are, and the copy always draws the same. One on
     the meta device is copied to the CPU, with ones for its parameters, as some read their indices.
     """
-    devices = {p.device for p in aggr.parameters() if p.is_cuda}
+    devices = {tensor.device for tensor in _tensors(aggr) if tensor.is_cuda}
     with torch.random.fork_rng(devices=[*devices]), torch.no_grad():
         torch.default_generator.manual_seed(0)
         for device in devices:
@@ -37,7 +39,12 @@ def on_trial(aggr: Aggregation) -> Iterator[Aggregation]:
 
 
 def place_of(aggr: Aggregation) -> dict[str, Any]:
-    """Device and dtype of its parameters."""
-    for parameter in aggr.parameters():
-        return {"device": parameter.device, "dtype": parameter.dtype}
+    """Device and dtype of its parameters; of its buffers, as ranks of quantiles, if it has none."""
+    for tensor in _tensors(aggr):
+        if tensor.is_floating_point():
+            return {"device": tensor.device, "dtype": tensor.dtype}
     return {"device": "cpu", "dtype": torch.float32}
+
+
+def _tensors(aggr: Aggregation) -> Iterator[Tensor]:
+    return chain(aggr.parameters(), aggr.buffers())
