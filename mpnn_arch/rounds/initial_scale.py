@@ -62,11 +62,11 @@ def _reset(layer: Any, generator: torch.Generator | None, by_degree: bool) -> No
 
 def _reset_bias(layer: Any, generator: torch.Generator | None) -> None:
     plan, area = layer.plan, layer.message_function.kernel_area
-    fan_in = (plan.fan_in * area).repeat_interleave(plan.out_sizes)
-    bound = fan_in.to(torch.float64).rsqrt().to(layer.bias.dtype)
+    fan_in = (plan.fan_in.cpu() * area).repeat_interleave(plan.out_sizes.cpu())
+    bound = fan_in.to(torch.float64).rsqrt().to(layer.bias.dtype)  # MPS has no float64
     drawn = torch.empty(layer.out_channels, dtype=layer.bias.dtype)
     drawn.uniform_(-1, 1, generator=generator)
-    set_values(layer.bias, drawn * bound.to(drawn.device))
+    set_values(layer.bias, drawn * bound)
 
 
 def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor:
@@ -99,7 +99,7 @@ def message_gain(aggr: pyg.Aggregation, degree: Tensor, channels: int) -> Tensor
         scaled = (messages * gain[index][:, None, None]).to(**factory)
         with on_trial(aggr) as probe:
             out = aggregate_messages(probe, scaled, index.to(scaled.device), len(degrees))
-        return out.double().square().flatten(1).mean(1).sqrt().cpu()
+        return out.cpu().double().square().flatten(1).mean(1).sqrt()
 
     one, target = torch.ones(len(degrees)), 3**-0.5
     first, second = size(one), size(2 * one)

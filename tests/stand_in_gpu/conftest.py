@@ -1,13 +1,15 @@
-"""A CUDA device that is not there: host memory, where each tensor is said to be on a device.
+"""A GPU that is not there: host memory, where each tensor is said to be on a device.
 
 What is computed from tensors of two devices raises, as it would on a GPU, so code that forgets to
-move a table or a buffer fails here. Kernels, streams and captures are not simulated.
+move a table or a buffer fails here. So does float64 on Apple's MPS, which has none. Kernels,
+streams and captures are not simulated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,11 +22,17 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from mpnn_arch.kernels import product, triton
 
-HOST, GPU = torch.device("cpu"), torch.device("cuda", 0)
+HOST = torch.device("cpu")
+DEVICES = {"cuda": torch.device("cuda", 0), "mps": torch.device("mps", 0)}
 # Functions of tensors that may be on two devices, and those that read none of their numbers.
 _OF_TWO = {"copy_", "__getitem__", "__setitem__", "__get__", "__set__", "is_", "set_"}
 _OF_TWO |= {"_has_compatible_shallow_copy_type", "__deepcopy__", "_parse_to", "__repr__"}
 _MAKES_VIEWS = {"data", "grad", "T", "mT"}  # attributes that are tensors
+
+
+def place_of(device: torch.device | str) -> torch.device:
+    """``device`` as tensors on it name it."""
+    return DEVICES.get(torch.device(device).type, HOST)
 
 
 class Places(TorchFunctionMode):
@@ -45,6 +53,8 @@ class Places(TorchFunctionMode):
 
     def put(self, tensor: Tensor, device: torch.device) -> Tensor:
         """Say that it is on ``device``."""
+        if device.type == "mps" and tensor.dtype == torch.float64:
+            raise TypeError("MPS has no float64")
         storage = tensor.untyped_storage()
         self.known[storage._cdata] = StorageWeakRef(storage), device
         return tensor
@@ -54,17 +64,17 @@ class Places(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name, attribute = func.__name__, getattr(getattr(func, "__self__", None), "__name__", "")
-        if name == "__get__" and attribute in ("device", "is_cuda"):
+        if name == "__get__" and attribute in ("device", "is_cuda", "is_mps"):
             device = self.device_of(args[0]) or HOST
-            return device if attribute == "device" else device == GPU
+            return device if attribute == "device" else attribute == f"is_{device.type}"
         if name == "get_device":
-            return 0 if self.device_of(args[0]) == GPU else -1
+            return -1 if self.device_of(args[0]) in (None, HOST) else 0
         if name in ("to", "cpu", "cuda"):
             return self.moved(name, *args, **kwargs)
         if name == "_parse_to" or (name == "__get__" and attribute not in _MAKES_VIEWS):
             return func(*args, **kwargs)
         asked = kwargs.get("device")
-        if asked is not None and torch.device(asked).type == "cuda":
+        if asked is not None:
             kwargs = kwargs | {"device": HOST}
         given = args[:1] if name == "__deepcopy__" else (args, kwargs)  # its memo has others
         sources = [a for a in tree_flatten(given)[0] if isinstance(a, Tensor)]
@@ -74,27 +84,26 @@ class Places(TorchFunctionMode):
             raise RuntimeError(f"{name} of tensors on two devices: {sizes}")
         out = func(*args, **kwargs)
         if asked is not None:
-            place = torch.device(asked)
-        else:
-            # Of one number, or of a tensor that this was not asked for, the device is less telling.
+            place = place_of(asked)
+        else:  # a tensor of one number may be used with those of another device
             place = next(iter(places), None) or next(map(self.device_of, sources), HOST)
         mine = {id(source) for source in sources}
         for made in tree_flatten(out)[0]:
             if isinstance(made, Tensor) and id(made) not in mine and place is not None:
-                self.put(made, GPU if place.type == "cuda" else HOST)
+                self.put(made, place)
         return out
 
     def moved(self, name: str, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``tensor.to(...)``: on another device a copy, as it would be."""
         was = self.device_of(tensor) or HOST
-        target = {"cpu": HOST, "cuda": GPU}.get(name, was)
+        target = was if name == "to" else place_of(name)
 
         def here(value: Any) -> Any:
             nonlocal target
             if isinstance(value, Tensor):
                 target = self.device_of(value) or HOST
             elif isinstance(value, str | torch.device):
-                target = GPU if torch.device(value).type == "cuda" else HOST
+                target = place_of(value)
                 return HOST
             return value
 
@@ -132,43 +141,44 @@ def _cuda() -> dict[str, Any]:
 
 
 @contextmanager
-def stand_in_gpu() -> Iterator[Places]:
-    """While entered, torch finds a CUDA device, without Triton's kernels."""
-    places = PLACES
+def stand_in_gpu(kind: str) -> Iterator[torch.device]:
+    """While entered, torch finds a device of this kind, without Triton's kernels."""
 
     def entered(backward: Any) -> Any:
         """Autograd runs ``backward`` outside the mode, on gradients of its own."""
 
         def on_gpu(ctx: Any, *grads: Any) -> Any:
-            with places:
+            with PLACES:
                 for grad in grads:
-                    if isinstance(grad, Tensor) and places.device_of(grad) is None:
-                        places.put(grad, GPU)
+                    if isinstance(grad, Tensor) and PLACES.device_of(grad) is None:
+                        PLACES.put(grad, DEVICES[kind])
                 return backward(ctx, *grads)
 
         return staticmethod(on_gpu)
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in _cuda().items():
+        for name, value in _cuda().items() if kind == "cuda" else ():
             patch.setattr(torch.cuda, name, value)
+        patch.setattr(torch.mps, "synchronize", lambda: None)
         patch.setattr(Tensor, "record_stream", lambda tensor, stream: None)
         patch.setattr(triton, "unavailable_reason", lambda: "there is a stand-in for a GPU")
         for function in (product._Forward, product._GradInput, product._GradWeight):
             patch.setattr(function, "backward", entered(function.backward))
-        with places:
-            yield places
+        with PLACES:
+            yield DEVICES[kind]
 
 
-@pytest.fixture
-def stand_in() -> Callable[[], AbstractContextManager[Places]]:
+@pytest.fixture(params=DEVICES)
+def stand_in(request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager[torch.device]]:
     """To enter when what is built on the CPU has been built: the stand-in makes calls slow."""
-    return stand_in_gpu
+    return partial(stand_in_gpu, request.param)
 
 
 @pytest.fixture
-def gpu() -> Iterator[Places]:
-    with stand_in_gpu() as places:
-        yield places
+def gpu(stand_in: Callable[[], AbstractContextManager[torch.device]]) -> Iterator[torch.device]:
+    """The device that torch finds."""
+    with stand_in() as device:
+        yield device
 
 
 @pytest.fixture

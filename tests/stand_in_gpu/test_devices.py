@@ -1,4 +1,4 @@
-"""Rounds, networks and trainings on a CUDA device, of which there is a stand-in."""
+"""Rounds, networks and trainings on a GPU by CUDA or MPS, of which there is a stand-in."""
 
 import copy
 
@@ -21,46 +21,49 @@ from mpnn_arch.rounds.aggregations import aggregations
 from mpnn_arch.training import Trainer, TrainingConfig, load_dataset
 from mpnn_arch.training.population import Population
 
-GPU = torch.device("cuda", 0)
 GRAPH = graphs.ring(8, 4)
 
 
 def draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).abs().to("cuda")
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).abs()
 
 
-def use(module: nn.Module, *inputs: Tensor) -> None:
-    """Forward, backward, evaluation, initialisation, and all of it again back on the CPU."""
-    out = module(*inputs)
-    assert out.device == GPU
+def use(device: torch.device, module: nn.Module, *inputs: Tensor) -> None:
+    """Forward, backward, evaluation, initialisation, loading; forward once more on the CPU."""
+    module.to(device)
+    given = [x.to(device) for x in inputs]
+    out = module(*given)
+    assert out.device == device
     out.square().sum().backward()
-    assert {parameter.device for parameter in module.parameters()} <= {GPU}
+    assert {parameter.device for parameter in module.parameters()} <= {device}
     module.eval()
-    copy.deepcopy(module)(*inputs)
+    copy.deepcopy(module)(*given)
     if hasattr(module, "reset_parameters"):
         module.reset_parameters()
     module.load_state_dict(module.state_dict())
-    assert not module.cpu()(*[given.cpu() for given in inputs]).is_cuda
+    assert module.cpu()(*inputs).device.type == "cpu"
 
 
 def test_the_stand_in_refuses_what_a_gpu_refuses(gpu):
-    x = torch.ones(3, device="cuda")
-    assert x.is_cuda
-    assert (x + 1).device == x[:2].device == torch.ones_like(x).device == x.to(float).device == GPU
-    assert not x.cpu().is_cuda
+    x = torch.ones(3, device=gpu)
+    assert (x + 1).device == x[:2].device == torch.ones_like(x).device == x.half().device == gpu
+    assert x.is_cuda == (gpu.type == "cuda")
+    assert x.cpu().device.type == "cpu"
     with pytest.raises(RuntimeError, match="two devices"):
         x + torch.ones(3)
     with pytest.raises(RuntimeError, match="two devices"):
-        nn.Linear(3, 3).to("cuda")(torch.ones(2, 3))
+        nn.Linear(3, 3).to(gpu)(torch.ones(2, 3))
+    if gpu.type == "mps":
+        with pytest.raises(TypeError, match="float64"):
+            x.double()
 
 
 @pytest.mark.parametrize("aggr", [*aggregations])
 def test_every_aggregation(gpu, aggr):
-    use(MessageRound(GRAPH, 24, 24, aggr=aggr, norm="batch").to("cuda"), draw(3, 24))
+    use(gpu, MessageRound(GRAPH, 24, 24, aggr=aggr, norm="batch"), draw(3, 24))
     if aggr == "degree-scaled":
         return  # the degrees of the data are not known
-    edges = GRAPH.edge_index.to("cuda")
-    use(GraphRound(6, 6, aggr=aggr, activation="relu").to("cuda"), draw(8, 6), edges)
+    use(gpu, GraphRound(6, 6, aggr=aggr, activation="relu"), draw(8, 6), GRAPH.edge_index)
 
 
 MESSAGES = {name: message_functions.get(name) for name in message_functions}
@@ -71,7 +74,7 @@ OVER_MAPS = [name for name, kind in MESSAGES.items() if not kind.maps_instead]
 @pytest.mark.parametrize("message", OVER_VECTORS)
 def test_every_message_over_vectors(gpu, message):
     layer = MessageRound(GRAPH, 24, 24, message, squeeze_excitation=2, norm="layer")
-    use(layer.to("cuda"), draw(3, 24))
+    use(gpu, layer, draw(3, 24))
 
 
 @pytest.mark.parametrize("message", OVER_MAPS)
@@ -80,35 +83,35 @@ def test_every_message_over_maps(gpu, message):
     layer = MessageRound(
         GRAPH, 24, 24, message, squeeze_excitation=2, norm="layer", message_kwargs=size
     )
-    use(layer.to("cuda"), draw(3, 24, 4, 4))
+    use(gpu, layer, draw(3, 24, 4, 4))
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference", "masked", "gather"])
 def test_every_backend(gpu, backend):
-    shared = {"backend": backend, "norm": "batch", "activation": "relu", "device": "cuda"}
-    use(RelationalLinear(GRAPH, 21, 24, **shared), draw(3, 2, 21).flatten(0, 1))
-    use(RelationalConv2d(GRAPH, 21, 24, 3, stride=2, **shared), draw(3, 21, 5, 5))
+    shared = {"backend": backend, "norm": "batch", "activation": "relu", "device": gpu}
+    use(gpu, RelationalLinear(GRAPH, 21, 24, **shared), draw(3, 2, 21).flatten(0, 1))
+    use(gpu, RelationalConv2d(GRAPH, 21, 24, 3, stride=2, **shared), draw(3, 21, 5, 5))
 
 
 @pytest.mark.parametrize("kind", [gnn.GCN, gnn.SAGE, gnn.Graph, gnn.GAT])
 def test_every_gnn(gpu, kind):
-    use(kind(6, 5).to("cuda"), draw(8, 6), GRAPH.edge_index.to("cuda"))
+    use(gpu, kind(6, 5), draw(8, 6), GRAPH.edge_index)
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn8", "resnet20", "mlp_mixer", "vit"])
 def test_networks(stand_in, no_trials, name):
     sizes = {"width_multiplier": 0.5, "image_size": 16} if name != "mlp" else {"in_features": 9}
     network = models.build(name, GRAPH, **sizes)
-    with stand_in():
-        use(network.to("cuda"), draw(2, 9) if name == "mlp" else draw(2, 3, 16, 16))
-        assert next(to_dense(network.to("cuda")).parameters()).is_cuda
+    with stand_in() as device:
+        use(device, network, draw(2, 9) if name == "mlp" else draw(2, 3, 16, 16))
+        assert next(to_dense(network.to(device)).parameters()).device == device
 
 
 def test_backends_agree(gpu):
-    found = compare_backends(GRAPH, 21, 24, device="cuda", dtype=torch.float64)
+    found = compare_backends(GRAPH, 21, 24, device=gpu, dtype=torch.float32)
     agreed = {agreement.name for agreement in found if agreement.differences}
     assert {"masked", "gather", "nn.Linear"} <= agreed
-    assert all(a.largest < 1e-12 for a in found if a.differences)
+    assert all(a.largest < 1e-5 for a in found if a.differences)
 
 
 def test_trainings(gpu):
@@ -122,8 +125,8 @@ def test_trainings(gpu):
     def generator():
         return torch.Generator().manual_seed(0)
 
-    one = Trainer(build(), data, recipe, generator=generator(), device="cuda")
+    one = Trainer(build(), data, recipe, generator=generator(), device=gpu)
     assert one.train_epoch().train_loss > 0
-    assert next(one.model.parameters()).is_cuda
-    two = Population([build(), build()], data, recipe, generator=generator(), device="cuda")
+    assert next(one.model.parameters()).device == gpu
+    two = Population([build(), build()], data, recipe, generator=generator(), device=gpu)
     assert all(epoch.train_loss > 0 for epoch in two.train_epoch().values())
