@@ -89,7 +89,7 @@ def _fill_round(layer: MessageRound, init: Init, generator: torch.Generator) -> 
         return
     if type(unwrapped(layer.aggr_module)) is not SumAggregation:
         return
-    plan, area = layer.plan, function.kernel_area
+    plan, area = layer.plan.to("cpu"), function.kernel_area  # where all is drawn
     std: float | Tensor
     if init == "kaiming":
         fan_in = (plan.fan_in * area).double()
@@ -110,4 +110,4 @@ def _normal(weight: Tensor, std: float | Tensor, generator: torch.Generator) -> 
         return
     drawn = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
     drawn.normal_(generator=generator)
-    set_values(weight, drawn * (std.cpu() if isinstance(std, Tensor) else std))
+    set_values(weight, drawn * std)

@@ -102,7 +102,7 @@ def train_on_karate_club(
     return NodeResult(
         layer=layer,
         seed=seed,
-        accuracy=100 * correct[~data.train_mask].double().mean().item(),
+        accuracy=100 * correct[~data.train_mask].cpu().double().mean().item(),
         train_loss=float(loss.detach()),
         parameters=sum(p.numel() for p in model.parameters()),
     )

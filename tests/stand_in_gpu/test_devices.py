@@ -12,14 +12,19 @@ from mpnn_arch import (
     RelationalConv2d,
     RelationalLinear,
     graphs,
+    load,
     models,
+    relationalize,
+    save,
     to_dense,
 )
+from mpnn_arch.analysis.graph_of_weights import learned_graph
 from mpnn_arch.diagnostics.agreement import compare_backends
 from mpnn_arch.rounds import gnn, message_functions
 from mpnn_arch.rounds.aggregations import aggregations
 from mpnn_arch.training import Trainer, TrainingConfig, load_dataset
 from mpnn_arch.training.population import Population
+from mpnn_arch.widget import RoundWidget
 
 GRAPH = graphs.ring(8, 4)
 
@@ -130,3 +135,35 @@ def test_trainings(gpu):
     assert next(one.model.parameters()).device == gpu
     two = Population([build(), build()], data, recipe, generator=generator(), device=gpu)
     assert all(epoch.train_loss > 0 for epoch in two.train_epoch().values())
+
+
+@pytest.mark.parametrize("init", ["published", "kaiming"])
+def test_initialisation(stand_in, init):
+    network = models.build("resnet20", GRAPH, width_multiplier=0.5, image_size=8)
+    like = copy.deepcopy(network)
+    models.initialise(like, init, torch.Generator().manual_seed(0))
+    with stand_in() as device:
+        models.initialise(network.to(device), init, torch.Generator().manual_seed(0))
+        network.cpu()
+    torch.testing.assert_close(network.state_dict(), like.state_dict(), rtol=0, atol=0)
+
+
+def test_what_is_made_of_networks(gpu, tmp_path):
+    dense = nn.Sequential(nn.Linear(9, 32), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 8)).to(gpu)
+    use(gpu, relationalize(dense, GRAPH), draw(2, 9))
+    network = models.build("mlp", GRAPH, in_features=9, hidden_features=32).to(gpu)
+    save(network, tmp_path / "network.safetensors")
+    loaded = load(tmp_path / "network.safetensors").to(gpu)
+    assert {parameter.device for parameter in loaded.parameters()} == {gpu}
+    shown = RoundWidget(RelationalLinear(GRAPH, 8, 8, aggr="max").to(gpu), draw(2, 8).to(gpu))
+    shown.export_html(tmp_path / "round.html")
+    assert learned_graph(dense, 8).graph.num_nodes == 8
+
+
+def test_replaced_parts(gpu):
+    layer = RelationalLinear(GRAPH, 24, 24, activation="relu").to(gpu)
+    for aggr in ("max", "median", "attentional"):
+        layer.aggr = aggr
+        layer.norm = nn.BatchNorm1d(24)
+        use(gpu, layer, draw(3, 24))
+        layer.to(gpu)
