@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 LARGEST = 20_000
 # Sequences of degrees, and of sizes of communities, that are drawn for one graph.
 MOST_SEQUENCES = 200
+# Draws for the neighbours of a node until those that are possible are listed.
+PATIENCE = 50
+# Share of the ends of edges that may be without another.
+MOST_MISSING = 0.02
 
 
 @GENERATORS.register("lfr")
@@ -41,7 +45,8 @@ def lfr(
         num_nodes: N.
         average_degree: in [2, N - 1]; that of the graph is close to it, as the smallest degree is a
             whole number.
-        mixing: mu, the share of a node's edges that leave its community, in [0, 1].
+        mixing: mu, the share of a node's edges that leave its community, in [0, 1]; less where the
+            other communities together have too few edges for those of a large one.
         degree_exponent: tau_1 of the degrees, above 1.
         community_exponent: tau_2 of the sizes of communities, above 1.
         min_community: smallest community; by default a sixth of the nodes.
@@ -185,34 +190,67 @@ def _communities(stream: Random, internal: list[int], sizes: list[int]) -> list[
 def _joined(
     stream: Random, degrees: list[int], internal: list[int], communities: list[set[int]]
 ) -> nx.Graph | None:
-    """Every node with its neighbours inside its community, then outside; None if too few are."""
+    """Every node with its neighbours inside its community, then outside; None if many lack some."""
     import networkx as nx
 
-    nodes = range(len(degrees))
-    neighbours: list[set[int]] = [set() for _ in nodes]
-
-    def join(node: int, among: Sequence[int], until: int, avoided: Set[int]) -> None:
-        # A node that has its edges is passed over while others are likely to be found.
-        patience = 4 * len(among)
-        while len(neighbours[node]) < until:
-            other = stream.choice(among)
-            if other in avoided or other in neighbours[node]:
-                continue
-            if len(neighbours[other]) >= degrees[other] and patience > 0:
-                patience -= 1
-                continue
-            neighbours[node].add(other)
-            neighbours[other].add(node)
-
-    for community in communities:
-        members = list(community)
-        for node in community:
-            join(node, members, internal[node], {node})
-            outside = len(nodes) - len(members) - len(neighbours[node] - community)
-            if len(neighbours[node]) + outside < degrees[node]:
-                return None
-            join(node, nodes, degrees[node], community)
     made = nx.Graph()
-    made.add_nodes_from(nodes)
-    made.add_edges_from((u, v) for u in nodes for v in neighbours[u] if u < v)
-    return made
+    made.add_nodes_from(range(len(degrees)))
+    home = {node: number for number, members in enumerate(communities) for node in members}
+    outside = len(degrees) - np.array([len(communities[home[node]]) for node in made])
+    if (np.array(degrees) - internal > outside).any():
+        return None
+    missing = list(internal)
+    for members in communities:
+        _join(stream, made, missing, sorted(members), lambda u, v: True)
+    # What a community has no room for is sought outside, and what nobody outside lacks, anywhere.
+    missing = [degree - made.degree[node] for node, degree in enumerate(degrees)]
+    _join(stream, made, missing, list(made), lambda u, v: home[u] != home[v])
+    _join(stream, made, missing, list(made), lambda u, v: min(internal[u], internal[v]) > 0)
+    return made if sum(missing) <= MOST_MISSING * sum(degrees) else None
+
+
+def _join(
+    stream: Random,
+    made: nx.Graph,
+    missing: list[int],
+    among: Sequence[int],
+    may: Callable[[int, int], bool],
+) -> None:
+    """Add random edges between nodes that lack some, those that lack most first.
+
+    Nodes that have all of theirs are not given more: drawn among all nodes, as networkx does,
+    edges were a tenth too many.
+
+    Args:
+        stream: randomness.
+        made: gets the edges.
+        missing: how many edges each node lacks; what is left cannot be joined.
+        among: the nodes that are joined.
+        may: whether two of them may be.
+    """
+    # A node as often as it lacks edges, at least.
+    ends = [node for node in among for _ in range(missing[node])]
+    for node in sorted(among, key=missing.__getitem__, reverse=True):
+        patience = PATIENCE
+        while missing[node] > 0 and ends:
+            place = stream.randrange(len(ends))
+            other = ends[place]
+            if missing[other] < 1:
+                ends[place] = ends[-1]
+                ends.pop()
+                continue
+            if other == node or made.has_edge(node, other) or not may(node, other):
+                patience -= 1
+                if patience > 0:
+                    continue
+                free = [
+                    v
+                    for v in among
+                    if missing[v] > 0 and v != node and not made.has_edge(node, v) and may(node, v)
+                ]
+                if not free:
+                    break
+                other = stream.choice(free)
+            made.add_edge(node, other)
+            missing[node] -= 1
+            missing[other] -= 1
