@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,10 +25,12 @@ def few_epochs(table: pd.DataFrame) -> pd.DataFrame:
         A row per epoch before the last: ``epoch``, ``pearson`` with ``pearson_low`` and
         ``pearson_high`` (95 %), ``spearman``, and ``pearson_other_seeds``: epoch t of one training
         seed with the last of the others, averaged over the seeds (not a number with one seed).
-        The same run's early and late errors share its luck; different runs' do not.
+        The same run's early and late errors share its luck; different runs' do not. Correlations
+        are not a number where all graphs have one error after epoch t, as before a network learns.
 
     Raises:
-        InputError: one epoch, or fewer than four graphs with all of them.
+        InputError: one epoch, fewer than four graphs with all of them, or one error of all graphs
+            after the last.
 
     Source: You, Leskovec, He, Xie, ICML 2020, section 5.4 and Figure 5, right.
 
@@ -38,19 +41,18 @@ def few_epochs(table: pd.DataFrame) -> pd.DataFrame:
     """
     epochs, errors, _ = curves(table)
     mean = errors.mean(axis=1)
+    if is_constant(mean[:, -1]):
+        raise InputError(
+            f"all graphs have one error after the last epoch, {epochs[-1]}, so there is no order "
+            "to compare with; give results of graphs that differ"
+        )
     rows = []
     for place, epoch in enumerate(epochs[:-1]):
-        correlation = correlate(mean[:, place], mean[:, -1])
-        others = _other_seeds(errors[:, :, place], errors[:, :, -1])
-        rows.append(
-            (
-                epoch,
-                correlation.pearson,
-                *correlation.pearson_interval,
-                correlation.spearman,
-                others,
-            )
-        )
+        found: tuple[float, ...] = (math.nan,) * 4
+        if not is_constant(mean[:, place]):
+            one = correlate(mean[:, place], mean[:, -1])
+            found = (one.pearson, *one.pearson_interval, one.spearman)
+        rows.append((epoch, *found, _other_seeds(errors[:, :, place], errors[:, :, -1])))
     names = ["pearson", "pearson_low", "pearson_high", "spearman", "pearson_other_seeds"]
     return pd.DataFrame(rows, columns=["epoch", *names])
 

@@ -472,6 +472,26 @@ def test_few_epochs_and_racing(made_up):
         analysis.few_epochs(table[table["epoch"] == 1])
 
 
+def test_an_early_epoch_at_which_all_graphs_err_alike_ranks_none(made_up):
+    table = by_epochs(made_up)
+    alike = table.assign(error=table["error"].where(table["epoch"] != 3, 90.0))
+    found, before = (analysis.few_epochs(one).set_index("epoch") for one in (alike, table))
+    assert found.loc[3].isna().all()
+    pd.testing.assert_frame_equal(found.drop(index=3), before.drop(index=3))
+    (said,) = [
+        one
+        for one in readings(analyse(Results("one", alike), {}, repeats=1))
+        if "epochs" in one.claim
+    ]
+    assert (said.verdict, said.evidence) == (
+        "does not survive",
+        "after epoch 3 all graphs have one error",
+    )
+    last = table.assign(error=table["error"].where(table["epoch"] != 16, 90.0))
+    with pytest.raises(InputError, match="one error after the last epoch, 16"):
+        analysis.few_epochs(last)
+
+
 def test_what_a_seed_does_to_all_graphs_is_not_taken_for_the_noise_of_a_run(bowl_table):
     alone = analysis.design_of(bowl_table)
     seeds = bowl_table["train_seed"]

@@ -187,6 +187,10 @@ def _few_epochs(analysis: Analysis) -> Reading | None:
         return None
     table = analysis.few_epochs
     early = table[table["epoch"] >= 3].iloc[0] if (table["epoch"] >= 3).any() else table.iloc[-1]
+    rule = "survives: above 0.8 with 95 % confidence; in part: above 0.5"
+    if pd.isna(early["pearson"]):
+        alike = f"after epoch {early['epoch']:.0f} all graphs have one error"
+        return Reading(analysis.name, "few epochs rank the graphs", FAILS, alike, rule)
     # Unknown with one training seed.
     others = early["pearson_other_seeds"]
     across = "" if pd.isna(others) else f", with the last of other training seeds {others:.2f}"
@@ -196,7 +200,7 @@ def _few_epochs(analysis: Analysis) -> Reading | None:
         _grade(early["pearson_low"] > 0.8, early["pearson_low"] > 0.5),
         f"epoch {early['epoch']:.0f} against the last: Pearson {early['pearson']:.2f} "
         f"({early['pearson_low']:.2f} to {early['pearson_high']:.2f}){across}",
-        "survives: above 0.8 with 95 % confidence; in part: above 0.5",
+        rule,
     )
 
 
