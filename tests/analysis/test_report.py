@@ -63,6 +63,11 @@ def test_the_sweet_spot_and_the_baseline_are_compared_in_deviations_of_runs(
     free = sum(map(len, runs)) - 2
     expected = (runs[1].mean() - runs[0].mean()) / math.sqrt(squares / free)
     made = json.loads((small_report / "findings.json").read_text())["many"]["tests"]["effects"]
+    # Not those outside, which the errors that are compared put there.
+    assert set(made) == {
+        "best graph against baseline",
+        "graphs in the sweet spot against baseline",
+    }
     found = made["graphs in the sweet spot against baseline"]
     assert found["hedges_g"] == pytest.approx(expected * (1 - 3 / (4 * free - 1)), rel=1e-6)
 

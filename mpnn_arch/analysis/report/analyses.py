@@ -170,7 +170,14 @@ class _Attempts:
 
 
 def _effects(analysis: Analysis, attempt: _Attempts) -> dict[str, Effect]:
-    """Against the complete graph, and of the sweet spot against the rest."""
+    """Differences from the complete graph.
+
+    The best graph is chosen by its errors, which its interval allows for. So are the graphs in the
+    sweet spot, but where there is none its rectangle holds most graphs: of 709 made-up results
+    without any difference (6 to 3,942 graphs, 3 or 5 seeds) the interval lay above 0 in 3 %, of
+    2.5 that are due. Against the graphs outside, which the same errors put there, p was below 0.05
+    in a quarter, so that they are not compared.
+    """
     last = final(analysis.table)
     errors = dict(iter(last.groupby("graph", sort=False)["error"]))
     means = analysis.graphs[~is_baseline(analysis.graphs)]
@@ -188,12 +195,6 @@ def _effects(analysis: Analysis, attempt: _Attempts) -> dict[str, Effect]:
             inside = means[spot.contains(means)]
             runs = last[last["graph"].isin(inside["graph"])]["error"]
             pairs["graphs in the sweet spot against baseline"] = (inside["mean"], dense, runs)
-    if spot is not None:
-        within = spot.contains(means)
-        pairs["graphs in the sweet spot against the others"] = (
-            means[within]["mean"],
-            means[~within]["mean"],
-        )
     done = {what: attempt(what, partial(effect, *pair)) for what, pair in pairs.items()}
     return {what: one for what, one in done.items() if one is not None}
 
