@@ -28,6 +28,7 @@ import torch
 from mpnn_arch import InputError, models
 from mpnn_arch.analysis import LearnedGraphTracker, learned_graph_sweep
 from mpnn_arch.analysis.graph_of_weights import LearnedGraph
+from mpnn_arch.checks import check_whole
 from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import GraphBatch, RelationalGraph, er, rewired
 from mpnn_arch.graphs.measures import average_path_length
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--nulls", type=int, default=10, help="random graphs per learned graph")
     parser.add_argument("--out", type=Path, default=Path("data/fig7"))
     args = parser.parse_args()
+    check_whole("nulls", args.nulls, 1)
     args.out.mkdir(parents=True, exist_ok=True)
     name, epochs, seeds = ("mnist5k", 30, 2) if args.small else ("cifar10", 200, 5)
     data = load_dataset(name, args.data_root)

@@ -6,22 +6,22 @@ python experiments/fig_layer_is_a_round.py [--out experiments/figures/layer_is_a
 import argparse
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
 from mpnn_arch import ChannelPartition, RelationalGraph, RelationalLinear
+from mpnn_arch.cli.failures import run_script
+from mpnn_arch.cli.output import check_picture
+from mpnn_arch.io.files import write_whole
 
 COLORS = ["#3b6fb6", "#d9822b", "#4a9a5b", "#a3489b"]
 
 
-def draw_graph(axes: plt.Axes, graph: RelationalGraph, sizes: tuple[int, ...]) -> None:
+def draw_graph(axes: Axes, graph: RelationalGraph, sizes: tuple[int, ...]) -> None:
     angle = np.pi / 2 - 2 * np.pi * np.arange(graph.num_nodes) / graph.num_nodes
     place = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     for source, target in graph.edge_index.T.tolist():
@@ -51,7 +51,7 @@ def draw_graph(axes: plt.Axes, graph: RelationalGraph, sizes: tuple[int, ...]) -
     axes.axis("off")
 
 
-def draw_matrix(axes: plt.Axes, layer: RelationalLinear) -> None:
+def draw_matrix(axes: Axes, layer: RelationalLinear) -> None:
     weight = layer.dense_weight().detach().abs()
     weight = (weight / weight.max()).numpy()
     offsets = layer.in_partition.offsets
@@ -87,6 +87,7 @@ def main() -> None:
     here = Path(__file__).parent
     parser.add_argument("--out", type=Path, default=here / "figures" / "layer_is_a_round.png")
     out = parser.parse_args().out
+    check_picture(out)
 
     # The paper's example: 65 channels on 4 nodes, here without the edge between nodes 0 and 2.
     graph = RelationalGraph(4, [[0, 1, 2, 3, 1], [1, 2, 3, 0, 3]])
@@ -94,14 +95,15 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     layer = RelationalLinear(graph, shares, shares, generator=generator)
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.6), width_ratios=[1, 1.1])
+    figure = Figure(figsize=(9.5, 4.6))
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.1])
     draw_graph(left, graph, shares.sizes)
     draw_matrix(right, layer)
     figure.text(0.5, 0.5, "=", ha="center", va="center", fontsize=30)
     figure.tight_layout(w_pad=4)
-    figure.savefig(out, dpi=110)
+    write_whole(out, lambda temporary: figure.savefig(temporary, dpi=110))
     print(f"wrote {out}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

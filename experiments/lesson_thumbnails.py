@@ -17,6 +17,7 @@ import torch
 
 from mpnn_arch import ChannelPartition, RelationalConv2d, RelationalGraph, RelationalLinear, graphs
 from mpnn_arch.analysis import draw_landscape, learned_graph, published_results
+from mpnn_arch.cli.failures import run_script
 from mpnn_arch.diagnostics.receipt import equal_cost_width
 from mpnn_arch.graphs import measure, parse_one
 from mpnn_arch.io.figures import as_png, new_figure
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--published", type=Path, help="folder of the published results")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "figures")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     made = {
         number: make(torch.Generator().manual_seed(0))
         for number, make in enumerate(
@@ -186,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

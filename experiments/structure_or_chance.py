@@ -79,6 +79,7 @@ from mpnn_arch.analysis import (
 from mpnn_arch.analysis.corrected import adjusted
 from mpnn_arch.analysis.structure_slopes import differences
 from mpnn_arch.analysis.tidy_results import tidy
+from mpnn_arch.checks import check_whole
 from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.graphs.design_space import C_AND_L
@@ -144,6 +145,9 @@ def main() -> None:
         kind: default if getattr(args, kind) is None else getattr(args, kind)
         for kind, default in zip(KINDS, setting.nulls, strict=True)
     }
+    for kind, count in counts.items():
+        check_whole(kind, count, 0)
+    check_whole("seeds", setting.seeds, 2)
     out = args.out or Path("runs") / f"structure-{size}"
     members, graphs = with_nulls(setting.graphs, counts)
     print_power(members, graphs, counts, setting.seeds)
