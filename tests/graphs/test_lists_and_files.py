@@ -1,6 +1,7 @@
 import csv
 import io
 from http.client import IncompleteRead
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import ClassVar
 from urllib.error import URLError
@@ -367,6 +368,33 @@ def test_rewiring_keeps_both_degrees_of_directed_graphs():
     assert null != graph
     for axis in (0, 1):
         assert (null.adjacency.sum(axis) == graph.adjacency.sum(axis)).all()
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        # From sources to sinks, with no path of two edges.
+        [(0, 2), (0, 3), (1, 3), (1, 4)],
+        # Only turning the circle gives the other one.
+        [(0, 1), (1, 2), (2, 0)],
+        [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)],
+    ],
+)
+def test_every_directed_graph_of_the_same_degrees_is_drawn(edges):
+    nodes = 1 + max(map(max, edges))
+    graph = RelationalGraph(nodes, np.array(edges).T, directed=True)
+    pairs = np.array(list(permutations(range(nodes), 2)))
+    loops = np.eye(nodes, dtype=bool)
+    possible = set()
+    for chosen in combinations(range(len(pairs)), len(edges)):
+        matrix = loops.copy()
+        matrix[tuple(pairs[list(chosen)].T)] = True
+        same = all((matrix.sum(k) == graph.adjacency.sum(k)).all() for k in (0, 1))
+        if same and nx.is_weakly_connected(nx.from_numpy_array(matrix, create_using=nx.DiGraph)):
+            possible.add(matrix.tobytes())
+    drawn = {np.asarray(rewired(graph, seed).adjacency).tobytes() for seed in range(200)}
+    assert drawn == possible
+    assert len(possible) > 1
 
 
 def test_a_complete_graph_cannot_be_rewired():
