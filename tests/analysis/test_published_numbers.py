@@ -168,3 +168,21 @@ def test_what_survives(mlp, resnet):
         assert null.gain_interval[0] > 0.2
         assert null.permutation_p == pytest.approx(1 / 101)
         assert analysis.simultaneous_sweet_spot(table).exists
+
+
+def test_the_pages_false_alarms_are_those_of_the_rules(mlp, resnet):
+    shares = []
+    for table in (mlp, resnet):
+        flat = analysis.calibrate(analysis.design_of(table), depths=(), repeats=60)
+        found = flat.set_index("rule")["claimed"]
+        shares.append((f"{100 * found['paper']:.0f} %", f"{100 * found['simultaneous']:.0f} %"))
+    (rule, ours), (rule_of_resnet, ours_of_resnet) = shares
+    root = Path(__file__).parents[2]
+    resnet_said = f"{rule_of_resnet} and {ours_of_resnet}"
+    for page, said in (
+        ("experiments/README.md", f"in {rule} of cases, the simultaneous one in {ours}"),
+        ("notebooks/findings.md", f"in {rule} of cases, a simultaneous test in {ours}"),
+    ):
+        text = (root / page).read_text(encoding="utf-8")
+        assert said in text
+        assert resnet_said in text
