@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GATConv, MaxAggregation, SoftmaxAggregation
+from torch_geometric.nn import GATConv, MaxAggregation, SAGEConv, SoftmaxAggregation
 
 from mpnn_arch import (
     ChannelPartition,
@@ -376,3 +376,24 @@ def test_a_lazy_layer_whose_weight_is_pruned_before_its_channels_are_known_says_
     torch.nn.utils.prune.random_unstructured(layer.message_function, "weight", 1)
     with pytest.raises(InputError, match=r"message_function.weight .* was removed, pruned or"):
         layer(torch.zeros(3, 5), torch.tensor([[0, 1, 2], [1, 2, 1]]))
+
+
+def test_the_root_weight_of_a_sage_is_switched_as_in_pyg(generator):
+    x, edges = torch.randn(3, 5, generator=generator), torch.tensor([[0, 1, 2], [1, 2, 1]])
+    theirs = SAGEConv(5, 4)
+    layer = SAGE.from_pyg(theirs)
+    with_root = layer(x, edges)
+    theirs.root_weight = layer.root_weight = False
+    torch.testing.assert_close(layer(x, edges), theirs(x, edges))
+    assert not torch.equal(layer(x, edges), with_root)
+    layer.root_weight = True
+    assert torch.equal(layer(x, edges), with_root)
+    bare = SAGE(5, 4, root_weight=False)
+    with pytest.raises(InputError, match="root_weight=True on a SAGE that was built without"):
+        bare.root_weight = True
+    assert bare.root_weight is False
+    with pytest.raises(InputError, match="root_weight"):
+        layer.root_weight = "no"
+    # A layer that PyG built with the weight and whose switch was set before is taken over.
+    theirs.root_weight = False
+    torch.testing.assert_close(SAGE.from_pyg(theirs)(x, edges), theirs(x, edges))

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch_geometric import nn as pyg
 from torch_geometric.typing import OptTensor
 
+from mpnn_arch.checks import check_flag
+from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.gnn.from_pyg import check_layer, take_over
 from mpnn_arch.rounds.gnn.neighbours import NO_SIGMA, LinearOfNeighbours
 from mpnn_arch.rounds.graph_input import read_graph
@@ -60,6 +62,25 @@ class SAGE(LinearOfNeighbours):
             in_channels, out_channels, aggr, bias=bias, root=root_weight, project=project, **kwargs
         )
         self.normalize = normalize
+        self.root_weight = root_weight
+
+    @property
+    def root_weight(self) -> bool:
+        """Whether W2 x_v is added; W2 stays where this is set to False.
+
+        Raises:
+            InputError: if it is set to True on a layer that was built without W2.
+        """
+        return self._adds_root
+
+    @root_weight.setter
+    def root_weight(self, value: bool) -> None:
+        if check_flag("root_weight", value) and self.root is None:
+            raise InputError(
+                "root_weight=True on a SAGE that was built without the weight of the node itself: "
+                "build one with root_weight=True and load the weights of this one with strict=False"
+            )
+        self._adds_root = value
 
     def forward(  # type: ignore[override]
         self, x: Any, edge_index: Any = None, size: tuple[int, int] | None = None
@@ -73,7 +94,7 @@ class SAGE(LinearOfNeighbours):
 
     def update(self, inputs: Tensor, root: OptTensor) -> Tensor:  # type: ignore[override]
         """(B * M, k * in_channels), (B * M, in_channels) -> (B * M, out_channels)."""
-        out = super().update(inputs, root)
+        out = super().update(inputs, root if self.root_weight else None)
         return F.normalize(out, dim=-1) if self.normalize else out
 
     @classmethod
