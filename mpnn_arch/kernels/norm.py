@@ -113,14 +113,17 @@ class _Normalise(torch.autograd.Function):
                 y.data_ptr(), mean.data_ptr(), variance.data_ptr(), factor.data_ptr(),
             )
         )  # fmt: skip
-        ctx.save_for_backward(x, weight, bias, y if relu else None, mean, factor)
+        given = (weight, bias, y if relu else None)
+        ctx.save_for_backward(x, mean, factor, *(one for one in given if one is not None))
+        ctx.given = [one is not None for one in given]
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weight, bias, y, mean, factor = ctx.saved_tensors
+        x, mean, factor, *kept = ctx.saved_tensors
+        weight, bias, y = [kept.pop(0) if given else None for given in ctx.given]
         needs_x, needs_residual, needs_weight, needs_bias = ctx.needs_input_grad[:4]
         dr: Tensor | None
         if torch.is_grad_enabled() or is_transformed(grad) or type(grad) is not Tensor:

@@ -188,14 +188,16 @@ class _Forward(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, product: Product, relu: bool
     ) -> Tensor:
         y = product.run(x, weight, bias, relu)
-        ctx.save_for_backward(x, weight, y if relu else None)
+        # No None among them: tools that draw the graph of gradients, as torchviz, read all sizes.
+        ctx.save_for_backward(x, weight, *([y] if relu else []))
         ctx.product = product
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
-        x, weight, y = ctx.saved_tensors
+        x, weight, *kept = ctx.saved_tensors
+        y = kept[0] if kept else None
         needs, product, transformed = ctx.needs_input_grad[:3], ctx.product, is_transformed(grad)
         if transformed or not torch.is_grad_enabled():  # no double backward
             product = _of_torch(product) if transformed else product

@@ -224,3 +224,18 @@ def test_compiled_rounds_are_whole_graphs(calls: list[bool]) -> None:
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(maps()), expected, rtol=1e-4, atol=1e-4)
     assert not calls
+
+
+@pytest.mark.parametrize(("activation", "affine"), [("relu", True), (None, True), (None, False)])
+def test_the_graph_of_gradients_saves_tensors_alone(activation: str | None, affine: bool) -> None:
+    """torchviz asks all that is saved for its size."""
+    layer = round_of(activation=activation, norm=nn.BatchNorm2d(6, affine=affine), residual=False)
+    plain = round_of(activation=activation, norm=None, residual=False)
+    left = [plain(layer(maps())).grad_fn]
+    saved: list[Any] = []
+    while left:
+        node = left.pop()
+        saved += getattr(node, "saved_tensors", ())
+        left += [below for below, _ in node.next_functions if below is not None]
+    assert saved
+    assert all(isinstance(tensor, Tensor) for tensor in saved)
