@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mpnn_arch.kernels.dispatch.tracing import in_functorch
+from mpnn_arch.kernels.dispatch.tracing import in_functorch, jit_tracing
 from mpnn_arch.rounds.aggregations import aggregate_messages, is_channelwise
 from mpnn_arch.rounds.message_round import MessageRound
 from mpnn_arch.rounds.shares import merge_shares, own_channels, split_shares
@@ -27,7 +27,7 @@ def chunks_of(layer: MessageRound, x: Tensor, most: int) -> list[tuple[int, int]
     """
     plan, function = layer.plan, layer.message_function
     whole = [(0, plan.num_nodes)]
-    if torch.compiler.is_exporting():  # for every size of the batch
+    if torch.compiler.is_exporting() or jit_tracing():  # for every size of the batch
         return whole
     per_edge = x.shape[0] * max(plan.largest_in, plan.largest_out) * math.prod(x.shape[2:])
     if per_edge * plan.num_edges <= most:
@@ -68,7 +68,7 @@ def aggregate_in_chunks(layer: MessageRound, x: Tensor, chunks: list[tuple[int, 
         if by_sample:
             shares, start, end = shares[:, start:end], 0, plan.num_nodes
         edges = slice(plan.edge_bounds[start], plan.edge_bounds[end])
-        source, target = layer._edges[:, edges]
+        source, target = layer._edges[:, edges].unbind()
         x_i = shares.index_select(0, target) if "x_i" in function.arguments else None
         messages = function(shares.index_select(0, source), x_i, target, edges)
         own = own_channels(target, plan)

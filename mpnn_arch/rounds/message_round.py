@@ -29,6 +29,7 @@ from mpnn_arch.checks import check_flag
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs.given import GivenGraph
 from mpnn_arch.graphs.relational_graph import RelationalGraph
+from mpnn_arch.kernels.dispatch.tracing import plain_shape
 from mpnn_arch.kernels.memory import device_or_default
 from mpnn_arch.kernels.plan import RoundPlan, make_plan
 from mpnn_arch.partition import ChannelPartition, Order
@@ -207,7 +208,7 @@ class MessageRound(MessagePassing):
             InputError: messages of another shape, from a ``message`` that was overridden.
         """
         plan, maps = self.plan, "HW"[: self.message_function.spatial_dims]
-        check_messages(self, inputs, (len(index), "B", plan.largest_out, *maps))
+        check_messages(self, inputs, (plain_shape(index)[0], "B", plan.largest_out, *maps))
         return merge_shares(self.aggregate_shares(inputs, index, dim_size), plan)
 
     def update(self, inputs: Tensor, residual: OptTensor = None) -> Tensor:

@@ -14,6 +14,7 @@ from torch_geometric.nn import MessagePassing
 
 from mpnn_arch.checks import kind_of
 from mpnn_arch.errors import DtypeError, InputError
+from mpnn_arch.kernels.dispatch.tracing import plain_shape
 from mpnn_arch.rounds.wrapped import must_be_called
 
 _STEPS = ("message", "aggregate", "update")
@@ -116,10 +117,11 @@ def check_node_features(layer: Any, features: Tensor) -> None:
     Raises:
         InputError: another number of rows than nodes.
     """
-    if features.dim() and features.shape[0] == layer.plan.num_nodes:
+    shape = plain_shape(features)
+    if shape and shape[0] == layer.plan.num_nodes:
         return
     raise InputError(
-        f"{type(layer).__name__} hands node features of shape {tuple(features.shape)} to "
+        f"{type(layer).__name__} hands node features of shape {tuple(shape)} to "
         f"propagate; expected {layer.plan.num_nodes} rows, one for each node: for an input "
         "(B, C, ...) give split_shares(x, self.plan) of mpnn_arch.rounds.shares"
     )
@@ -136,11 +138,12 @@ def check_shares(layer: Any, shares: Tensor) -> None:
         InputError: another number of dimensions or channels than nodes have.
     """
     plan, maps = layer.plan, "HW"[: layer.message_function.spatial_dims]
-    if shares.dim() == 3 + len(maps) and shares.shape[2] == plan.largest_in:
+    shape = plain_shape(shares)
+    if len(shape) == 3 + len(maps) and shape[2] == plan.largest_in:
         return
     expected = ", ".join(map(str, (plan.num_nodes, "B", plan.largest_in, *maps)))
     raise InputError(
-        f"{type(layer).__name__} hands x of shape {(plan.num_nodes, *shares.shape[1:])} to "
+        f"{type(layer).__name__} hands x of shape {(plan.num_nodes, *shape[1:])} to "
         f"propagate; expected ({expected}): for an input (B, C, ...) give "
         "split_shares(x, self.plan) of mpnn_arch.rounds.shares"
     )
@@ -157,12 +160,14 @@ def check_messages(layer: Any, messages: Any, shape: tuple[int | str, ...]) -> N
     Raises:
         InputError: no tensor, or one of another shape.
     """
-    if isinstance(messages, Tensor) and messages.dim() == len(shape):
-        sizes = zip(messages.shape, shape, strict=True)
-        if all(isinstance(wanted, str) or size == wanted for size, wanted in sizes):
+    sizes = plain_shape(messages) if isinstance(messages, Tensor) else None
+    if sizes is not None and len(sizes) == len(shape):
+        pairs = zip(sizes, shape, strict=True)
+        if all(isinstance(wanted, str) or size == wanted for size, wanted in pairs):
             return
+    found = kind_of(messages) if sizes is None else f"shape {tuple(sizes)}"
     raise InputError(
-        f"{type(layer).__name__} has messages of {kind_of(messages)}; expected "
+        f"{type(layer).__name__} has messages of {found}; expected "
         f"({', '.join(map(str, shape))}): edges, batch, channels of the largest share"
     )
 
@@ -180,9 +185,10 @@ def check_aggregates(layer: Any, aggregates: Tensor, residual: Tensor | None) ->
             f"this {kind} has residual=True, and its forward hands none to propagate: call "
             "self.propagate(..., residual=...)"
         )
-    if aggregates.dim() < 2 or aggregates.shape[1] != layer.out_channels:
+    shape = plain_shape(aggregates)
+    if len(shape) < 2 or shape[1] != layer.out_channels:
         raise InputError(
-            f"{kind} has aggregates of shape {tuple(aggregates.shape)}; expected "
+            f"{kind} has aggregates of shape {tuple(shape)}; expected "
             f"{layer.out_channels} channels: check its message and aggregate"
         )
     bias = layer.bias

@@ -14,7 +14,7 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from mpnn_arch.checks import check_flag, shown, whole_number
 from mpnn_arch.errors import InputError
-from mpnn_arch.kernels.dispatch.tracing import jit_tracing
+from mpnn_arch.kernels.dispatch.tracing import jit_tracing, plain_shape
 from mpnn_arch.partition import ChannelPartition
 from mpnn_arch.registry import Registry
 
@@ -242,9 +242,9 @@ def add_residual(out: Tensor, residual: Tensor) -> Tensor:
     """
     if not isinstance(residual, Tensor):
         raise InputError(f"a residual of a round is a tensor, not {shown(residual)}")
-    if not out.is_nested and out.shape != residual.shape:
+    if not out.is_nested and plain_shape(out) != plain_shape(residual):
         raise InputError(
-            f"a residual adds {tuple(residual.shape)} to {tuple(out.shape)}; use as many channels "
-            "in as out, stride 1 and padding='same', or residual=False"
+            f"a residual adds {tuple(plain_shape(residual))} to {tuple(plain_shape(out))}; use "
+            "as many channels in as out, stride 1 and padding='same', or residual=False"
         )
     return out + residual

@@ -4,10 +4,12 @@ Every registered message with every registered aggregation, over vectors and map
 are, the loops of ``test_swaps`` say.
 """
 
+import warnings
+
 import pytest
 import torch
 
-from mpnn_arch import FusedRound, MessageRound, RelationalGraph
+from mpnn_arch import FusedRound, InputError, MessageRound, RelationalGraph
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.rounds import message_functions
 from mpnn_arch.rounds.aggregations import aggregations
@@ -86,3 +88,32 @@ def test_the_fused_round_is_the_message_round(kind, message, aggr):
             torch.testing.assert_close(
                 value, expected[name], msg=lambda text, at=at: f"{at}: {text}"
             )
+
+
+@pytest.mark.parametrize("twin", [MessageRound, FusedRound])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(kind, message) for kind in ("vectors", "maps") for message in works_on(kind)],
+)
+def test_a_traced_round_fixes_no_size_of_its_example(kind, message, twin):
+    layer, more = make(twin, kind, message, "max"), () if kind == "vectors" else (5, 4)
+    layer.norm = None  # torch's own compares traced sizes
+    layer.max_message_elements = 1  # one chunk nonetheless, since another batch has others
+    generator = torch.Generator().manual_seed(1)
+    few, many = (
+        torch.randn(batch, layer.in_channels, *more, dtype=torch.float64, generator=generator)
+        for batch in (2, 7)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        traced = torch.jit.trace(layer, few)
+    torch.testing.assert_close(traced(many), layer(many))
+
+
+def test_a_trace_of_a_wrong_message_says_so():
+    class Wrong(MessageRound):
+        def message(self, x_j, x_i, index):
+            return super().message(x_j, x_i, index)[:, :, :-1]
+
+    with pytest.raises(InputError, match=r"has messages of shape \(4, 2, 1\)"):
+        torch.jit.trace(Wrong(RelationalGraph(2, [[0], [1]]), 4, 4), torch.zeros(2, 4))

@@ -13,6 +13,7 @@ from torch.nn.modules import module as of_torch
 from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dispatch_mode
 
 _peek_transforms = torch._C._functorch.peek_interpreter_stack
+_set_tracing_state = getattr(torch._C, "_set_tracing_state", None)
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 # Those of all modules, as `nn.Module` reads them in every version of torch.
@@ -52,6 +53,21 @@ def is_traced(*tensors: Tensor) -> bool:
 def jit_tracing() -> bool:
     """Whether ``torch.jit.trace`` runs, where reading a size fixes it in the program, and warns."""
     return torch._C._get_tracing_state() is not None and not torch.compiler.is_compiling()
+
+
+def plain_shape(tensor: Tensor) -> torch.Size:
+    """The tensor's shape for a check: integers in ``torch.jit.trace`` too, where comparing warns.
+
+    For no number that goes into the program: it would be fixed there.
+    """
+    if not jit_tracing() or _set_tracing_state is None:
+        return tensor.shape
+    state = torch._C._get_tracing_state()
+    _set_tracing_state(None)
+    try:
+        return tensor.shape
+    finally:
+        _set_tracing_state(state)
 
 
 def in_functorch() -> bool:

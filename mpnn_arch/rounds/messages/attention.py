@@ -10,6 +10,7 @@ from torch_geometric.utils import softmax
 
 from mpnn_arch.checks import check_range, whole_number
 from mpnn_arch.errors import InputError
+from mpnn_arch.kernels.dispatch.tracing import plain_shape
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
 from mpnn_arch.rounds.messages.edge_product import EdgeProduct
@@ -145,10 +146,11 @@ class SharedAttentionMessage(MessageFunction):
 
     def forward(self, x_j: Tensor, x_i: Tensor, index: Tensor) -> Tensor:
         """(E, B, largest_in) twice -> (E, B, largest_out)."""
-        if x_i.shape[2] != x_j.shape[2]:  # of a GraphRound with a pair of channels
+        senders, receivers = plain_shape(x_j)[2], plain_shape(x_i)[2]
+        if senders != receivers:  # of a GraphRound with a pair of channels
             raise InputError(
-                f"one W maps senders of {x_j.shape[2]} channels, and not receivers of "
-                f"{x_i.shape[2]}: use rounds.gnn.GAT, which has one for each"
+                f"one W maps senders of {senders} channels, and not receivers of "
+                f"{receivers}: use rounds.gnn.GAT, which has one for each"
             )
         h_j, h_i = (self._heads(x, index) for x in (x_j, x_i))  # (E, B, H, D)
         logits = (h_j * self.source_logit).sum(-1) + (h_i * self.target_logit).sum(-1)

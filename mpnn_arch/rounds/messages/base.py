@@ -13,6 +13,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from mpnn_arch.checks import check_kind, kind_of, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dense import dense_weight
+from mpnn_arch.kernels.dispatch.tracing import plain_shape
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
@@ -215,16 +216,17 @@ class MessageFunction(nn.Module):
                 "message_function(x_j, x_i, index)"
             )
         messages: Tensor = super().__call__(*[given[name] for name in self.arguments])
-        expected = (*x_j.shape[:2], self.plan.largest_out)
+        expected = (*plain_shape(x_j)[:2], self.plan.largest_out)
         if not isinstance(messages, Tensor):
             raise InputError(
                 f"{type(self).__name__}.forward returned {kind_of(messages)}; it returns the "
                 "messages, a tensor (E, B, C)"
             )
-        if messages.dim() != x_j.dim() or messages.shape[:3] != expected:
+        shape = plain_shape(messages)
+        if len(shape) != x_j.dim() or shape[:3] != expected:
             space = ", H', W'" if self.spatial_dims else ""
             raise InputError(
-                f"{type(self).__name__} returned messages of shape {tuple(messages.shape)}; "
+                f"{type(self).__name__} returned messages of shape {tuple(shape)}; "
                 f"expected ({', '.join(map(str, expected))}{space}): edges, batch, channels of "
                 "the largest share"
             )

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpnn_arch.kernels.dispatch.tracing import jit_tracing
 from mpnn_arch.kernels.geometry import ConvGeometry
 
 
@@ -29,7 +30,7 @@ def depthwise_by_edge(x: Tensor, kernels: Tensor, geometry: ConvGeometry) -> Ten
 
 def _grouped(x: Tensor, kernels: Tensor, geometry: ConvGeometry, groups: int) -> Tensor:
     maps = x.transpose(0, 1).flatten(1, 2)
-    if not torch.compiler.is_compiling():
+    if not (torch.compiler.is_compiling() or jit_tracing()):
         geometry = geometry.within(maps.shape[2:])
     _, stride, padding, dilation = geometry
     out = F.conv2d(maps, kernels, None, stride, padding, dilation, groups)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpnn_arch.kernels.dispatch.tracing import jit_tracing
 from mpnn_arch.kernels.geometry import ConvGeometry
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.rounds.messages.base import MessageFunction, message_functions
@@ -96,7 +97,7 @@ class SharedConvMessage(_SharedMessage):
     def forward(self, x_j: Tensor) -> Tensor:
         """(E, B, largest_in, H, W) -> (E, B, largest_out, H', W')."""
         g = self.geometry
-        if not torch.compiler.is_compiling():
+        if not (torch.compiler.is_compiling() or jit_tracing()):
             g = g.within(x_j.shape[-2:])
         maps = F.conv2d(x_j.flatten(0, 1), self.weight, None, g.stride, g.padding, g.dilation)
         return maps.unflatten(0, x_j.shape[:2])
