@@ -129,6 +129,8 @@ def compiler_with(folder: Path, options: str, first: str = "") -> str:
 def test_no_compiler(tmp_path: Path) -> None:
     reason = run(REFUSE, PATH=str(tmp_path), CXX="", MPNN_ARCH_CACHE=str(tmp_path / "cache"))
     assert "no C++ compiler g++" in reason
+    reason = run(REFUSE, CXX="no-such 'compiler", MPNN_ARCH_CACHE=str(tmp_path / "cache"))
+    assert "no C++ compiler no-such 'compiler" in reason
 
 
 def test_compiler_that_fails(tmp_path: Path) -> None:
@@ -146,6 +148,7 @@ def test_two_processes_at_once_compile_once(tmp_path: Path) -> None:
     """The compiler counts its calls: one process compiles, the other waits and loads."""
     tally, cache = tmp_path / "tally", tmp_path / "cache"
     compiler = compiler_with(tmp_path, UNOPTIMISED, first=f'echo "$@" >> {tally}')
+    compiler = f"env -u NO_SUCH_VARIABLE {compiler}"  # of several words
     settings = environment(CXX=compiler, MPNN_ARCH_CACHE=str(cache))
     both = [
         subprocess.Popen(

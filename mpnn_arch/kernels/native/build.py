@@ -17,6 +17,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -57,9 +58,7 @@ def load_library() -> ctypes.CDLL:
     """
     if not IS_SUPPORTED:
         raise BuildError("kernels are compiled on Linux and macOS only")
-    compiler = shutil.which(os.environ.get("CXX") or "g++")
-    if compiler is None:
-        raise BuildError(f"there is no C++ compiler {os.environ.get('CXX') or 'g++'} on the PATH")
+    compiler = _compiler()
     flags, name = _flags_and_name(compiler)
     folder = trusted_folder(cache_folder())
     if folder is not None:
@@ -74,7 +73,7 @@ def load_library() -> ctypes.CDLL:
                     return library
                 sweep(folder, _BUILDING)
                 with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=folder) as building:
-                    built = _compile([compiler, *flags], Path(building), name)
+                    built = _compile([*compiler, *flags], Path(building), name)
                     # Loaded where it was built: of a file at `path` that was loaded and is not
                     # ours, the loader would give the old one.
                     library = open_library(built)
@@ -85,9 +84,27 @@ def load_library() -> ctypes.CDLL:
             pass  # the folder cannot be written: use a temporary library for this process
     try:
         with tempfile.TemporaryDirectory(prefix="mpnn_arch-") as private:
-            return open_library(_compile([compiler, *flags], Path(private), name))
+            return open_library(_compile([*compiler, *flags], Path(private), name))
     except OSError as error:
         raise BuildError(f"there is no folder to compile in: {error}") from error
+
+
+def _compiler() -> list[str]:
+    """``$CXX``, else ``g++``: a program, perhaps with arguments, as in ``ccache g++``.
+
+    Raises:
+        BuildError: it is not on the PATH.
+    """
+    named = os.environ.get("CXX") or "g++"
+    whole = shutil.which(named)  # a path may contain spaces
+    if whole is not None:
+        return [whole]
+    with contextlib.suppress(ValueError):  # a quote without its end
+        program, *arguments = shlex.split(named)
+        found = shutil.which(program)
+        if found is not None:
+            return [found, *arguments]
+    raise BuildError(f"there is no C++ compiler {named} on the PATH")
 
 
 def _open_cached(path: Path) -> ctypes.CDLL | None:
@@ -158,14 +175,14 @@ def _lines(command: Iterable[str], *outputs: str) -> str:
     return "\n".join([" ".join(command), *(printed or ["(it printed nothing)"])])
 
 
-def _flags_and_name(compiler: str) -> tuple[tuple[str, ...], str]:
+def _flags_and_name(compiler: list[str]) -> tuple[tuple[str, ...], str]:
     """The compiler's flags, and the library's name with a digest of all that it depends on."""
     version = _version(compiler)
     own = CLANG_FLAGS if b"clang" in version else GCC_FLAGS
     machine = platform.machine().lower()
     native = "-mcpu=native" if machine in ("aarch64", "arm64") else "-march=native"
     flags = (*FLAGS, native, *own)
-    digest = hashlib.sha256(" ".join(flags).encode())
+    digest = hashlib.sha256(" ".join([*compiler[1:], *flags]).encode())
     for source in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
         digest.update(source.name.encode() + source.read_bytes())
     digest.update(version)
@@ -173,13 +190,13 @@ def _flags_and_name(compiler: str) -> tuple[tuple[str, ...], str]:
     return flags, f"block_kernels-{digest.hexdigest()[:20]}.so"
 
 
-def _version(compiler: str) -> bytes:
+def _version(compiler: list[str]) -> bytes:
     """What ``--version`` prints."""
-    command = [compiler, "--version"]
+    command = [*compiler, "--version"]
     try:
         version = subprocess.run(command, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
-        raise BuildError(f"the C++ compiler {compiler} does not run: {error}") from error
+        raise BuildError(f"the C++ compiler {command[0]} does not run: {error}") from error
     if version.returncode:
         printed = [output.decode(errors="replace") for output in (version.stderr, version.stdout)]
         raise BuildError(
