@@ -21,6 +21,7 @@ from mpnn_arch.models.named_parts import is_named
 from mpnn_arch.models.registry import make_config
 from mpnn_arch.partition import Order
 from mpnn_arch.rounds import message_functions
+from mpnn_arch.rounds.generator import check_generator
 
 
 def build(
@@ -163,11 +164,7 @@ def _check_names(order: Any, init: Any, backend: Any, message: Any) -> None:
 
 def _generator(seed: int | torch.Generator) -> tuple[torch.Generator, int | None]:
     if isinstance(seed, torch.Generator):
-        if seed.device.type != "cpu":
-            raise InputError(
-                f"the generator is on {seed.device}; weights are drawn on the CPU, so that every "
-                "device gets the same; give torch.Generator() or a number"
-            )
+        check_generator(seed)
         return seed, None
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"a seed is an integer from 0 to 2^63 - 1, not {shown(seed)}")

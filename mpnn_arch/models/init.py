@@ -11,6 +11,7 @@ from torch_geometric.nn import SumAggregation
 
 from mpnn_arch.checks import check_choice, check_kind
 from mpnn_arch.rounds import ConvMessage, LinearMessage, MessageRound
+from mpnn_arch.rounds.generator import check_generator
 from mpnn_arch.rounds.messages.initial import set_values
 from mpnn_arch.rounds.wrapped import unwrapped
 
@@ -46,6 +47,7 @@ def initialise(model: nn.Module, init: Init, generator: torch.Generator) -> None
     """
     check_kind("model", model, nn.Module, "give one")
     check_choice("init", init, INITS)
+    check_generator(generator)
     own = _of_messages_and_aggregations(model)
     for module in model.modules():
         if isinstance(module, MessageRound):

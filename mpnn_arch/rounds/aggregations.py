@@ -24,6 +24,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.kernels.dispatch.tracing import is_transformed
 from mpnn_arch.kernels.plan import RoundPlan
 from mpnn_arch.registry import Registry
+from mpnn_arch.rounds.generator import check_generator
 
 Aggr: TypeAlias = str | pyg.Aggregation | type[pyg.Aggregation] | Sequence[str | pyg.Aggregation]
 
@@ -125,11 +126,13 @@ def make_aggregation(
     Raises:
         InputError: an unknown name, or arguments that the aggregation rejects.
     """
+    if generator is not None:
+        check_generator(generator)
     with torch.random.fork_rng(devices=[]):
-        if isinstance(generator, torch.Generator):
-            ahead = torch.Generator(generator.device)
+        if generator is not None:
+            ahead = torch.Generator()
             ahead.set_state(generator.get_state())
-            seed = torch.randint(2**62, (), generator=ahead, device=ahead.device)
+            seed = torch.randint(2**62, (), generator=ahead, device="cpu")
             # Another seed than the one that the round is about to draw.
             torch.default_generator.manual_seed(int(seed) + 1)
         return _make(aggr, plan, aggr_kwargs)

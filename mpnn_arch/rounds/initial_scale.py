@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.inits import reset
 
-from mpnn_arch.checks import shown
-from mpnn_arch.errors import InputError
 from mpnn_arch.rounds.aggregations import aggregate_messages
+from mpnn_arch.rounds.generator import check_generator
 from mpnn_arch.rounds.messages.initial import set_values
 from mpnn_arch.rounds.on_trial import on_trial, place_of
 from mpnn_arch.rounds.wrapped import unwrapped
@@ -31,15 +30,12 @@ def reset_round(
 
     Args:
         layer: a :class:`~mpnn_arch.rounds.message_round.MessageRound`.
-        generator: source of randomness; None for torch's default one.
+        generator: source of randomness, on the CPU; None for torch's default one.
         by_degree: whether the number of messages that each node receives is known.
         with_bias: whether the bias is that of the sum.
     """
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise InputError(
-            f"a generator is a torch.Generator or None, not {shown(generator)}; give "
-            "torch.Generator().manual_seed(0)"
-        )
+    if generator is not None:
+        check_generator(generator)
     with torch.device("cpu"):  # where a generator draws, whatever torch's default device is
         _reset(layer, generator, by_degree)
         if with_bias and layer.bias is not None and not layer.bias.is_meta:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mpnn_arch.checks import check_kind, counted, shown
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.weights import load_weights
+from mpnn_arch.rounds.generator import check_generator
 from mpnn_arch.training.batch_norm import reestimate_batch_norm
 from mpnn_arch.training.config import TrainingConfig, check_training
 from mpnn_arch.training.data import ImageDataset
@@ -116,7 +117,7 @@ class EpochLoop(ABC):
                 "with mpnn_arch.training.load_dataset"
             )
         check_training(config)
-        check_kind("generator", generator, torch.Generator, "give torch.Generator()")
+        check_generator(generator)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InputError(
                 f"the model, a {type(model).__name__}, has no parameter to train; give it layers "

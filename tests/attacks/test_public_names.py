@@ -161,7 +161,10 @@ def test_the_message_says_what_to_give():
         (lambda: learned_graph(5, 4), "model is a list, not 5"),
         (lambda: Trainer(layer, "digits", config, generator=generator), "load_dataset"),
         (lambda: Trainer(layer, dataset, "fast", generator=generator), "TrainingConfig"),
-        (lambda: Trainer(layer, dataset, config, generator=0), "generator is a Generator, not 0"),
+        (
+            lambda: Trainer(layer, dataset, config, generator=0),
+            "a generator is a torch.Generator, not 0",
+        ),
         (lambda: Trainer("mlp", dataset, config, generator=generator), "mpnn_arch.models.build"),
         (
             lambda: ImageDataset(train_images=images.numpy(), train_labels=labels, **parts),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mpnn_arch import (
     GraphRound,
+    InputError,
     MessageRound,
     RelationalConv2d,
     RelationalLinear,
@@ -167,3 +168,27 @@ def test_replaced_parts(gpu):
         layer.norm = nn.BatchNorm1d(24)
         use(gpu, layer, draw(3, 24))
         layer.to(gpu)
+
+
+class GeneratorOfAGPU(torch.Generator):
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    "draw_from",
+    [
+        lambda generator: RelationalLinear(GRAPH, 8, 8, generator=generator),
+        lambda generator: MessageRound(GRAPH, 8, 8).reset_parameters(generator),
+        lambda generator: gnn.GAT(4, 4, generator=generator),
+        lambda generator: models.build("mlp", GRAPH, in_features=9, seed=generator),
+        lambda generator: models.initialise(nn.Linear(2, 2), "kaiming", generator),
+        lambda generator: Trainer(
+            nn.Linear(64, 10), load_dataset("digits"), TrainingConfig(), generator=generator
+        ),
+    ],
+)
+def test_a_generator_of_a_gpu_is_refused_where_it_enters(draw_from):
+    with pytest.raises(InputError, match=r"the generator is on cuda:0, .*give torch.Generator\(\)"):
+        draw_from(GeneratorOfAGPU())
