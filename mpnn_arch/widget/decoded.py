@@ -69,7 +69,7 @@ class DecodedScene:
         return {(edge.source, edge.target): edge for edge in self.edges}
 
     def largest(self, key: str) -> float:
-        """The largest absolute value of ``key`` over all nodes; 1 where all are 0."""
+        """The largest finite absolute value of ``key`` over all nodes; 1 where all are 0."""
         return _largest([node[key] for node in self.nodes if key in node])
 
     def arrived(self, v: int, step: int) -> int:
@@ -106,5 +106,5 @@ class DecodedScene:
 
 
 def _largest(arrays: list[Array]) -> float:
-    values = [float(np.nan_to_num(np.abs(array)).max()) for array in arrays if array.size]
+    values = [float(np.abs(array[np.isfinite(array)]).max(initial=0.0)) for array in arrays]
     return max(values, default=0.0) or 1.0

@@ -227,19 +227,21 @@ def edge_matrices(layer: MessageRound) -> tuple[Tensor | None, str]:
 def pack(values: Tensor) -> str:
     """Numbers as ``"scale;base64"``: little-endian int16 in units of the scale.
 
-    The error is at most 1/65534 of the largest number; -32768 stands for what is not finite.
+    The error is at most 1/65532 of the largest finite number; 32767 and -32767 stand for the
+    infinities, -32768 for NaN.
     """
     array = values.detach().double().reshape(-1).numpy()
     largest = float(np.abs(array).max()) if array.size else 0.0
-    finite = None
+    given = array
     if not math.isfinite(largest):  # not asked of every number: a scene has hundreds of arrays
-        finite = np.isfinite(array)
-        array = np.where(finite, array, 0.0)
+        array = np.where(np.isfinite(array), array, 0.0)
         largest = float(np.abs(array).max())
-    scale = largest / 32767 or 1.0
+    scale = largest / 32766 or 1.0
     whole = np.rint(array / scale)
-    if finite is not None:
-        whole[~finite] = -32768
+    if array is not given:
+        for value, code in ((np.inf, 32767), (-np.inf, -32767)):
+            whole[given == value] = code
+        whole[np.isnan(given)] = -32768
     return f"{scale:.8g};{base64.b64encode(whole.astype('<i2').tobytes()).decode()}"
 
 
@@ -247,7 +249,10 @@ def unpack(text: str) -> np.ndarray:
     """The numbers that :func:`pack` wrote, as float64."""
     scale, data = text.split(";")
     whole = np.frombuffer(base64.b64decode(data), "<i2").astype(float)
-    return np.where(whole == -32768, np.nan, whole * float(scale))
+    numbers = whole * float(scale)
+    for code, value in ((32767, np.inf), (-32767, -np.inf), (-32768, np.nan)):
+        numbers[whole == code] = value
+    return numbers
 
 
 class _Blocks(NamedTuple):

@@ -197,7 +197,8 @@ def _numbers(values: Array | float, rows: int) -> str:
     """The first few numbers, one per channel: a map is its mean."""
     flat = np.asarray(values, dtype=np.float64).reshape(-1)
     if flat.size > rows:
-        flat = flat.reshape(rows, -1).mean(axis=1)
+        with np.errstate(invalid="ignore"):  # a map may hold both infinities
+            flat = flat.reshape(rows, -1).mean(axis=1)
     few, digits = _MOST_NUMBERS, "6.2f"
     largest = np.abs(flat[np.isfinite(flat)]).max(initial=0.0)
     if 0.01 <= largest < 0.1:

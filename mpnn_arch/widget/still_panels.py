@@ -83,7 +83,9 @@ def draw_graph(axes: Axes, scene: DecodedScene, step: int, part: Part | None) ->
         held, largest = (node["output"], largest_out) if done else (node["x"], largest_x)
         sizes = scene.scene["out_sizes" if done else "in_sizes"]
         if sum(sizes) <= MOST_CHANNELS:
-            _draw_ring(axes, (x, y), rim, held.reshape(sizes[v], -1).mean(1) / largest)
+            with np.errstate(invalid="ignore"):  # a map may hold both infinities
+                means = held.reshape(sizes[v], -1).mean(1) / largest
+            _draw_ring(axes, (x, y), rim, means)
         finite = held[np.isfinite(held)]
         face = scale(0.5 + 0.5 * finite.mean() / largest) if finite.size else NOT_FINITE
         lit = part is not None and v in part
@@ -163,10 +165,12 @@ def _draw_arcs(
         lit = part is not None and (
             edge.target == part.target and part.source in (None, edge.source)
         )
-        width = (0.8 if n <= MOST_LABELS else 0.3) + (3 if n <= MOST_LABELS else 1) * (
-            edge.size / largest_size
-        )
-        colour: Any = scale(0.5 + 0.5 * edge.mean / largest_mean) if sent else ABSENT
+        share = edge.size / largest_size if math.isfinite(edge.size) else 1.0
+        width = (0.8 if n <= MOST_LABELS else 0.3) + (3 if n <= MOST_LABELS else 1) * share
+        colour: Any = ABSENT
+        if sent:
+            finite = math.isfinite(edge.mean)
+            colour = scale(0.5 + 0.5 * edge.mean / largest_mean) if finite else NOT_FINITE
         if lit:
             _draw_arc(axes, edge, at, rim, ACCENT, width + 3, zorder=2.5, alpha=0.45)
         arrow = lit and sent
@@ -228,8 +232,9 @@ def _draw_ring(axes: Axes, centre: tuple[float, float], rim: float, values: Arra
         Wedge(centre, rim, 90 - (i + 1) * turn + gap, 90 - i * turn - gap, width=0.3 * rim)
         for i in range(len(values))
     ]
-    ring = PatchCollection(ticks, cmap=colours(), edgecolors=SOFT, linewidths=0.3, zorder=5)
-    ring.set_array(np.nan_to_num(values))
+    scale = colours().with_extremes(bad=NOT_FINITE)
+    ring = PatchCollection(ticks, cmap=scale, edgecolors=SOFT, linewidths=0.3, zorder=5)
+    ring.set_array(np.ma.masked_invalid(values))
     ring.set_clim(-1, 1)
     axes.add_collection(ring)
 
@@ -248,7 +253,7 @@ def _matrix(scene: DecodedScene) -> tuple[Array, Array, Array]:
     picture: npt.NDArray[np.float64] = np.full((y_ends[-1], x_ends[-1]), np.nan)
     for edge in scene.edges:
         rows, columns = raw["out_sizes"][edge.target], raw["in_sizes"][edge.source]
-        block = np.where(np.isnan(edge.weights), np.inf, edge.weights)
+        block = np.where(np.isfinite(edge.weights), edge.weights, np.inf)
         if raw["whole_blocks"] and math.prod(kernel) > 1:
             laid = block.reshape(rows, columns, *kernel).transpose(0, 2, 1, 3)
             block = laid.reshape(rows * kernel[0], columns * kernel[1])

@@ -81,6 +81,39 @@ def test_hovering_a_node_lights_all_three_views(visit, page_of_a_ring):
     assert equation.locator("[data-edge]").count() == 5
 
 
+def test_what_is_not_finite_is_said_and_the_rest_keeps_its_scale(visit, tmp_path):
+    layer = RelationalLinear(graphs.ring(4, 2), 8, 8)
+    with torch.no_grad():
+        layer.weight.fill_(0.5)
+        layer.bias.zero_()
+        layer.bias[2:5] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+    widget = RoundWidget(layer, torch.ones(1, 8))
+    widget.export_html(tmp_path / "round.html")
+    page = visit(tmp_path / "round.html")
+    for v, rows in ((1, ["\u221e", "\u2212\u221e"]), (2, ["n/a", "3.00"])):
+        node(page, v).hover()
+        page.wait_for_selector(f".mr-node[data-node='{v}'].is-lit")
+        last = page.locator('[data-view="equation"] .mr-line', has_text="\u03c3(\u2026)")
+        expect(last.locator(".mr-cell")).to_have_text(rows)
+    fills = last.locator(".mr-cell").evaluate_all("all => all.map(one => one.style.background)")
+    assert fills == ["rgb(128, 128, 128)", "rgb(153, 61, 0)"]  # the largest number is finite
+
+
+def test_a_message_that_is_not_finite_is_as_wide_as_the_widest(visit, tmp_path):
+    layer = RelationalLinear(graphs.ring(4, 2), 4, 4)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)[1] = torch.inf
+        layer.weight[2] = torch.nan
+    RoundWidget(layer, torch.ones(1, 4)).export_html(tmp_path / "round.html")
+    page = visit(tmp_path / "round.html")
+    node(page, 0).hover()
+    widths = page.locator(".mr-lit-edge").evaluate_all(
+        "all => all.map(one => one.getAttribute('stroke-width'))"
+    )
+    assert widths == [widths[0]] * 3
+    assert float(widths[0]) < 10
+
+
 def test_a_page_has_one_first_heading(visit, page_of_a_ring):
     page = visit(page_of_a_ring[0])
     heading = page.get_by_role("heading", level=1)

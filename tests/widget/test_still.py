@@ -236,11 +236,28 @@ def test_in_marimo_no_picture_is_drawn(monkeypatch):
 @pytest.mark.parametrize("fill", [torch.nan, torch.inf, 3e38])
 def test_numbers_that_are_not_finite_are_drawn_without_a_warning(layer, recwarn, fill):
     figure = draw_round(layer, torch.full((1, 32), fill))
-    figure.canvas.draw()
+    figure.savefig(io.BytesIO())
     assert not recwarn.list
     discs = [patch for patch in figure.axes[0].patches if patch.zorder == 5]
     assert len(discs) == 8
     assert all(disc.get_facecolor()[3] == 1 for disc in discs)  # a label is read on its disc
+
+
+@pytest.mark.parametrize("lost", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_grey_and_written_as_what_it_is(generator, recwarn, lost):
+    layer = RelationalLinear(graphs.ring(8, 4), 32, 33, generator=generator)
+    with torch.no_grad():
+        layer.bias[5] = lost  # of node 1
+        layer.weight.zero_()[0] = lost  # of the first message to node 0
+    figure = draw_round(layer, torch.ones(1, 32), selected="node:1")
+    figure.savefig(io.BytesIO())
+    assert not recwarn.list
+    axes = figure.axes[0]
+    grey = [one.get_edgecolor() for one in axes.patches].count((0.5, 0.5, 0.5, 1.0))
+    assert grey == 1  # the arc, or loop, of one message
+    tick = axes.collections[1].get_facecolor()[0]
+    assert tick.tolist() == [0.5, 0.5, 0.5, 1.0]
+    assert any(f"{float(lost):6.2f}" in text.get_text() for text in figure.axes[2].texts)
 
 
 def test_a_weight_that_is_not_finite_is_not_hatched_as_absent(layer, recwarn):
@@ -251,5 +268,5 @@ def test_a_weight_that_is_not_finite_is_not_hatched_as_absent(layer, recwarn):
     place = np.argwhere(~np.ma.getmaskarray(image.get_array()))[0]
     assert layer.dense_weight()[tuple(place)].isnan()
     assert image.to_rgba(image.get_array())[tuple(place)].tolist() == [0.5, 0.5, 0.5, 1.0]
-    image.figure.canvas.draw()
+    image.figure.savefig(io.BytesIO())
     assert not recwarn.list

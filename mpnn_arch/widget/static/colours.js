@@ -8,10 +8,10 @@ const SCALES = {
   dark: [[130, 196, 255], [44, 116, 179], [38, 42, 48], [190, 98, 18], [255, 190, 110]],
 };
 
-/** A number of -1 to 1 as [r, g, b]. */
+/** A number of -1 to 1 as [r, g, b]; grey for what is not finite. */
 export function colour(value, theme) {
   const stops = SCALES[theme];
-  if (Number.isNaN(value)) return [128, 128, 128];
+  if (!Number.isFinite(value)) return [128, 128, 128];
   const at = (clamp(value, -1, 1) + 1) * 2;
   const low = Math.min(3, Math.floor(at));
   return range(3).map((i) => Math.round(stops[low][i] + (at - low) * (stops[low + 1][i] - stops[low][i])));

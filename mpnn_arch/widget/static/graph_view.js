@@ -64,7 +64,7 @@ export class GraphView {
   strokeWidth(edge) {
     const { scene } = this.screen;
     const [least, more] = scene.num_nodes > 32 ? [0.4, 1.6] : [0.8, 4];
-    return least + more * (edge.size / scene.largest.size);
+    return least + more * (Number.isFinite(edge.size) ? edge.size / scene.largest.size : 1);
   }
 
   colourOf(edge) {

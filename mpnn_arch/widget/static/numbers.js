@@ -1,5 +1,8 @@
 // Numbers as Python packs them, as they are counted with, and as they are written.
 
+// What the codes stand for that are no multiples of the scale.
+const NOT_FINITE = { 32767: Infinity, [-32767]: -Infinity, [-32768]: NaN };
+
 /** The numbers that scene.py packed: "scale;base64 of little-endian int16". */
 export function unpack(text) {
   if (text === undefined) return null;
@@ -9,15 +12,16 @@ export function unpack(text) {
   const numbers = new Float64Array(bytes.length / 2);
   for (let i = 0; i < numbers.length; i++) {
     const whole = view.getInt16(2 * i, true);
-    numbers[i] = whole === -32768 ? NaN : whole * Number(scale);
+    numbers[i] = Math.abs(whole) < 32767 ? whole * Number(scale) : NOT_FINITE[whole];
   }
   return numbers;
 }
 
-/** The largest size of a number in the lists, 1 if all are 0; a list may be null. */
+/** The largest size of a finite number in the lists, 1 if all are 0; a list may be null. */
 export function largestOf(lists) {
   let largest = 0;
-  for (const list of lists) for (const x of list ?? []) if (Math.abs(x) > largest) largest = Math.abs(x);
+  for (const list of lists)
+    for (const x of list ?? []) if (Math.abs(x) > largest && Number.isFinite(x)) largest = Math.abs(x);
   return largest || 1;
 }
 
@@ -29,6 +33,7 @@ export const range = (n) => Array.from({ length: n }, (_, i) => i);
 /** A number beside others of which the largest is `largest`, to three of its digits. */
 export function shown(number, largest = number) {
   if (Number.isNaN(number)) return "n/a";
+  if (!Number.isFinite(number)) return number > 0 ? "\u221e" : "\u2212\u221e";
   const size = Math.abs(largest);
   if (number !== 0 && (size < 0.01 || size >= 100000))
     return number.toExponential(1).replace("e+", "e").replaceAll("-", "\u2212");
