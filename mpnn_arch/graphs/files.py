@@ -236,10 +236,7 @@ def _rows(path: Path) -> Iterator[npt.NDArray[Any]]:
         width = len(row)
         yield row
     if width is None:
-        raise InputError(
-            "it is empty, its rows have between 0 and 0 entries; save a matrix of 0 and 1, one row "
-            "a line"
-        )
+        raise InputError("it is empty: save a matrix of 0 and 1, one row a line")
 
 
 def _split(line: str) -> list[str]:

@@ -226,8 +226,8 @@ BOMB = (
 )
 
 FILES = {
-    "empty.csv": (b"", "it is empty"),
-    "blank.csv": (b"\n\n \n", "it is empty"),
+    "empty.csv": (b"", "it is empty: save"),
+    "blank.csv": (b"\n\n \n", "it is empty: save"),
     "header.csv": (b"a,b\n0,1\n", "line 1 contains a value that is not a number"),
     "ragged.csv": (b"0,1\n1\n", "between 1 and 2 entries"),
     "wide.csv": (b"0,1,1\n1,0,1\n", "2 rows of 3 entries"),
