@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from itertools import cycle, product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from paper_study import connectome_folder
@@ -23,7 +24,7 @@ from paper_study import connectome_folder
 from mpnn_arch.analysis import connectomes, read_many, sweet_spot
 from mpnn_arch.analysis.tidy_results import Results
 from mpnn_arch.cli.failures import run_script
-from mpnn_arch.io.figures import COLOURS, new_figure, save_figure
+from mpnn_arch.io.figures import COLOURS, new_figure, plain, save_figure
 
 
 def main() -> None:
@@ -51,27 +52,34 @@ def main() -> None:
 
 
 def draw(table: pd.DataFrame, results: list[Results], out: Path) -> None:
-    """Every network as a dot, an arrow from the mean of its nulls, and the sweet spots."""
-    figure = new_figure(6, 4.5)
+    """Every network as a numbered dot, an arrow from the mean of its nulls, and the sweet spots."""
+    figure = new_figure(6, 5)
     ax = figure.subplots()
     outlines = product((":", "--", "-."), COLOURS[3:])  # of the six networks of the paper and more
     for (line, colour), one in zip(cycle(outlines), results, strict=False):
         spot = sweet_spot(one.table)
         (left, right), (low, high) = spot.clustering_coefficient, spot.average_path_length
         corners = [left, right, right, left, left], [low, low, high, high, low]
-        ax.plot(*corners, line, color=colour, label=f"sweet spot, {one.name}")
-    for row in table.to_dict("records"):
+        ax.plot(*corners, line, color=colour, label=plain(f"sweet spot, {one.name}"))
+    for number, row in enumerate(table.to_dict("records"), 1):
         colour = COLOURS[0] if pd.isna(row["error"]) else COLOURS[1]
         ax.annotate(
             "",
             (row["C"], row["L"]),
             (row["null_C"], row["null_L"]),
-            arrowprops={"arrowstyle": "->", "color": "0.6"},
+            arrowprops={"arrowstyle": "->", "color": "0.6", "shrinkB": 6},
         )
-        ax.plot(row["C"], row["L"], "o", color=colour)
-        ax.annotate(row["network"].replace("_", " "), (row["C"], row["L"]), fontsize=6)
-    ax.set(xlabel="C", ylabel="L", title="arrows: from graphs of equal degrees")
-    ax.legend(fontsize=6)
+        # The best graphs lie near each other, so that their names stand in the legend.
+        name = plain(f"{number}: {row['network'].replace('_', ' ')}")
+        ax.plot(row["C"], row["L"], "o", markersize=10, color=colour, label=name)
+        inside: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": "white"}
+        ax.annotate(str(number), (row["C"], row["L"]), fontsize=7, zorder=3, **inside)
+    ax.set(
+        xlabel="clustering coefficient C",
+        ylabel="average path length L",
+        title="arrows: from graphs of equal degrees",
+    )
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     for ending in ("png", "svg"):
         save_figure(figure, out / f"table2.{ending}")
 

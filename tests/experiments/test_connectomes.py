@@ -3,6 +3,7 @@
 import runpy
 import shutil
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib.figure
@@ -39,6 +40,27 @@ def test_connectomes_beside_results_or_in_the_named_folder(where, tmp_path, monk
     run("fig6_brains", monkeypatch, "--published", ".", "--out", tmp_path / "fig6")
     written = (tmp_path / "fig6" / "fig6.csv").read_text()
     assert all(name in written for name in CONNECTOMES)
+
+
+def test_names_of_networks_cover_neither_each_other_nor_dots(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    script = runpy.run_path(str(EXPERIMENTS / "table2_connectomes.py"))
+    drawn = []
+    monkeypatch.setitem(
+        script["draw"].__globals__, "save_figure", lambda figure, path: drawn.append(figure)
+    )
+    rows = [(f"best of $network_{i}", 0.3 + 0.04 * i, 2.0, 0.2, 1.9, 30.0) for i in range(4)]
+    columns = ["network", "C", "L", "null_C", "null_L", "error"]
+    script["draw"](script["pd"].DataFrame(rows, columns=columns), [], tmp_path)
+    figure = drawn[0]
+    figure.savefig(tmp_path / "figure.png")
+    (legend,) = figure.legends
+    named = [text for text in legend.get_texts() if "best of" in text.get_text()]
+    inside = [text for text in figure.axes[0].texts if text.get_text()]
+    assert [text.get_text() for text in inside] == ["1", "2", "3", "4"]
+    boxes = [text.get_window_extent() for text in named + inside]
+    assert len(boxes) == 8
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_every_sweet_spot_is_drawn(tmp_path, monkeypatch):
