@@ -221,17 +221,18 @@ def weights_name(row: sqlite3.Row | Mapping[str, Any]) -> str:
 
 
 def keep_best_weights(folder: Path, ledger: LedgerWriter) -> None:
-    """Of all trials that are done, keep the weights of the one with the least test error."""
-    best = list(
-        ledger.query(
-            "SELECT id FROM trial WHERE state = 'done' AND test_error IS NOT NULL"
-            " ORDER BY test_error, id LIMIT 1"
-        )
-    )
+    """Of the weights of trials that are done, keep those of the trial with the least test error.
+
+    Only the trials whose weights are there are looked at: called after every trial, these are few.
+    """
+    ranked = []
     for path in (folder / "weights").glob("*.safetensors"):
         number = re.match(r"([0-9]{1,9})-", path.name)
-        if not (best and number) or int(number[1]) == best[0]["id"]:
+        if not number:
             continue
-        for of in ledger.query("SELECT * FROM trial WHERE id = ?", int(number[1])):
-            if of["state"] == "done" and path.stem == weights_name(of):  # and not the user's own
-                remove(path)
+        for row in ledger.query("SELECT * FROM trial WHERE id = ?", int(number[1])):
+            if row["state"] == "done" and path.stem == weights_name(row):  # and not the user's own
+                error = row["test_error"]
+                ranked.append((error is None, error or 0.0, row["id"], path))
+    for *_, path in sorted(ranked)[1:]:
+        remove(path)

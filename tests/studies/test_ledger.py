@@ -5,6 +5,7 @@ import pytest
 
 from mpnn_arch import InputError
 from mpnn_arch.studies.ledger import Ledger
+from mpnn_arch.studies.recording import keep_best_weights, weights_name
 from mpnn_arch.studies.writer import MOST_FAILURES, LedgerWriter
 
 from .conftest import ABOUT, made_up_metrics, made_up_trials
@@ -318,3 +319,34 @@ def test_damage_within_is_one_sentence(new_ledger, tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match="restore it from a copy"), Ledger(path) as ledger:
         ledger.counts()
+
+
+def steps_of_sqlite(ledger, ask):
+    """How many instructions of SQLite's machine the queries of ``ask()`` take."""
+    steps = []
+    ledger.connection.set_progress_handler(lambda: steps.append(1), 1)
+    ask()
+    ledger.connection.set_progress_handler(None, 1)
+    return len(steps)
+
+
+def test_choosing_the_best_weights_looks_at_no_trial_without_weights(tmp_path):
+    steps = []
+    for count in (4, 40):
+        folder = tmp_path / str(count)
+        (folder / "weights").mkdir(parents=True)
+        trials, graphs = made_up_trials(count, epochs=1)
+        with LedgerWriter.create(folder / "ledger.sqlite") as ledger:
+            with ledger.transaction():
+                ledger.add_trials(trials, graphs)
+            for error in range(count, 0, -1):
+                row = lease(ledger)
+                record(ledger, row, 1, error)
+                finish(ledger, row)
+            rows = list(ledger.trials())[-3:]
+            files = [folder / "weights" / f"{weights_name(row)}.safetensors" for row in rows]
+            for file in files:
+                file.touch()
+            steps.append(steps_of_sqlite(ledger, lambda: keep_best_weights(folder, ledger)))  # noqa: B023
+        assert list((folder / "weights").iterdir()) == files[-1:]
+    assert steps[0] == steps[1] > 0
