@@ -20,6 +20,7 @@ from mpnn_arch.errors import InputError
 from mpnn_arch.training.config import TrainingConfig
 from mpnn_arch.training.cores import available_cores
 from mpnn_arch.training.data import DATASETS
+from mpnn_arch.training.listing import list_images
 from mpnn_arch.training.rgb_image import read_rgb
 from mpnn_arch.training.share import WHOLE, Share
 
@@ -43,7 +44,8 @@ class ImageFolder:
     colours shifted along their principal components (``lighting``); a test image is resized so
     that its shorter side has 256 pixels for every 224 of ``image_size``, and its centre taken. All
     are normalised by ImageNet's mean and deviation. What is drawn for an image depends on the
-    trial's generator and the image's place in the epoch, and on no number of workers.
+    trial's generator and the image's place in the epoch, and on no number of workers. Files and
+    folders whose name begins with a dot are left out.
 
     Args:
         root: the folder.
@@ -222,17 +224,13 @@ def imagenet(data_root: Path) -> ImageFolder:
 
 def _listed(folder: Path) -> tuple[list[str], list[_Image]]:
     """The classes of a folder, sorted, and its images with their labels."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
     try:
-        classes, labels = find_classes(str(folder))
-        images = make_dataset(str(folder), labels, extensions=IMG_EXTENSIONS)
+        return list_images(folder)
     except OSError as error:
         raise InputError(
             f"{folder} is not a folder of images with a folder a class ({error}); name the folder "
             "that holds train and val"
         ) from None
-    return classes, images
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.training.listing import list_images
 from mpnn_arch.training.own_code import attribute_of, own_code
 from mpnn_arch.training.rgb_image import read_rgb
 
@@ -22,8 +23,9 @@ Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 def read_image_folder(root: Path) -> tuple[Part, Part, int]:
     """The images of ``root/train/CLASS/`` and ``root/test/CLASS/``, and the number of classes.
 
-    They are read by torchvision's ``ImageFolder``, as RGB. Classes are numbered in the order of the
-    names of the training folders. Where there is no ``test``, ``val`` is read.
+    They are found as torchvision's ``ImageFolder`` finds them, but for names that begin with a dot,
+    and read as RGB. Classes are numbered in the order of the names of the training folders. Where
+    there is no ``test``, ``val`` is read.
 
     Shapes:
         - images: (B, 3, H, W) uint8, labels: (B,) int64; first the training, then the test part
@@ -32,8 +34,6 @@ def read_image_folder(root: Path) -> tuple[Part, Part, int]:
         InputError: a folder that is missing or empty, a class that is not trained on, a file that
             is no image or has more than 8 bits, or images of different sizes.
     """
-    from torchvision.datasets import ImageFolder
-
     train = root / "train"
     test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if not train.is_dir() or test is None:
@@ -46,22 +46,22 @@ def read_image_folder(root: Path) -> tuple[Part, Part, int]:
     size: tuple[int, ...] = ()
     for folder in (train, test):
         try:
-            found = ImageFolder(str(folder))
+            names, samples = list_images(folder)
         except FileNotFoundError as error:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{folder} is no folder of images by class ({reason}); give every class a "
                 "subfolder with images, or remove it"
             ) from None
-        classes = classes or found.classes
-        unknown = next((name for name in found.classes if name not in classes), None)
+        classes = classes or names
+        unknown = next((name for name in names if name not in classes), None)
         if unknown is not None:
             raise InputError(
                 f"{folder / unknown} is a class without training images; add {train / unknown} "
                 "or remove it"
             )
         images = []
-        for path, _ in found.samples:
+        for path, _ in samples:
             image = _pixels(path)
             size = size or image.shape
             if image.shape != size:
@@ -70,7 +70,7 @@ def read_image_folder(root: Path) -> tuple[Part, Part, int]:
                     f"{size[0]} x {size[1]}; give all images one size"
                 )
             images.append(image)
-        labels = [classes.index(found.classes[label]) for label in found.targets]
+        labels = [classes.index(names[label]) for _, label in samples]
         parts.append((np.stack(images).transpose(0, 3, 1, 2), np.array(labels, dtype=np.int64)))
     return parts[0], parts[1], len(classes)
 

@@ -74,6 +74,16 @@ def test_it_is_listed_by_class(root):
             data.subset(count)
 
 
+def test_hidden_files_and_folders_are_no_images(tmp_path):
+    root = fill(tmp_path)
+    before = folder(root).listing_hash
+    for hidden in ("train/.previews", "val/ant/.previews"):
+        (root / hidden).mkdir()
+        (root / hidden / "0.png").write_bytes((root / "val" / "bee" / "1.png").read_bytes())
+    (root / "train" / "bee" / "._0.JPEG").write_bytes(b"notes of a file manager")
+    assert folder(root).listing_hash == before
+
+
 def test_a_test_image_is_its_normalised_centre(root):
     images, _ = next(folder(root).test_batches(1))
     pixels = Image.open(root / "val" / "ant" / "0.JPEG")

@@ -94,6 +94,17 @@ def test_a_channel_without_contrast_stays_finite(tmp_path):
     assert not load_dataset("flat").train_images.any()
 
 
+def test_hidden_files_and_folders_are_no_images(pictures):
+    whole = load_dataset(str(pictures))
+    for hidden in (".previews", "cat/.previews"):
+        write_images(pictures, "train", hidden, 2, (3, 3))
+    (pictures / "train" / "dog" / "._0.png").write_bytes(b"notes of a file manager")
+    (pictures / "test" / ".empty").mkdir()
+    data = load_dataset(str(pictures))
+    assert (data.num_classes, data.num_train) == (3, 12)
+    assert data.content_hash == whole.content_hash
+
+
 def drop(*parts):
     return lambda root: [f.unlink() for f in sorted(root.joinpath(*parts).iterdir())]
 
@@ -115,7 +126,11 @@ def write_of_16_bits(root):
     [
         (lambda root: (root / "train").rename(root / "training"), "has no train subfolder"),
         (lambda root: (root / "test").rename(root / "testing"), "has no test or val subfolder"),
-        (drop("train", "dog"), "no valid file for the classes dog"),
+        (drop("train", "dog"), r"no valid file for the classes dog; .*\.png"),
+        (
+            lambda root: (root / "train").rename(root / ".x") and (root / "train").mkdir(),
+            "no class folder",
+        ),
         (lambda root: write_images(root, "test", "fox", 1), "fox is a class without training"),
         (lambda root: write_images(root, "test", "eel", 1, (6, 5)), "6 x 5 pixels.* 6 x 6"),
         (write("no image", "train", "cat", "9.png"), r"9\.png cannot be read as an image"),
