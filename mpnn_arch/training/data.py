@@ -91,6 +91,11 @@ class ImageDataset:
     def _check(self, part: str, images: Tensor, labels: Tensor) -> None:
         for what, tensor in (("images", images), ("labels", labels)):
             check_kind(f"{part}_{what}", tensor, Tensor, "convert it with torch.as_tensor")
+            if tensor.layout != torch.strided:
+                raise InputError(
+                    f"the {part} {what} of {self.name!r} are a tensor of layout {tensor.layout}; "
+                    "give a dense one, as to_dense() makes"
+                )
         if images.ndim != 4 or not images.is_floating_point():
             raise InputError(
                 f"the {part} images of {self.name!r} have shape {tuple(images.shape)} and type "

@@ -73,6 +73,7 @@ def bad(tensor, place, value):
         ({"num_classes": 4}, "4 classes.* label 3"),
         ({"train_labels": torch.arange(11) % 3}, "12 images"),
         ({"train_labels": torch.arange(12) % 3 * 1.0}, "int64"),
+        ({"test_images": torch.zeros(6, 1, 4, 4).to_sparse()}, r"sparse_coo; give .* to_dense\(\)"),
         ({"train_images": torch.zeros(12, 16)}, "B, C, H, W"),
         ({"train_images": torch.zeros(12, 1, 4, 4, dtype=torch.int64)}, "floating"),
         ({"test_images": torch.zeros(6, 1, 5, 4)}, "make them the same"),
