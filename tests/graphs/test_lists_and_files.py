@@ -325,7 +325,7 @@ TWO_GRAPHS = "".join(
         ("a.tsv", "0\t1\t1\n1\t0\t1\n1\t1\t1\n0\t0\t1\n", "edges with weights .edges"),
         ("a.csv", "0,nan\n1,0\n", "holds 0 and 1"),
         ("a.csv", "a,b\n0,1\n", "not a number"),
-        ("a.csv", "", "between 0 and 0 entries"),
+        ("a.csv", "", "it is empty: save a matrix"),
         ("a.npy", "0,1\n1,0\n", "not a .npy file"),
         ("a.graphml", "<graph", "cannot be read as graphml"),
         ("a.graphml", TWO_GRAPHS, "contains 2 graphs; save each in a file of its own"),
