@@ -126,10 +126,9 @@ def make_aggregation(
     Raises:
         InputError: an unknown name, or arguments that the aggregation rejects.
     """
-    if generator is not None:
-        check_generator(generator)
     with torch.random.fork_rng(devices=[]):
         if generator is not None:
+            check_generator(generator)
             ahead = torch.Generator()
             ahead.set_state(generator.get_state())
             seed = torch.randint(2**62, (), generator=ahead, device="cpu")
