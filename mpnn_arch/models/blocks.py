@@ -8,8 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mpnn_arch.models.dense import Dense
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.linear_product import linear_product
+from mpnn_arch.rounds import MessageRound
 
 
 def halving_stages(
@@ -90,6 +92,17 @@ class AttentionProduct(nn.Module):
         return 2 * tokens * tokens * width
 
 
+def sum_with(layer: nn.Module, x: Tensor, residual: Tensor | None) -> Tensor:
+    """layer(x) + residual, in the layer where it adds one: a round, or its dense counterpart.
+
+    Other layers can stand in a round's place, as the ``nn.Linear`` of ``to_dense`` and what
+    quantisers make of that.
+    """
+    if isinstance(layer, MessageRound | Dense):
+        return cast(Tensor, layer(x, residual))
+    return cast(Tensor, layer(x) if residual is None else layer(x) + residual)
+
+
 class FeedForward(nn.Sequential):
     """Two rounds with GELU between them, as in a transformer's block; the second adds the residual.
 
@@ -106,4 +119,4 @@ class FeedForward(nn.Sequential):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """W2 gelu(W1 x) + residual."""
         first, second = self
-        return cast(Tensor, second(first(x), residual))
+        return sum_with(second, first(x), residual)

@@ -40,10 +40,12 @@ def to_dense(model: nn.Module) -> nn.Module:
     outputs are the same; it costs the dense layer's memory and multiply-adds. Rounds that share a
     weight or a bias share it in the copy. A round without norm, squeeze, residual and activation
     becomes a plain ``nn.Linear`` or ``nn.Conv2d``, another one a
-    :class:`~mpnn_arch.models.dense.Dense` that contains it. It is what to give to
-    ``torch.ao.quantization.quantize_dynamic``, torchao, and converters without custom operators.
-    Quantisers without zero points (their default for weights) keep the zeros. Training does not:
-    the copy has a parameter for every pair of channels.
+    :class:`~mpnn_arch.models.dense.Dense` that contains it. A plain layer takes no residual: a
+    round that your network calls with one needs an ``activation``, if only ``nn.Identity()``.
+
+    The copy is what to give to ``torch.ao.quantization.quantize_dynamic``, torchao, and converters
+    without custom operators. Quantisers without zero points (their default for weights) keep the
+    zeros. Training does not: the copy has a parameter for every pair of channels.
 
     Args:
         model: a network with rounds, or a round; it is not changed.

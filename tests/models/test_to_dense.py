@@ -68,6 +68,20 @@ def test_the_outputs_are_the_same_and_the_network_is_not_changed(x, generator):
     assert dense[0].bias is None
 
 
+@pytest.mark.parametrize("name", models.list_models())
+def test_every_model(name: str, generator: torch.Generator) -> None:
+    size = {} if name == "mlp" else {"length": 40} if name == "cnn1d" else {"image_size": 32}
+    model = models.build(name, "ring:4,2", width_multiplier=0.25, num_classes=3, **size).eval()
+    # The scores of a fresh network hardly depend on its rounds: each gets an output that does.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+    x = torch.randn(2, *model.model_config.input_shape, generator=generator)
+    expected = model(x)
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(to_dense(model)(x), expected, rtol=1e-3, atol=1e-3)
+
+
 def test_a_round_by_itself_in_its_dtype(generator):
     layer = RelationalLinear(GRAPH, 16, 16, generator=generator, dtype=torch.float64)
     layer.bias.requires_grad_(False)

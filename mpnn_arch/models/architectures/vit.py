@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mpnn_arch.models.architectures.patches import PatchConfig
-from mpnn_arch.models.blocks import AttentionProduct, FeedForward
+from mpnn_arch.models.blocks import AttentionProduct, FeedForward, sum_with
 from mpnn_arch.models.layers import Layers
 from mpnn_arch.models.linear_product import linear_product
 from mpnn_arch.models.meter import Meter
@@ -86,7 +86,7 @@ class Attention(nn.Module):
             for project in (self.query, self.key, self.value)
         )
         attended = self.product(*heads).transpose(1, 2).flatten(2)
-        return cast(Tensor, self.out(attended, residual))
+        return sum_with(self.out, attended, residual)
 
 
 class TransformerBlock(nn.Module):
