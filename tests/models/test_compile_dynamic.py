@@ -43,6 +43,18 @@ def test_one_graph_for_every_batch_size(name, generator):
     assert len(compiler.graphs) == 1
 
 
+@pytest.mark.parametrize("name", models.list_models())
+def test_every_model_is_exported_for_any_batch(name: str, generator: torch.Generator) -> None:
+    size = {} if name == "mlp" else {"length": 40} if name == "cnn1d" else {"image_size": 32}
+    model = models.build(name, "ring:4,2", width_multiplier=0.25, num_classes=3, **size).eval()
+    shape = model.model_config.input_shape
+    x = torch.randn(4, *shape, generator=generator)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(model, (x,), dynamic_shapes=({0: batch},)).module()
+    x = torch.randn(3, *shape, generator=generator)
+    torch.testing.assert_close(program(x), model(x), rtol=1e-3, atol=1e-4)
+
+
 def test_eager_calls_of_a_compiled_layer_compile_it_once_more(generator):
     """At the first `auto` selects a backend, which the program takes; later choices do nothing."""
     layer = RelationalLinear(GRAPH, 16, 16, generator=generator)

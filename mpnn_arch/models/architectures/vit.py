@@ -132,6 +132,6 @@ class ViT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class scores."""
         tokens = self.stem(x).flatten(2).transpose(1, 2)  # (B, patches, width)
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1)
         tokens = self.blocks(tokens + self.positions)
         return linear_product(self.head, self.norm(tokens[:, 0]))
