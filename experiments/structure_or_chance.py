@@ -56,7 +56,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,6 +83,7 @@ from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs import RelationalGraph
 from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.io.files import write_text
+from mpnn_arch.io.json_text import format_json
 from mpnn_arch.studies import Study, StudyConfig
 from mpnn_arch.studies.graph_names import expand
 from mpnn_arch.training.recipes import RECIPES
@@ -160,8 +160,9 @@ def main() -> None:
     found = {kind: analyse(table, kind) for kind in KINDS if counts[kind]}
     found["ladder"] = ladder(study, members, table)
     table.to_csv(out / "structure_or_chance.csv", index=False)
-    write_text(out / "structure_or_chance.json", json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
+    text = format_json(found, indent=2)
+    write_text(out / "structure_or_chance.json", text + "\n")
+    print(text)
     print(f"-> {out}")
 
 

@@ -30,6 +30,7 @@ from mpnn_arch.analysis.tidy_results import tidy
 from mpnn_arch.cli.failures import run_script
 from mpnn_arch.graphs.design_space import C_AND_L
 from mpnn_arch.io.files import write_text
+from mpnn_arch.io.json_text import format_json
 from mpnn_arch.studies import Study
 
 
@@ -53,7 +54,7 @@ def main() -> None:
         other = per_graph(without_baseline(rows)).set_index("graph")["mean"]
     found["statistics"] = statistics(every, last, other, study)
     last.to_csv(args.out / f"{args.name}.csv", index=False)
-    text = json.dumps(found, indent=2, default=plain) + "\n"
+    text = format_json(found, indent=2) + "\n"
     write_text(args.out / f"{args.name}.json", text)
     print(text)
 
@@ -156,11 +157,6 @@ def statistics(
         early = few_epochs(tidy(every, "study", study.path)[0].table)
         found["few_epochs"] = early[early["epoch"].isin([1, 3, 5, 10, 20, 40])].to_dict("records")
     return found
-
-
-def plain(value: Any) -> Any:
-    """NumPy's numbers as Python's."""
-    return value.item()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,9 +28,10 @@ def status(*, folder: Path, watch: bool, as_json: bool) -> None:
     from rich.live import Live
 
     from mpnn_arch.cli.output import new_console
+    from mpnn_arch.io.json_text import format_json
 
     if as_json:
-        click.echo(json.dumps(read_status(folder), indent=2))
+        click.echo(format_json(read_status(folder), indent=2))
         return
     console = new_console()
     if not watch:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.json_text import format_json
 
 Listener = Callable[[dict[str, Any]], None]
 """Takes an event of :meth:`~mpnn_arch.studies.study.Study.run`, as its ``watch``."""
@@ -81,7 +82,7 @@ class JSONLines:
         if event["is"] == "epoch":
             line |= {**event["metrics"], "wall": event["wall"]}
             line["images_per_second"] = event.get("images_per_second")
-        text = json.dumps({name: _finite(value) for name, value in line.items()})
+        text = format_json(line)
         left = f"{text}\n".encode()
         try:
             while left:  # a disk that fills up takes a part of the line and then none
@@ -195,7 +196,3 @@ def several(*listeners: Listener) -> Listener:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not math.isnan(value)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

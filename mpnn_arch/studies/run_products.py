@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpnn_arch.io.files import write_text
+from mpnn_arch.io.json_text import format_json
 from mpnn_arch.studies.curves import plot_curves
 from mpnn_arch.studies.graph_names import graph_of
 from mpnn_arch.studies.metrics import read_metrics, write_metrics
@@ -32,7 +32,7 @@ def write_products(study: Study) -> list[Result]:
         if not results:
             return []
         rows = [result_row(result) for result in results]
-        write_text(study.path / "results.json", json.dumps(rows, indent=2) + "\n")
+        write_text(study.path / "results.json", format_json(rows, indent=2) + "\n")
         write_text(study.path / "results.csv", csv_text(rows))
         drawn = {}
         for result in results:
