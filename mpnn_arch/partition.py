@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from mpnn_arch.checks import check_bytes, shown, whole_number
+from mpnn_arch.checks import check_bytes, counted, shown, whole_number
 from mpnn_arch.errors import InputError
 
 Order = Literal["first", "published", "given"]
@@ -53,8 +53,9 @@ class ChannelPartition:
         num_nodes = whole_number("the number of nodes", num_nodes, LARGEST_NODES)
         if num_channels < num_nodes:
             raise InputError(
-                f"{num_channels} channels cannot be shared among {num_nodes} nodes, each needs "
-                f"at least one: use {num_nodes} channels or more, or a graph of fewer nodes"
+                f"{counted(num_channels, 'channel')} cannot be shared among {num_nodes} nodes, "
+                f"each needs at least one: use {num_nodes} channels or more, or a graph of fewer "
+                "nodes"
             )
         if not isinstance(order, str):
             raise InputError(f"there is no partition order {shown(order)}; choose 'first'")

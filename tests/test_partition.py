@@ -47,6 +47,7 @@ def test_every_channel_has_one_node_and_shares_differ_by_one_at_most(nodes, extr
     ("make", "sentence"),
     [
         (lambda: ChannelPartition(5, 8), "5 channels cannot be shared among 8 nodes"),
+        (lambda: ChannelPartition(1, 8), "1 channel cannot be shared among 8 nodes"),
         (lambda: ChannelPartition(5, 0), "the number of nodes is between 1 and"),
         (lambda: ChannelPartition(8, 4, order="last"), "no partition order 'last'"),
         (lambda: ChannelPartition.from_sizes([]), "at least one share"),

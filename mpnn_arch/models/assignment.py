@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mpnn_arch.checks import counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import RelationalGraph, given
 from mpnn_arch.graphs.given import GivenGraph
@@ -84,7 +85,7 @@ class GraphAssignment:
         if channels < graph.num_nodes:
             where = f"{self.stage}{' ' + what if what else ''}"
             raise InputError(
-                f"{where} of {self.name} has {channels} channels, fewer than the "
+                f"{where} of {self.name} has {counted(channels, 'channel')}, fewer than the "
                 f"{graph.num_nodes} nodes of its graph, each of which needs at least one: use a "
                 "graph of fewer nodes or a wider model"
             )

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from mpnn_arch.checks import counted
 from mpnn_arch.errors import InputError
 from mpnn_arch.graphs import bitset
 from mpnn_arch.graphs.arrays import sorted_edges
@@ -101,8 +102,8 @@ def _pairs(places: bitset.Counts) -> tuple[bitset.Counts, bitset.Counts]:
 def _lattice_clustering(num_nodes: int, num_edges: int) -> float:
     if num_edges < num_nodes:
         raise InputError(
-            f"the graph has {num_nodes} nodes and {num_edges} edges, fewer than a ring lattice "
-            f"has; omega needs {num_nodes} or more"
+            f"the graph has {counted(num_nodes, 'node')} and {counted(num_edges, 'edge')}, fewer "
+            f"than a ring lattice has; omega needs {num_nodes} or more"
         )
     rows = ws_flex_rows(num_nodes, 2 * num_edges / num_nodes, 0.0, seed=0)
     words: bitset.Words = words_of_rows(rows, num_nodes)[None]
