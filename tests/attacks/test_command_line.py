@@ -532,7 +532,12 @@ def test_ctrl_c_exits_with_130(delay):
 
 
 def _interrupted(delay, *arguments):
-    process = start(*arguments, stdout=subprocess.DEVNULL)
+    process = start(
+        *arguments,
+        stdout=subprocess.DEVNULL,
+        # The tests themselves may run in the background, where the signal is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
