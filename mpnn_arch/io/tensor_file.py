@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,6 +18,7 @@ from mpnn_arch.checks import check_path
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import read_error, shown_path, write_whole
 from mpnn_arch.io.json_text import parse_json
+from mpnn_arch.io.tensor_bytes import tensor_bytes
 
 _LONGEST_HEADER = 100_000_000
 """Bytes; the limit of safetensors."""
@@ -182,5 +182,5 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor_bytes(value).numpy().tobytes())
     return digest.hexdigest()

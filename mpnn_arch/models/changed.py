@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import Aggregation
 
 from mpnn_arch.errors import InputError
+from mpnn_arch.io.tensor_bytes import tensor_bytes
 from mpnn_arch.models.build import build
 from mpnn_arch.rounds import MessageFunction, MessageRound
 from mpnn_arch.rounds.steps import class_of_steps
@@ -112,7 +113,7 @@ def _setting(value: Any) -> str | None:
             return None
         if value.numel() < 8:
             return repr(value.tolist())
-        content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        content = tensor_bytes(value)
         return f"{_meta(value)} ({zlib.crc32(content.numpy().tobytes()):08x})"
     if isinstance(value, Mapping):
         items = [item for pair in value.items() for item in pair]

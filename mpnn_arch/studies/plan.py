@@ -20,6 +20,7 @@ from mpnn_arch.training.data import ImageDataset
 from mpnn_arch.training.image_folder import ImageFolder
 from mpnn_arch.training.loop import count_steps
 from mpnn_arch.training.own_code import own_code
+from mpnn_arch.training.sources import source_of
 
 _MOST_CHECKED = 64  # models that are built before a study begins
 
@@ -52,7 +53,8 @@ def plan(
     if source is not None:
         check_repeats(config.dataset, source, root, *parts)
     data, fingerprint = load_data(config.dataset, source, root, *parts)
-    count_steps(data, config.training)  # which every trial would fail by
+    count_steps(data, config.training)  # what every trial would fail by
+    source_of(data, config.training)
     trials = list_trials(config, by_spec, fingerprint, sources)
     graphs = {name: graph for made in by_spec.values() for name, graph in made.items()}
     if config.model in sources:  # it may not know of "meta": one, as it will be trained

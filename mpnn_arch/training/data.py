@@ -19,6 +19,7 @@ from torch import Tensor
 from mpnn_arch.checks import LARGEST_COUNT, check_kind, check_whole
 from mpnn_arch.errors import InputError
 from mpnn_arch.io.files import shown_path
+from mpnn_arch.io.tensor_bytes import tensor_bytes
 from mpnn_arch.registry import Registry
 from mpnn_arch.training.own_data import call_function, is_function_name, read_image_folder
 
@@ -147,7 +148,7 @@ class ImageDataset:
         for part in ("train", "test"):
             for tensor in self._part(part):
                 digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+                digest.update(tensor_bytes(tensor).numpy().data)
         return digest.hexdigest()
 
     def normalised(self) -> ImageDataset:

@@ -101,6 +101,12 @@ def source_of(dataset: ImageDataset | ImageFolder, config: TrainingConfig) -> So
                 f"smallest_area and lighting are for folders of images, and {dataset.name!r} is in "
                 "memory; use flip and crop_padding"
             )
+        _, height, width = dataset.image_shape
+        if config.crop_padding > max(height, width):
+            raise InputError(
+                f"crop_padding is at most {max(height, width)} for images of {height} x {width} "
+                f"pixels, {config.crop_padding:,} was given: most windows would lie outside of them"
+            )
         return MemorySource(dataset)
     if config.crop_padding:
         raise InputError(

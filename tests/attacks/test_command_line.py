@@ -294,6 +294,8 @@ COMMANDS = {
     f"train --dataset {LONG}": "no data set",
     "train --dataset FOLDER": "no train subfolder",
     "train --dataset no_module:function": "no_module",
+    "train --dataset digits --set lighting=1": "are for folders of images",
+    "train --dataset digits --set crop_padding=100000": "crop_padding is at most 8",
     "train --graph nope": "is not a graph spec",
     "train --graph ''": "is not a graph spec",
     "train --graph ring:8 --graph ring:8": "twice",

@@ -25,6 +25,20 @@ def make(**values):
     return ImageDataset(**defaults | values)
 
 
+def test_images_of_one_pixel_have_a_hash_whatever_their_strides():
+    """As torchvision makes them: an axis of one place keeps the stride of the file's layout."""
+    images = torch.randn(12, 1, 1, 3).permute(0, 3, 1, 2)
+    assert images.is_contiguous()
+    assert images.stride(-1) != 1
+    odd = make(train_images=images, test_images=images[:6])
+    even = make(
+        train_images=images.reshape(-1).view(12, 3, 1, 1),
+        test_images=images[:6].reshape(-1).view(6, 3, 1, 1),
+    )
+    assert odd.content_hash == even.content_hash
+    assert odd.content_hash != make(train_images=images + 1, test_images=images[:6]).content_hash
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "train", "test"),
     [("mnist5k", (1, 28, 28), 4000, 1000), ("digits", (1, 8, 8), 1442, 355)],

@@ -188,3 +188,5 @@ def test_augmentation_of_the_other_kind_of_data_is_refused(root):
     for values in ({"smallest_area": 0.5}, {"lighting": 0.1}):
         with pytest.raises(InputError, match="use flip and crop_padding"):
             Trainer(model, digits, TrainingConfig(**values), generator=torch.Generator())
+    with pytest.raises(InputError, match="crop_padding is at most 8 for images of 8 x 8 pixels, 9"):
+        Trainer(model, digits, TrainingConfig(crop_padding=9), generator=torch.Generator())
