@@ -79,7 +79,7 @@ def compare(*, quiet: bool, **options: Any) -> None:
         note = recipe_note(config.model, config.training, config.dataset)
         if note and config.recipe is None:
             say(console, note)
-        print_table(console, _table(swaps))
+        print_table(console, _table(swaps, study.config.model))
         say(
             console,
             "time per step: relative to the fused linear-sum round; median of turns with it, and "
@@ -91,8 +91,10 @@ def compare(*, quiet: bool, **options: Any) -> None:
     end(study, console)
 
 
-def _table(swaps: Sequence[SwapResult]) -> Table:
+def _table(swaps: Sequence[SwapResult], model: str) -> Table:
     from rich.table import Table
+
+    from mpnn_arch.studies.published import PUBLISHED_ON
 
     with_graph = len({swap.result.graph for swap in swaps}) > 1
     published = any(swap.result.published_test_error is not None for swap in swaps)
@@ -100,7 +102,8 @@ def _table(swaps: Sequence[SwapResult]) -> Table:
     for title in (*(("graph",) if with_graph else ()), "message", "aggr"):
         table.add_column(title, no_wrap=title != "graph", overflow="fold")
     titles = ["width", "parameters", "multiply-adds", "test error (%)", "time per step"]
-    for title in (*titles, *["published (%)"] * published):
+    titles += [f"published, {PUBLISHED_ON[model]} (%)"] if published else []
+    for title in titles:
         table.add_column(title, justify="right")
     for swap in swaps:
         r, error = swap.result, swap.result.published_test_error

@@ -54,7 +54,7 @@ def sweep(*, quiet: bool, report: bool, **options: Any) -> None:
     with study.ledger() as ledger:
         results = read_results(ledger)
     if results:
-        print_table(console, _table(results))
+        print_table(console, _table(results, study.config.model))
     if len(results) > MOST_SHOWN:
         left_out = len(results) - MOST_SHOWN
         where = typed_path(study.path)
@@ -72,16 +72,19 @@ def sweep(*, quiet: bool, report: bool, **options: Any) -> None:
     end(study, console)
 
 
-def _table(results: list[Result]) -> Table:
+def _table(results: list[Result], model: str) -> Table:
     """Mean test error of every graph, message and aggregation, best first."""
     from rich.table import Table
+
+    from mpnn_arch.studies.published import PUBLISHED_ON
 
     swapped = len({(r.message, r.aggr) for r in results}) > 1
     published = any(r.published_test_error is not None for r in results)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("graph", overflow="fold")
     titles = ["message", "aggr"] if swapped else []
-    titles += ["C", "L", "width", "seeds", "test error (%)", *["published (%)"] * published]
+    titles += ["C", "L", "width", "seeds", "test error (%)"]
+    titles += [f"published, {PUBLISHED_ON[model]} (%)"] if published else []
     for title in titles:
         table.add_column(title, justify="right")
     ordered = sorted(results, key=lambda r: math.inf if math.isnan(r.mean) else r.mean)

@@ -37,13 +37,15 @@ def train(*, quiet: bool, **options: Any) -> None:
     with errors.status("writing tables and figure"):
         results = write_products(study)
     if results:
-        print_table(console, _table(results))
+        print_table(console, _table(results, study.config.model))
         say(console, f"figure: {study.path / 'curves.png'}")
     end(study, console)
 
 
-def _table(results: list[Result]) -> Table:
+def _table(results: list[Result], model: str) -> Table:
     from rich.table import Table
+
+    from mpnn_arch.studies.published import PUBLISHED_ON
 
     # Narrow enough for 80 columns in the usual case.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -59,7 +61,7 @@ def _table(results: list[Result]) -> Table:
         "multiply-\nadds",
         "test error\n(%)",
         "s per\nepoch",
-        *(("published\n(%)",) if published else ()),
+        *((f"published,\n{PUBLISHED_ON[model]}",) if published else ()),
     )
     for title in titles:
         table.add_column(title, justify="right", no_wrap=title != "width")

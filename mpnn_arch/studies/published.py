@@ -12,6 +12,8 @@ _FILES = {
     "mlp": "mlp_cifar10_epoch200.csv",
     "resnet34": "resnet34_imagenet_epoch100.csv",
 }
+PUBLISHED_ON = {"mlp": "CIFAR-10", "resnet34": "ImageNet"}
+"""The data set of the published errors, which a study of the model may have another one of."""
 
 Key = tuple[str, int, float, float, int]
 """Family, nodes, density and rewiring probability rounded to 6 digits, seed of the graph."""
