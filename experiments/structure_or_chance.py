@@ -192,6 +192,8 @@ def with_nulls(
             left_out.add(member.family)
             print(f"{member.family} is left out: {error}")
     members = {name: one for name, one in members.items() if one.family not in left_out}
+    if not members:
+        raise InputError(f"no graph of {graphs!r} has a null of every kind; give other --graphs")
     return members, {name: made[name] for name in members}
 
 

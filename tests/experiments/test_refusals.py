@@ -26,6 +26,7 @@ WRONG = [
     ("fig7_learned_graph", ["--small", "--nulls", "0"], "nulls is at least 1"),
     ("structure_or_chance", ["--smoke", "--degrees", "-1"], "degrees is at least 0"),
     ("structure_or_chance", ["--smoke", "--seeds", "1"], "seeds is at least 2"),
+    ("structure_or_chance", ["--smoke", "--graphs", "complete:16"], "no graph of 'complete:16'"),
 ]
 
 
